@@ -1,0 +1,1 @@
+"""The command line and the client that an application imports."""
