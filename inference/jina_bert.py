@@ -1,0 +1,157 @@
+"""JinaBERT cross-encoder in plain PyTorch: the reference, the GPU path, and what distillation trains.
+
+BERT with post-layer-norm, symmetric ALiBi instead of position embeddings, a GEGLU feed-forward, and a head of pooler (dense + tanh on
+token 0) and one logit. No transformers class and no remote code. The module tree spells the names of the published checkpoints, so
+`state_dict()` is the checkpoint. Shapes: B pairs, S tokens, h hidden, n heads, d = h / n, f intermediate, R query rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, canonical_names, check_tensors
+
+# Query rows attended at once: the largest temporary is [B, n, QUERY_BLOCK, S], so memory grows with S and not with its square.
+QUERY_BLOCK = 128
+
+
+class Layer(nn.Module):
+    def __init__(self, config: JinaBertConfig) -> None:
+        super().__init__()
+        h, f, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        self.heads = config.num_attention_heads
+        self.attention = nn.ModuleDict(
+            {
+                "self": nn.ModuleDict({name: nn.Linear(h, h) for name in ("query", "key", "value")}),
+                "output": nn.ModuleDict({"dense": nn.Linear(h, h), "LayerNorm": nn.LayerNorm(h, eps)}),
+            }
+        )
+        self.mlp = nn.ModuleDict(
+            {
+                "gated_layers": nn.Linear(h, 2 * f, bias=False),
+                "wo": nn.Linear(f, h),
+                "layernorm": nn.LayerNorm(h, eps),
+            }
+        )
+
+    def forward(self, x: Tensor, rows: int, slopes: Tensor, padding: Tensor) -> Tensor:
+        """x [B, S, h] -> [B, rows, h]: the first `rows` tokens attend to all S.
+
+        slopes [n] and padding [B, 1, 1, S] (0 for a token, -inf for padding) are float32.
+        """
+        top = x[:, :rows]
+        project, output = self.attention["self"], self.attention["output"]
+        query = self._split(project["query"](top))  # type: ignore[index]
+        key, value = (self._split(project[name](x)) for name in ("key", "value"))  # type: ignore[index]
+        column = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        blocks = []
+        for start in range(0, rows, QUERY_BLOCK):
+            row = column[start : min(start + QUERY_BLOCK, rows)]
+            # float32 until here: bfloat16 holds no integer above 256 exactly.
+            bias = padding - slopes[:, None, None] * (row[:, None] - column).abs()  # [B, n, R, S]
+            block = query[:, :, start : start + QUERY_BLOCK]
+            # The mask is added after scaling by 1/sqrt(d), as in the reference.
+            blocks.append(F.scaled_dot_product_attention(block, key, value, attn_mask=bias.to(x.dtype)))
+        context = torch.cat(blocks, dim=2).transpose(1, 2).flatten(2)  # [B, rows, h]
+        top = output["LayerNorm"](output["dense"](context) + top)  # type: ignore[index]
+        gate, up = self.mlp["gated_layers"](top).chunk(2, dim=-1)  # gate is the first half
+        return self.mlp["layernorm"](self.mlp["wo"](F.gelu(gate) * up) + top)  # type: ignore[no-any-return]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, S, h] -> [B, n, S, d]
+
+
+class Backbone(nn.Module):
+    def __init__(self, config: JinaBertConfig) -> None:
+        super().__init__()
+        h = config.hidden_size
+        self.embeddings = nn.ModuleDict(
+            {
+                "word_embeddings": nn.Embedding(config.vocab_size, h),
+                "token_type_embeddings": nn.Embedding(config.type_vocab_size, h),
+                "LayerNorm": nn.LayerNorm(h, config.layer_norm_eps),
+            }
+        )
+        self.encoder = nn.ModuleDict(
+            {"layer": nn.ModuleList([Layer(config) for _ in range(config.num_hidden_layers)])}
+        )
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(h, h)})
+
+
+class JinaBert(nn.Module):
+    def __init__(self, config: JinaBertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = Backbone(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits [B] of right-padded pairs input_ids [B, S] (int64) with `lengths` [B] real tokens each, every length >= 1.
+
+        The mask comes from the lengths: the checkpoints disagree with their tokenizer about the padding id.
+        """
+        device, size = input_ids.device, input_ids.shape[1]
+        slopes = torch.tensor(alibi_slopes(self.config.num_attention_heads), device=device)
+        real = torch.arange(size, device=device) < lengths[:, None]  # [B, S]
+        padding = torch.zeros(real.shape, device=device).masked_fill(~real, float("-inf"))[:, None, None]
+        embeddings = self.bert.embeddings
+        # The reference path of these models gives every token the segment 0, the document's too.
+        x = embeddings["word_embeddings"](input_ids) + embeddings["token_type_embeddings"].weight[0]  # type: ignore[index]
+        x = embeddings["LayerNorm"](x)  # [B, S, h]
+        layers = self.bert.encoder["layer"]
+        for layer in layers[:-1]:  # type: ignore[index]
+            x = layer(x, size, slopes, padding)
+        # The head reads token 0 only, so the last layer computes that row alone; the others serve as keys and values.
+        x = layers[-1](x, 1, slopes, padding)  # type: ignore[index]
+        pooled = torch.tanh(self.bert.pooler["dense"](x[:, 0]))
+        return self.classifier(pooled)[:, 0].float()  # type: ignore[no-any-return]
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a Hugging Face folder under canonical names, in their stored dtype.
+
+    safetensors first; pytorch_model.bin only through weights_only unpickling, which runs no code from the file.
+    """
+    if (folder / "model.safetensors").exists():
+        from safetensors.torch import load_file
+
+        stored = load_file(folder / "model.safetensors")
+    elif (folder / "pytorch_model.bin").exists():
+        stored = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    else:
+        raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin.")
+    names = canonical_names(stored)
+    return {ours: stored[name] for name, ours in names.items() if ours is not None}
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
+    """The model of a folder (config.json and weights), in eval mode, every weight converted to `dtype`.
+
+    float16 is refused: ALiBi biases and masked scores overflow it and give NaN. Raises CheckpointError where a tensor is missing,
+    unexpected or mis-shaped.
+    """
+    if dtype is torch.float16:
+        raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
+    config = JinaBertConfig.read(folder)
+    tensors = read_tensors(folder)
+    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    with torch.device("meta"):  # no time spent on random weights that are replaced at once
+        model = JinaBert(config)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
+    return model.eval()
+
+
+def save(model: JinaBert, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write config.json and model.safetensors under the published names; equal models give equal bytes."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(model.config.to_json(), indent=2) + "\n", encoding="utf-8")
