@@ -58,7 +58,9 @@ class JinaBertConfig:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no config.json: give a Hugging Face model folder.") from None
+            raise CheckpointError(
+                f"{folder} holds no config.json: give a Hugging Face model folder."
+            ) from None
         except ValueError as error:
             raise CheckpointError(f"{path} is not JSON ({error}): fetch it again.") from None
         if not isinstance(raw, dict):
@@ -108,7 +110,9 @@ def _refuse_variants(raw: Mapping[str, Any], path: Path) -> None:
         )
     feed_forward = raw.get("feed_forward_type")
     if feed_forward != "geglu":
-        raise CheckpointError(f"{path}: feed_forward_type is {feed_forward!r}; the v1 rerankers have 'geglu'.")
+        raise CheckpointError(
+            f"{path}: feed_forward_type is {feed_forward!r}; the v1 rerankers have 'geglu'."
+        )
     origin = f"{raw.get('_name_or_path', '')} {raw.get('auto_map', '')}"
     for variant in ("qk-post-norm", "qk-devlin-norm", "flash-implementation"):
         if variant in origin:
@@ -153,7 +157,9 @@ def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
     """
     result: dict[str, str | None] = {}
     for name in names:
-        if any(part in name for part in ("layer_norm_q", "layer_norm_k", "up_gated_layer", "down_layer", "Wqkv")):
+        if any(
+            part in name for part in ("layer_norm_q", "layer_norm_k", "up_gated_layer", "down_layer", "Wqkv")
+        ):
             raise CheckpointError(
                 f"The checkpoint holds {name!r}: that is another JinaBERT variant (qk-post-norm or flash), which loads into this one "
                 "without shape errors and with wrong scores; it is not supported."
