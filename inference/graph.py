@@ -63,9 +63,7 @@ class _Weights:
         """An initializer `name` over rows of the stored tensor; a slice of rows is a range of bytes."""
         entry = self._entries[stored]
         if entry["dtype"] not in _TYPES:
-            raise CheckpointError(
-                f"{stored} is stored as {entry['dtype']}; store weights as F32, F16 or BF16."
-            )
+            raise CheckpointError(f"{stored} is stored as {entry['dtype']}; store weights as F32, F16 or BF16.")
         kind, width = _TYPES[entry["dtype"]]
         first, last, _ = rows.indices(entry["shape"][0])
         row = width * math.prod(entry["shape"][1:])
@@ -136,9 +134,7 @@ class _Graph:
         name = stored + part
         tensor = self.weights.tensor(name, stored, rows)
         self.initializers.append(tensor)
-        return (
-            name if tensor.data_type == TensorProto.FLOAT else self.op("Cast", [name], to=TensorProto.FLOAT)
-        )
+        return name if tensor.data_type == TensorProto.FLOAT else self.op("Cast", [name], to=TensorProto.FLOAT)
 
     def _linear(self, x: str, name: str) -> str:
         # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
@@ -199,8 +195,7 @@ class _Graph:
         top = self.op("Gather", [x, "first"]) if last else x
         query = self._linear(top, f"{attention}.self.query")
         key, value = (
-            self.op("Gather", [self._linear(x, f"{attention}.self.{name}"), "pad"])
-            for name in ("key", "value")
+            self.op("Gather", [self._linear(x, f"{attention}.self.{name}"), "pad"]) for name in ("key", "value")
         )  # [B, P, h]
         if last:
             rows = self.op("Unsqueeze", [query, self.integers(1)])  # [B, 1, h]
@@ -217,9 +212,7 @@ class _Graph:
         gate = self.op("Gemm", [top, self.weight(gated, slice(0, f), ".gate")], transB=1)
         up = self.op("Gemm", [top, self.weight(gated, slice(f, 2 * f), ".up")], transB=1)
         inner = self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
-        return self._norm(
-            self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm"
-        )
+        return self._norm(self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm")
 
     def _blocks(self, index: int, query: str, key: str, value: str) -> str:
         """Loop over blocks of R query rows: [B, P, h] each -> context [T, h]."""
@@ -246,9 +239,7 @@ class _Graph:
         padded = self.op("Transpose", [stacked], perm=[1, 0, 2, 3])
         return self.op("Gather", [self.op("Reshape", [padded, self.integers(-1, h)]), "pack"])
 
-    def _attend(
-        self, nodes: list[onnx.NodeProto], name: str, query: str, key: str, value: str, row: str
-    ) -> str:
+    def _attend(self, nodes: list[onnx.NodeProto], name: str, query: str, key: str, value: str, row: str) -> str:
         """Attention of query rows [B, R, h], at positions row [R], over key and value [B, P, h] -> [B, R, h]."""
         n = self.config.num_attention_heads
         slopes = self.constant("slopes", -np.array(alibi_slopes(n), np.float32).reshape(1, n, 1, 1))

@@ -1,0 +1,117 @@
+"""What is deployed: a folder with manifest.json, which vouches for every other file and carries the golden pairs.
+
+As `model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy of the same model is no
+change.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class ArtefactError(ValueError):
+    """An artefact that must not be served; the text says which file is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenPair:
+    """A pair and its logit by the PyTorch reference in float32."""
+
+    query: str
+    document: str
+    logit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    model: str
+    revision: str | None  # of the source on the hub; None for a local folder or random weights
+    dtype: str  # of the stored weights, in safetensors' words
+    parameters: int
+    max_tokens: int
+    files: dict[str, str]  # name -> SHA-256
+    golden: tuple[GoldenPair, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        path = folder / MANIFEST
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtefactError(
+                f"{folder} holds no {MANIFEST}: it is not a sagerank artefact. Make one with `sagerank build --model {folder}`."
+            ) from None
+        except ValueError as error:
+            raise ArtefactError(f"{path} is not JSON ({error}): build the artefact again.") from None
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+            raise ArtefactError(f"{path} is not of format {FORMAT}: build the artefact with this version of sagerank.")
+        try:
+            return cls(**{**raw, "golden": tuple(GoldenPair(**pair) for pair in raw["golden"])})
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(f"{path} has other fields than expected ({error}): build the artefact again.") from None
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    def verify(self, folder: Path) -> None:
+        """Raise ArtefactError unless every file is there with the recorded SHA-256."""
+        for name, recorded in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise ArtefactError(f"{path} is missing: build or fetch the artefact again.")
+            if sha256(path) != recorded:
+                raise ArtefactError(
+                    f"{path} does not have the SHA-256 of the manifest: build or fetch the artefact again."
+                )
+
+    def check_golden(self, logits: Sequence[float], tolerance: float) -> None:
+        """Raise ArtefactError unless `logits`, one for each golden pair in order, agree with the reference."""
+        drift = max(abs(logit - pair.logit) for logit, pair in zip(logits, self.golden, strict=True))
+        if not drift <= tolerance:  # a NaN is a mismatch too
+            raise ArtefactError(
+                f"The golden pairs of {self.model} score up to {drift:.2g} away from the reference, more than {tolerance:g}: "
+                "the weights, the graph or this machine's arithmetic are wrong; build the artefact again and run `sagerank doctor`."
+            )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(root: Path, names: Iterable[str], archive: Path) -> None:
+    """Write `names`, relative to root, as a .tar.gz with equal bytes for equal contents."""
+    part = archive.with_name(archive.name + ".part")
+    try:
+        with part.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped:
+            # The inner name and times would be the only differences between two builds.
+            with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for name in sorted(names):
+                    member = tarfile.TarInfo(name)
+                    member.size = (root / name).stat().st_size
+                    member.mode = 0o644
+                    with (root / name).open("rb") as file:
+                        tar.addfile(member, file)
+        part.replace(archive)  # a build that is killed leaves no half archive under the name
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a model.tar.gz; members that would leave the folder are refused."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArtefactError(f"{archive} cannot be unpacked ({error}): build or fetch it again.") from None

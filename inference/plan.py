@@ -1,0 +1,28 @@
+"""Which pairs run together: a pure function from lengths to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def cost(longest: int, pairs: int) -> int:
+    """Tokens a batch is charged with: attention is laid out as pairs x longest, and the linear layers never exceed that."""
+    return longest * pairs
+
+
+def plan(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
+    """Batches of indices into `lengths` (tokens), each costing at most max_tokens.
+
+    Every index is in exactly one batch; a pair longer than max_tokens is a batch of its own. Neighbours in length share a batch, so
+    little is padded; the longest come first, so the memory of the first batch serves all others.
+    """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}.")
+    batches: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not batches or cost(longest, len(batches[-1]) + 1) > max_tokens:
+            batches.append([])
+            longest = lengths[index]
+        batches[-1].append(index)
+    return batches

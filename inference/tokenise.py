@@ -1,0 +1,141 @@
+"""(query, documents) -> token ids of every pair, with one policy for what does not fit.
+
+* The query keeps its first `query_tokens` tokens.
+* A document has the room that is left of `max_tokens`. A longer one becomes windows of that room which overlap by `overlap_tokens`
+  (at most a quarter of the room); the last window ends where the document ends, so it is full. Its score is the maximum over them.
+* `truncate=False` refuses instead, and says how long the text is.
+
+Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later rebuilds a byte-level pipeline
+from the published files and silently mis-tokenises them, and tokenizer_config.json says 512 tokens where the models take 8,192.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tokenizers import Tokenizer
+
+from .checkpoint import CheckpointError
+from .contract import TokenLimitExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What one query with its documents becomes.
+
+    ids[w] are the token ids of window w with special tokens, document[w] is the document it belongs to (ascending). Token counts are
+    as the rerank dialects bill them: each text with its own special tokens, at most the context.
+    """
+
+    ids: list[list[int]]
+    document: list[int]
+    query_tokens: int
+    document_tokens: list[int]
+
+    def scatter(self, logits: Sequence[float]) -> list[float]:
+        """Logits per window -> logit per document, the maximum over its windows."""
+        values = [float("-inf")] * len(self.document_tokens)
+        for document, logit in zip(self.document, logits, strict=True):
+            values[document] = max(values[document], logit)
+        return values
+
+
+class Tokeniser:
+    def __init__(self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._prefix, self._middle, self._suffix = _template(tokenizer)
+        self.special_tokens = len(self._prefix) + len(self._middle) + len(self._suffix)
+        self.query_tokens, self.max_tokens, self.overlap_tokens = query_tokens, max_tokens, overlap_tokens
+        if query_tokens < 1 or max_tokens < query_tokens + self.special_tokens + 1:
+            raise CheckpointError(
+                f"query_tokens {query_tokens} leaves no room for a document in max_tokens {max_tokens}: lower one or raise the other."
+            )
+
+    @classmethod
+    def load(
+        cls, model_dir: Path, *, query_tokens: int = 512, max_tokens: int = 8192, overlap_tokens: int = 80
+    ) -> Self:
+        path = model_dir / "tokenizer.json"
+        if not path.exists():
+            raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointError(f"{path} is not a tokenizer this version of tokenizers reads: {error}") from None
+        return cls(tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id the tokenizer can emit."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    def __call__(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool = True,
+        max_document_tokens: int | None = None,
+        truncation_left: bool = False,
+    ) -> Windows:
+        """Tokenise once per text. truncation_left keeps the end, not the start, of what a limit cuts (query, max_document_tokens).
+
+        Raises TokenLimitExceeded with truncate=False where the query, or query and document together, do not fit.
+        """
+        query_encoding, *encodings = self._tokenizer.encode_batch_fast([query, *documents], add_special_tokens=False)
+        head: list[int] = query_encoding.ids
+        if len(head) > self.query_tokens:
+            if not truncate:
+                raise TokenLimitExceeded(
+                    f"query has {len(head)} tokens, more than {self.query_tokens}: shorten it, or allow truncation."
+                )
+            head = _clip(head, self.query_tokens, left=truncation_left)
+        room = self.max_tokens - self.special_tokens - len(head)
+        step = room - min(self.overlap_tokens, room // 4)
+        before, after = [*self._prefix, *head, *self._middle], self._suffix
+        ids: list[list[int]] = []
+        owner: list[int] = []
+        counts: list[int] = []
+        for index, encoding in enumerate(encodings):
+            tokens: list[int] = encoding.ids
+            if max_document_tokens is not None and len(tokens) > max_document_tokens:
+                tokens = _clip(tokens, max_document_tokens, left=truncation_left)
+            if len(tokens) > room and not truncate:
+                raise TokenLimitExceeded(
+                    f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: shorten it, or allow truncation."
+                )
+            counts.append(min(len(tokens) + 2, self.max_tokens))
+            for start in _starts(len(tokens), room, step):
+                ids.append([*before, *tokens[start : start + room], *after])
+                owner.append(index)
+        return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
+
+
+def _clip(tokens: list[int], count: int, *, left: bool) -> list[int]:
+    return tokens[len(tokens) - count :] if left else tokens[:count]
+
+
+def _starts(length: int, room: int, step: int) -> list[int]:
+    """Where the windows of a document begin; the last is moved back so that it ends with the document."""
+    if length <= room:
+        return [0]
+    return [*range(0, length - room, step), length - room]
+
+
+def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:
+    """The special tokens before the query, between query and document, and after, as tokenizer.json's post-processor places them."""
+    pair = tokenizer.encode("a", "a")
+    sides = [index for index in pair.sequence_ids if index is not None]
+    if sides != sorted(sides) or set(sides) != {0, 1}:
+        raise CheckpointError("tokenizer.json does not encode a pair as query, then document: it is not a reranker's.")
+    first, last = pair.sequence_ids.index(0), len(pair.ids) - 1 - pair.sequence_ids[::-1].index(1)
+    between = range(pair.sequence_ids.index(1))
+    middle = [pair.ids[at] for at in between if at > first and pair.sequence_ids[at] is None]
+    if not pair.ids[:first] or not middle:
+        raise CheckpointError("tokenizer.json adds no special tokens to a pair: its post_processor is missing.")
+    return pair.ids[:first], middle, pair.ids[last + 1 :]

@@ -1,0 +1,31 @@
+"""forward on CUDA, and on CPU where PyTorch is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from . import jina_bert
+
+
+class TorchModel:
+    def __init__(self, model_dir: Path, *, device: str, threads: int) -> None:
+        # bfloat16 has float32's range; float16 overflows on ALiBi models. On CPU, PyTorch is here to be exact.
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        self.tolerance = 0.1 if dtype is torch.bfloat16 else 1e-3
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._model = jina_bert.load(model_dir, dtype).to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        """Token ids of each pair, none empty -> logits."""
+        lengths = torch.tensor([len(pair) for pair in batch])
+        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.int64)
+        for row, pair in zip(ids, batch, strict=True):
+            row[: len(pair)] = torch.tensor(pair)
+        logits: list[float] = self._model(ids.to(self._device), lengths.to(self._device)).tolist()
+        return logits
