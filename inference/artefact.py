@@ -1,7 +1,8 @@
-"""What is deployed: a folder with manifest.json, which vouches for every other file and carries the golden pairs.
+"""What is deployed: a folder with manifest.json, which vouches for every other file and carries the golden
+pairs.
 
-As `model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy of the same model is no
-change.
+As `model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy
+of the same model is no change.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gzip
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -54,11 +55,15 @@ class Manifest:
         except ValueError as error:
             raise ArtefactError(f"{path} is not JSON ({error}): build the artefact again.") from None
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
-            raise ArtefactError(f"{path} is not of format {FORMAT}: build the artefact with this version of sagerank.")
+            raise ArtefactError(
+                f"{path} is not of format {FORMAT}: build the artefact with this version of sagerank."
+            )
         try:
             return cls(**{**raw, "golden": tuple(GoldenPair(**pair) for pair in raw["golden"])})
         except (KeyError, TypeError) as error:
-            raise ArtefactError(f"{path} has other fields than expected ({error}): build the artefact again.") from None
+            raise ArtefactError(
+                f"{path} has other fields than expected ({error}): build the artefact again."
+            ) from None
 
     def write(self, folder: Path) -> None:
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
@@ -90,19 +95,24 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def pack(root: Path, names: Iterable[str], archive: Path) -> None:
-    """Write `names`, relative to root, as a .tar.gz with equal bytes for equal contents."""
+def pack(members: Mapping[str, Path], archive: Path) -> None:
+    """Write the files of `members` (name in the archive -> file) as a .tar.gz with equal bytes for equal
+    contents.
+    """
     part = archive.with_name(archive.name + ".part")
     try:
-        with part.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped:
-            # The inner name and times would be the only differences between two builds.
-            with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for name in sorted(names):
-                    member = tarfile.TarInfo(name)
-                    member.size = (root / name).stat().st_size
-                    member.mode = 0o644
-                    with (root / name).open("rb") as file:
-                        tar.addfile(member, file)
+        # Names, times and owners would be the only differences between two builds: none is recorded.
+        with (
+            part.open("wb") as raw,
+            gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for name, path in sorted(members.items()):
+                member = tarfile.TarInfo(name)
+                member.size = path.stat().st_size
+                member.mode = 0o644
+                with path.open("rb") as file:
+                    tar.addfile(member, file)
         part.replace(archive)  # a build that is killed leaves no half archive under the name
     finally:
         part.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """What a JinaBERT folder holds: the configuration, and the name and shape of every tensor.
 
-Standard library only, so that the graph writer and the PyTorch model read the same facts. Names are those of the published
-checkpoints (JinaBertForSequenceClassification of `jina-bert-implementation`): `bert.` on the backbone, none on the head.
+Standard library only, so that the graph writer and the PyTorch model read the same facts. Names are those of
+the published checkpoints (JinaBertForSequenceClassification of `jina-bert-implementation`): `bert.` on the
+backbone, none on the head.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ class CheckpointError(ValueError):
 class JinaBertConfig:
     """The fields of config.json that decide the arithmetic, under Hugging Face's names.
 
-    There is no `num_labels`: the published config.json lacks it (transformers would default to 2) and the head has one logit.
-    There is no `pad_token_id`: config says 0 where the tokenizer says 1, and the mask comes from lengths, never from ids.
+    There is no `num_labels`: the published config.json lacks it (transformers would default to 2) and the
+    head has one logit. There is no `pad_token_id`: config says 0 where the tokenizer says 1, and the mask
+    comes from lengths, never from ids.
     """
 
     vocab_size: int
@@ -123,7 +125,9 @@ def _refuse_variants(raw: Mapping[str, Any], path: Path) -> None:
 
 
 def tensor_shapes(config: JinaBertConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint with its shape, in file order. Linear weights are [out, in], as PyTorch stores them."""
+    """Every tensor of the checkpoint with its shape, in file order. Linear weights are [out, in], as PyTorch
+    stores them.
+    """
     h, f = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         "bert.embeddings.word_embeddings.weight": (config.vocab_size, h),
@@ -153,7 +157,8 @@ def tensor_shapes(config: JinaBertConfig) -> dict[str, tuple[int, ...]]:
 def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
     """Map each stored tensor name to ours, or to None where it is known to carry no weight of a reranker.
 
-    Accepts backbones with or without `bert.` and the old LayerNorm names gamma/beta. Raises on variants with other layers.
+    Accepts backbones with or without `bert.` and the old LayerNorm names gamma/beta. Raises on variants with
+    other layers.
     """
     result: dict[str, str | None] = {}
     for name in names:
@@ -177,7 +182,8 @@ def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
 def check_tensors(config: JinaBertConfig, found: Mapping[str, tuple[int, ...]]) -> None:
     """Raise CheckpointError naming every missing, unexpected or mis-shaped tensor (canonical names).
 
-    Strict because the field's classic bug is a plain BERT built silently from these files, with random feed-forward weights.
+    Strict because the field's classic bug is a plain BERT built silently from these files, with random
+    feed-forward weights.
     """
     expected = tensor_shapes(config)
     problems = [f"missing {name}" for name in expected if name not in found]
@@ -193,10 +199,12 @@ def check_tensors(config: JinaBertConfig, found: Mapping[str, tuple[int, ...]]) 
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j| (Press et al. 2022, symmetric form).
+    """Slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j| (Press et al. 2022,
+    symmetric form).
 
-    For a head count that is no power of two, the slopes of the next lower power come first and the rest is taken from every other
-    slope of the next higher one. The order belongs to the weights: sorting it gives plausible, wrong scores.
+    For a head count that is no power of two, the slopes of the next lower power come first and the rest is
+    taken from every other slope of the next higher one. The order belongs to the weights: sorting it gives
+    plausible, wrong scores.
     """
 
     def geometric(n: int) -> list[float]:

@@ -25,8 +25,15 @@ class Forward(Protocol):
 
 
 class Engine:
-    def __init__(self, manifest: Manifest, tokeniser: Tokeniser, forward: Forward, *, batch_tokens: int) -> None:
-        self.manifest, self.tokeniser, self.forward, self.batch_tokens = manifest, tokeniser, forward, batch_tokens
+    def __init__(
+        self, manifest: Manifest, tokeniser: Tokeniser, forward: Forward, *, batch_tokens: int
+    ) -> None:
+        self.manifest, self.tokeniser, self.forward, self.batch_tokens = (
+            manifest,
+            tokeniser,
+            forward,
+            batch_tokens,
+        )
 
     @classmethod
     def load(cls, model_dir: Path, settings: Settings) -> Self:
@@ -37,7 +44,9 @@ class Engine:
         manifest = Manifest.read(model_dir)
         manifest.verify(model_dir)
         tokeniser = load_tokeniser(model_dir, manifest, settings)
-        engine = cls(manifest, tokeniser, load_forward(model_dir, settings), batch_tokens=settings.batch_tokens)
+        engine = cls(
+            manifest, tokeniser, load_forward(model_dir, settings), batch_tokens=settings.batch_tokens
+        )
         engine.check_golden()
         # One batch of full size claims the memory that serving needs, before anybody waits for it.
         pair = tokeniser("", [""]).ids[0]
@@ -53,7 +62,9 @@ class Engine:
         max_document_tokens: int | None = None,
         truncation_left: bool = False,
     ) -> Scores:
-        """Logits in the order of `documents`. Raises TokenLimitExceeded with truncate=False where a text does not fit."""
+        """Logits in the order of `documents`. Raises TokenLimitExceeded with truncate=False where a text does
+        not fit.
+        """
         start = time.perf_counter()
         windows = self.tokeniser(
             query,
@@ -65,7 +76,9 @@ class Engine:
         tokenised = time.perf_counter()
         logits = [0.0] * len(windows.ids)
         for batch in plan([len(ids) for ids in windows.ids], max_tokens=self.batch_tokens):
-            for index, logit in zip(batch, self.forward([windows.ids[index] for index in batch]), strict=True):
+            for index, logit in zip(
+                batch, self.forward([windows.ids[index] for index in batch]), strict=True
+            ):
                 logits[index] = logit
         timings = Timings(tokenise=tokenised - start, queue=0.0, forward=time.perf_counter() - tokenised)
         return Scores(

@@ -1,15 +1,17 @@
 """Writes model.onnx: the JinaBERT arithmetic for ONNX Runtime on CPU, over the bytes of model.safetensors.
 
-The graph is written, not traced, because three things that make it fast and flat do not come out of an exporter:
+The graph is written, not traced, because three things that make it fast and flat do not come out of an
+exporter:
 
-* Tokens are packed. Every linear layer, LayerNorm and GEGLU runs on [T, h], the real tokens of the batch one after the other; pairs
-  are laid out as [B, P, h] for attention alone. Padding costs attention only, about 5 % of the arithmetic at 150 tokens.
-* Attention is a Loop over blocks of query rows, whose ALiBi bias is made from positions and slopes inside the loop. No tensor has
-  the size heads x P x P, so an 8,192-token pair is an ordinary request.
+* Tokens are packed. Every linear layer, LayerNorm and GEGLU runs on [T, h], the real tokens of the batch one
+  after the other; pairs are laid out as [B, P, h] for attention alone. Padding costs attention only, about 5
+  % of the arithmetic at 150 tokens.
+* Attention is a Loop over blocks of query rows, whose ALiBi bias is made from positions and slopes inside the
+  loop. No tensor has the size heads x P x P, so an 8,192-token pair is an ordinary request.
 * The last layer computes row 0 of each pair only, the one the head reads.
 
-Weights are external data that points into model.safetensors: one copy on disk serves CPU and GPU, 16-bit checkpoints stay 16-bit
-there, and the embedding table stays 16-bit and memory-mapped in the process too.
+Weights are external data that points into model.safetensors: one copy on disk serves CPU and GPU, 16-bit
+checkpoints stay 16-bit there, and the embedding table stays 16-bit and memory-mapped in the process too.
 
 Inputs: input_ids [T] int64, lengths [B] int64 (sum T). Output: logits [B] float32.
 """
@@ -27,7 +29,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, check_tensors
 
-# Attention cells (pairs x rows x columns) per block: 12 heads of float32 make 25 MB of scores, whatever the length.
+# Attention cells (pairs x rows x columns) per block: 12 heads of float32 make 25 MB of scores, whatever the
+# length.
 BLOCK_CELLS = 1 << 19
 _TYPES = {"F32": (TensorProto.FLOAT, 4), "F16": (TensorProto.FLOAT16, 2), "BF16": (TensorProto.BFLOAT16, 2)}
 
@@ -63,7 +66,9 @@ class _Weights:
         """An initializer `name` over rows of the stored tensor; a slice of rows is a range of bytes."""
         entry = self._entries[stored]
         if entry["dtype"] not in _TYPES:
-            raise CheckpointError(f"{stored} is stored as {entry['dtype']}; store weights as F32, F16 or BF16.")
+            raise CheckpointError(
+                f"{stored} is stored as {entry['dtype']}; store weights as F32, F16 or BF16."
+            )
         kind, width = _TYPES[entry["dtype"]]
         first, last, _ = rows.indices(entry["shape"][0])
         row = width * math.prod(entry["shape"][1:])
@@ -107,7 +112,8 @@ class _Graph:
             self.initializers,
         )
 
-    # -- pieces of a graph ------------------------------------------------------------------------------------------
+    # -- pieces of a graph
+    # ------------------------------------------------------------------------------------------
 
     def op(
         self, kind: str, inputs: list[str], output: str | None = None, *, domain: str = "", **attributes: Any
@@ -134,7 +140,9 @@ class _Graph:
         name = stored + part
         tensor = self.weights.tensor(name, stored, rows)
         self.initializers.append(tensor)
-        return name if tensor.data_type == TensorProto.FLOAT else self.op("Cast", [name], to=TensorProto.FLOAT)
+        return (
+            name if tensor.data_type == TensorProto.FLOAT else self.op("Cast", [name], to=TensorProto.FLOAT)
+        )
 
     def _linear(self, x: str, name: str) -> str:
         # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
@@ -144,12 +152,14 @@ class _Graph:
         scale, shift = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.op("LayerNormalization", [x, scale, shift], axis=-1, epsilon=self.config.layer_norm_eps)
 
-    # -- the model, top to bottom -----------------------------------------------------------------------------------
+    # -- the model, top to bottom
+    # -----------------------------------------------------------------------------------
 
     def _layout(self) -> None:
         """Indices between the packed [T] and the padded [B, P] form, made once for all layers.
 
-        P is the longest length S rounded up so that it splits into equal blocks: at most blocks - 1 rows more.
+        P is the longest length S rounded up so that it splits into equal blocks: at most blocks - 1 rows
+        more.
         """
         op = self.op
         pairs = op("Shape", ["lengths"], "pairs")  # [1]
@@ -195,7 +205,8 @@ class _Graph:
         top = self.op("Gather", [x, "first"]) if last else x
         query = self._linear(top, f"{attention}.self.query")
         key, value = (
-            self.op("Gather", [self._linear(x, f"{attention}.self.{name}"), "pad"]) for name in ("key", "value")
+            self.op("Gather", [self._linear(x, f"{attention}.self.{name}"), "pad"])
+            for name in ("key", "value")
         )  # [B, P, h]
         if last:
             rows = self.op("Unsqueeze", [query, self.integers(1)])  # [B, 1, h]
@@ -212,7 +223,9 @@ class _Graph:
         gate = self.op("Gemm", [top, self.weight(gated, slice(0, f), ".gate")], transB=1)
         up = self.op("Gemm", [top, self.weight(gated, slice(f, 2 * f), ".up")], transB=1)
         inner = self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
-        return self._norm(self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm")
+        return self._norm(
+            self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm"
+        )
 
     def _blocks(self, index: int, query: str, key: str, value: str) -> str:
         """Loop over blocks of R query rows: [B, P, h] each -> context [T, h]."""
@@ -239,7 +252,9 @@ class _Graph:
         padded = self.op("Transpose", [stacked], perm=[1, 0, 2, 3])
         return self.op("Gather", [self.op("Reshape", [padded, self.integers(-1, h)]), "pack"])
 
-    def _attend(self, nodes: list[onnx.NodeProto], name: str, query: str, key: str, value: str, row: str) -> str:
+    def _attend(
+        self, nodes: list[onnx.NodeProto], name: str, query: str, key: str, value: str, row: str
+    ) -> str:
         """Attention of query rows [B, R, h], at positions row [R], over key and value [B, P, h] -> [B, R, h]."""
         n = self.config.num_attention_heads
         slopes = self.constant("slopes", -np.array(alibi_slopes(n), np.float32).reshape(1, n, 1, 1))

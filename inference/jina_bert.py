@@ -1,8 +1,9 @@
 """JinaBERT cross-encoder in plain PyTorch: the reference, the GPU path, and what distillation trains.
 
-BERT with post-layer-norm, symmetric ALiBi instead of position embeddings, a GEGLU feed-forward, and a head of pooler (dense + tanh on
-token 0) and one logit. No transformers class and no remote code. The module tree spells the names of the published checkpoints, so
-`state_dict()` is the checkpoint. Shapes: B pairs, S tokens, h hidden, n heads, d = h / n, f intermediate, R query rows.
+BERT with post-layer-norm, symmetric ALiBi instead of position embeddings, a GEGLU feed-forward, and a head of
+pooler (dense + tanh on token 0) and one logit. No transformers class and no remote code. The module tree
+spells the names of the published checkpoints, so `state_dict()` is the checkpoint. Shapes: B pairs, S tokens,
+h hidden, n heads, d = h / n, f intermediate, R query rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from .checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, canonical_names, check_tensors
 
-# Query rows attended at once: the largest temporary is [B, n, QUERY_BLOCK, S], so memory grows with S and not with its square.
+# Query rows attended at once: the largest temporary is [B, n, QUERY_BLOCK, S], so memory grows with S and not
+# with its square.
 QUERY_BLOCK = 128
 
 
@@ -90,7 +92,8 @@ class JinaBert(nn.Module):
         self.classifier = nn.Linear(config.hidden_size, 1)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B] of right-padded pairs input_ids [B, S] (int64) with `lengths` [B] real tokens each, every length >= 1.
+        """Logits [B] of right-padded pairs input_ids [B, S] (int64) with `lengths` [B] real tokens each,
+        every length >= 1.
 
         The mask comes from the lengths: the checkpoints disagree with their tokenizer about the padding id.
         """
@@ -105,7 +108,8 @@ class JinaBert(nn.Module):
         layers = self.bert.encoder["layer"]
         for layer in layers[:-1]:  # type: ignore[index]
             x = layer(x, size, slopes, padding)
-        # The head reads token 0 only, so the last layer computes that row alone; the others serve as keys and values.
+        # The head reads token 0 only, so the last layer computes that row alone; the others serve as keys and
+        # values.
         x = layers[-1](x, 1, slopes, padding)  # type: ignore[index]
         pooled = torch.tanh(self.bert.pooler["dense"](x[:, 0]))
         return self.classifier(pooled)[:, 0].float()  # type: ignore[no-any-return]
@@ -114,7 +118,8 @@ class JinaBert(nn.Module):
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of a Hugging Face folder under canonical names, in their stored dtype.
 
-    safetensors first; pytorch_model.bin only through weights_only unpickling, which runs no code from the file.
+    safetensors first; pytorch_model.bin only through weights_only unpickling, which runs no code from the
+    file.
     """
     if (folder / "model.safetensors").exists():
         from safetensors.torch import load_file
@@ -131,8 +136,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
     """The model of a folder (config.json and weights), in eval mode, every weight converted to `dtype`.
 
-    float16 is refused: ALiBi biases and masked scores overflow it and give NaN. Raises CheckpointError where a tensor is missing,
-    unexpected or mis-shaped.
+    float16 is refused: ALiBi biases and masked scores overflow it and give NaN. Raises CheckpointError where
+    a tensor is missing, unexpected or mis-shaped.
     """
     if dtype is torch.float16:
         raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")

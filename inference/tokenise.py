@@ -1,12 +1,14 @@
 """(query, documents) -> token ids of every pair, with one policy for what does not fit.
 
 * The query keeps its first `query_tokens` tokens.
-* A document has the room that is left of `max_tokens`. A longer one becomes windows of that room which overlap by `overlap_tokens`
-  (at most a quarter of the room); the last window ends where the document ends, so it is full. Its score is the maximum over them.
+* A document has the room that is left of `max_tokens`. A longer one becomes windows of that room which
+  overlap by `overlap_tokens` (at most a quarter of the room); the last window ends where the document ends,
+  so it is full. Its score is the maximum over them.
 * `truncate=False` refuses instead, and says how long the text is.
 
-Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later rebuilds a byte-level pipeline
-from the published files and silently mis-tokenises them, and tokenizer_config.json says 512 tokens where the models take 8,192.
+Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later
+rebuilds a byte-level pipeline from the published files and silently mis-tokenises them, and
+tokenizer_config.json says 512 tokens where the models take 8,192.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from .contract import TokenLimitExceeded
 class Windows:
     """What one query with its documents becomes.
 
-    ids[w] are the token ids of window w with special tokens, document[w] is the document it belongs to (ascending). Token counts are
-    as the rerank dialects bill them: each text with its own special tokens, at most the context.
+    ids[w] are the token ids of window w with special tokens, document[w] is the document it belongs to
+    (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
+    most the context.
     """
 
     ids: list[list[int]]
@@ -44,7 +47,9 @@ class Windows:
 
 
 class Tokeniser:
-    def __init__(self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int
+    ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -66,7 +71,9 @@ class Tokeniser:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{path} is not a tokenizer this version of tokenizers reads: {error}") from None
+            raise CheckpointError(
+                f"{path} is not a tokenizer this version of tokenizers reads: {error}"
+            ) from None
         return cls(tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property
@@ -83,11 +90,15 @@ class Tokeniser:
         max_document_tokens: int | None = None,
         truncation_left: bool = False,
     ) -> Windows:
-        """Tokenise once per text. truncation_left keeps the end, not the start, of what a limit cuts (query, max_document_tokens).
+        """Tokenise once per text. truncation_left keeps the end, not the start, of what a limit cuts (query,
+        max_document_tokens).
 
-        Raises TokenLimitExceeded with truncate=False where the query, or query and document together, do not fit.
+        Raises TokenLimitExceeded with truncate=False where the query, or query and document together, do not
+        fit.
         """
-        query_encoding, *encodings = self._tokenizer.encode_batch_fast([query, *documents], add_special_tokens=False)
+        query_encoding, *encodings = self._tokenizer.encode_batch_fast(
+            [query, *documents], add_special_tokens=False
+        )
         head: list[int] = query_encoding.ids
         if len(head) > self.query_tokens:
             if not truncate:
@@ -128,14 +139,20 @@ def _starts(length: int, room: int, step: int) -> list[int]:
 
 
 def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:
-    """The special tokens before the query, between query and document, and after, as tokenizer.json's post-processor places them."""
+    """The special tokens before the query, between query and document, and after, as tokenizer.json's
+    post-processor places them.
+    """
     pair = tokenizer.encode("a", "a")
     sides = [index for index in pair.sequence_ids if index is not None]
     if sides != sorted(sides) or set(sides) != {0, 1}:
-        raise CheckpointError("tokenizer.json does not encode a pair as query, then document: it is not a reranker's.")
+        raise CheckpointError(
+            "tokenizer.json does not encode a pair as query, then document: it is not a reranker's."
+        )
     first, last = pair.sequence_ids.index(0), len(pair.ids) - 1 - pair.sequence_ids[::-1].index(1)
     between = range(pair.sequence_ids.index(1))
     middle = [pair.ids[at] for at in between if at > first and pair.sequence_ids[at] is None]
     if not pair.ids[:first] or not middle:
-        raise CheckpointError("tokenizer.json adds no special tokens to a pair: its post_processor is missing.")
+        raise CheckpointError(
+            "tokenizer.json adds no special tokens to a pair: its post_processor is missing."
+        )
     return pair.ids[:first], middle, pair.ids[last + 1 :]

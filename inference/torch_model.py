@@ -12,7 +12,8 @@ from . import jina_bert
 
 class TorchModel:
     def __init__(self, model_dir: Path, *, device: str, threads: int) -> None:
-        # bfloat16 has float32's range; float16 overflows on ALiBi models. On CPU, PyTorch is here to be exact.
+        # bfloat16 has float32's range; float16 overflows on ALiBi models. On CPU, PyTorch is here to be
+        # exact.
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         self.tolerance = 0.1 if dtype is torch.bfloat16 else 1e-3
         if device == "cpu":
