@@ -1,0 +1,143 @@
+"""What a rerank request, its scores and its errors are, whatever the wire dialect. Standard library only.
+
+RerankError +-- InvalidRequest            the request cannot be read or means nothing |   +--
+TokenLimitExceeded    truncate=false, and a text does not fit |   +-- UnsupportedMediaType  the body is of a
+type nobody here reads |   +-- PayloadTooLarge       more bytes or documents than one request may carry +--
+Overloaded                the queue is full; come back after `retry_after` seconds +-- DeadlineExceeded
+the answer would have come too late to be received +-- Unavailable               no model is ready: still
+loading, or its process died +-- InternalError             a defect on this side
+
+`str(error)` is one sentence for the caller that says what to change. It never holds the text of a query or
+document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Dialect(StrEnum):
+    JINA = "jina"
+    MARKETPLACE = "jina-marketplace"
+    COHERE_V1 = "cohere-v1"
+    COHERE_V2 = "cohere-v2"
+    TEI = "tei"
+    LANGCHAIN = "langchain"
+    HUGGING_FACE = "huggingface"
+    DIFY = "dify"
+
+
+class RerankError(Exception):
+    dialect: Dialect | None = None  # whose error form answers it, once that is known
+
+
+class InvalidRequest(RerankError):
+    pass
+
+
+class TokenLimitExceeded(InvalidRequest):
+    pass
+
+
+class UnsupportedMediaType(InvalidRequest):
+    pass
+
+
+class PayloadTooLarge(InvalidRequest):
+    pass
+
+
+class Overloaded(RerankError):
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
+
+class DeadlineExceeded(RerankError):
+    pass
+
+
+class Unavailable(RerankError):
+    pass
+
+
+class InternalError(RerankError):
+    pass
+
+
+_STATUS: dict[type[RerankError], int] = {
+    TokenLimitExceeded: 400,
+    UnsupportedMediaType: 415,
+    PayloadTooLarge: 413,
+    InvalidRequest: 400,
+    Overloaded: 429,
+    DeadlineExceeded: 504,
+    Unavailable: 503,
+    InternalError: 500,
+}
+
+
+def status(error: RerankError) -> int:
+    """The HTTP status of an error; the only place that knows numbers."""
+    return _STATUS[type(error)]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_documents: int = 10_000  # in one request, over all its queries
+    max_body_bytes: int = 6_291_456  # SageMaker's own limit for a real-time invocation
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One query and the documents to rank for it. `originals` are echoed in place of the texts: objects with
+    more fields.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
+    originals: tuple[object, ...] | None = None
+    identity: str | None = None  # the caller's id of this query, where the dialect has one
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    dialect: Dialect
+    groups: tuple[Group, ...]
+    return_documents: bool = False
+    raw_scores: bool = False  # logits instead of their sigmoid
+    truncate: bool = True  # False: a text that does not fit is refused
+    max_document_tokens: int | None = None
+    truncation_left: bool = False  # what a limit cuts is cut at the start
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds."""
+
+    tokenise: float
+    queue: float
+    forward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of one Group: logits in the order of its documents, and tokens as the dialects bill them."""
+
+    values: tuple[float, ...]
+    query_tokens: int
+    document_tokens: tuple[int, ...]
+    timings: Timings
+
+    @property
+    def total_tokens(self) -> int:
+        return self.query_tokens + sum(self.document_tokens)
+
+
+def best_first(values: Sequence[float], top_n: int | None) -> list[int]:
+    """Indices by descending score, equal scores in request order; the first top_n of them."""
+    order = sorted(range(len(values)), key=lambda index: -values[index])
+    return order if top_n is None else order[:top_n]
