@@ -46,6 +46,9 @@ _SHAPES = (
 )
 
 
+_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """The body of one HTTP request: one rerank request, or one a line."""
@@ -55,7 +58,7 @@ class Call:
 
 
 def parse(
-    body: bytes, content_type: str | None, *, path: str = "/invocations", limits: Limits = Limits()
+    body: bytes, content_type: str | None, *, path: str = "/invocations", limits: Limits = _LIMITS
 ) -> Call:
     """Raise a RerankError, with its dialect where that is known, for anything that cannot be scored as it
     stands.

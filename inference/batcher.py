@@ -1,0 +1,225 @@
+"""Merges what concurrent requests are waiting for into batches.
+
+Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
+company. One batch is kept ahead, so the worker never waits for the front. Fair: a batch starts with the
+request that has been given the fewest tokens so far, so one of a hundred long documents is no wall before the
+short ones. An error belongs to its batch, and within it to the pair that causes it: a failed batch is split
+until the culprit is alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .contract import DeadlineExceeded, InternalError, Overloaded, RerankError, Unavailable
+from .plan import cost
+from .tokenise import Windows
+
+_AHEAD = 2  # batches at the worker: one running, one waiting at its door
+_SIMILAR = 2  # a pair joins a batch whose longest is at most this many times its length
+
+Run = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request. `waiting` are its windows that no batch holds yet, shortest first."""
+
+    ids: Sequence[Sequence[int]]
+    done: asyncio.Future[None]
+    waiting: list[int]
+    lengths: list[int]
+    logits: list[float]
+    left: int
+    served: int
+    first_sent: float = 0.0
+
+
+_Entry: TypeAlias = tuple[_Job, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """Of one forward that came back: pairs, tokens, the tokens charged with padding, and seconds."""
+
+    pairs: int
+    tokens: int
+    charged: int
+    seconds: float
+
+
+class Batcher:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        batch_tokens: int,
+        max_queue_tokens: int,
+        observe: Callable[[BatchStats], None] = lambda stats: None,
+    ) -> None:
+        self._run, self._observe = run, observe
+        self._batch_tokens, self._max_queue_tokens = batch_tokens, max_queue_tokens
+        self._jobs: list[_Job] = []
+        self._retries: deque[list[_Entry]] = deque()
+        self._flying: dict[asyncio.Task[None], int] = {}  # -> tokens charged
+        self._rate = 10_000.0  # tokens per second, measured as batches come back
+        self._paused = True
+        self.queued_tokens = 0
+
+    def resume(self) -> None:
+        """A worker is there: send it what waits."""
+        self._paused = False
+        self._dispatch()
+
+    def pause(self) -> None:
+        """The worker is gone: hold what waits, which another worker may still answer in time."""
+        self._paused = True
+
+    def fail_all(self, error: RerankError) -> None:
+        """No worker will come: answer everything that waits."""
+        for job in list(self._jobs):
+            self._finish(job, error)
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs and not self._flying
+
+    async def score(self, windows: Windows, *, timeout: float) -> tuple[list[float], float]:
+        """Logits of each window, in order, and the seconds until the first was sent.
+
+        Raises Overloaded at once, DeadlineExceeded after `timeout` seconds, Unavailable or InternalError as
+        the worker does. When the caller is cancelled, what it still waits for is dropped.
+        """
+        lengths = [len(ids) for ids in windows.ids]
+        tokens = sum(lengths)
+        if self.queued_tokens and self.queued_tokens + tokens > self._max_queue_tokens:
+            wait = round(max(1.0, self.queued_tokens / self._rate), 1)
+            raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
+        start = time.monotonic()
+        job = _Job(
+            ids=windows.ids,
+            done=asyncio.get_running_loop().create_future(),
+            waiting=sorted(range(len(lengths)), key=lengths.__getitem__),
+            lengths=lengths,
+            logits=[0.0] * len(lengths),
+            left=len(lengths),
+            # No head start over those that are here, and no arrears from before it came.
+            served=min((other.served for other in self._jobs), default=0),
+        )
+        self._jobs.append(job)
+        self.queued_tokens += tokens
+        self._dispatch()
+        try:
+            async with asyncio.timeout(timeout):
+                await job.done
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"No answer within {timeout:g} s: send fewer or shorter documents, or add instances."
+            ) from None
+        finally:
+            self._drop(job)
+        return job.logits, job.first_sent - start
+
+    def _drop(self, job: _Job) -> None:
+        if job in self._jobs:
+            self._jobs.remove(job)
+        self.queued_tokens -= sum(job.lengths[index] for index in job.waiting)
+        job.waiting.clear()
+
+    def _finish(self, job: _Job, error: RerankError | None = None) -> None:
+        if not job.done.done():
+            if error is None:
+                job.done.set_result(None)
+            else:
+                job.done.set_exception(error)
+        self._drop(job)
+
+    def _dispatch(self) -> None:
+        while not self._paused and len(self._flying) < _AHEAD:
+            # Nothing long waits behind another batch: a short request that comes meanwhile would wait for
+            # both.
+            ahead = bool(self._flying)
+            if ahead and max(self._flying.values()) > self._batch_tokens:
+                return
+            entries = self._retries.popleft() if self._retries else self._next_batch(ahead=ahead)
+            entries = [(job, index) for job, index in entries if not job.done.done()]
+            if not entries:
+                if self._retries:
+                    continue
+                return
+            charged = cost(max(job.lengths[index] for job, index in entries), len(entries))
+            task = asyncio.create_task(self._send(entries, charged))
+            self._flying[task] = charged
+            task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._flying[task]
+        task.result()
+        self._dispatch()
+
+    def _next_batch(self, *, ahead: bool) -> list[_Entry]:
+        """Pairs of similar length, those of the least-served requests first."""
+        jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.served)
+        if ahead:
+            jobs = [job for job in jobs if job.lengths[job.waiting[-1]] <= self._batch_tokens]
+        if not jobs:
+            return []
+        longest = jobs[0].lengths[jobs[0].waiting[-1]]
+        room = max(1, self._batch_tokens // longest)
+        entries: list[_Entry] = []
+        for job in jobs:
+            end = bisect.bisect_right(job.waiting, longest, key=job.lengths.__getitem__)
+            begin = end
+            while (
+                begin > 0 and end - begin < room and job.lengths[job.waiting[begin - 1]] * _SIMILAR >= longest
+            ):
+                begin -= 1
+            for index in job.waiting[begin:end]:
+                entries.append((job, index))
+                job.served += job.lengths[index]
+                self.queued_tokens -= job.lengths[index]
+            del job.waiting[begin:end]
+            room -= end - begin
+            if room <= 0:
+                break
+        return entries
+
+    async def _send(self, entries: list[_Entry], charged: int) -> None:
+        start = time.monotonic()
+        for job, _ in entries:
+            job.first_sent = job.first_sent or start
+        try:
+            logits = await self._run([job.ids[index] for job, index in entries])
+        except Unavailable as error:
+            for job, _ in entries:
+                self._finish(job, error)
+            return
+        except InternalError as error:
+            self._split(entries, error)
+            return
+        seconds = time.monotonic() - start
+        tokens = sum(job.lengths[index] for job, index in entries)
+        self._rate += 0.1 * (tokens / max(seconds, 1e-6) - self._rate)
+        self._observe(BatchStats(len(entries), tokens, charged, seconds))
+        for (job, index), logit in zip(entries, logits, strict=True):
+            job.logits[index] = logit
+            job.left -= 1
+            if job.left == 0:
+                self._finish(job)
+
+    def _split(self, entries: list[_Entry], error: InternalError) -> None:
+        if len(entries) == 1:
+            self._finish(entries[0][0], error)
+            return
+        jobs = list(dict.fromkeys(job for job, _ in entries))
+        if len(jobs) > 1:
+            self._retries.extend([entry for entry in entries if entry[0] is job] for job in jobs)
+        else:
+            middle = len(entries) // 2
+            self._retries.extend([entries[:middle], entries[middle:]])

@@ -1,0 +1,128 @@
+"""What an operator may set, read from the environment in this one place."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+PREFIX = "SAGERANK_"
+_FOREIGN = {"SAGERANK_WEIGHTS"}  # names where the tests find published weights
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names it, its value and what is allowed."""
+
+
+def physical_cores() -> int:
+    """Cores this process may use: its CPU affinity, without hyper-threads, at most the container's CPU quota.
+
+    Two hyper-threads share the vector units that matrix products keep busy, so a second thread on a core adds
+    nothing.
+    """
+    allowed = os.sched_getaffinity(0)
+    seen: set[str] = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        seen.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limit = len(seen) if quota == "max" else max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        limit = len(seen)
+    return max(1, min(len(seen), limit))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as
+    named.
+    """
+
+    model_dir: Path = Path("/opt/ml/model")  # the unpacked artefact
+    host: str = "0.0.0.0"
+    port: int = 8080
+    backend: str = "onnx"  # onnx (CPU) or torch
+    device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
+    threads: int = 0  # of the model; 0: one for each physical core
+    batch_tokens: int = 1024  # pairs x longest of one forward; a longer pair runs alone
+    query_tokens: int = 512  # a query keeps its first
+    max_tokens: int = 8192  # of a pair; a longer document is scored in windows
+    overlap_tokens: int = 80  # of two neighbouring windows
+    max_documents: int = 10_000  # in one request
+    max_body_bytes: int = 6_291_456  # of one request
+    max_queue_tokens: int = 500_000  # waiting; more are answered 429
+    request_seconds: float = 55  # until a request is answered 504; SageMaker gives up after 60
+    batch_seconds: float = 120  # until a forward counts as hung and its process is replaced
+    golden_seconds: float = 600  # between two checks of the golden pairs while idle
+    drain_seconds: float = 60  # for requests under way when the server is told to stop
+
+    def __post_init__(self) -> None:
+        if self.threads == 0:
+            object.__setattr__(self, "threads", physical_cores())
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not (
+                value > 0 or (field.name == "overlap_tokens" and value == 0)
+            ):
+                raise SettingsError(f"{_variable(field.name)} is {value}: give a positive number.")
+        if self.port > 65_535:
+            raise SettingsError(f"{_variable('port')} is {self.port}: give a port up to 65535.")
+        if self.backend not in ("onnx", "torch"):
+            raise SettingsError(f"{_variable('backend')} is {self.backend!r}: give onnx or torch.")
+        if self.device.partition(":")[0] not in ("cpu", "cuda"):
+            raise SettingsError(f"{_variable('device')} is {self.device!r}: give cpu, cuda or cuda:N.")
+        if self.backend == "onnx" and self.device != "cpu":
+            raise SettingsError(
+                f"{_variable('device')} is {self.device!r}, and backend onnx runs on cpu: set {_variable('backend')}=torch."
+            )
+        if self.query_tokens + 8 > self.max_tokens:
+            raise SettingsError(
+                f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
+                f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
+            )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read SAGERANK_*; an unknown one is an error. SAGEMAKER_BIND_TO_PORT gives the port where ours does
+        not.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        names = {_variable(field.name): field for field in fields(cls)}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or variable in _FOREIGN:
+                continue
+            if variable not in names:
+                near = difflib.get_close_matches(variable, names, n=1)
+                hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(names)}."
+                raise SettingsError(f"{variable} is not a setting{hint}")
+            values[names[variable].name] = _read(
+                variable, text, type(getattr(_DEFAULTS, names[variable].name))
+            )
+        port = environ.get("SAGEMAKER_BIND_TO_PORT")
+        if port and "port" not in values:
+            values["port"] = _read("SAGEMAKER_BIND_TO_PORT", port, int)
+        return cls(**values)  # type: ignore[arg-type]
+
+    def to_env(self) -> dict[str, str]:
+        """The variables that make `from_env` give these settings."""
+        return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read(variable: str, text: str, kind: type) -> object:
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+        raise SettingsError(f"{variable} is {text!r}: give {wanted}.") from None
+
+
+_DEFAULTS = Settings()
