@@ -147,7 +147,8 @@ async def _unless_disconnected(
 
     watcher = asyncio.ensure_future(left())
     try:
-        await asyncio.wait([work, watcher], return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {work, watcher}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise ClientDisconnect
         return work.result()

@@ -128,7 +128,7 @@ def _identity(model: str) -> str:
     )
 
 
-def _publish(make: Callable[[Path], None], target: Path) -> None:
+def _publish(make: Callable[[Path], object], target: Path) -> None:
     """Run `make` on a scratch folder and put the result at target in one step: a killed build leaves nothing
     behind its name.
     """
