@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from . import runtime_api
 from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, status
 from .dialects import JSON, parse, render, render_error
 from .metrics import Metrics
@@ -115,6 +117,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
 
     routes = [Route("/ping", ping), Route("/metrics", show_metrics)]
     routes += [Route(path, rerank, methods=["POST"]) for path in _RERANK_PATHS]
+    routes.append(runtime_api.route(rerank))
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: http_error})
 
 

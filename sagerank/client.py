@@ -10,6 +10,7 @@ helps, and merged into the exact ranking that one request would have given.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import threading
@@ -118,7 +119,15 @@ class RerankClient:
         Raises an error of inference.contract or sagerank.transport that says what to change, at the latest
         after `timeout` seconds.
         """
-        return self._rerank(query, documents, top_n, truncate, timeout, progress, threading.Event())
+        return self._rerank(
+            query,
+            documents,
+            top_n=top_n,
+            truncate=truncate,
+            timeout=timeout,
+            progress=progress,
+            stop=threading.Event(),
+        )
 
     async def arerank(self, query: str, documents: Sequence[Document], **options: Any) -> Reranking:
         """`rerank` for asyncio; cancelling it sends no further parts."""
@@ -129,7 +138,9 @@ class RerankClient:
             raise TypeError(f"arerank has no argument {sorted(unknown)[0]!r}")
         arguments = {**defaults, **options}
         try:
-            return await asyncio.to_thread(self._rerank, query, documents, *arguments.values(), stop)
+            return await asyncio.to_thread(
+                functools.partial(self._rerank, query, documents, stop=stop, **arguments)
+            )
         finally:
             stop.set()
 
@@ -137,6 +148,7 @@ class RerankClient:
         self,
         query: str,
         documents: Sequence[Document],
+        *,
         top_n: int | None,
         truncate: bool,
         timeout: float,

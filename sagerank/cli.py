@@ -1,0 +1,302 @@
+"""The `sagerank` command. Each command imports what it needs when it runs, so `sagerank rerank` loads no
+model runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+MODEL_HELP = (
+    "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder or a model.tar.gz"
+)
+
+
+class Refused(Exception):
+    """Bad input to a command: printed as one sentence, exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough; what Python still holds must not be flushed into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not isinstance(error, _known_errors()):
+            raise
+        print(f"sagerank: {error}", file=sys.stderr)
+        return 2
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Errors whose text is written for the person at the command line."""
+    from inference.artefact import ArtefactError
+    from inference.checkpoint import CheckpointError
+    from inference.contract import RerankError
+    from inference.settings import SettingsError
+
+    return Refused, RerankError, ArtefactError, CheckpointError, SettingsError, OSError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sagerank", description="Deploy and run the Jina Reranker v1 family."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Any, description: str, *, model: bool = True, as_json: bool = True) -> Any:
+        sub = commands.add_parser(name, help=description, description=description)
+        sub.set_defaults(run=run)
+        if model:
+            sub.add_argument("--model", default="micro", help=MODEL_HELP + " (default: %(default)s)")
+        if as_json:
+            sub.add_argument("--json", action="store_true", help="print JSON")
+        return sub
+
+    command("demo", _demo, "rerank real passages through boto3 and a local server")
+    serve = command("serve", _serve, "serve a model over HTTP, as the container does", as_json=False)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    rerank = command("rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field")
+    rerank.add_argument("query", help="what the documents are ranked for")
+    rerank.add_argument(
+        "documents", nargs="?", default="-", help="file, one document a line (default: standard input)"
+    )
+    rerank.add_argument("--endpoint", help="name of a SageMaker endpoint to call in place of a local model")
+    rerank.add_argument("--region", help="its AWS region")
+    rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
+    rerank.add_argument("--url", help="HTTP server to call in place of a local model")
+    rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
+    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder")
+    build.add_argument(
+        "--output", type=Path, default=Path("model.tar.gz"), help="file ending in .tar.gz, or a folder"
+    )
+    build.add_argument(
+        "--code", action="store_true", help="add code/ for containers with the SageMaker toolkit"
+    )
+    command("doctor", _doctor, "check the installation and a model, and say what to do")
+    bench = command("bench", _bench, "measure")
+    bench.add_argument("what", choices=["memory"], help="peak resident memory of one pair")
+    bench.add_argument("--tokens", type=int, default=8192, help="length of the pair (default: %(default)s)")
+    bench.add_argument("--backend", default="onnx", choices=["onnx", "torch"])
+    bench.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+    return parser
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .build import resolve
+    from .demo import demonstrate
+
+    shown = demonstrate(resolve(options.model))
+    if options.json:
+        _print_json(dataclasses.asdict(shown) | {"relevant": sorted(shown.relevant)})
+        return 0
+    rank = {index: place for place, index in enumerate(shown.order, 1)}
+    print(f"Query: {shown.query}\n\nBefore, as the passages came (* answers the query):")
+    for index, passage in enumerate(shown.passages):
+        print(
+            f"{index + 1:>4} {'*' if index in shown.relevant else ' '} now {rank[index]:>2}  {_line(passage)}"
+        )
+    print("\nAfter, by boto3 sagemaker-runtime.invoke_endpoint:")
+    for place, (index, score) in enumerate(zip(shown.order, shown.scores, strict=True), 1):
+        mark = "*" if index in shown.relevant else " "
+        print(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  {_line(shown.passages[index])}")
+    print(
+        f"\n{len(shown.passages)} passages in {1e3 * shown.seconds:.1f} ms: {shown.documents_per_50_ms:.1f} documents per 50 ms "
+        f"(model {options.model}, one client, whole call). The server was ready {shown.start_seconds:.2f} s after its start."
+    )
+    return 0
+
+
+def _line(text: str, width: int = 88) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from inference import server
+
+    from .build import resolve
+
+    own = {
+        "SAGERANK_MODEL_DIR": resolve(options.model),
+        "SAGERANK_HOST": options.host,
+        "SAGERANK_PORT": options.port,
+    }
+    return server.main({**os.environ, **{name: str(value) for name, value in own.items()}})
+
+
+def _rerank(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .client import RerankClient, Reranking
+
+    documents = _read_documents(options.documents)
+    if options.endpoint and options.url:
+        raise Refused("Give --endpoint or --url, not both.")
+    ranking: Reranking
+    if options.endpoint or options.url:
+        if options.endpoint:
+            client = RerankClient.sagemaker(
+                options.endpoint, region=options.region, endpoint_url=options.endpoint_url
+            )
+        else:
+            client = RerankClient.http(options.url)
+        with client, tqdm(total=len(documents), unit="document", disable=None, leave=False) as bar:
+            ranking = client.rerank(
+                options.query,
+                documents,
+                top_n=options.top_n,
+                progress=lambda done, total: bar.update(done - bar.n),
+            )
+    else:
+        ranking = _rerank_here(options.model, options.query, documents, options.top_n)
+    if options.json:
+        _print_json(dataclasses.asdict(ranking))
+    else:
+        for item in ranking.results:
+            text = item.document if isinstance(item.document, str) else item.document["text"]
+            print(f"{item.score:.4f}\t{item.index}\t{_line(text, 200)}")
+    return 0
+
+
+def _read_documents(path: str) -> list[Any]:
+    """A document a line; where every line is a JSON object with text, those objects."""
+    lines = (
+        sys.stdin.read().splitlines() if path == "-" else Path(path).read_text(encoding="utf-8").splitlines()
+    )
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        raise Refused("There are no documents: give one a line.")
+    try:
+        objects = [json.loads(line) for line in lines]
+    except ValueError:
+        return lines
+    return (
+        objects
+        if all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in objects)
+        else lines
+    )
+
+
+def _rerank_here(model: str, query: str, documents: list[Any], top_n: int | None) -> Any:
+    """With the model in this process."""
+    from inference.dialects import sigmoid
+    from inference.engine import Engine
+    from inference.settings import Settings
+
+    from .build import resolve
+    from .client import (
+        Ranked,  # noqa: F401
+        RerankClient,
+        Reranking,
+    )
+
+    folder = resolve(model)
+    engine = Engine.load(folder, Settings(model_dir=folder))
+
+    class Here:
+        """A transport that is no transport, so that checks and merging are the client's."""
+
+        def __call__(self, body: bytes, timeout: float) -> bytes:
+            request = json.loads(body)
+            scores = engine.score(request["query"], request["documents"])
+            results = [
+                {"index": i, "relevance_score": sigmoid(value)} for i, value in enumerate(scores.values)
+            ]
+            answer = {
+                "results": results,
+                "usage": {"total_tokens": scores.total_tokens},
+                "model": engine.manifest.model,
+            }
+            return json.dumps(answer).encode()
+
+        def close(self) -> None:
+            pass
+
+    with RerankClient(Here(), concurrency=1) as client:
+        ranking: Reranking = client.rerank(query, documents, top_n=top_n, timeout=3600)
+        return ranking
+
+
+def _build(options: argparse.Namespace) -> int:
+    from .build import archive, build
+
+    output: Path = options.output
+    if output.name.endswith(".tar.gz"):
+        manifest = archive(options.model, output, code=options.code)
+    else:
+        if options.code:
+            raise Refused("--code goes with an output that ends in .tar.gz.")
+        output.mkdir(parents=True, exist_ok=True)
+        manifest = build(options.model, output)
+    if options.json:
+        _print_json(dataclasses.asdict(manifest) | {"output": str(output)})
+    else:
+        size = (
+            output.stat().st_size
+            if output.is_file()
+            else sum(path.stat().st_size for path in output.iterdir())
+        )
+        print(
+            f"{output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}, {size / 1e6:.1f} MB"
+        )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    checks = []
+    for check in examine(options.model):
+        checks.append(check)
+        if not options.json:
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<18} {check.detail}")
+            if not check.ok:
+                print(f"      {check.fix}")
+    if options.json:
+        _print_json([dataclasses.asdict(check) for check in checks])
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from inference.settings import Settings
+
+    from .build import resolve
+    from .memory import measure
+
+    if options.tokens < 1:
+        raise Refused(f"--tokens is {options.tokens}: give at least 1.")
+    point = measure(
+        resolve(options.model),
+        options.model,
+        options.tokens,
+        Settings(backend=options.backend, threads=options.threads),
+    )
+    if options.json:
+        _print_json(dataclasses.asdict(point))
+    else:
+        print(
+            f"{point.model}, one pair of {point.tokens} tokens, {point.backend}, {point.threads} threads: "
+            f"peak {point.peak_rss_mb:.0f} MB resident ({point.loaded_rss_mb:.0f} MB loaded), {point.seconds:.2f} s"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""`sagerank doctor`: what is installed, whether the artefact is whole and scores as it should, and what to do
+where not.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.settings import Settings, physical_cores
+
+_RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
+_OPTIONAL = {
+    "torch": "build, distil and GPU",
+    "onnx": "build",
+    "safetensors": "build, GPU",
+    "huggingface-hub": "build tiny and turbo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def examine(model: str) -> Iterator[Check]:
+    """Checks in the order in which a failure explains the next. Ends at the first that makes the rest
+    meaningless.
+    """
+    version = platform.python_version()
+    yield Check("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
+    missing = []
+    for name in _RUNTIME:
+        installed = _version(name)
+        if installed is None:
+            missing.append(name)
+        yield Check(name, installed is not None, installed or "missing", "pip install 'sagerank[cpu]'")
+    for name, use in _OPTIONAL.items():
+        installed = _version(name)
+        yield Check(name, True, installed or f"not installed (needed for {use})")
+    yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
+    if missing:
+        return
+    yield from _examine_artefact(model)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _examine_artefact(model: str) -> Iterator[Check]:
+    from inference.artefact import ArtefactError, Manifest
+    from inference.checkpoint import CheckpointError
+    from inference.engine import Engine
+
+    from .build import resolve
+
+    fix = f"sagerank build --model {model} --output model.tar.gz, and deploy that."
+    try:
+        folder: Path = resolve(model)
+        manifest = Manifest.read(folder)
+        manifest.verify(folder)
+        yield Check(
+            "artefact",
+            True,
+            f"{manifest.model}, {manifest.parameters:,} parameters, {len(manifest.files)} hashes agree",
+        )
+        Engine.load(folder, Settings(model_dir=folder))
+    except (ArtefactError, CheckpointError) as error:
+        yield Check("artefact", False, str(error), fix)
+        return
+    yield Check("golden scores", True, f"{len(manifest.golden)} pairs score as the reference does")
