@@ -16,7 +16,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """One query and the documents to be ranked for it. Which is the positive is not recorded: the teacher decides."""
+    """One query and the documents to be ranked for it. Which is the positive is not recorded: the teacher
+    decides.
+    """
 
     query: str
     documents: tuple[str, ...]
@@ -43,10 +45,12 @@ def first_words(text: str, count: int) -> str:
 def mine(
     passages: Path, queries: Path, *, hard: int, random_negatives: int, words: int, limit: int, seed: int
 ) -> Iterator[Candidates]:
-    """Yield at most `limit` queries, shuffled by `seed`, each with positive (where known) + hard + random candidates.
+    """Yield at most `limit` queries, shuffled by `seed`, each with positive (where known) + hard + random
+    candidates.
 
-    passages: JSON Lines with id, text, source, licence; queries: id, text, positive_passage_id, source. Documents keep their
-    first `words` words. A query whose source has no passage left after the licence filter is dropped.
+    passages: JSON Lines with id, text, source, licence; queries: id, text, positive_passage_id, source.
+    Documents keep their first `words` words. A query whose source has no passage left after the licence
+    filter is dropped.
     """
     kept = [row for row in read_jsonl(passages) if not share_alike(row["licence"])]
     place = {row["id"]: index for index, row in enumerate(kept)}
@@ -59,7 +63,8 @@ def mine(
     generator.shuffle(wanted)
     wanted = wanted[:limit]
     tokens = bm25s.tokenize([row["text"] for row in wanted], stopwords="en", show_progress=False)
-    # Depth 3 x hard: negatives are drawn from near the top, where a lexical ranker is wrong, and not only from its very first.
+    # Depth 3 x hard: negatives are drawn from near the top, where a lexical ranker is wrong, and not only
+    # from its very first.
     found, _ = retriever.retrieve(tokens, k=min(len(texts), 3 * hard + 1), show_progress=False)
     for row, near in zip(wanted, np.asarray(found).tolist(), strict=True):
         positive = place.get(row.get("positive_passage_id"))

@@ -38,7 +38,9 @@ class _OnnxBert:
         self._inputs = {value.name for value in self._session.get_inputs()}
 
     def _run(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[NDArray[np.float32]]:
-        """First output for each text, in order: [1] for a cross-encoder, [tokens, hidden] cut at the text's end otherwise."""
+        """First output for each text, in order: [1] for a cross-encoder, [tokens, hidden] cut at the text's
+        end otherwise.
+        """
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts))
         order = sorted(range(len(encodings)), key=lambda index: len(encodings[index].ids))
         result: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encodings)
@@ -65,13 +67,19 @@ class CrossEncoder(_OnnxBert):
         self.name = f"cross-encoder:{folder.name}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
-        return [float(logit.reshape(-1)[0]) for logit in self._run([(query, document) for document in documents])]
+        return [
+            float(logit.reshape(-1)[0]) for logit in self._run([(query, document) for document in documents])
+        ]
 
 
 class BiEncoder(_OnnxBert):
-    """Scores a pair by the cosine of two embeddings (token 0). A document is embedded once, however many queries meet it."""
+    """Scores a pair by the cosine of two embeddings (token 0). A document is embedded once, however many
+    queries meet it.
+    """
 
-    def __init__(self, folder: Path, *, query_prefix: str = "", threads: int = 1, max_tokens: int = 256) -> None:
+    def __init__(
+        self, folder: Path, *, query_prefix: str = "", threads: int = 1, max_tokens: int = 256
+    ) -> None:
         super().__init__(folder, threads=threads, max_tokens=max_tokens)
         self.name, self._prefix = f"bi-encoder:{folder.name}", query_prefix
         self._seen: dict[str, NDArray[np.float32]] = {}
@@ -89,9 +97,11 @@ def _direction(states: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score_all(teacher: Teacher, candidates: Iterable[Candidates], output: Path) -> int:
-    """Append {"key", "scores"} for each of `candidates` that `output` does not hold yet; return how many were added.
+    """Append {"key", "scores"} for each of `candidates` that `output` does not hold yet; return how many were
+    added.
 
-    The key is the hash of teacher, query and documents, so a killed run goes on, and changed candidates are scored afresh.
+    The key is the hash of teacher, query and documents, so a killed run goes on, and changed candidates are
+    scored afresh.
     """
     done = {row["key"] for row in read_jsonl(output)} if output.exists() else set()
     if output.exists():

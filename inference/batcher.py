@@ -40,6 +40,10 @@ class _Job:
     served: int
     first_sent: float = 0.0
 
+    @property
+    def waiting_tokens(self) -> int:
+        return sum(self.lengths[index] for index in self.waiting)
+
 
 _Entry: TypeAlias = tuple[_Job, int]
 
@@ -70,7 +74,6 @@ class Batcher:
         self._flying: dict[asyncio.Task[None], int] = {}  # -> tokens charged
         self._rate = 10_000.0  # tokens per second, measured as batches come back
         self._paused = True
-        self.queued_tokens = 0
 
     def resume(self) -> None:
         """A worker is there: send it what waits."""
@@ -87,6 +90,10 @@ class Batcher:
             self._finish(job, error)
 
     @property
+    def queued_tokens(self) -> int:
+        return sum(job.waiting_tokens for job in self._jobs)
+
+    @property
     def idle(self) -> bool:
         return not self._jobs and not self._flying
 
@@ -98,7 +105,9 @@ class Batcher:
         """
         lengths = [len(ids) for ids in windows.ids]
         tokens = sum(lengths)
-        if self.queued_tokens and self.queued_tokens + tokens > self._max_queue_tokens:
+        # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
+        largest = max((job.waiting_tokens for job in self._jobs), default=0)
+        if self.queued_tokens + tokens - max(tokens, largest) > self._max_queue_tokens:
             wait = round(max(1.0, self.queued_tokens / self._rate), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
         start = time.monotonic()
@@ -113,7 +122,6 @@ class Batcher:
             served=min((other.served for other in self._jobs), default=0),
         )
         self._jobs.append(job)
-        self.queued_tokens += tokens
         self._dispatch()
         try:
             async with asyncio.timeout(timeout):
@@ -129,7 +137,6 @@ class Batcher:
     def _drop(self, job: _Job) -> None:
         if job in self._jobs:
             self._jobs.remove(job)
-        self.queued_tokens -= sum(job.lengths[index] for index in job.waiting)
         job.waiting.clear()
 
     def _finish(self, job: _Job, error: RerankError | None = None) -> None:
@@ -183,7 +190,6 @@ class Batcher:
             for index in job.waiting[begin:end]:
                 entries.append((job, index))
                 job.served += job.lengths[index]
-                self.queued_tokens -= job.lengths[index]
             del job.waiting[begin:end]
             room -= end - begin
             if room <= 0:

@@ -485,7 +485,8 @@ def _answer(request: RerankRequest, scores: Sequence[Scores], model: str, reques
         case Dialect.MARKETPLACE:
             entries = zip(request.groups, scores, values, strict=True)
             return {"data": [_marketplace_entry(*entry) for entry in entries], "parameters": {}}
-    group, ranked = request.groups[0], best_first(values[0], request.groups[0].top_n)
+    # By logit: far from zero, sigmoids of different logits are the same number.
+    group, ranked = request.groups[0], best_first(scores[0].values, request.groups[0].top_n)
     originals = group.originals or group.documents
     if request.dialect is Dialect.TEI:
         return [
@@ -518,7 +519,7 @@ def _answer(request: RerankRequest, scores: Sequence[Scores], model: str, reques
 def _marketplace_entry(group: Group, scores: Scores, values: Sequence[float]) -> dict[str, object]:
     identity = group.identity or uuid.uuid4().hex
     results = []
-    for index in best_first(values, group.top_n):
+    for index in best_first(scores.values, group.top_n):
         document = uuid.uuid4().hex
         results.append(
             {

@@ -64,7 +64,7 @@ class Layer(nn.Module):
         return self.mlp["layernorm"](self.mlp["wo"](F.gelu(gate) * up) + top)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, S, h] -> [B, n, S, d]
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, S, h] -> [B, n, S, d]
 
 
 class Backbone(nn.Module):

@@ -106,6 +106,10 @@ class Settings:
         port = environ.get("SAGEMAKER_BIND_TO_PORT")
         if port and "port" not in values:
             values["port"] = _read("SAGEMAKER_BIND_TO_PORT", port, int)
+        workers = environ.get("SAGEMAKER_MODEL_SERVER_WORKERS")
+        if workers and "threads" not in values:
+            # AWS's toolkit runs so many processes on the same cores; their threads must not fight for them.
+            values["threads"] = max(1, physical_cores() // int(workers)) if workers.isdecimal() else 0
         return cls(**values)  # type: ignore[arg-type]
 
     def to_env(self) -> dict[str, str]:

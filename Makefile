@@ -1,0 +1,55 @@
+# Two environments: .venv holds what the CPU container and a client install, .venv-test all that tests, torch and builds need.
+PYTHON ?= python3
+RUN := .venv/bin
+TEST := .venv-test/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
+
+.PHONY: demo test test-env lint types bench synth pins micro
+
+demo: .venv/ready  ## rerank real passages through boto3 and the container's server
+	@$(RUN)/sagerank demo
+
+.venv/ready: requirements/cpu.txt requirements/client.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make demo PYTHON=python3.11")'
+	@echo "Setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/cpu.txt -r requirements/client.txt
+	@$(RUN)/python $(PIP) --no-deps -e .
+	@touch $@
+
+test-env: .venv-test/ready  ## install what tests, lint, types and builds need
+
+.venv-test/ready: requirements/test.txt pyproject.toml
+	@echo "Setting up .venv-test (once; PyTorch is large)"
+	@$(PYTHON) -m venv .venv-test
+	@$(TEST)/python $(PIP) -r requirements/test.txt
+	@$(TEST)/python $(PIP) --no-deps -e .
+	@touch $@
+
+test: test-env  ## the whole suite
+	@$(TEST)/python -m pytest
+
+lint: test-env
+	@$(TEST)/ruff check .
+	@$(TEST)/ruff format --check .
+
+types: test-env
+	@$(TEST)/mypy
+
+bench: test-env  ## memory of one 8,192-token pair, Tiny and Base shape
+	@$(TEST)/sagerank bench memory --model random:tiny --tokens 8192
+	@$(TEST)/sagerank bench memory --model random:base --tokens 8192
+
+synth:
+	@echo "There is no CDK app yet: infra/ comes with the deployment stacks." && exit 1
+
+micro: test-env  ## write graph and manifest of the embedded model beside its weights
+	@$(TEST)/sagerank build --model inference/micro --output inference/micro
+
+pins:  ## resolve the extras again
+	$(COMPILE) --universal --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
+	$(COMPILE) --universal --generate-hashes --extra client pyproject.toml -o requirements/client.txt
+	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra distil --group dev pyproject.toml -o requirements/test.txt
+	# The CPU build of PyTorch where pip finds one; elsewhere the registry's, with the CUDA packages it names itself.
+	sed -i -E 's/^torch==.*/torch==2.13.0/; /^(nvidia-|cuda-|triton)/d' requirements/test.txt

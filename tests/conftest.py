@@ -1,0 +1,74 @@
+"""Models the tests run on: `micro`, which is real, and small random ones of any shape."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from inference import graph, jina_bert
+from inference.checkpoint import JinaBertConfig
+from inference.engine import Engine
+from inference.settings import Settings
+from sagerank.build import MICRO
+
+# The machine may be busy: time is no verdict, and slow generation no defect.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], derandomize=True
+)
+hypothesis.settings.load_profile("shared")
+
+# Nothing here may reach AWS or a hub, whatever the machine is set up with.
+os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1"}
+
+SMALL = JinaBertConfig(
+    vocab_size=14_000, hidden_size=48, num_hidden_layers=3, num_attention_heads=12, intermediate_size=64
+)
+
+
+def random_model(config: JinaBertConfig = SMALL, seed: int = 0) -> jina_bert.JinaBert:
+    """Weights large enough that attention is far from uniform and an error anywhere shows in the logit."""
+    torch.manual_seed(seed)
+    model = jina_bert.JinaBert(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            spread = 0.1 if name.startswith("classifier") else 0.25
+            parameter.add_(torch.randn_like(parameter) * spread)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model as a Hugging Face folder with micro's tokenizer and the graph."""
+    folder = tmp_path_factory.mktemp("small")
+    jina_bert.save(random_model(), folder, torch.float32)
+    shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
+    graph.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def micro() -> Engine:
+    return Engine.load(MICRO, Settings(model_dir=MICRO))
+
+
+def run_python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, for what depends on what is imported."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=env, timeout=120
+    )
+
+
+@pytest.fixture
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith("SAGERANK_") and name != "SAGERANK_WEIGHTS":
+            monkeypatch.delenv(name)
+    yield
