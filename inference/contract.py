@@ -76,12 +76,13 @@ _STATUS: dict[type[RerankError], int] = {
     DeadlineExceeded: 504,
     Unavailable: 503,
     InternalError: 500,
+    RerankError: 500,
 }
 
 
 def status(error: RerankError) -> int:
     """The HTTP status of an error; the only place that knows numbers."""
-    return _STATUS[type(error)]
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
 @dataclass(frozen=True, slots=True)
