@@ -82,10 +82,11 @@ class Manifest:
 
     def check_golden(self, logits: Sequence[float], tolerance: float) -> None:
         """Raise ArtefactError unless `logits`, one for each golden pair in order, agree with the reference."""
-        drift = max(abs(logit - pair.logit) for logit, pair in zip(logits, self.golden, strict=True))
-        if not drift <= tolerance:  # a NaN is a mismatch too
+        drifts = [abs(logit - pair.logit) for logit, pair in zip(logits, self.golden, strict=True)]
+        if not all(drift <= tolerance for drift in drifts):  # so that a NaN is a mismatch too
+            far = ", ".join(f"{drift:.2g}" for drift in drifts)
             raise ArtefactError(
-                f"The golden pairs of {self.model} score up to {drift:.2g} away from the reference, more than {tolerance:g}: "
+                f"The golden pairs of {self.model} score {far} away from the reference, more than {tolerance:g}: "
                 "the weights, the graph or this machine's arithmetic are wrong; build the artefact again and run `sagerank doctor`."
             )
 

@@ -102,9 +102,9 @@ class SageMakerTransport:
             max_pool_connections=connections,
         )
         try:
-            self._client = boto3.client(
-                "sagemaker-runtime", region_name=region, endpoint_url=endpoint_url, config=config
-            )
+            # A session of its own: the default one is shared by the process and keeps the first credentials it saw.
+            session = boto3.Session(region_name=region)
+            self._client = session.client("sagemaker-runtime", endpoint_url=endpoint_url, config=config)
         except NoRegionError:
             raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
         self._endpoint = endpoint
@@ -188,7 +188,7 @@ class HttpTransport:
             answer = self._pool.request(
                 "POST", self._url, body=body, headers=self._headers, timeout=max(timeout, 0.001)
             )
-        except urllib3.exceptions.TimeoutError:
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise DeadlineExceeded(f"{self._url} did not answer in time.") from None
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(
