@@ -229,7 +229,8 @@ class RerankClient:
             try:
                 return self._transport(body, left)
             except RETRYABLE as error:
-                last = error
+                # A last try that ran out of time says less than why the tries before it failed.
+                last = last if last and isinstance(error, DeadlineExceeded) else error
             pause = random.uniform(0, min(self._retry.longest, self._retry.first * 2**attempt))
             if isinstance(last, Overloaded):
                 pause = max(pause, last.retry_after)
