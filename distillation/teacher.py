@@ -64,36 +64,16 @@ class CrossEncoder(_OnnxBert):
 
     def __init__(self, folder: Path, *, threads: int = 1, max_tokens: int = 256) -> None:
         super().__init__(folder, threads=threads, max_tokens=max_tokens)
-        self.name = f"cross-encoder:{folder.name}"
+        self.name = self.name_of(folder)
+
+    @staticmethod
+    def name_of(folder: Path) -> str:
+        return f"cross-encoder:{folder.name}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return [
             float(logit.reshape(-1)[0]) for logit in self._run([(query, document) for document in documents])
         ]
-
-
-class BiEncoder(_OnnxBert):
-    """Scores a pair by the cosine of two embeddings (token 0). A document is embedded once, however many
-    queries meet it.
-    """
-
-    def __init__(
-        self, folder: Path, *, query_prefix: str = "", threads: int = 1, max_tokens: int = 256
-    ) -> None:
-        super().__init__(folder, threads=threads, max_tokens=max_tokens)
-        self.name, self._prefix = f"bi-encoder:{folder.name}", query_prefix
-        self._seen: dict[str, NDArray[np.float32]] = {}
-
-    def score(self, query: str, documents: Sequence[str]) -> list[float]:
-        missing = [document for document in dict.fromkeys(documents) if document not in self._seen]
-        self._seen |= zip(missing, map(_direction, self._run(missing)), strict=True)
-        direction = _direction(self._run([self._prefix + query])[0])
-        return [float(direction @ self._seen[document]) for document in documents]
-
-
-def _direction(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    first = states[0]
-    return np.asarray(first / np.linalg.norm(first), np.float32)
 
 
 def score_all(teacher: Teacher, candidates: Iterable[Candidates], output: Path) -> int:

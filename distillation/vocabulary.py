@@ -43,6 +43,10 @@ def transfer_embeddings(tokenizer: Tokenizer, donor: Tokenizer, embeddings: Tens
     principal components of all rows are what fits into `hidden`. Scaled to a standard deviation of 0.05,
     about that of a trained BERT.
     """
+    if hidden > embeddings.shape[1]:
+        raise ValueError(
+            f"The donor's embeddings have {embeddings.shape[1]} columns, fewer than the student's {hidden}."
+        )
     vocabulary = tokenizer.get_vocab()
     rows = torch.empty(len(vocabulary), embeddings.shape[1])
     for token, index in vocabulary.items():
@@ -54,7 +58,7 @@ def transfer_embeddings(tokenizer: Tokenizer, donor: Tokenizer, embeddings: Tens
         )
         rows[index] = embeddings[pieces].mean(0) if pieces else embeddings.mean(0)
     rows -= rows.mean(0)
-    _, _, components = torch.linalg.svd(rows, full_matrices=False)
+    _, _, components = torch.linalg.svd(rows, full_matrices=len(rows) < hidden)
     reduced: Tensor = rows @ components[:hidden].T
     return reduced * (0.05 / reduced.std())
 

@@ -43,22 +43,24 @@ class Settings:
     """
 
     model_dir: Path = Path("/opt/ml/model")  # the unpacked artefact
-    host: str = "0.0.0.0"
-    port: int = 8080
+    host: str = "0.0.0.0"  # a container listens on its only interface
+    port: int = 8080  # SageMaker calls this one
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
     threads: int = 0  # of the model; 0: one for each physical core
-    batch_tokens: int = 0  # pairs x longest of one forward; 0: 1,024 on CPU, 16,384 on CUDA; a longer pair runs alone
+    batch_tokens: int = (
+        0  # pairs x longest of one forward; 0: 1,024 on CPU, 16,384 on CUDA; a longer pair runs alone
+    )
     query_tokens: int = 512  # a query keeps its first
     max_tokens: int = 8192  # of a pair; a longer document is scored in windows
     overlap_tokens: int = 80  # of two neighbouring windows
     max_documents: int = 10_000  # in one request
     max_body_bytes: int = 6_291_456  # of one request
     max_queue_tokens: int = 500_000  # waiting; more are answered 429
-    request_seconds: float = 55  # until a request is answered 504; SageMaker gives up after 60
-    batch_seconds: float = 120  # until a forward counts as hung and its process is replaced
-    golden_seconds: float = 600  # between two checks of the golden pairs while idle
-    drain_seconds: float = 60  # for requests under way when the server is told to stop
+    request_seconds: float = 55.0  # until a request is answered 504; SageMaker gives up after 60
+    batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
+    golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
+    drain_seconds: float = 60.0  # for requests under way when the server is told to stop
 
     def __post_init__(self) -> None:
         if self.threads == 0:

@@ -102,7 +102,8 @@ class SageMakerTransport:
             max_pool_connections=connections,
         )
         try:
-            # A session of its own: the default one is shared by the process and keeps the first credentials it saw.
+            # A session of its own: the default one is shared by the process and keeps the first credentials
+            # it saw.
             session = boto3.Session(region_name=region)
             self._client = session.client("sagemaker-runtime", endpoint_url=endpoint_url, config=config)
         except NoRegionError:

@@ -59,10 +59,17 @@ def micro() -> Engine:
     return Engine.load(MICRO, Settings(model_dir=MICRO))
 
 
-def run_python(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter, for what depends on what is imported."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=env, timeout=120
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+        timeout=120,
     )
 
 

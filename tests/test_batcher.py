@@ -58,7 +58,9 @@ def test_everyone_gets_their_own_scores_in_order_and_budgets_hold(requests: list
         worker = ScriptedWorker()
         it = batcher(worker)
         scores = await asyncio.gather(*(it.score(windows(*lengths), timeout=9) for lengths in requests))
-        assert [logits for logits, _ in scores] == [[float(length) for length in lengths] for lengths in requests]
+        assert [logits for logits, _ in scores] == [
+            [float(length) for length in lengths] for lengths in requests
+        ]
         assert all(len(batch) == 1 or cost(max(batch), len(batch)) <= 100 for batch in worker.batches)
         await asyncio.sleep(0)
         assert it.queued_tokens == 0

@@ -52,5 +52,7 @@ def test_light_imports_stay_light(module: str, heavy: list[str]) -> None:
 
 
 def test_importing_is_silent() -> None:
-    done = run_python("import sagerank.cli, sagerank.client, inference.server, inference.handler, inference.engine, distillation.train")
+    done = run_python(
+        "import sagerank.cli, sagerank.client, inference.server, inference.handler, inference.engine, distillation.train"
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

@@ -107,7 +107,9 @@ def test_a_damaged_file_is_never_loaded(artefact: Path, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("logit", [1.0, float("nan")])
-def test_scores_that_drift_from_the_reference_are_never_served(artefact: Path, tmp_path: Path, logit: float) -> None:
+def test_scores_that_drift_from_the_reference_are_never_served(
+    artefact: Path, tmp_path: Path, logit: float
+) -> None:
     folder = tmp_path / "drifted"
     shutil.copytree(artefact, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -120,7 +122,12 @@ def test_scores_that_drift_from_the_reference_are_never_served(artefact: Path, t
 def test_manifests_that_are_none_say_so(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="sagerank build"):
         Manifest.read(tmp_path)
-    for text, sentence in (("{", "not JSON"), ("[]", "format"), ('{"format": 99}', "format"), ('{"format": 1}', "golden")):
+    for text, sentence in (
+        ("{", "not JSON"),
+        ("[]", "format"),
+        ('{"format": 99}', "format"),
+        ('{"format": 1}', "golden"),
+    ):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ArtefactError, match=sentence):
             Manifest.read(tmp_path)
@@ -142,7 +149,9 @@ def test_unknown_names_and_base_say_what_to_do(tmp_path: Path) -> None:
         resolve("larger", cache=tmp_path)
     with pytest.raises(CheckpointError, match="give the folder that holds your copy"):
         resolve("base", cache=tmp_path)
-    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")], "nothing half-built is left"
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")], (
+        "nothing half-built is left"
+    )
 
 
 def test_an_unreachable_hub_is_one_sentence(tmp_path: Path) -> None:
@@ -157,7 +166,7 @@ def test_a_download_with_another_hash_is_refused(
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(small_folder))
-    known = {name: "0" * 64 for name in ("config.json", "tokenizer.json", "model.safetensors")}
+    known = dict.fromkeys(("config.json", "tokenizer.json", "model.safetensors"), "0" * 64)
     with pytest.raises(CheckpointError, match=r"config\.json does not have the expected SHA-256"):
         building._download(building.HubModel("a/b", "r", known))
 
@@ -179,7 +188,9 @@ def test_a_killed_build_leaves_nothing_under_its_name(small_folder: Path, tmp_pa
         "graph.write = lambda folder: os.kill(os.getpid(), 9)\n"
         "resolve(sys.argv[1], cache=Path(sys.argv[2]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(small_folder), str(tmp_path)], check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(small_folder), str(tmp_path)], check=False, timeout=120
+    )
     assert done.returncode == -9
     assert all(path.name.startswith(".") for path in tmp_path.iterdir())
     assert load(resolve(str(small_folder), cache=tmp_path)).score("q", ["a"])
@@ -189,9 +200,21 @@ def test_micro_is_small_and_knows_more_than_words(micro: Engine) -> None:
     """Real weights: related text above unrelated text that shares the query's words."""
     assert sum(path.stat().st_size for path in MICRO.iterdir()) <= 10_000_000
     cases = [
-        ("what causes rain", "Water vapour in clouds cools, condenses into drops, and falls.", "She sells what he causes."),
-        ("how do vaccines work", "A vaccine trains the immune system to recognise a virus.", "How do you work on Mondays?"),
-        ("python list sort", "Call sort() on a list to order its items in place.", "The python is a large snake."),
+        (
+            "what causes rain",
+            "Water vapour in clouds cools, condenses into drops, and falls.",
+            "She sells what he causes.",
+        ),
+        (
+            "how do vaccines work",
+            "A vaccine trains the immune system to recognise a virus.",
+            "How do you work on Mondays?",
+        ),
+        (
+            "python list sort",
+            "Call sort() on a list to order its items in place.",
+            "The python is a large snake.",
+        ),
     ]
     for query, relevant, other in cases:
         values = micro.score(query, [other, relevant]).values
@@ -219,6 +242,8 @@ def test_published_scores(tmp_path: Path) -> None:
     }
     for name, (logits, probabilities) in published.items():
         engine = load(resolve(str(root / name), cache=tmp_path))
-        assert engine.score("What is the capital of France?", france).values == pytest.approx(logits, abs=1e-3)
+        assert engine.score("What is the capital of France?", france).values == pytest.approx(
+            logits, abs=1e-3
+        )
         values = engine.score("Which planet is known as the Red Planet?", planets).values
         assert torch.sigmoid(torch.tensor(values)).tolist() == pytest.approx(probabilities, abs=0.01)

@@ -57,7 +57,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -91,7 +95,9 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture(params=["http", "sagemaker"])
-def client(request: pytest.FixtureRequest, script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[RerankClient]:
+def client(
+    request: pytest.FixtureRequest, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RerankClient]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     if request.param == "http":
@@ -113,7 +119,11 @@ def http_error(status: int, message: str, **headers: str) -> Failure:
 
 
 def failure(client: RerankClient, status: int, message: str) -> Failure:
-    return model_error(status, message) if "SageMaker" in type(client._transport).__name__ else http_error(status, message)
+    return (
+        model_error(status, message)
+        if "SageMaker" in type(client._transport).__name__
+        else http_error(status, message)
+    )
 
 
 def test_ranks_and_echoes(client: RerankClient) -> None:
@@ -131,7 +141,9 @@ def test_ranks_and_echoes(client: RerankClient) -> None:
     st.integers(250, 600),
     st.none() | st.integers(1, 40),
 )
-def test_a_split_request_ranks_as_one(texts: list[str], max_documents: int, max_bytes: int, top_n: int | None) -> None:
+def test_a_split_request_ranks_as_one(
+    texts: list[str], max_documents: int, max_bytes: int, top_n: int | None
+) -> None:
     class Local:
         """The scripted server's arithmetic without the socket: hundreds of examples."""
 
@@ -155,14 +167,19 @@ def test_a_split_request_ranks_as_one(texts: list[str], max_documents: int, max_
 def test_splits_by_documents_and_reports_progress(script: Script) -> None:
     seen: list[tuple[int, int]] = []
     with RerankClient.http(script.url, split=Split(max_documents=10)) as client:
-        ranking = client.rerank("q", [str(n) for n in range(35)], progress=lambda done, total: seen.append((done, total)))
+        ranking = client.rerank(
+            "q", [str(n) for n in range(35)], progress=lambda done, total: seen.append((done, total))
+        )
     assert ranking.requests == len(script.bodies) == 4
     assert seen[-1] == (35, 35)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 def test_one_document_too_large_is_named(script: Script) -> None:
-    with RerankClient.http(script.url, split=Split(max_bytes=500)) as client, pytest.raises(PayloadTooLarge, match=r"documents\[1\]"):
+    with (
+        RerankClient.http(script.url, split=Split(max_bytes=500)) as client,
+        pytest.raises(PayloadTooLarge, match=r"documents\[1\]"),
+    ):
         client.rerank("q", ["a", "é" * 300])
     assert not script.bodies
 
@@ -181,7 +198,9 @@ def test_throttling_waits_as_long_as_it_was_told(script: Script) -> None:
     assert time.monotonic() - start >= 0.3
 
 
-def test_bad_requests_are_not_retried_and_carry_the_servers_sentence(client: RerankClient, script: Script) -> None:
+def test_bad_requests_are_not_retried_and_carry_the_servers_sentence(
+    client: RerankClient, script: Script
+) -> None:
     script.failures.append(failure(client, 400, "top_n must be a whole number."))
     with pytest.raises(InvalidRequest, match="top_n must be a whole number"):
         client.rerank("q", ["a"])
@@ -213,7 +232,13 @@ def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: S
     ("status", "kind", "message", "error", "sentence"),
     [
         (400, "ThrottlingException", "Rate exceeded", Overloaded, "throttled"),
-        (400, "ValidationException", "Endpoint ranker of account 1 not found.", EndpointNotFound, "no endpoint ranker in eu-west-1"),
+        (
+            400,
+            "ValidationException",
+            "Endpoint ranker of account 1 not found.",
+            EndpointNotFound,
+            "no endpoint ranker in eu-west-1",
+        ),
         (403, "AccessDeniedException", "no", AccessDenied, r"sagemaker:InvokeEndpoint on endpoint/ranker"),
         (500, "InternalFailure", "x", Unavailable, "InternalFailure"),
     ],
@@ -230,21 +255,35 @@ def test_errors_of_sagemaker_itself_say_what_to_change(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     script.failures += [(status, json.dumps({"message": message}).encode(), {"x-amzn-errortype": kind})] * 2
-    client = RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url, retry=Retry(tries=1))
+    client = RerankClient.sagemaker(
+        "ranker", region="eu-west-1", endpoint_url=script.url, retry=Retry(tries=1)
+    )
     with client, pytest.raises(error, match=sentence):
         client.rerank("q", ["a"])
 
 
 def test_missing_credentials_region_and_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(InvalidRequest, match="No AWS region"):
         RerankClient.sagemaker("x")
-    with RerankClient.sagemaker("x", region="eu-west-1") as client, pytest.raises(AccessDenied, match="No AWS credentials"):
+    with (
+        RerankClient.sagemaker("x", region="eu-west-1") as client,
+        pytest.raises(AccessDenied, match="No AWS credentials"),
+    ):
         client.rerank("q", ["a"])
-    with RerankClient.http("http://127.0.0.1:9", retry=Retry(tries=1)) as client, pytest.raises(Unavailable, match="is the server running"):
+    with (
+        RerankClient.http("http://127.0.0.1:9", retry=Retry(tries=1)) as client,
+        pytest.raises(Unavailable, match="is the server running"),
+    ):
         client.rerank("q", ["a"])
     with pytest.raises(InvalidRequest, match="not an HTTP URL"):
         RerankClient.http("localhost:8080")
@@ -260,7 +299,9 @@ def test_missing_credentials_region_and_server(monkeypatch: pytest.MonkeyPatch, 
         ("q", ["\ud800"], None, "surrogate"),
     ],
 )
-def test_bad_arguments_send_nothing(script: Script, query: str, documents: Any, top_n: int | None, sentence: str) -> None:
+def test_bad_arguments_send_nothing(
+    script: Script, query: str, documents: Any, top_n: int | None, sentence: str
+) -> None:
     with RerankClient.http(script.url) as client, pytest.raises(InvalidRequest, match=sentence):
         client.rerank(query, documents, top_n=top_n)
     assert not script.bodies

@@ -1,4 +1,6 @@
-"""What the Dockerfiles copy, alone in an empty environment with the pinned CPU dependencies, starts and answers."""
+"""What the Dockerfiles copy, alone in an empty environment with the pinned CPU dependencies, starts and
+answers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = sorted((ROOT / "inference").glob("Dockerfile.*"))
@@ -36,9 +37,21 @@ def test_the_cpu_image_holds_no_torch() -> None:
 def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env/bin/python"
-    install = [python, "-m", "pip", "install", "-q", "--no-compile", "--require-hashes", "-r", ROOT / "requirements/cpu.txt"]
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        "--require-hashes",
+        "-r",
+        ROOT / "requirements/cpu.txt",
+    ]
     subprocess.run(install, check=True)
-    shutil.copytree(ROOT / "inference", tmp_path / "program/inference", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "inference", tmp_path / "program/inference", ignore=shutil.ignore_patterns("__pycache__")
+    )
     server = subprocess.Popen(
         # -P and the working directory: nothing of this checkout is on the path.
         [python, "-P", "-m", "inference.server", "serve"],
@@ -62,7 +75,9 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         body = json.dumps({"query": "q", "documents": ["a", "b"]}).encode()
-        request = urllib.request.Request("http://127.0.0.1:18080/invocations", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            "http://127.0.0.1:18080/invocations", body, {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert len(json.load(answer)["results"]) == 2
     finally:

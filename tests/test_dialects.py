@@ -19,7 +19,10 @@ TIMINGS = Timings(0.0, 0.0, 0.0)
 def scored(call: Call) -> list[list[Scores]]:
     """The longer a document, the better: a score that tests can foresee."""
     return [
-        [Scores(tuple(float(len(d)) for d in g.documents), 3, tuple(4 for _ in g.documents), TIMINGS) for g in r.groups]
+        [
+            Scores(tuple(float(len(d)) for d in g.documents), 3, tuple(4 for _ in g.documents), TIMINGS)
+            for g in r.groups
+        ]
         for r in call.requests
     ]
 
@@ -66,16 +69,32 @@ def test_cohere() -> None:
     assert [item["index"] for item in got["results"]] == [1, 2, 0]
     assert got["meta"]["api_version"]["version"] == "2"
     assert "document" not in got["results"][0]
-    one = answer({"query": "q", "documents": [{"title": "tt", "text": "b"}], "rank_fields": ["title", "text"], "return_documents": True})
+    one = answer(
+        {
+            "query": "q",
+            "documents": [{"title": "tt", "text": "b"}],
+            "rank_fields": ["title", "text"],
+            "return_documents": True,
+        }
+    )
     assert one["results"][0]["document"] == {"title": "tt", "text": "b"}
     assert one["results"][0]["relevance_score"] == round(sigmoid(4.0), 8), "both fields were ranked"
-    assert answer({"query": "q", "documents": DOCS, "api_version": 2})["meta"]["api_version"]["version"] == "2"
+    assert (
+        answer({"query": "q", "documents": DOCS, "api_version": 2})["meta"]["api_version"]["version"] == "2"
+    )
 
 
 def test_tei() -> None:
     got = answer({"query": "q", "texts": DOCS, "return_text": True})
-    assert got == [{"index": 1, "score": TOP[0], "text": "ccc"}, {"index": 2, "score": TOP[1], "text": "aa"}, {"index": 0, "score": TOP[2], "text": "b"}]
-    assert answer({"query": "q", "texts": DOCS, "raw_scores": True}, "/rerank")[0] == {"index": 1, "score": 3.0}
+    assert got == [
+        {"index": 1, "score": TOP[0], "text": "ccc"},
+        {"index": 2, "score": TOP[1], "text": "aa"},
+        {"index": 0, "score": TOP[2], "text": "b"},
+    ]
+    assert answer({"query": "q", "texts": DOCS, "raw_scores": True}, "/rerank")[0] == {
+        "index": 1,
+        "score": 3.0,
+    }
 
 
 def test_pairs_keep_their_order() -> None:
@@ -99,7 +118,12 @@ def test_json_lines_answer_line_by_line() -> None:
 
 
 def test_csv_as_batch_transform_sends_it() -> None:
-    documents = json.dumps([{"text": 'a, "quoted" b'}, {"text": "c"}]).replace("\\", "\\\\").replace('"', '\\"').replace(",", "\\,")
+    documents = (
+        json.dumps([{"text": 'a, "quoted" b'}, {"text": "c"}])
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace(",", "\\,")
+    )
     call = parse(f"id1,the query,{documents},1\nid2,other,{documents}\n".encode(), "text/csv")
     assert call.requests[0].groups[0].documents == ('a, "quoted" b', "c")
     body, _ = render(call, scored(call), model="m", request_id="r")
@@ -134,7 +158,10 @@ def test_csv_as_batch_transform_sends_it() -> None:
         ({"query": "q", "documents": ["a"], "top_n": 0}, "top_n must be a whole number"),
         ({"query": "q", "documents": ["a"], "top_n": True}, "top_n must be a whole number"),
         ({"query": "q", "documents": ["a"], "top_n": 1.5}, "top_n must be a whole number"),
-        ({"query": "q", "documents": ["a"], "return_documents": "yes"}, "return_documents must be true or false"),
+        (
+            {"query": "q", "documents": ["a"], "return_documents": "yes"},
+            "return_documents must be true or false",
+        ),
         ({"query": "q", "documents": ["a"], "return_embeddings": True}, "return_embeddings is not offered"),
         ({"query": "q", "texts": [{"text": "a"}]}, r"texts\[0\] must be a string"),
         ({"query": "q", "texts": ["a"], "truncation_direction": "up"}, "truncation_direction"),
@@ -194,9 +221,23 @@ any_json = st.recursive(
     max_leaves=12,
 )
 keys = st.sampled_from(
-    ["query", "documents", "texts", "data", "inputs", "docs", "text_pairs", "top_n", "rank_fields", "text", "text_pair"]
+    [
+        "query",
+        "documents",
+        "texts",
+        "data",
+        "inputs",
+        "docs",
+        "text_pairs",
+        "top_n",
+        "rank_fields",
+        "text",
+        "text_pair",
+    ]
 )
-any_request = st.dictionaries(keys, any_json | st.just("q") | st.lists(st.text(st.characters()), max_size=4), max_size=6)
+any_request = st.dictionaries(
+    keys, any_json | st.just("q") | st.lists(st.text(st.characters()), max_size=4), max_size=6
+)
 paths = st.sampled_from(["/invocations", "/rerank", "/v2/rerank"])
 types = st.sampled_from([None, "application/jsonlines", "text/csv", "application/json"])
 

@@ -76,7 +76,9 @@ def toolkit(model_dir: Path, requests: list[tuple[str, str]]) -> list[tuple[int,
 
 def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(model_dir: Path, micro: Any) -> None:
     jina = json.dumps({"query": "what causes rain", "documents": ["Clouds drop water.", "Cats."]})
-    tei = json.dumps({"query": "what causes rain", "texts": ["Clouds drop water.", "Cats."], "raw_scores": True})
+    tei = json.dumps(
+        {"query": "what causes rain", "texts": ["Clouds drop water.", "Cats."], "raw_scores": True}
+    )
     answers = toolkit(
         model_dir,
         [

@@ -1,4 +1,6 @@
-"""The model against the formulas, written out densely here, and the loader against every way a checkpoint can be wrong."""
+"""The model against the formulas, written out densely here, and the loader against every way a checkpoint can
+be wrong.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from .conftest import SMALL, random_model
 
 
 def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor) -> float:
-    """One pair [S], every layer for every token, every bias and probability matrix whole. From the formulas, in float32."""
+    """One pair [S], every layer for every token, every bias and probability matrix whole. From the formulas,
+    in float32.
+    """
     n, eps = config.num_attention_heads, config.layer_norm_eps
     d = config.hidden_size // n
 
@@ -39,7 +43,9 @@ def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor)
     distance = (place[:, None] - place[None, :]).abs().float()
     for i in range(config.num_hidden_layers):
         layer = f"bert.encoder.layer.{i}"
-        query, key, value = (linear(x, f"{layer}.attention.self.{name}") for name in ("query", "key", "value"))
+        query, key, value = (
+            linear(x, f"{layer}.attention.self.{name}") for name in ("query", "key", "value")
+        )
         heads = []
         for head, slope in enumerate(alibi_slopes(n)):
             columns = slice(head * d, (head + 1) * d)
@@ -70,9 +76,13 @@ def naive() -> dict[int, float]:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_torch_and_onnx_equal_the_dense_formulas(length: int, naive: dict[int, float], small_folder: Path) -> None:
+def test_torch_and_onnx_equal_the_dense_formulas(
+    length: int, naive: dict[int, float], small_folder: Path
+) -> None:
     pair = [ids_of(length).tolist()]
-    assert TorchModel(small_folder, device="cpu", threads=2)(pair)[0] == pytest.approx(naive[length], abs=1e-5)
+    assert TorchModel(small_folder, device="cpu", threads=2)(pair)[0] == pytest.approx(
+        naive[length], abs=1e-5
+    )
     assert OnnxModel(small_folder, threads=2)(pair)[0] == pytest.approx(naive[length], abs=1e-5)
 
 
@@ -102,7 +112,9 @@ def test_slopes_of_twelve_heads_are_in_checkpoint_order() -> None:
     assert alibi_slopes(8) == pytest.approx(expected[:8])
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("tiny", 33_046_273), ("turbo", 37_771_777), ("base", 137_369_089)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("tiny", 33_046_273), ("turbo", 37_771_777), ("base", 137_369_089)]
+)
 def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
     assert SHAPES[name].parameters == parameters
 
@@ -122,13 +134,17 @@ def _logit(folder: Path) -> float:
         return float(jina_bert.load(folder)(ids_of(50)[None], torch.tensor([50])))
 
 
-def test_loads_every_form_a_checkpoint_comes_in(tensors: dict[str, Tensor], small_folder: Path, tmp_path: Path) -> None:
+def test_loads_every_form_a_checkpoint_comes_in(
+    tensors: dict[str, Tensor], small_folder: Path, tmp_path: Path
+) -> None:
     expected = _logit(small_folder)
     _write(tmp_path, {name.removeprefix("bert."): tensor for name, tensor in tensors.items()})
     assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), "without the prefix bert."
     renamed = {n.replace("LayerNorm.weight", "LayerNorm.gamma"): t for n, t in tensors.items()}
     _write(tmp_path, {**renamed, "bert.embeddings.position_ids": torch.arange(4)}, num_labels=2)
-    assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), "old names, a stray buffer and a config with two labels"
+    assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), (
+        "old names, a stray buffer and a config with two labels"
+    )
     _write(tmp_path, {name: tensor.bfloat16() for name, tensor in tensors.items()})
     assert jina_bert.load(tmp_path).classifier.weight.dtype is torch.float32
     assert _logit(tmp_path) == pytest.approx(expected, abs=0.5)
@@ -163,7 +179,10 @@ def test_wrong_tensors_are_named(tensors: dict[str, Tensor], tmp_path: Path) -> 
     [
         ({"position_embedding_type": "absolute"}, "not 'alibi'"),
         ({"feed_forward_type": "original"}, "'geglu'"),
-        ({"auto_map": {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}}, "qk-post-norm"),
+        (
+            {"auto_map": {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}},
+            "qk-post-norm",
+        ),
         ({"hidden_size": None}, "hidden_size"),
         ({"hidden_size": 49}, "multiple"),
         ({"vocab_size": "many"}, "vocab_size"),

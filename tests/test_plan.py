@@ -24,7 +24,9 @@ def test_only_a_lone_pair_exceeds_the_budget(lengths: list[int], budget: int) ->
 
 
 @given(lengths, budgets, st.randoms(use_true_random=False))
-def test_the_order_of_arrival_does_not_change_the_batches(lengths: list[int], budget: int, random: object) -> None:
+def test_the_order_of_arrival_does_not_change_the_batches(
+    lengths: list[int], budget: int, random: object
+) -> None:
     shuffled = list(lengths)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     shapes = [[lengths[index] for index in batch] for batch in plan(lengths, max_tokens=budget)]

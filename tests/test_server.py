@@ -23,7 +23,9 @@ from botocore.config import Config
 
 from sagerank.build import MICRO
 
-BODY = json.dumps({"query": "what causes rain", "documents": ["Clouds cool and drop water.", "A cat sleeps."]}).encode()
+BODY = json.dumps(
+    {"query": "what causes rain", "documents": ["Clouds cool and drop water.", "A cat sleeps."]}
+).encode()
 
 
 class Server:
@@ -31,15 +33,27 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        environment = {"SAGERANK_MODEL_DIR": str(MICRO), "SAGERANK_HOST": "127.0.0.1", "SAGERANK_PORT": str(self.port), **settings}
+        environment = {
+            "SAGERANK_MODEL_DIR": str(MICRO),
+            "SAGERANK_HOST": "127.0.0.1",
+            "SAGERANK_PORT": str(self.port),
+            **settings,
+        }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference.server", "serve"], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "inference.server", "serve"],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
-    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    def call(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            connection.request(
+                method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+            )
             answer = connection.getresponse()
             text = answer.read()
             parsed = json.loads(text) if "json" in (answer.getheader("content-type") or "") else text.decode()
@@ -47,7 +61,9 @@ class Server:
         finally:
             connection.close()
 
-    def post(self, body: bytes = BODY, path: str = "/invocations", content_type: str = "application/json") -> tuple[int, Any]:
+    def post(
+        self, body: bytes = BODY, path: str = "/invocations", content_type: str = "application/json"
+    ) -> tuple[int, Any]:
         return self.call("POST", path, body, Content_Type=content_type)[:2]
 
     def ping(self) -> int:
@@ -155,7 +171,11 @@ def test_scores_do_not_depend_on_the_company(server: Server, micro: Any) -> None
         (b'{"query":"q","documents":["a"],"top_n":NaN}', "application/json", 400),
         (b'{"question":"q"}', "application/json", 400),
         (BODY, "image/png", 415),
-        (json.dumps({"query": "q", "documents": ["a " * 9000], "truncate": False}).encode(), "application/json", 400),
+        (
+            json.dumps({"query": "q", "documents": ["a " * 9000], "truncate": False}).encode(),
+            "application/json",
+            400,
+        ),
     ],
 )
 def test_bad_input_is_refused_and_the_next_request_works(
@@ -179,7 +199,9 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(server: Server) -> None
 
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
-        connection.request("POST", "/invocations", chunks(), {"Content-Type": "application/json"}, encode_chunked=True)
+        connection.request(
+            "POST", "/invocations", chunks(), {"Content-Type": "application/json"}, encode_chunked=True
+        )
         assert connection.getresponse().status == 413
     except (BrokenPipeError, ConnectionResetError):
         pass
@@ -196,10 +218,14 @@ def test_unknown_paths_and_methods_say_what_is_there(server: Server) -> None:
 
 
 def test_request_ids_are_kept_or_made(server: Server) -> None:
-    headers = server.call("POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="abc-1")[2]
+    headers = server.call(
+        "POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="abc-1"
+    )[2]
     assert headers["x-request-id"] == "abc-1"
     assert "forward;dur=" in headers["server-timing"]
-    headers = server.call("POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="a b\tc")[2]
+    headers = server.call(
+        "POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="a b\tc"
+    )[2]
     assert len(headers["x-request-id"]) == 32
 
 
@@ -208,7 +234,10 @@ def test_metrics_count(server: Server) -> None:
     text = server.call("GET", "/metrics")[1]
     assert "sagerank_ready 1.0" in text
     assert 'sagerank_requests_total{dialect="jina",status="200"}' in text
-    assert float(next(line for line in text.splitlines() if line.startswith("sagerank_tokens_total")).split()[1]) > 0
+    assert (
+        float(next(line for line in text.splitlines() if line.startswith("sagerank_tokens_total")).split()[1])
+        > 0
+    )
 
 
 def test_long_documents_are_scored_whole(server: Server, micro: Any) -> None:
@@ -261,7 +290,11 @@ def test_the_model_dies_with_the_server() -> None:
         wait_for(lambda: server.ping() == 200)
         child = server.worker()
         server.process.kill()
-        wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())
+        wait_for(
+            lambda: (
+                not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
+            )
+        )
 
 
 def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:
@@ -269,7 +302,9 @@ def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:
         wait_for(lambda: server.ping() == 200)
         secret = json.dumps({"query": "zebracrossing", "documents": ["hippopotamus " * 4000] * 2}).encode()
         answer = pool.submit(server.post, secret)
-        wait_for(lambda: "sagerank_queued_tokens 0.0" not in server.call("GET", "/metrics")[1] or answer.done())
+        wait_for(
+            lambda: "sagerank_queued_tokens 0.0" not in server.call("GET", "/metrics")[1] or answer.done()
+        )
         server.post(b'{"query":"zebracrossing","documents":[{"hippopotamus":1}]}')
         log = server.stop()
         assert answer.result()[0] == 200

@@ -21,10 +21,12 @@ def tokeniser() -> Tokeniser:
 
 
 def published_style(folder: Path) -> Path:
-    """tokenizer.json with the pipeline of tiny and turbo: lower-casing, whitespace, character BPE, RobertaProcessing.
+    """tokenizer.json with the pipeline of tiny and turbo: lower-casing, whitespace, character BPE,
+    RobertaProcessing.
 
-    The class named in tokenizer_config.json makes AutoTokenizer (transformers 5.6 and later) rebuild a byte-level pipeline from the
-    vocabulary, which drops the upper-case letters and cuts the words: "What is Panda?" becomes h, a, t, is, a, nda, ?.
+    The class named in tokenizer_config.json makes AutoTokenizer (transformers 5.6 and later) rebuild a
+    byte-level pipeline from the vocabulary, which drops the upper-case letters and cuts the words: "What is
+    Panda?" becomes h, a, t, is, a, nda, ?.
     """
     characters = "abcdefghijklmnopqrstuvwxyz?.,"
     words = ["what", "is", "panda"]
@@ -68,7 +70,9 @@ def test_a_document_as_long_as_the_room_is_one_window(tokeniser: Tokeniser) -> N
 
 
 @given(st.integers(0, 300), st.integers(1, 30))
-def test_windows_cover_every_token_and_the_last_is_full(tokeniser: Tokeniser, length: int, query: int) -> None:
+def test_windows_cover_every_token_and_the_last_is_full(
+    tokeniser: Tokeniser, length: int, query: int
+) -> None:
     words = [f"{number}" for number in range(length)]
     windows = tokeniser("a " * query, [" ".join(words)])
     head = min(query, 8)
@@ -81,7 +85,9 @@ def test_windows_cover_every_token_and_the_last_is_full(tokeniser: Tokeniser, le
         assert pieces[-1] == whole[-room:]
     covered: list[int] = []
     for piece in pieces:
-        overlap = next(size for size in range(len(piece), -1, -1) if covered[len(covered) - size :] == piece[:size])
+        overlap = next(
+            size for size in range(len(piece), -1, -1) if covered[len(covered) - size :] == piece[:size]
+        )
         assert not covered or overlap >= min(6, room // 4)
         covered += piece[overlap:]
     assert covered == whole
@@ -90,7 +96,10 @@ def test_windows_cover_every_token_and_the_last_is_full(tokeniser: Tokeniser, le
 def test_the_query_keeps_its_first_tokens(tokeniser: Tokeniser) -> None:
     long, cut = tokeniser("a b c d e f g h i j", ["x"]), tokeniser("a b c d e f g h", ["x"])
     assert long.ids == cut.ids
-    assert tokeniser("a b c d e f g h i j", ["x"], truncation_left=True).ids == tokeniser("c d e f g h i j", ["x"]).ids
+    assert (
+        tokeniser("a b c d e f g h i j", ["x"], truncation_left=True).ids
+        == tokeniser("c d e f g h i j", ["x"]).ids
+    )
 
 
 def test_truncate_false_refuses_and_says_how_long(tokeniser: Tokeniser) -> None:
