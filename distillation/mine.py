@@ -26,8 +26,8 @@ class Candidates:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Objects of a .jsonl or .jsonl.gz file. A last line that a killed writer left incomplete is dropped."""
-    lines = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with lines:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             if line.endswith("\n"):
                 yield json.loads(line)

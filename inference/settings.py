@@ -48,9 +48,7 @@ class Settings:
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
     threads: int = 0  # of the model; 0: one for each physical core
-    batch_tokens: int = (
-        0  # pairs x longest of one forward; 0: 1,024 on CPU, 16,384 on CUDA; a longer pair runs alone
-    )
+    batch_tokens: int = 0  # pairs x longest of a forward; 0: 1,024 on CPU, 16,384 on CUDA
     query_tokens: int = 512  # a query keeps its first
     max_tokens: int = 8192  # of a pair; a longer document is scored in windows
     overlap_tokens: int = 80  # of two neighbouring windows

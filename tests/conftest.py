@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -71,11 +70,3 @@ def run_python(
         env=env,
         timeout=120,
     )
-
-
-@pytest.fixture
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in list(os.environ):
-        if name.startswith("SAGERANK_") and name != "SAGERANK_WEIGHTS":
-            monkeypatch.delenv(name)
-    yield

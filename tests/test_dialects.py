@@ -247,8 +247,12 @@ def test_anything_is_answered_or_refused(body: bytes, content_type: str | None, 
     try:
         call = parse(body, content_type, path=path)
     except RerankError as error:
-        json.loads(render_error(error, path=path, request_id="r"))
-        assert 400 <= status(error) < 500
+        refused = error
+    else:
+        refused = None
+    if refused:
+        json.loads(render_error(refused, path=path, request_id="r"))
+        assert 400 <= status(refused) < 500
         return
     rendered, _ = render(call, scored(call), model="m", request_id="r")
     for line in rendered.splitlines():
