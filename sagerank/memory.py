@@ -5,7 +5,6 @@ its own.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -69,7 +68,10 @@ def main() -> None:
 
 
 def _peak() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+    # Not getrusage: across exec, its maximum is that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    kilobytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    return round(kilobytes * 1024 / 1e6, 1)
 
 
 if __name__ == "__main__":
