@@ -105,14 +105,21 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncation:
+    """What happens to a text that does not fit."""
+
+    allowed: bool = True  # False: it is refused
+    max_document_tokens: int | None = None  # a document keeps at most so many
+    left: bool = False  # a limit cuts the start of a text, not its end
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
     dialect: Dialect
     groups: tuple[Group, ...]
     return_documents: bool = False
     raw_scores: bool = False  # logits instead of their sigmoid
-    truncate: bool = True  # False: a text that does not fit is refused
-    max_document_tokens: int | None = None
-    truncation_left: bool = False  # what a limit cuts is cut at the start
+    truncation: Truncation = Truncation()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from .contract import (
     RerankRequest,
     Scores,
     TokenLimitExceeded,
+    Truncation,
     Unavailable,
     UnsupportedMediaType,
     best_first,
@@ -289,8 +290,10 @@ def _read_jina(fields: _Fields, dialect: Dialect) -> RerankRequest:
         dialect,
         (group,),
         return_documents=fields.flag("return_documents", default=True),
-        truncate=fields.flag("truncate", "truncation", default=True),
-        max_document_tokens=fields.count("max_doc_length", "max_tokens_per_doc"),
+        truncation=Truncation(
+            allowed=fields.flag("truncate", "truncation", default=True),
+            max_document_tokens=fields.count("max_doc_length", "max_tokens_per_doc"),
+        ),
     )
 
 
@@ -323,7 +326,7 @@ def _read_cohere(fields: _Fields, dialect: Dialect) -> RerankRequest:
         dialect,
         (_group(fields, rank_fields=rank_fields),),
         return_documents=dialect is Dialect.COHERE_V1 and fields.flag("return_documents", default=False),
-        max_document_tokens=fields.count("max_tokens_per_doc"),
+        truncation=Truncation(max_document_tokens=fields.count("max_tokens_per_doc")),
     )
 
 
@@ -340,8 +343,9 @@ def _read_tei(fields: _Fields, dialect: Dialect) -> RerankRequest:
         (Group(_query(fields.payload.get("query")), tuple(texts)),),
         return_documents=fields.flag("return_text", default=False),
         raw_scores=fields.flag("raw_scores", default=False),
-        truncate=fields.flag("truncate", default=True),
-        truncation_left=direction.lower() == "left",
+        truncation=Truncation(
+            allowed=fields.flag("truncate", default=True), left=direction.lower() == "left"
+        ),
     )
 
 

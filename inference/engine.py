@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .artefact import Manifest
-from .contract import Scores, Timings
+from .contract import RerankError, Scores, Timings, Truncation
+from .dialects import Call, render
 from .plan import plan
 from .tokenise import Tokeniser
 
@@ -57,22 +58,13 @@ class Engine:
         self,
         query: str,
         documents: Sequence[str],
-        *,
-        truncate: bool = True,
-        max_document_tokens: int | None = None,
-        truncation_left: bool = False,
+        truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Scores:
-        """Logits in the order of `documents`. Raises TokenLimitExceeded with truncate=False where a text does
-        not fit.
+        """Logits in the order of `documents`. Raises TokenLimitExceeded where truncation is not allowed and a
+        text does not fit.
         """
         start = time.perf_counter()
-        windows = self.tokeniser(
-            query,
-            documents,
-            truncate=truncate,
-            max_document_tokens=max_document_tokens,
-            truncation_left=truncation_left,
-        )
+        windows = self.tokeniser(query, documents, truncation)
         tokenised = time.perf_counter()
         logits = [0.0] * len(windows.ids)
         for batch in plan([len(ids) for ids in windows.ids], max_tokens=self.batch_tokens):
@@ -87,6 +79,19 @@ class Engine:
             document_tokens=tuple(windows.document_tokens),
             timings=timings,
         )
+
+    def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
+        """Score what was parsed and render it: body and content type. Raises a RerankError with its dialect."""
+        scores = []
+        for request in call.requests:
+            try:
+                scores.append(
+                    [self.score(group.query, group.documents, request.truncation) for group in request.groups]
+                )
+            except RerankError as error:
+                error.dialect = request.dialect
+                raise
+        return render(call, scores, model=self.manifest.model, request_id=request_id)
 
     def check_golden(self) -> None:
         """Raise ArtefactError unless the golden pairs score as the reference scored them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .contract import Limits, RerankError, status
-from .dialects import Call, parse, render, render_error
+from .dialects import Call, parse, render_error
 from .engine import Engine
 from .settings import Settings
 
@@ -37,23 +37,9 @@ def input_fn(body: bytes | str, content_type: str) -> Call:
 def predict_fn(call: Call, engine: Engine) -> tuple[bytes, str]:
     """The rendered answer and its content type."""
     try:
-        scores = [
-            [
-                engine.score(
-                    group.query,
-                    group.documents,
-                    truncate=request.truncate,
-                    max_document_tokens=request.max_document_tokens,
-                    truncation_left=request.truncation_left,
-                )
-                for group in request.groups
-            ]
-            for request in call.requests
-        ]
+        return engine.answer(call, request_id=uuid.uuid4().hex)
     except RerankError as error:
-        error.dialect = error.dialect or call.requests[0].dialect
         _refuse(error)
-    return render(call, scores, model=engine.manifest.model, request_id=uuid.uuid4().hex)
 
 
 def output_fn(prediction: tuple[bytes, str], accept: str) -> tuple[str, str]:

@@ -161,4 +161,7 @@ def save(model: JinaBert, folder: Path, dtype: torch.dtype = torch.float16) -> N
         name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(
+        0o644
+    )  # the library writes for its owner alone; a container reads as another
     (folder / "config.json").write_text(json.dumps(model.config.to_json(), indent=2) + "\n", encoding="utf-8")

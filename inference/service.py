@@ -116,9 +116,7 @@ class Service:
             self._tokeniser,
             group.query,
             group.documents,
-            truncate=request.truncate,
-            max_document_tokens=request.max_document_tokens,
-            truncation_left=request.truncation_left,
+            request.truncation,
         )
         tokenised = time.monotonic()
         logits, queued = await self.batcher.score(windows, timeout=max(0.0, deadline - tokenised))

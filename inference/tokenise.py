@@ -4,7 +4,7 @@
 * A document has the room that is left of `max_tokens`. A longer one becomes windows of that room which
   overlap by `overlap_tokens` (at most a quarter of the room); the last window ends where the document ends,
   so it is full. Its score is the maximum over them.
-* `truncate=False` refuses instead, and says how long the text is.
+* Where truncation is not allowed, the text is refused instead, with its length.
 
 Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later
 rebuilds a byte-level pipeline from the published files and silently mis-tokenises them, and
@@ -21,7 +21,7 @@ from typing import Self
 from tokenizers import Tokenizer
 
 from .checkpoint import CheckpointError
-from .contract import TokenLimitExceeded
+from .contract import TokenLimitExceeded, Truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +85,23 @@ class Tokeniser:
         self,
         query: str,
         documents: Sequence[str],
-        *,
-        truncate: bool = True,
-        max_document_tokens: int | None = None,
-        truncation_left: bool = False,
+        truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Windows:
-        """Tokenise once per text. truncation_left keeps the end, not the start, of what a limit cuts (query,
-        max_document_tokens).
+        """Tokenise every text once.
 
-        Raises TokenLimitExceeded with truncate=False where the query, or query and document together, do not
-        fit.
+        Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
+        do not fit.
         """
         query_encoding, *encodings = self._tokenizer.encode_batch_fast(
             [query, *documents], add_special_tokens=False
         )
         head: list[int] = query_encoding.ids
         if len(head) > self.query_tokens:
-            if not truncate:
+            if not truncation.allowed:
                 raise TokenLimitExceeded(
                     f"query has {len(head)} tokens, more than {self.query_tokens}: shorten it, or allow truncation."
                 )
-            head = _clip(head, self.query_tokens, left=truncation_left)
+            head = _clip(head, self.query_tokens, left=truncation.left)
         room = self.max_tokens - self.special_tokens - len(head)
         step = room - min(self.overlap_tokens, room // 4)
         before, after = [*self._prefix, *head, *self._middle], self._suffix
@@ -114,9 +110,10 @@ class Tokeniser:
         counts: list[int] = []
         for index, encoding in enumerate(encodings):
             tokens: list[int] = encoding.ids
-            if max_document_tokens is not None and len(tokens) > max_document_tokens:
-                tokens = _clip(tokens, max_document_tokens, left=truncation_left)
-            if len(tokens) > room and not truncate:
+            limit = truncation.max_document_tokens
+            if limit is not None and len(tokens) > limit:
+                tokens = _clip(tokens, limit, left=truncation.left)
+            if len(tokens) > room and not truncation.allowed:
                 raise TokenLimitExceeded(
                     f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: shorten it, or allow truncation."
                 )

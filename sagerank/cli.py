@@ -144,28 +144,33 @@ def _serve(options: argparse.Namespace) -> int:
 def _rerank(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .client import RerankClient, Reranking
+    from .client import RerankClient
 
     documents = _read_documents(options.documents)
     if options.endpoint and options.url:
         raise Refused("Give --endpoint or --url, not both.")
-    ranking: Reranking
-    if options.endpoint or options.url:
-        if options.endpoint:
-            client = RerankClient.sagemaker(
-                options.endpoint, region=options.region, endpoint_url=options.endpoint_url
-            )
-        else:
-            client = RerankClient.http(options.url)
-        with client, tqdm(total=len(documents), unit="document", disable=None, leave=False) as bar:
-            ranking = client.rerank(
-                options.query,
-                documents,
-                top_n=options.top_n,
-                progress=lambda done, total: bar.update(done - bar.n),
-            )
+    if options.endpoint:
+        client = RerankClient.sagemaker(
+            options.endpoint, region=options.region, endpoint_url=options.endpoint_url
+        )
+    elif options.url:
+        client = RerankClient.http(options.url)
     else:
-        ranking = _rerank_here(options.model, options.query, documents, options.top_n)
+        from inference.engine import Engine
+        from inference.settings import Settings
+
+        from .build import resolve
+        from .transport import EngineTransport
+
+        folder = resolve(options.model)
+        client = RerankClient(EngineTransport(Engine.load(folder, Settings(model_dir=folder))), concurrency=1)
+    with client, tqdm(total=len(documents), unit="document", disable=None, leave=False) as bar:
+        ranking = client.rerank(
+            options.query,
+            documents,
+            top_n=options.top_n,
+            progress=lambda done, total: bar.update(done - bar.n),
+        )
     if options.json:
         _print_json(dataclasses.asdict(ranking))
     else:
@@ -192,46 +197,6 @@ def _read_documents(path: str) -> list[Any]:
         if all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in objects)
         else lines
     )
-
-
-def _rerank_here(model: str, query: str, documents: list[Any], top_n: int | None) -> Any:
-    """With the model in this process."""
-    from inference.dialects import sigmoid
-    from inference.engine import Engine
-    from inference.settings import Settings
-
-    from .build import resolve
-    from .client import (
-        Ranked,  # noqa: F401
-        RerankClient,
-        Reranking,
-    )
-
-    folder = resolve(model)
-    engine = Engine.load(folder, Settings(model_dir=folder))
-
-    class Here:
-        """A transport that is no transport, so that checks and merging are the client's."""
-
-        def __call__(self, body: bytes, timeout: float) -> bytes:
-            request = json.loads(body)
-            scores = engine.score(request["query"], request["documents"])
-            results = [
-                {"index": i, "relevance_score": sigmoid(value)} for i, value in enumerate(scores.values)
-            ]
-            answer = {
-                "results": results,
-                "usage": {"total_tokens": scores.total_tokens},
-                "model": engine.manifest.model,
-            }
-            return json.dumps(answer).encode()
-
-        def close(self) -> None:
-            pass
-
-    with RerankClient(Here(), concurrency=1) as client:
-        ranking: Reranking = client.rerank(query, documents, top_n=top_n, timeout=3600)
-        return ranking
 
 
 def _build(options: argparse.Namespace) -> int:

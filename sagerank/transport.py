@@ -7,7 +7,7 @@ error of `inference.contract` (or one below). `Retryable` marks what may be gone
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from inference.contract import (
     DeadlineExceeded,
@@ -17,6 +17,9 @@ from inference.contract import (
     RerankError,
     Unavailable,
 )
+
+if TYPE_CHECKING:
+    from inference.engine import Engine
 
 REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body; botocore checks it too
 SERVERLESS_BYTES = 4 * 1024 * 1024
@@ -201,3 +204,18 @@ class HttpTransport:
 
     def close(self) -> None:
         self._pool.clear()
+
+
+class EngineTransport:
+    """An engine in this process, behind the same bytes: local scripts and the command line need no server."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, body: bytes, timeout: float) -> bytes:
+        from inference.dialects import parse
+
+        return self._engine.answer(parse(body, None), request_id="local")[0]
+
+    def close(self) -> None:
+        pass

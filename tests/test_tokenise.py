@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from inference.checkpoint import CheckpointError
-from inference.contract import TokenLimitExceeded
+from inference.contract import TokenLimitExceeded, Truncation
 from inference.tokenise import Tokeniser
 from sagerank.build import MICRO
 
@@ -104,14 +104,14 @@ def test_the_query_keeps_its_first_tokens(tokeniser: Tokeniser) -> None:
 
 def test_truncate_false_refuses_and_says_how_long(tokeniser: Tokeniser) -> None:
     with pytest.raises(TokenLimitExceeded, match="query has 10 tokens, more than 8"):
-        tokeniser("a b c d e f g h i j", ["x"], truncate=False)
+        tokeniser("a b c d e f g h i j", ["x"], Truncation(allowed=False))
     with pytest.raises(TokenLimitExceeded, match=r"documents\[1\] has 50 tokens, and 36 fit"):
-        tokeniser("a", ["x", "y " * 50], truncate=False)
+        tokeniser("a", ["x", "y " * 50], Truncation(allowed=False))
 
 
 def test_max_document_tokens_clips_either_end(tokeniser: Tokeniser) -> None:
-    first = tokeniser("q", ["a b c d"], max_document_tokens=2).ids
-    last = tokeniser("q", ["a b c d"], max_document_tokens=2, truncation_left=True).ids
+    first = tokeniser("q", ["a b c d"], Truncation(max_document_tokens=2)).ids
+    last = tokeniser("q", ["a b c d"], Truncation(max_document_tokens=2, left=True)).ids
     assert first == tokeniser("q", ["a b"]).ids
     assert last == tokeniser("q", ["c d"]).ids
 
