@@ -18,9 +18,6 @@ class OnnxModel:
         # A memory pattern is kept for every shape ever seen, and shapes never repeat here: memory would grow
         # with traffic.
         options.enable_mem_pattern = False
-        # ALiBi makes most of a long softmax denormal, which is tens of times slower to multiply and adds
-        # nothing.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(model_dir / "model.onnx"), options, providers=["CPUExecutionProvider"]

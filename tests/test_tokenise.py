@@ -97,7 +97,7 @@ def test_the_query_keeps_its_first_tokens(tokeniser: Tokeniser) -> None:
     long, cut = tokeniser("a b c d e f g h i j", ["x"]), tokeniser("a b c d e f g h", ["x"])
     assert long.ids == cut.ids
     assert (
-        tokeniser("a b c d e f g h i j", ["x"], truncation_left=True).ids
+        tokeniser("a b c d e f g h i j", ["x"], Truncation(left=True)).ids
         == tokeniser("c d e f g h i j", ["x"]).ids
     )
 
