@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def pack(members: Mapping[str, Path], archive: Path) -> None:
+def pack(members: Mapping[str, Path | bytes], archive: Path) -> None:
     """Write the files of `members` (name in the archive -> file) as a .tar.gz with equal bytes for equal
     contents.
     """
@@ -108,11 +109,11 @@ def pack(members: Mapping[str, Path], archive: Path) -> None:
             gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped,
             tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for name, path in sorted(members.items()):
+            for name, content in sorted(members.items()):
                 member = tarfile.TarInfo(name)
-                member.size = path.stat().st_size
+                member.size = len(content) if isinstance(content, bytes) else content.stat().st_size
                 member.mode = 0o644
-                with path.open("rb") as file:
+                with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
                     tar.addfile(member, file)
         part.replace(archive)  # a build that is killed leaves no half archive under the name
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,4 +56,5 @@ def _refuse(error: RerankError) -> NoReturn:
         from sagemaker_inference.errors import BaseInferenceToolkitError
     except ImportError:
         raise ValueError(body) from None
-    raise BaseInferenceToolkitError(status(error), body, body) from None
+    code = status(error)
+    raise BaseInferenceToolkitError(code, body, HTTPStatus(code).phrase) from None

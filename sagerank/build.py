@@ -70,6 +70,9 @@ SHAPES = {
         intermediate_size=3072,
     ),
 }
+# Multi-model-server, which AWS's toolkit runs, takes a manifest.json at the root for its own of years ago and dies of it, unless it
+# finds a current one here.
+_MODEL_SERVER_MANIFEST = b'{"runtime":"python","model":{"modelName":"model"}}\n'
 NAMES = ("micro", *HUB, "base", *(f"random:{name}" for name in SHAPES))
 
 # The golden pairs' texts: short and long, a match and a miss. The long one crosses a block boundary of the
@@ -218,10 +221,11 @@ def archive(model: str, output: Path, *, code: bool = False, cache: Path | None 
     folder = resolve(model, cache=cache)
     manifest = Manifest.read(folder)
     manifest.verify(folder)
-    members = {name: folder / name for name in (*manifest.files, MANIFEST)}
+    members: dict[str, Path | bytes] = {name: folder / name for name in (*manifest.files, MANIFEST)}
     if code:
         package = Path(inference.__file__).parent
         members |= {f"code/inference/{path.name}": path for path in package.glob("*.py")}
+        members["MAR-INF/MANIFEST.json"] = _MODEL_SERVER_MANIFEST
     output.parent.mkdir(parents=True, exist_ok=True)
     pack(members, output)
     return manifest

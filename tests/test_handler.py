@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ import pytest
 
 from inference.artefact import unpack
 from sagerank.build import archive
+
+from .test_server import wait_for
 
 # Runs in a process whose only copy of our code is the archive's; what it prints is JSON.
 DRIVER = """
@@ -109,3 +116,71 @@ def test_the_code_in_the_archive_imports_alone(model_dir: Path) -> None:
         check=False,
     )
     assert done.stdout.strip() == str(model_dir / "code/inference/__init__.py"), done.stderr
+
+
+# AWS's launcher, but with its configuration beside the model and not in /etc, and on loopback alone.
+LAUNCHER = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+import sagemaker_inference.model_server as server
+server.MMS_CONFIG_FILE = sys.argv[1]
+real = server._generate_mms_config_properties
+server._generate_mms_config_properties = lambda *a, **k: real(*a, **k).replace("http://0.0.0.0", "http://127.0.0.1")
+server.start_model_server()
+"""
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="multi-model-server needs Java")
+def test_the_server_of_aws_containers_serves_the_handler(model_dir: Path, tmp_path: Path) -> None:
+    port = next(port for port in range(18_090, 18_190) if _free(port))  # it refuses ports beyond 32767
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SAGERANK")},
+        # The launcher looks for the `multi-model-server` command and starts its own workers' `python`.
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SAGEMAKER_PROGRAM": "inference.handler",
+        "SAGEMAKER_BASE_DIR": str(model_dir.parent),
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+        "TEMP": str(tmp_path),
+    }
+    environment.pop("PYTHONPATH", None)
+    log = (tmp_path / "log").open("w")
+    # A session of its own, since SIGTERM to the launcher does not always reach Java and the workers.
+    launcher = subprocess.Popen(
+        [sys.executable, "-P", "-c", LAUNCHER, str(tmp_path / "mms.properties")],
+        env=environment,
+        cwd=tmp_path,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    def call(path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError:
+            return 0, b""
+
+    try:
+        wait_for(lambda: call("/ping")[0] == 200)
+        code, body = call("/invocations", json.dumps({"query": "rain", "texts": ["clouds", "cats"]}).encode())
+        assert (code, len(json.loads(body))) == (200, 2)
+        code, body = call("/invocations", b'{"query":"","texts":["a"]}')
+        assert code == 400
+        assert b"query is blank" in body
+        assert call("/invocations", json.dumps({"query": "rain", "texts": ["clouds"]}).encode())[0] == 200
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+        log.close()
