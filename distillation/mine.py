@@ -1,36 +1,67 @@
-"""Candidates for each training query: its positive, hard negatives by BM25, and random passages."""
+"""Candidates for each training query: its positive, near passages by BM25 and by an embedder, and random ones."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import random
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bm25s
 import numpy as np
+from numpy.typing import NDArray
+
+from . import DistillationError
+
+# Words kept of a passage, and how often: short ones teach most for their cost, long ones keep the student used to length.
+LENGTHS = {40: 0.6, 80: 0.3, 160: 0.1}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """One query and the documents to be ranked for it. Which is the positive is not recorded: the teacher
-    decides.
+    """One query and the documents to be ranked for it. Which is the positive is not recorded: the teacher decides.
+
+    lexical: BM25 of each document, as a share of the query's best over all passages, 0 to 1.
     """
 
     query: str
     documents: tuple[str, ...]
+    lexical: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Passages, and queries with the index of the passage each belongs to (None: unknown)."""
+
+    passages: tuple[str, ...]
+    queries: tuple[tuple[str, int | None], ...]
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a .jsonl or .jsonl.gz file. A last line that a killed writer left incomplete is dropped."""
+    """Objects of a .jsonl or .jsonl.gz file. A last line that a killed writer left incomplete is dropped.
+
+    Raises DistillationError with the line number of what is not an object.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith("\n"):
+                    return
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise DistillationError(f"{path}:{number}: not JSON ({error}).") from None
+                if not isinstance(row, dict):
+                    raise DistillationError(f"{path}:{number}: expected an object.")
+                yield row
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DistillationError(f"{path} is not a whole gzip file: {error}") from None
 
 
 def share_alike(licence: str) -> bool:
@@ -38,43 +69,118 @@ def share_alike(licence: str) -> bool:
     return "BY-SA" in licence.upper()
 
 
-def first_words(text: str, count: int) -> str:
-    return " ".join(text.split()[:count])
+def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
+    """passages: JSON Lines with id, text, source, licence; queries: id, text, positive_passage_id, source.
+
+    Share-alike passages are left out, and the queries of sources that have none left. Each passage keeps its first
+    40, 80 or 160 words (LENGTHS). `made` more queries are made from passages: sentences and keywords, whose passage
+    is known.
+    """
+    generator = random.Random(seed)
+    texts: list[str] = []
+    place: dict[str, int] = {}
+    sources: set[str] = set()
+    for number, row in enumerate(read_jsonl(passages), 1):
+        if share_alike(_field(row, "licence", passages, number)):
+            continue
+        key = _field(row, "id", passages, number)
+        if key in place:
+            raise DistillationError(f"{passages}:{number}: the id {key!r} occurs twice.")
+        place[key] = len(texts)
+        sources.add(_field(row, "source", passages, number))
+        words = generator.choices(list(LENGTHS), list(LENGTHS.values()))[0]
+        texts.append(" ".join(_field(row, "text", passages, number).split()[:words]))
+    if not texts:
+        raise DistillationError(f"{passages} has no passage whose licence allows its use.")
+    asked = [
+        (_field(row, "text", queries, number), place.get(row.get("positive_passage_id") or ""))
+        for number, row in enumerate(read_jsonl(queries), 1)
+        if _field(row, "source", queries, number) in sources
+    ]
+    return Text(tuple(texts), (*asked, *_made_queries(texts, made, generator)))
+
+
+def _field(row: dict[str, Any], name: str, path: Path, number: int) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise DistillationError(f"{path}:{number}: {name} must be a string that is not empty.")
+    return value
+
+
+def _made_queries(texts: Sequence[str], count: int, generator: random.Random) -> Iterator[tuple[str, int]]:
+    """Claims and keyword queries, the forms that questions and headings lack: alternately a sentence of 6 to 22
+    words, and 2 to 5 of a passage's 14 rarest words.
+    """
+    words = [set(re.findall(r"[a-z]{3,}", text.lower())) for text in texts]
+    frequency = Counter(word for found in words for word in found)
+    for number, index in enumerate(generator.sample(range(len(texts)), min(count, len(texts)))):
+        if number % 2:
+            sentences = [s for s in re.split(r"(?<=[.!?])\s+", texts[index]) if 6 <= len(s.split()) <= 22]
+            if sentences:
+                yield generator.choice(sentences), index
+        else:
+            rare = sorted(
+                (word for word in words[index] if frequency[word] >= 3), key=lambda w: (frequency[w], w)
+            )[:14]
+            if len(rare) >= 4:
+                yield " ".join(generator.sample(rare, generator.randint(2, min(5, len(rare))))), index
 
 
 def mine(
-    passages: Path, queries: Path, *, hard: int, random_negatives: int, words: int, limit: int, seed: int
+    text: Text,
+    *,
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    documents: int,
+    limit: int,
+    seed: int,
 ) -> Iterator[Candidates]:
-    """Yield at most `limit` queries, shuffled by `seed`, each with positive (where known) + hard + random
-    candidates.
+    """Yield at most `limit` queries in an order drawn from `seed`, each with `documents` candidates.
 
-    passages: JSON Lines with id, text, source, licence; queries: id, text, positive_passage_id, source.
-    Documents keep their first `words` words. A query whose source has no passage left after the licence
-    filter is dropped.
+    vectors: embeddings of queries and passages, rows of length 1. Of the candidates one is the positive where known,
+    a quarter near the top of BM25, with vectors as many near their top and one further down, and the rest random.
+    Near ones are a sample: there a first stage is wrong, and not only at its very first.
     """
-    kept = [row for row in read_jsonl(passages) if not share_alike(row["licence"])]
-    place = {row["id"]: index for index, row in enumerate(kept)}
-    sources = {row["source"] for row in kept}
-    texts = [first_words(row["text"], words) for row in kept]
     retriever = bm25s.BM25()
-    retriever.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-    wanted = [row for row in read_jsonl(queries) if row["source"] in sources]
+    retriever.index(
+        bm25s.tokenize(list(text.passages), stopwords="en", show_progress=False), show_progress=False
+    )
     generator = random.Random(seed)
-    generator.shuffle(wanted)
-    wanted = wanted[:limit]
-    tokens = bm25s.tokenize([row["text"] for row in wanted], stopwords="en", show_progress=False)
-    # Depth 3 x hard: negatives are drawn from near the top, where a lexical ranker is wrong, and not only
-    # from its very first.
-    found, _ = retriever.retrieve(tokens, k=min(len(texts), 3 * hard + 1), show_progress=False)
-    for row, near in zip(wanted, np.asarray(found).tolist(), strict=True):
-        positive = place.get(row.get("positive_passage_id"))
-        chosen = [] if positive is None else [positive]
-        # The top hit is always judged; the rest is a sample.
-        others = [index for index in near if index != positive]
-        chosen += others[:1] + generator.sample(others[1:], min(hard - 1, len(others) - 1))
-        while len(chosen) < hard + random_negatives + 1 and len(chosen) < len(texts):
-            index = generator.randrange(len(texts))
-            if index not in chosen:
-                chosen.append(index)
-        generator.shuffle(chosen)
-        yield Candidates(row["text"], tuple(texts[index] for index in chosen))
+    order = list(range(len(text.queries)))
+    generator.shuffle(order)
+    near = max(1, documents // 4)
+    everything = range(len(text.passages))
+    for place in order[:limit]:
+        query, positive = text.queries[place]
+        terms = bm25s.tokenize([query], stopwords="en", show_progress=False, return_ids=False)[0]
+        lexical = retriever.get_scores(terms) if terms else np.zeros(len(text.passages), np.float32)
+        chosen: dict[int, None] = {} if positive is None else {positive: None}
+        by_words = _top(lexical, 3 * documents)
+        by_words = [index for index in by_words if lexical[index] > 0]
+        if vectors is None:
+            chosen |= dict.fromkeys(by_words[:1])
+        else:
+            by_meaning = _top(vectors[1] @ vectors[0][place], 30 * documents)
+            chosen |= dict.fromkeys(by_meaning[:1])
+            chosen |= dict.fromkeys(_sample(generator, by_meaning[1 : 3 * documents], near))
+            chosen |= dict.fromkeys(_sample(generator, by_meaning[3 * documents :], 1))
+        chosen |= dict.fromkeys(_sample(generator, by_words, near))
+        while len(chosen) < min(documents, len(text.passages)):
+            chosen[generator.choice(everything)] = None
+        kept = list(chosen)[:documents]
+        best = float(lexical.max()) or 1.0
+        yield Candidates(
+            query,
+            tuple(text.passages[i] for i in kept),
+            tuple(round(float(lexical[i]) / best, 4) for i in kept),
+        )
+
+
+def _top(scores: NDArray[np.float32], count: int) -> list[int]:
+    count = min(count, len(scores))
+    found = np.argpartition(-scores, count - 1)[:count]
+    ordered: list[int] = found[np.argsort(-scores[found], kind="stable")].tolist()
+    return ordered
+
+
+def _sample(generator: random.Random, items: Sequence[int], count: int) -> list[int]:
+    return generator.sample(list(items), min(count, len(items)))

@@ -1,14 +1,14 @@
 """A JinaBERT student learns its teacher's scores, query by query.
 
-The loss of one query is the Kullback-Leibler divergence from the teacher's ranking (softmax over the
-candidates) to the student's, plus a share of the squared error of the logits, so that scores are calibrated
-across queries and not only ordered within one.
+Three losses, each with its weight: the Kullback-Leibler divergence from the teacher's ranking (softmax over the
+candidates) to the student's; the squared error of the logits, so that scores are calibrated across queries and not
+only ordered within one; and MarginMSE, the squared error of the difference between the teacher's best and each other
+candidate (Hofstätter et al. 2020).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,30 +21,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference.checkpoint import JinaBertConfig
 from inference.jina_bert import JinaBert
+
+from . import DistillationError
+from .recipe import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of each pair of one query, and the teacher's logits."""
+    """Token ids of each pair of one query, and the score the student is to give it."""
 
     ids: tuple[tuple[int, ...], ...]
     logits: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    steps: int
-    queries_per_step: int = 16
-    learning_rate: float = 6e-4
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    temperature: float = 2.0  # of the teacher's softmax: its logits span about 20
-    error_weight: float = 0.03  # of the squared error
-    max_tokens: int = 160
-    checkpoint_every: int = 200
-    seed: int = 0
 
 
 def encode(
@@ -59,51 +47,33 @@ def encode(
     )
 
 
-def new_student(config: JinaBertConfig, embeddings: Tensor | None, *, seed: int) -> JinaBert:
-    """A student whose attention starts out matching equal tokens.
-
-    Query and key projections of a layer start equal, so a token's best match is itself in the other text.
-    Lexical match is the first thing a reranker has to know and the slowest for a small one to find by itself.
-    """
-    torch.manual_seed(seed)
-    model = JinaBert(config)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=0.02 if "embeddings" in name else 0.04)
-        elif name.endswith("bias"):
-            torch.nn.init.zeros_(parameter)
-    # |W x|^2 / sqrt(d) is about 5 for a token and itself: e^5 against e^0 for an unrelated one.
-    std = math.sqrt(5 * math.sqrt(config.head_size) / (config.head_size * config.hidden_size))
-    state = model.state_dict()
-    for index in range(config.num_hidden_layers):
-        prefix = f"bert.encoder.layer.{index}.attention.self"
-        torch.nn.init.normal_(state[f"{prefix}.query.weight"], std=std)
-        state[f"{prefix}.key.weight"].copy_(state[f"{prefix}.query.weight"])
-    if embeddings is not None:
-        state["bert.embeddings.word_embeddings.weight"].copy_(embeddings)
-    return model
-
-
 def loss_of(model: JinaBert, examples: Sequence[Example], config: TrainConfig) -> Tensor:
+    """Mean loss over the examples, on the model's device; on CUDA the forward runs in bfloat16."""
+    device = model.classifier.weight.device
     pairs = [ids for example in examples for ids in example.ids]
     lengths = torch.tensor([len(ids) for ids in pairs])
-    student = torch.empty(len(pairs))
-    # Halves of similar length: less padding than one batch, and one backward.
-    order = lengths.argsort()
+    student = torch.empty(len(pairs), device=device)
+    # Quarters of similar length: less padding than one batch, and one backward.
+    order = lengths.argsort(stable=True)
     for chunk in order.chunk(4):
         ids = torch.zeros(len(chunk), int(lengths[chunk].max()), dtype=torch.int64)
         for row, index in zip(ids, chunk.tolist(), strict=True):
             row[: len(pairs[index])] = torch.tensor(pairs[index])
-        student = student.index_put((chunk,), model(ids, lengths[chunk]))
-    total = torch.zeros(())
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(ids.to(device), lengths[chunk].to(device))
+        student = student.index_put((chunk.to(device),), logits.float())
+    total = torch.zeros((), device=device)
     start = 0
     for example in examples:
         logits = student[start : start + len(example.logits)]
-        teacher = torch.tensor(example.logits)
-        target = F.softmax(teacher / config.temperature, dim=0)
-        total = total + F.kl_div(F.log_softmax(logits / config.temperature, dim=0), target, reduction="sum")
-        total = total + config.error_weight * F.mse_loss(logits, teacher)
+        teacher = torch.tensor(example.logits, device=device)
         start += len(example.logits)
+        target = F.softmax(teacher / config.temperature, dim=0)
+        ranking = F.kl_div(F.log_softmax(logits / config.temperature, dim=0), target, reduction="sum")
+        total = total + config.kl_weight * ranking + config.error_weight * F.mse_loss(logits, teacher)
+        if config.margin_weight:
+            best = teacher.argmax()
+            total = total + config.margin_weight * F.mse_loss(logits[best] - logits, teacher[best] - teacher)
     return total / len(examples)
 
 
@@ -119,7 +89,7 @@ def train(
     an unbroken run.
     """
     if not examples:
-        raise ValueError("There are no scored examples: run the teacher first.")
+        raise DistillationError("There are no scored queries: the text gave none.")
     decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
     groups = [
@@ -137,11 +107,15 @@ def train(
             group["lr"] = config.learning_rate * _schedule(step, config)
         batch = [examples[index] for index in _batch(step, len(examples), config)]
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model, batch, config)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = 0.0
+        for part in range(min(config.accumulate, len(batch))):
+            share = batch[part :: config.accumulate]
+            value = loss_of(model, share, config) * (len(share) / len(batch))
+            value.backward()  # type: ignore[no-untyped-call]
+            loss += float(value.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        running += float(loss.detach())
+        running += loss
         step += 1
         if step % config.checkpoint_every == 0 or step == config.steps:
             _save(path, model, optimizer, config, step)
@@ -153,9 +127,8 @@ def train(
 
 def _schedule(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then linear decay to zero."""
-    return min(
-        (step + 1) / config.warmup_steps, (config.steps - step) / max(1, config.steps - config.warmup_steps)
-    )
+    decay = (config.steps - step) / max(1, config.steps - config.warmup_steps)
+    return min((step + 1) / max(1, config.warmup_steps), decay)
 
 
 def _batch(step: int, count: int, config: TrainConfig) -> list[int]:
@@ -172,9 +145,9 @@ def _batch(step: int, count: int, config: TrainConfig) -> list[int]:
 def _resume(path: Path, model: JinaBert, optimizer: torch.optim.Optimizer, config: TrainConfig) -> int:
     if not path.exists():
         return 0
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     if state["config"] != asdict(config):
-        raise ValueError(
+        raise DistillationError(
             f"{path} was written with other settings: remove it to start over, or use its settings."
         )
     model.load_state_dict(state["model"])

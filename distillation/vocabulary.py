@@ -1,13 +1,13 @@
-"""The student's own vocabulary, and its first token embeddings from another model's."""
+"""The student's vocabulary: another model's with fewer tokens, or one of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -36,31 +36,33 @@ def train_wordpiece(texts: Iterable[str], *, size: int) -> Tokenizer:
     return tokenizer
 
 
-def transfer_embeddings(tokenizer: Tokenizer, donor: Tokenizer, embeddings: Tensor, hidden: int) -> Tensor:
-    """First embeddings [vocabulary, hidden] for `tokenizer` from a donor's [donor vocabulary, donor hidden].
+def pruned_wordpiece(tokenizer: str, counts: Mapping[str, float], size: int) -> tuple[str, list[int]]:
+    """The `size` tokens of a WordPiece tokenizer.json that are worth keeping -> (tokenizer.json, donor's id of each).
 
-    A token takes the donor's row of the same string, or the mean of the rows the donor cuts it into; the
-    principal components of all rows are what fits into `hidden`. Scaled to a standard deviation of 0.05,
-    about that of a trained BERT.
+    Special tokens and single characters of the ASCII alphabet stay, so every English word can still be cut; then by
+    `counts`. WordPiece takes the longest match, so a pruned vocabulary cuts a word it lost into pieces it has.
     """
-    if hidden > embeddings.shape[1]:
-        raise ValueError(
-            f"The donor's embeddings have {embeddings.shape[1]} columns, fewer than the student's {hidden}."
-        )
-    vocabulary = tokenizer.get_vocab()
-    rows = torch.empty(len(vocabulary), embeddings.shape[1])
-    for token, index in vocabulary.items():
-        same = donor.token_to_id(token)
-        pieces = (
-            [same]
-            if same is not None
-            else donor.encode(token.removeprefix("##"), add_special_tokens=False).ids
-        )
-        rows[index] = embeddings[pieces].mean(0) if pieces else embeddings.mean(0)
-    rows -= rows.mean(0)
-    _, _, components = torch.linalg.svd(rows, full_matrices=len(rows) < hidden)
-    reduced: Tensor = rows @ components[:hidden].T
-    return reduced * (0.05 / reduced.std())
+    raw: dict[str, Any] = json.loads(tokenizer)
+    vocabulary: dict[str, int] = raw["model"]["vocab"]
+    special = {item["content"] for item in raw["added_tokens"]}
+    needed = [
+        token
+        for token in vocabulary
+        if token in special or (len(token.removeprefix("##")) == 1 and token.isascii())
+    ]
+    others = sorted(
+        (token for token in vocabulary if token not in set(needed)),
+        key=lambda token: (-counts.get(token, 0), vocabulary[token]),
+    )
+    kept = sorted((needed + others)[:size], key=vocabulary.__getitem__)
+    raw["model"]["vocab"] = {token: index for index, token in enumerate(kept)}
+    place = raw["model"]["vocab"]
+    for item in raw["added_tokens"]:
+        item["id"] = place[item["content"]]
+    for name, entry in (raw["post_processor"].get("special_tokens") or {}).items():
+        entry["ids"] = [place[name]]
+    raw["truncation"] = raw["padding"] = None
+    return json.dumps(raw, ensure_ascii=False), [vocabulary[token] for token in kept]
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

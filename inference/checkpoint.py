@@ -35,10 +35,17 @@ class JinaBertConfig:
     layer_norm_eps: float = 1e-12
     type_vocab_size: int = 2
     max_position_embeddings: int = 8192
+    # Token id after whose first occurrence segment 1 begins. None, as published: every token is segment 0.
+    segment_separator_id: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not value > 0:
+            if name == "segment_separator_id":
+                if value is not None and not (0 <= value < self.vocab_size and self.type_vocab_size > 1):
+                    raise CheckpointError(
+                        f"config.json: segment_separator_id {value} needs to be below vocab_size {self.vocab_size}, and type_vocab_size at least 2."
+                    )
+            elif not value > 0:
                 raise CheckpointError(f"config.json: {name} must be positive, not {value}.")
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
@@ -89,11 +96,11 @@ class JinaBertConfig:
             "position_embedding_type": "alibi",
             "feed_forward_type": "geglu",
             "num_labels": 1,
-            **asdict(self),
+            **{name: value for name, value in asdict(self).items() if value is not None},
         }
 
 
-_OPTIONAL = {"layer_norm_eps", "type_vocab_size", "max_position_embeddings"}
+_OPTIONAL = {"layer_norm_eps", "type_vocab_size", "max_position_embeddings", "segment_separator_id"}
 
 
 def _product(shape: Iterable[int]) -> int:
@@ -177,6 +184,10 @@ def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
             ours = f"bert.{ours}"
         result[name] = ours
     return result
+
+
+# Weights stored as int8 have one scale per row beside them: weight = integers * scale[:, None].
+SCALE = ".scale"
 
 
 def check_tensors(config: JinaBertConfig, found: Mapping[str, tuple[int, ...]]) -> None:

@@ -27,12 +27,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, check_tensors
+from .checkpoint import SCALE, CheckpointError, JinaBertConfig, alibi_slopes, check_tensors
 
 # Attention cells (pairs x rows x columns) per block: 12 heads of float32 make 25 MB of scores, whatever the
 # length.
 BLOCK_CELLS = 1 << 19
-_TYPES = {"F32": (TensorProto.FLOAT, 4), "F16": (TensorProto.FLOAT16, 2), "BF16": (TensorProto.BFLOAT16, 2)}
+_TYPES = {
+    "F32": (TensorProto.FLOAT, 4),
+    "F16": (TensorProto.FLOAT16, 2),
+    "BF16": (TensorProto.BFLOAT16, 2),
+    "I8": (TensorProto.INT8, 1),
+}
 
 
 def write(folder: Path) -> None:
@@ -59,7 +64,8 @@ class _Weights:
             size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(size))
         header.pop("__metadata__", None)
-        check_tensors(config, {name: tuple(entry["shape"]) for name, entry in header.items()})
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if not name.endswith(SCALE)}
+        check_tensors(config, shapes)
         self._name, self._start, self._entries = path.name, 8 + size, header
 
     def tensor(self, name: str, stored: str, rows: slice) -> TensorProto:
@@ -67,7 +73,7 @@ class _Weights:
         entry = self._entries[stored]
         if entry["dtype"] not in _TYPES:
             raise CheckpointError(
-                f"{stored} is stored as {entry['dtype']}; store weights as F32, F16 or BF16."
+                f"{stored} is stored as {entry['dtype']}; store weights as F32, F16, BF16, or I8 with scales."
             )
         kind, width = _TYPES[entry["dtype"]]
         first, last, _ = rows.indices(entry["shape"][0])
@@ -136,13 +142,21 @@ class _Graph:
         return self.constant(f"n_{value}", np.array(value, np.int64))
 
     def weight(self, stored: str, rows: slice = slice(None), part: str = "") -> str:
-        """The tensor as float32. ONNX Runtime folds the Cast of a constant when it loads the graph."""
+        """The tensor as float32. ONNX Runtime folds what is done to a constant when it loads the graph."""
         name = stored + part
+        kind = self._initializer(name, stored, rows)
+        if kind == TensorProto.FLOAT:
+            return name
+        value = self.op("Cast", [name], to=TensorProto.FLOAT)
+        if kind == TensorProto.INT8:
+            self._initializer(name + SCALE, stored + SCALE, rows)
+            value = self.op("Mul", [value, self.op("Unsqueeze", [name + SCALE, self.integers(1)])])
+        return value
+
+    def _initializer(self, name: str, stored: str, rows: slice = slice(None)) -> int:
         tensor = self.weights.tensor(name, stored, rows)
         self.initializers.append(tensor)
-        return (
-            name if tensor.data_type == TensorProto.FLOAT else self.op("Cast", [name], to=TensorProto.FLOAT)
-        )
+        return tensor.data_type
 
     def _linear(self, x: str, name: str) -> str:
         # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
@@ -190,13 +204,31 @@ class _Graph:
 
     def _embed(self) -> str:
         table = "bert.embeddings.word_embeddings.weight"
-        tensor = self.weights.tensor(table, table, slice(None))
-        self.initializers.append(tensor)
+        kind = self._initializer(table, table)
         x = self.op("Gather", [table, "input_ids"])
-        if tensor.data_type != TensorProto.FLOAT:
+        if kind != TensorProto.FLOAT:
             x = self.op("Cast", [x], to=TensorProto.FLOAT)  # the rows that are read, not the table
-        segment = self.weight("bert.embeddings.token_type_embeddings.weight", slice(0, 1))
-        return self._norm(self.op("Add", [x, segment]), "bert.embeddings.LayerNorm")
+        if kind == TensorProto.INT8:
+            self._initializer(table + SCALE, table + SCALE)
+            scale = self.op("Gather", [table + SCALE, "input_ids"])
+            x = self.op("Mul", [x, self.op("Unsqueeze", [scale, self.integers(1)])])
+        return self._norm(self.op("Add", [x, self._segments()]), "bert.embeddings.LayerNorm")
+
+    def _segments(self) -> str:
+        """Segment embeddings, [1, h] or [T, h]."""
+        table, separator = "bert.embeddings.token_type_embeddings.weight", self.config.segment_separator_id
+        if separator is None:
+            return self.weight(table, slice(0, 1))
+        here = self.op(
+            "Cast", [self.op("Equal", ["input_ids", self.integer(separator)])], to=TensorProto.INT64
+        )
+        before = self.op(
+            "CumSum", [here, self.integer(0)], exclusive=1
+        )  # [T] separators so far, in all pairs
+        pair = self.op("Div", ["pack", "padded"])  # [T]
+        earlier = self.op("Gather", [self.op("Gather", [before, "first"]), pair])  # those of earlier pairs
+        segment = self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])
+        return self.op("Gather", [self.weight(table), segment])
 
     def _layer(self, index: int, x: str, *, last: bool) -> str:
         """x [T, h] -> [T, h], or [B, h] (row 0 of each pair) in the last layer."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, canonical_names, check_tensors
+from .checkpoint import SCALE, CheckpointError, JinaBertConfig, alibi_slopes, canonical_names, check_tensors
 
 # Query rows attended at once: the largest temporary is [B, n, QUERY_BLOCK, S], so memory grows with S and not
 # with its square.
@@ -102,8 +102,7 @@ class JinaBert(nn.Module):
         real = torch.arange(size, device=device) < lengths[:, None]  # [B, S]
         padding = torch.zeros(real.shape, device=device).masked_fill(~real, float("-inf"))[:, None, None]
         embeddings = self.bert.embeddings
-        # The reference path of these models gives every token the segment 0, the document's too.
-        x = embeddings["word_embeddings"](input_ids) + embeddings["token_type_embeddings"].weight[0]  # type: ignore[index]
+        x = embeddings["word_embeddings"](input_ids) + self._segments(input_ids)
         x = embeddings["LayerNorm"](x)  # [B, S, h]
         layers = self.bert.encoder["layer"]
         for layer in layers[:-1]:  # type: ignore[index]
@@ -114,9 +113,20 @@ class JinaBert(nn.Module):
         pooled = torch.tanh(self.bert.pooler["dense"](x[:, 0]))
         return self.classifier(pooled)[:, 0].float()  # type: ignore[no-any-return]
 
+    def _segments(self, input_ids: Tensor) -> Tensor:
+        """Segment embeddings, [h] or [B, S, h]."""
+        table = self.bert.embeddings["token_type_embeddings"].weight
+        assert isinstance(table, Tensor)
+        separator = self.config.segment_separator_id
+        if separator is None:
+            # The reference path of the published models gives every token the segment 0, the document's too.
+            return table[0]
+        here = (input_ids == separator).long()
+        return table[(here.cumsum(1) - here).clamp(max=1)]
+
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a Hugging Face folder under canonical names, in their stored dtype.
+    """The tensors of a Hugging Face folder under canonical names, in their stored dtype (int8 with its scales).
 
     safetensors first; pytorch_model.bin only through weights_only unpickling, which runs no code from the
     file.
@@ -142,7 +152,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
     if dtype is torch.float16:
         raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
     config = JinaBertConfig.read(folder)
-    tensors = read_tensors(folder)
+    tensors = _dequantised(read_tensors(folder))
     check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         model = JinaBert(config)
@@ -150,18 +160,38 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
     return model.eval()
 
 
+def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor * tensors[name + SCALE][:, None] if name + SCALE in tensors else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(SCALE)
+    }
+
+
+def _quantised(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """int8 with one scale per row, symmetric: an eighth of a percent of the row's largest weight at most is lost."""
+    scale = weight.abs().amax(1).clamp(min=1e-30) / 127
+    return {name: (weight / scale[:, None]).round().to(torch.int8), name + SCALE: scale}
+
+
 def save(model: JinaBert, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write config.json and model.safetensors under the published names; equal models give equal bytes."""
+    """Write config.json and model.safetensors under the published names; equal models give equal bytes.
+
+    torch.int8 stores matrices as int8 with a float32 scale per row, and the rest as float32; arithmetic stays float32.
+    """
     import json
 
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
-    }
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if dtype is torch.int8:
+        for name, tensor in list(tensors.items()):
+            if tensor.ndim == 2:
+                tensors |= _quantised(name, tensor.float())
+    else:
+        tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(
-        0o644
-    )  # the library writes for its owner alone; a container reads as another
+    # The library writes for its owner alone; a container reads as another.
+    (folder / "model.safetensors").chmod(0o644)
     (folder / "config.json").write_text(json.dumps(model.config.to_json(), indent=2) + "\n", encoding="utf-8")

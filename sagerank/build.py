@@ -177,7 +177,7 @@ def build(model: str, folder: Path) -> Manifest:
         source = _source(model)
         tensors = jina_bert.read_tensors(source)
         dtypes = {tensor.dtype for tensor in tensors.values()}
-        stored = dtypes.pop() if len(dtypes) == 1 else torch.float32
+        stored = torch.int8 if torch.int8 in dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
         jina_bert.save(jina_bert.load(source), folder, stored)
         if source.resolve() != folder.resolve():
             if not (source / "tokenizer.json").is_file():

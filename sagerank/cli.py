@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import distillation.commands
+import evaluation.commands
+
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder or a model.tar.gz"
 )
@@ -32,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough; what Python still holds must not be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        extra = getattr(options, "extra", None)
+        if extra is None:
+            raise
+        print(f"sagerank: this command needs {error.name}: pip install 'sagerank[{extra}]'", file=sys.stderr)
+        return 2
     except Exception as error:
         if not isinstance(error, _known_errors()):
             raise
@@ -41,12 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the command line."""
+    from distillation import DistillationError
+    from evaluation import EvaluationError
     from inference.artefact import ArtefactError
     from inference.checkpoint import CheckpointError
     from inference.contract import RerankError
     from inference.settings import SettingsError
 
-    return Refused, RerankError, ArtefactError, CheckpointError, SettingsError, OSError
+    return (
+        Refused,
+        RerankError,
+        ArtefactError,
+        CheckpointError,
+        SettingsError,
+        EvaluationError,
+        DistillationError,
+        OSError,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--tokens", type=int, default=8192, help="length of the pair (default: %(default)s)")
     bench.add_argument("--backend", default="onnx", choices=["onnx", "torch"])
     bench.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+    evaluation.commands.add(commands)
+    distillation.commands.add(commands)
     return parser
 
 

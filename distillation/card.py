@@ -1,0 +1,93 @@
+"""The model card, generated from what was measured and what was read: nothing in it is written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from inference.checkpoint import JinaBertConfig
+
+from .gate import Judged
+from .mine import read_jsonl, share_alike
+from .recipe import Recipe
+
+
+def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: str, licence: str) -> str:
+    config = JinaBertConfig.read(work / "student")
+    size = sum((work / "student" / file).stat().st_size for file in ("model.safetensors", "tokenizer.json"))
+    lines = [
+        "---",
+        f"license: {licence}",
+        "language: en",
+        "---",
+        f"# {name}",
+        "",
+        f"A JinaBERT cross-encoder of {config.parameters:,} parameters: {config.num_hidden_layers} layers, hidden size "
+        f"{config.hidden_size}, {config.num_attention_heads} heads, {config.vocab_size:,} tokens, up to "
+        f"{config.max_position_embeddings:,} tokens a pair. Weights and tokenizer take {size / 1e6:.1f} MB, stored as {recipe.dtype}.",
+        "",
+        "## Quality",
+        "",
+        "NDCG@10 (linear gains) over the same candidates: the best 50 of BM25, or of the run file in the collection's folder.",
+        "",
+        "| collection | queries | first stage | before training | student | teacher | of the teacher | student - first stage (95 %), p |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in judged:
+        difference = row.over_first_stage
+        lines.append(
+            f"| {row.data} | {row.queries} | {row.first_stage:.3f} | {row.start:.3f} | **{row.student:.3f}** | {row.teacher:.3f} | "
+            f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
+        )
+    lines += [
+        "",
+        "None of these collections' text was trained on, unless the training text holds it.",
+        "",
+        "## Training",
+        "",
+    ]
+    lines += [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
+    if recipe.start:
+        lines.append(
+            f"- First weights: layers {', '.join(map(str, recipe.layers))} of `{_public(recipe.start)}`"
+        )
+    lines += ["", "| step | loss |", "| --- | --- |"]
+    curve = list(read_jsonl(work / "log.jsonl")) if (work / "log.jsonl").exists() else []
+    stride = max(1, len(curve) // 10)
+    lines += [f"| {row['step']:,} | {row['loss']:.3f} |" for row in curve[::-1][::stride][::-1]]
+    lines += ["", "| text from | licence | passages |", "| --- | --- | --- |"]
+    counts = Counter(
+        (row["source"], row["licence"])
+        for row in read_jsonl(Path(recipe.passages))
+        if not share_alike(row["licence"])
+    )
+    lines += [
+        f"| {source} | {text_licence} | {count:,} |"
+        for (source, text_licence), count in sorted(counts.items())
+    ]
+    shown = recipe.to_json() | {
+        "passages": Path(recipe.passages).name,
+        "queries": Path(recipe.queries).name,
+        "teachers": [_public(teacher) for teacher in recipe.teachers],
+        "start": _public(recipe.start),
+        "embedder": _public(recipe.embedder),
+        "gate": [Path(source).name for source in recipe.gate],
+    }
+    lines += [
+        "",
+        "The recipe, for `sagerank distil --recipe recipe.json`:",
+        "",
+        "```json",
+        json.dumps(shown, indent=2),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _public(spec: str) -> str:
+    """A spec without the folders of the machine it ran on."""
+    kind, colon, where = spec.rpartition(":")
+    return f"{kind}{colon}{Path(where).name}"

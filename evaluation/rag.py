@@ -1,0 +1,238 @@
+"""The RAG benchmark in LlamaIndex's manner: does the context of a question come back among the first k?
+
+Each question has one context (node) it was written from. An embedder retrieves the `retrieve` nearest contexts,
+a reranker orders them, and hit rate (is it among the first k) and MRR (1 / its place, 0 beyond k) are averaged
+over questions, then over embedders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .collection import Collection, CollectionError
+from .scorer import OnnxBert, Scorer, ScorerError
+from .scores import ScoreStore
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """contexts: id -> text; questions: id -> text; expected: question id -> context ids, any of which counts."""
+
+    contexts: dict[str, str]
+    questions: dict[str, str]
+    expected: dict[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RagRow:
+    embedder: str
+    reranker: str | None  # None: the embedder's own order
+    hit_rate: float
+    mrr: float
+
+
+class Embedder(Protocol):
+    name: str
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[texts, dimension], each row of length 1."""
+        ...
+
+    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class OnnxEmbedder:
+    """A bi-encoder as model.onnx + tokenizer.json. pooling: cls or mean over tokens."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pooling: str,
+        query_prefix: str = "",
+        passage_prefix: str = "",
+        threads: int = 1,
+    ) -> None:
+        if pooling not in ("cls", "mean"):
+            raise ScorerError(f"pooling is {pooling!r}: cls or mean.")
+        self._model = OnnxBert(folder, threads=threads, max_tokens=512)
+        self._pooling, self._query, self._passage = pooling, query_prefix, passage_prefix
+        self.name = folder.name
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._embed([self._query + text for text in texts])
+
+    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._embed([self._passage + text for text in texts])
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = self._model(texts)
+        rows = np.stack([item[0] if self._pooling == "cls" else item.mean(0) for item in tokens])
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+class HuggingFaceEmbedder:
+    """Any bi-encoder of sentence-transformers, by name or folder."""
+
+    def __init__(self, model: str, *, query_prefix: str = "", passage_prefix: str = "") -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise ScorerError(
+                "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
+            ) from None
+        try:
+            self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
+        except Exception as error:  # hub, file and configuration errors share no class
+            raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        self._query, self._passage, self.name = query_prefix, passage_prefix, Path(model).name
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._embed([self._query + text for text in texts])
+
+    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._embed([self._passage + text for text in texts])
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.asarray(
+            self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False), np.float32
+        )
+
+
+# What each family was trained with: pooling, query prefix, passage prefix.
+FAMILIES = {
+    "bge": ("cls", "Represent this sentence for searching relevant passages: ", ""),
+    "e5": ("mean", "query: ", "passage: "),
+    "minilm": ("mean", "", ""),
+}
+
+
+def open_embedder(spec: str, *, threads: int = 1) -> Embedder:
+    """FAMILY:FOLDER for an ONNX folder (FAMILY is bge, e5 or minilm), or hf:NAME_OR_FOLDER."""
+    kind, _, where = spec.partition(":")
+    if kind == "hf" and where:
+        return HuggingFaceEmbedder(where)
+    if kind not in FAMILIES or not where:
+        raise ScorerError(
+            f"The embedder {spec!r} is written {', '.join(f'{name}:FOLDER' for name in FAMILIES)} or hf:NAME."
+        )
+    pooling, query, passage = FAMILIES[kind]
+    if not (Path(where) / "model.onnx").exists() and (Path(where) / "model.safetensors").exists():
+        return HuggingFaceEmbedder(where, query_prefix=query, passage_prefix=passage)
+    return OnnxEmbedder(
+        Path(where), pooling=pooling, query_prefix=query, passage_prefix=passage, threads=threads
+    )
+
+
+def read_questions(path: Path) -> Questions:
+    """LlamaIndex's EmbeddingQAFinetuneDataset: JSON with queries, corpus and relevant_docs."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        contexts, questions = dict(raw["corpus"]), dict(raw["queries"])
+        expected = {query: frozenset(ids) for query, ids in raw["relevant_docs"].items()}
+    except FileNotFoundError:
+        raise CollectionError(f"{path} does not exist.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CollectionError(
+            f"{path} is not a question-context file (queries, corpus, relevant_docs): {error!r}."
+        ) from None
+    for query, ids in expected.items():
+        if query not in questions:
+            raise CollectionError(f"{path}: relevant_docs names the unknown question {query!r}.")
+        if not ids or not ids <= contexts.keys():
+            raise CollectionError(
+                f"{path}: question {query!r} expects contexts that are not in corpus: {sorted(ids - contexts.keys())}."
+            )
+    if not expected:
+        raise CollectionError(f"{path} has no question with a context.")
+    return Questions(contexts, {query: questions[query] for query in expected}, expected)
+
+
+def from_collection(collection: Collection, *, relevant_from: int = 1) -> Questions:
+    """A test collection's queries with their relevant documents."""
+    expected = {
+        query: frozenset(
+            document
+            for document, grade in grades.items()
+            if grade >= relevant_from and document in collection.documents
+        )
+        for query, grades in collection.qrels.items()
+    }
+    expected = {query: documents for query, documents in expected.items() if documents}
+    return Questions(collection.documents, {query: collection.queries[query] for query in expected}, expected)
+
+
+def benchmark(
+    questions: Questions,
+    embedders: Sequence[Embedder],
+    rerankers: Sequence[Scorer],
+    store: ScoreStore,
+    *,
+    retrieve: int = 10,
+    keep: int = 5,
+    progress: Callable[[str], None] = lambda what: None,
+) -> list[RagRow]:
+    """One row for each embedder alone and with each reranker. LlamaIndex's post retrieves 10 and keeps 5."""
+    identifiers = list(questions.contexts)
+    rows = []
+    for embedder in embedders:
+        progress(f"{embedder.name}: embedding {len(identifiers)} contexts")
+        contexts = embedder.passages(list(questions.contexts.values()))
+        vectors = embedder.queries(list(questions.questions.values()))
+        nearest = np.argsort(-(vectors @ contexts.T), axis=1, kind="stable")[:, :retrieve].tolist()
+        found = {
+            query: [identifiers[place] for place in row]
+            for query, row in zip(questions.questions, nearest, strict=True)
+        }
+        rows.append(_row(embedder.name, None, questions, found, keep))
+        for reranker in rerankers:
+            progress(f"{embedder.name}: {reranker.name}")
+            again = {}
+            for query, ids in found.items():
+                scores = store.score(
+                    reranker, questions.questions[query], [questions.contexts[key] for key in ids]
+                )
+                again[query] = [
+                    key for _, key in sorted(zip(scores, ids, strict=True), key=lambda item: -item[0])
+                ]
+            rows.append(_row(embedder.name, reranker.name, questions, again, keep))
+    return rows
+
+
+def mean_over_embedders(rows: Sequence[RagRow]) -> list[RagRow]:
+    """As the announcement's table: each reranker's hit rate and MRR, averaged over the embedders."""
+    result = []
+    for reranker in dict.fromkeys(row.reranker for row in rows):
+        mine = [row for row in rows if row.reranker == reranker]
+        result.append(
+            RagRow(
+                "mean",
+                reranker,
+                sum(row.hit_rate for row in mine) / len(mine),
+                sum(row.mrr for row in mine) / len(mine),
+            )
+        )
+    return result
+
+
+def _row(
+    embedder: str, reranker: str | None, questions: Questions, ranking: dict[str, list[str]], keep: int
+) -> RagRow:
+    places = []
+    for query, expected in questions.expected.items():
+        place = next((place for place, key in enumerate(ranking[query][:keep], 1) if key in expected), None)
+        places.append(place)
+    count = len(places)
+    return RagRow(
+        embedder,
+        reranker,
+        hit_rate=sum(place is not None for place in places) / count,
+        mrr=sum(1 / place for place in places if place is not None) / count,
+    )

@@ -1,0 +1,83 @@
+"""Scores of (query, document) pairs, kept on disk: a killed run goes on, and nothing is scored twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from . import EvaluationError
+from .scorer import Scorer
+
+
+class ScoreStore:
+    """JSON Lines of {"key", "score"}; the key is a hash of scorer name, query and document.
+
+    A changed model, query or text has another key, so a store can serve any number of them. Lines are only ever
+    appended; a last line that a killed writer left incomplete is dropped.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """With None, scores live in memory only."""
+        self._scores: dict[str, float] = {}
+        self._file = None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            for number, line in enumerate(whole.splitlines(), 1):
+                try:
+                    row = json.loads(line)
+                    self._scores[row["key"]] = float(row["score"])
+                except (ValueError, KeyError, TypeError):
+                    raise EvaluationError(
+                        f"{path}:{number} is not a score: remove the line, or the file."
+                    ) from None
+            if len(whole) < len(content):
+                with path.open("r+b") as file:
+                    file.truncate(len(whole))
+        self._file = path.open("a", encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def known(self, scorer: str, query: str, documents: Sequence[str]) -> list[float] | None:
+        """The stored scores of all `documents`, or None where one is missing."""
+        found = [self._scores.get(_key(scorer, query, document)) for document in documents]
+        return (
+            None if any(score is None for score in found) else [score for score in found if score is not None]
+        )
+
+    def score(self, scorer: Scorer, query: str, documents: Sequence[str]) -> list[float]:
+        """Scores in the order of `documents`; the scorer is asked only for those the store lacks."""
+        keys = [_key(scorer.name, query, document) for document in documents]
+        missing = {
+            key: document for key, document in zip(keys, documents, strict=True) if key not in self._scores
+        }
+        if missing:
+            values = scorer.score(query, list(missing.values()))
+            for key, value in zip(missing, values, strict=True):
+                self._scores[key] = round(value, 6)
+                if self._file is not None:
+                    self._file.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
+            if self._file is not None:
+                self._file.flush()
+        return [self._scores[key] for key in keys]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _key(scorer: str, query: str, document: str) -> str:
+    return hashlib.sha256(json.dumps([scorer, query, document], ensure_ascii=False).encode()).hexdigest()[:32]
