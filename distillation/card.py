@@ -48,25 +48,42 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         "## Training",
         "",
     ]
-    lines += [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
+    stages = [*_earlier(recipe), (recipe, work)]
+    for number, (stage, folder) in enumerate(stages, 1):
+        lines += [f"### Stage {number} of {len(stages)}", ""] if len(stages) > 1 else []
+        lines += _stage(stage, folder, number)
+    lines += ["| text from | licence | passages |", "| --- | --- | --- |"]
+    lines += [
+        f"| {source} | {text_licence} | {count:,} |"
+        for (source, text_licence), count in sorted(_text(stages).items())
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
+    """The distillations whose student this one started from, first to last."""
+    if not recipe.start:
+        return []
+    folder = Path(recipe.start).parent
+    if not (folder / "recipe.json").is_file():
+        return []
+    before = Recipe.read(folder / "recipe.json")
+    return [*_earlier(before), (before, folder)]
+
+
+def _stage(recipe: Recipe, work: Path, number: int) -> list[str]:
+    """Teachers, first weights, learning curve and recipe of one distillation."""
+    lines = [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
     if recipe.start:
-        lines.append(
-            f"- First weights: layers {', '.join(map(str, recipe.layers))} of `{_public(recipe.start)}`"
-        )
+        start = f"`{_public(recipe.start)}`" if number == 1 else "the student of the stage before"
+        lines.append(f"- First weights: layers {', '.join(map(str, recipe.layers))} of {start}")
+    pairs = sum(len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl"))
+    seen = recipe.steps * recipe.queries_per_step * recipe.documents
+    lines.append(f"- {pairs:,} scored pairs; {seen:,} were seen in training")
     lines += ["", "| step | loss |", "| --- | --- |"]
     curve = list(read_jsonl(work / "log.jsonl")) if (work / "log.jsonl").exists() else []
     stride = max(1, len(curve) // 10)
     lines += [f"| {row['step']:,} | {row['loss']:.3f} |" for row in curve[::-1][::stride][::-1]]
-    lines += ["", "| text from | licence | passages |", "| --- | --- | --- |"]
-    counts = Counter(
-        (row["source"], row["licence"])
-        for row in read_jsonl(Path(recipe.passages))
-        if not share_alike(row["licence"])
-    )
-    lines += [
-        f"| {source} | {text_licence} | {count:,} |"
-        for (source, text_licence), count in sorted(counts.items())
-    ]
     shown = recipe.to_json() | {
         "passages": Path(recipe.passages).name,
         "queries": Path(recipe.queries).name,
@@ -75,7 +92,8 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         "embedder": _public(recipe.embedder),
         "gate": [Path(source).name for source in recipe.gate],
     }
-    lines += [
+    return [
+        *lines,
         "",
         "The recipe, for `sagerank distil --recipe recipe.json`:",
         "",
@@ -84,7 +102,17 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         "```",
         "",
     ]
-    return "\n".join(lines)
+
+
+def _text(stages: Sequence[tuple[Recipe, Path]]) -> Counter[tuple[str, str]]:
+    """Passages by source and licence; one that several stages read counts once."""
+    passages = {
+        row["id"]: (row["source"], row["licence"])
+        for path in {recipe.passages for recipe, _ in stages}
+        for row in read_jsonl(Path(path))
+        if not share_alike(row["licence"])
+    }
+    return Counter(passages.values())
 
 
 def _public(spec: str) -> str:

@@ -6,7 +6,7 @@ Everything lies in one work folder, and each step takes up what it finds there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .mine import Candidates, Text, mine, read_jsonl, read_text
 from .recipe import Recipe, parse_teachers
 from .student import from_bert, from_layers, new_student, read_bert
 from .teacher import EmbeddingTeacher, assigned, open_teacher, targets
-from .train import Example, encode, train
+from .train import Encoded, Example, train
 from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
 
 # step name, done, total
@@ -53,10 +53,7 @@ def distil(
     items = _candidates(recipe, text, vectors, work / "candidates.jsonl", progress)
     scored = _scores(recipe, text, vectors, items, work / "scores.jsonl", threads, progress)
     tokenizer, rows = _tokenizer(recipe, text, work)
-    examples = [
-        Example(encode(tokenizer, item.query, item.documents, recipe.max_tokens), logits)
-        for item, logits in scored
-    ]
+    examples = Encoded(tokenizer, scored, recipe.max_tokens)
     model = _student(recipe, tokenizer, rows, examples).to(device)
     if not (work / "start").exists():
         save_student(model, work / "start", tokenizer, "float32")
@@ -227,7 +224,7 @@ def _heads(folder: Path) -> int:
 
 
 def _student(
-    recipe: Recipe, tokenizer: Tokenizer, rows: list[int] | None, examples: list[Example]
+    recipe: Recipe, tokenizer: Tokenizer, rows: list[int] | None, examples: Sequence[Example]
 ) -> JinaBert:
     start = _start(recipe)
     if start is None:
@@ -235,6 +232,7 @@ def _student(
     if rows is None:
         return from_layers(jina_bert.load(start), recipe.layers)
     donor = read_bert(start)
+    torch.manual_seed(recipe.seed)  # of the head, where the donor has none
     return from_bert(
         donor,
         rows,

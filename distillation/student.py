@@ -45,6 +45,9 @@ def read_bert(folder: Path) -> dict[str, Tensor]:
         state = _from_onnx(folder / "model.onnx")
     else:
         raise DistillationError(f"{folder} holds neither model.safetensors nor model.onnx.")
+    state = {
+        name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in state.items()
+    }
     if not any(name.startswith("bert.") for name in state):
         state = {f"bert.{name}": tensor for name, tensor in state.items()}
     if "bert.embeddings.word_embeddings.weight" not in state:
@@ -118,8 +121,9 @@ def from_bert(
     ] + position[8:136].mean(0)
     for part in ("weight", "bias"):
         state[f"{embeddings}.LayerNorm.{part}"] = donor[f"{embeddings}.LayerNorm.{part}"]
-        state[f"bert.pooler.dense.{part}"] = donor[f"bert.pooler.dense.{part}"]
-        state[f"classifier.{part}"] = donor.get(f"classifier.{part}", state[f"classifier.{part}"])
+        # A masked language model or a bi-encoder has no head: it is learned from a random one.
+        for name in (f"bert.pooler.dense.{part}", f"classifier.{part}"):
+            state[name] = donor.get(name, state[name])
     seen = _activations(donor, rows, separator, sample, heads, depth=max(layers) + 1)
     for target, source in enumerate(layers):
         distance, activity = seen[source]

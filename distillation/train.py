@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from tokenizers import Tokenizer
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from inference.jina_bert import JinaBert
 
 from . import DistillationError
+from .mine import Candidates
 from .recipe import TrainConfig
 
 
@@ -45,6 +46,31 @@ def encode(
         tuple(encoding.ids[:max_tokens])
         for encoding in tokenizer.encode_batch([(query, text) for text in documents])
     )
+
+
+class Encoded(Sequence[Example]):
+    """Scored queries, each tokenised when it is asked for: a run begins at once, and so does a resumed one."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        scored: Sequence[tuple[Candidates, tuple[float, ...]]],
+        max_tokens: int,
+    ) -> None:
+        self._tokenizer, self._scored, self._max_tokens = tokenizer, scored, max_tokens
+
+    def __len__(self) -> int:
+        return len(self._scored)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        item, logits = self._scored[index]
+        return Example(encode(self._tokenizer, item.query, item.documents, self._max_tokens), logits)
 
 
 def loss_of(model: JinaBert, examples: Sequence[Example], config: TrainConfig) -> Tensor:
