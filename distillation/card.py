@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.collection import load
 from inference.checkpoint import JinaBertConfig
 
 from .gate import Judged
-from .mine import read_jsonl, share_alike
+from .mine import read_jsonl, read_text, share_alike
+from .overlap import RUN, overlap
 from .recipe import Recipe
 
 
@@ -41,13 +43,14 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
             f"| {row.data} | {row.queries} | {row.first_stage:.3f} | {row.start:.3f} | **{row.student:.3f}** | {row.teacher:.3f} | "
             f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
         )
-    lines += [
-        "",
-        "None of these collections' text was trained on, unless the training text holds it.",
-        "",
-        "## Training",
-        "",
-    ]
+    text = read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
+    lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
+    for found in (overlap(load(source), text) for source in recipe.gate):
+        lines.append(
+            f"- {found.data}: {found.queries} of its {found.of_queries:,} queries, {found.documents} of its "
+            f"{found.of_documents:,} documents"
+        )
+    lines += ["", "## Training", ""]
     lines += [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
     if recipe.start:
         lines.append(
@@ -77,7 +80,11 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
     }
     lines += [
         "",
-        "The recipe, for `sagerank distil --recipe recipe.json`:",
+        "The command, and its recipe.json (folders shown by their last name):",
+        "",
+        "```sh",
+        f"sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}",
+        "```",
         "",
         "```json",
         json.dumps(shown, indent=2),

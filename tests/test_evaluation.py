@@ -30,6 +30,8 @@ from inference.engine import Engine
 from sagerank.build import MICRO
 from sagerank.cli import main
 
+from .test_server import running, wait_for
+
 HELDOUT = Path(__file__).parent.parent / "distillation" / "sample" / "heldout"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -376,6 +378,19 @@ def test_a_hugging_face_cross_encoder_scores_as_transformers_does(tmp_path: Path
     again = open_scorer(f"hf:{tmp_path}", max_tokens=64)
     assert again.name != name, "scores are cached under the weights' hash"
     assert again.score("glacier", documents) == pytest.approx([value + 1 for value in expected], abs=1e-5)
+
+
+def test_a_server_and_an_endpoint_give_the_engines_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    documents = ["Ice carves valleys.", "A piston moves.", "Glaciers are ice that moves."]
+    expected = EngineScorer(MICRO).score("glacier", documents)
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        url = f"http://127.0.0.1:{server.port}"
+        for spec in (url, "endpoint:ranker@eu-west-1"):
+            scores = open_scorer(spec, endpoint_url=url).score("glacier", documents)
+            assert scores == pytest.approx(expected, abs=1e-3), spec
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------
