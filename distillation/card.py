@@ -45,12 +45,16 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         )
     text = read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
     lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
-    for found in (overlap(load(source), text) for source in recipe.gate):
-        lines.append(
-            f"- {found.data}: {found.queries} of its {found.of_queries:,} queries, {found.documents} of its "
-            f"{found.of_documents:,} documents"
-        )
-    lines += ["", "## Training", ""]
+    lines += [
+        f"- {found.data}: {found.queries} of its {found.of_queries:,} queries, {found.documents} of its {found.of_documents:,} documents"
+        for found in (overlap(load(source), text) for source in recipe.gate)
+    ]
+    lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
+    lines += [
+        "",
+        "## Training",
+        "",
+    ]
     lines += [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
     if recipe.start:
         lines.append(
@@ -80,11 +84,7 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
     }
     lines += [
         "",
-        "The command, and its recipe.json (folders shown by their last name):",
-        "",
-        "```sh",
-        f"sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}",
-        "```",
+        "The recipe, for `sagerank distil --recipe recipe.json`:",
         "",
         "```json",
         json.dumps(shown, indent=2),

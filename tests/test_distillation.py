@@ -548,7 +548,7 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
         "sample-student",
     ]
     process = subprocess.Popen([sys.executable, "-m", "sagerank.cli", *command], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1800  # a guard against hanging: a busy machine may take long
     while not (work / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -575,7 +575,7 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     assert f"{row['student']:.3f}" in card
     assert "openstax-astronomy | CC-BY-4.0" in card
     assert "- heldout: 0 of its 60 queries, 0 of its 300 documents" in card
-    (shown,) = re.findall(r"```sh\nsagerank (.+)\n```", card)
+    (shown,) = re.findall(r"^`sagerank (.+)`$", card, re.M)
     assert _parser().parse_args(shlex.split(shown)).name == "sample-student"
     assert str(tmp_path) not in card
     # A stricter gate on the same work: nothing is trained again, and nothing is written.
