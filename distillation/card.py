@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.collection import load
 from inference.checkpoint import JinaBertConfig
 
 from .gate import Judged
-from .mine import read_jsonl, share_alike
+from .mine import read_jsonl, read_text, share_alike
+from .overlap import RUN, overlap
 from .recipe import Recipe
 
 
@@ -41,9 +43,14 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
             f"| {row.data} | {row.queries} | {row.first_stage:.3f} | {row.start:.3f} | **{row.student:.3f}** | {row.teacher:.3f} | "
             f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
         )
+    text = read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
+    lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
     lines += [
-        "",
-        "None of these collections' text was trained on, unless the training text holds it.",
+        f"- {found.data}: {found.queries} of its {found.of_queries:,} queries, {found.documents} of its {found.of_documents:,} documents"
+        for found in (overlap(load(source), text) for source in recipe.gate)
+    ]
+    lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
+    lines += [
         "",
         "## Training",
         "",

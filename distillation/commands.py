@@ -15,14 +15,34 @@ from .recipe import Recipe
 _HELP = {
     "passages": "JSON Lines (.gz) with id, text, source, licence",
     "queries": "JSON Lines (.gz) with id, text, source, positive_passage_id",
-    "teachers": "SPEC or SPEC=SHARE: a scorer of `sagerank eval`, or bge|e5|minilm:FOLDER",
+    "teachers": "SPEC or SPEC=SHARE: a scorer of `sagerank eval`, or bge|e5|minilm:FOLDER; more than once",
     "start": "the student is cut out of this: a BERT cross-encoder's folder, or a JinaBERT model",
     "layers": "those of --start that are kept, as 0,1,2",
+    "neurons": "kept in each layer of a BERT",
+    "vocabulary": "tokens kept of a BERT's, or trained afresh; a JinaBERT keeps its own",
     "student": "shape where there is no --start: micro, tiny, turbo, or a config.json",
-    "embedder": "finds near passages by meaning: bge|e5|minilm:FOLDER or hf:NAME",
-    "gate": "BEIR folder the student is judged on",
+    "embedder": "finds near passages by meaning: bge|e5|minilm|hf:FOLDER_OR_NAME",
+    "made_queries": "sentences and keywords of passages that become queries as well",
+    "limit": "queries at most",
+    "documents": "candidates a query",
+    "lexical": "weight of BM25 in what the student learns, in logits",
+    "teacher_tokens": "pairs are cut to this for the teacher",
+    "steps": "optimiser steps",
+    "queries_per_step": "queries a step, each with its candidates",
+    "accumulate": "parts a step is cut into, for memory; the gradient is the same",
+    "learning_rate": "at its height, after the warm-up; it falls to 0",
+    "warmup_steps": "steps up to the full learning rate",
+    "kl_weight": "of the listwise loss, KL divergence from the teacher's ranking",
+    "error_weight": "of the squared error of the logits",
+    "margin_weight": "of MarginMSE",
+    "max_tokens": "pairs are cut to this for the student",
+    "checkpoint_every": "steps between checkpoints",
+    "seed": "of everything drawn",
+    "gate": "BEIR folder the student is judged on; more than once",
+    "gate_queries": "queries of each collection",
     "retention": "share of the teacher's NDCG@10 the student must keep",
     "first_stage_margin": "how far below the first stage the student may be, in NDCG@10",
+    "dtype": "of the stored weights: int8, float16, bfloat16 or float32",
 }
 
 
@@ -60,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             type=_numbers if many and kind is int else kind,
             action="append" if many and kind is str else "store",
             metavar=name.upper(),
-            help=_HELP.get(name),
+            help=_help(name),
         )
     job = parser.add_argument_group("on AWS")
     job.add_argument("--sagemaker", action="store_true", help="run it as a SageMaker training job and return")
@@ -85,6 +105,13 @@ def _settings() -> dict[str, tuple[bool, type]]:
     }
 
 
+def _help(name: str) -> str:
+    default = next(field.default for field in dataclasses.fields(Recipe) if field.name == name)
+    return _HELP[name] + (
+        f" (default: {default})" if default and isinstance(default, int | float | str) else ""
+    )
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -101,7 +128,8 @@ def run(options: argparse.Namespace) -> int:
     if not recipe.gate:
         raise DistillationError("--gate is missing: give a BEIR folder that the student is judged on.")
     import torch
-    from tqdm import tqdm
+
+    from evaluation.progress import bars
 
     from .card import model_card
     from .distil import distil
@@ -109,21 +137,9 @@ def run(options: argparse.Namespace) -> int:
 
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    bars: dict[str, tqdm[None]] = {}
-
-    def progress(step: str, done: int, total: int) -> None:
-        name, _, detail = step.partition(", ")
-        if name not in bars:
-            for finished in bars.values():
-                finished.close()
-            bars[name] = tqdm(total=total, desc=name, disable=None)
-        bars[name].set_postfix_str(detail)
-        bars[name].update(done - bars[name].n)
-
-    distil(recipe, work, threads=options.threads, device=device, progress=progress)
-    judged = judge(recipe, work, threads=options.threads, progress=progress)
-    for finished in bars.values():
-        finished.close()
+    with bars() as progress:
+        distil(recipe, work, threads=options.threads, device=device, progress=progress)
+        judged = judge(recipe, work, threads=options.threads, progress=progress)
     for row in judged:
         print(
             f"{row.data}, {row.queries} queries, NDCG@10: first stage {row.first_stage:.3f}, before training {row.start:.3f}, "
@@ -162,6 +178,8 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
     for name in ("role", "bucket", "image"):
         if not getattr(options, name):
             raise DistillationError(f"--{name} is missing: a training job needs it.")
+    if options.hours < 1:
+        raise DistillationError(f"--hours is {options.hours}: give at least 1.")
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 

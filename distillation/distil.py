@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from evaluation.progress import Progress
 from evaluation.rag import open_embedder
 from evaluation.scores import ScoreStore
 from inference import jina_bert
@@ -27,9 +28,6 @@ from .student import from_bert, from_layers, new_student, read_bert
 from .teacher import EmbeddingTeacher, assigned, open_teacher, targets
 from .train import Encoded, Example, train
 from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
-
-# step name, done, total
-Progress = Callable[[str, int, int], None]
 
 
 def distil(

@@ -11,13 +11,13 @@ from evaluation.collection import load
 from evaluation.evaluate import first_stage, rerank
 from evaluation.first_stage import bm25, read_run
 from evaluation.metrics import Difference
+from evaluation.progress import Progress
 from evaluation.scorer import EngineScorer, Scorer
 from evaluation.scores import ScoreStore
 from inference.artefact import Manifest
 from sagerank.build import archive, build
 
 from . import DistillationError
-from .distil import Progress
 from .recipe import Recipe, parse_teachers
 from .teacher import open_teacher
 
@@ -64,11 +64,7 @@ def judge(
     result = []
     with ScoreStore(work / "gate.jsonl") as store:
         for source in recipe.gate:
-            collection = load(source)
-            kept = dict(list(collection.queries.items())[: recipe.gate_queries])
-            collection = replace(
-                collection, queries=kept, qrels={query: collection.qrels[query] for query in kept}
-            )
+            collection = load(source).first(recipe.gate_queries)
             runs = sorted(Path(source).glob("run.*.trec"))
             candidates = read_run(runs[0], collection, 50) if runs else bm25(collection, 50)
             base = first_stage("first stage", collection, candidates)
@@ -79,7 +75,7 @@ def judge(
             result.append(
                 Judged(
                     collection.name,
-                    len(kept),
+                    len(collection.queries),
                     base.mean(),
                     found["start"].mean(),
                     found["student"].mean(),

@@ -22,15 +22,17 @@ CHANNELS = "/opt/ml/input/data"
 _PACKAGES = ("distillation", "evaluation", "inference", "sagerank")
 # What the container lacks beside its own PyTorch.
 _REQUIREMENTS = """\
-bm25s>=0.2
+bm25s>=0.3
 boto3>=1.44
 huggingface-hub>=1.0
 ir-measures>=0.4
+numpy>=2.2
 onnx>=1.23
 onnxruntime>=1.32
-PyStemmer>=3
+pystemmer>=3.0
 safetensors>=0.8
 scipy>=1.15
+sentence-transformers>=5.0
 tokenizers>=0.23
 tqdm>=4.66
 """
@@ -132,9 +134,13 @@ def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
         kind, colon, where = spec.rpartition(":")
         where, equals, share = where.partition("=")
         path = Path(where)
+        if spec.startswith(("endpoint:", "http://", "https://")):
+            return spec
+        if ">" in spec:
+            raise DistillationError(f"{name}: a training job takes no cascade: give its stages apart.")
         if not path.exists():
-            if kind in ("endpoint", "http", "https", "hf") or not ("/" in where or colon):
-                return spec  # an endpoint, a hub name, or a model the job builds itself
+            if kind == "hf" or not ("/" in where or colon):
+                return spec  # a hub name, or a model the job builds itself
             raise DistillationError(f"{name}: {path} does not exist.")
         folders[name] = path
         inside = f"{CHANNELS}/{name}" + (f"/{path.name}" if path.is_file() else "")

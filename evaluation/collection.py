@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,15 @@ class Collection:
     documents: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
-    # Documents without text, with file and line: the classic collections hold some. They are left out.
-    left_out: tuple[str, ...] = ()
+    # Documents without text, which the classic collections hold: id -> file and line. They are left out.
+    empty: dict[str, str] = field(default_factory=dict)
+    # What the owner of the files should know, one sentence each, with file and line.
+    notices: tuple[str, ...] = ()
+
+    def first(self, queries: int | None) -> Collection:
+        """The same with the first so many queries; all with None."""
+        kept = dict(list(self.queries.items())[:queries])
+        return replace(self, queries=kept, qrels={query: self.qrels[query] for query in kept})
 
 
 def load(source: str, *, split: str = "test", relevant_from: int = 1) -> Collection:
@@ -38,7 +45,7 @@ def load(source: str, *, split: str = "test", relevant_from: int = 1) -> Collect
     folder = Path(source)
     if folder.is_dir():
         return _read_folder(folder, split, relevant_from)
-    if folder.exists() or "/" in source or source.startswith("."):
+    if folder.exists() or source.startswith((".", "/", "~")):
         raise CollectionError(
             f"{source} is not a folder: give one with corpus.jsonl, queries.jsonl and qrels/."
         )
@@ -47,7 +54,7 @@ def load(source: str, *, split: str = "test", relevant_from: int = 1) -> Collect
 
 def _read_folder(folder: Path, split: str, relevant_from: int) -> Collection:
     documents: dict[str, str] = {}
-    left_out: list[str] = []
+    empty: dict[str, str] = {}
     for where, row in _objects(folder / "corpus.jsonl"):
         key = _identifier(row, where, documents)
         parts = [row.get(name, "") or "" for name in ("title", "text")]
@@ -55,7 +62,7 @@ def _read_folder(folder: Path, split: str, relevant_from: int) -> Collection:
             raise CollectionError(f"{where}: title and text must be strings.")
         documents[key] = "\n".join(part.strip() for part in parts if part.strip())
         if not documents[key]:
-            left_out.append(f"{where}: document {key!r} has neither title nor text")
+            empty[key] = where
     queries: dict[str, str] = {}
     for where, row in _objects(folder / "queries.jsonl"):
         key = _identifier(row, where, queries)
@@ -63,9 +70,20 @@ def _read_folder(folder: Path, split: str, relevant_from: int) -> Collection:
         if not isinstance(text, str) or not text.strip():
             raise CollectionError(f"{where}: query {key!r} has no text.")
         queries[key] = text
-    qrels = _read_qrels(folder / "qrels" / f"{split}.tsv", queries)
+    path = folder / "qrels" / f"{split}.tsv"
+    qrels, lines = _read_qrels(path, queries)
+    notices = [
+        *(
+            f"{where}: document {key!r} has neither title nor text and is left out"
+            for key, where in empty.items()
+        ),
+        *_unknown_documents(path, lines, documents),
+    ]
     documents = {key: text for key, text in documents.items() if text}
-    return _judged(folder.resolve().name, documents, queries, qrels, relevant_from, tuple(left_out))
+    name = folder.resolve().name
+    return replace(
+        _judged(name, documents, queries, qrels, relevant_from), empty=empty, notices=tuple(notices)
+    )
 
 
 def _judged(
@@ -74,7 +92,6 @@ def _judged(
     queries: dict[str, str],
     qrels: dict[str, dict[str, int]],
     relevant_from: int,
-    left_out: tuple[str, ...] = (),
 ) -> Collection:
     kept = {
         query: queries[query]
@@ -83,28 +100,33 @@ def _judged(
     }
     if not kept:
         raise CollectionError(f"{name}: no query has a document of grade {relevant_from} or more.")
-    return Collection(name, documents, kept, {query: qrels[query] for query in kept}, left_out)
+    return Collection(name, documents, kept, {query: qrels[query] for query in kept})
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file:line", object) of each line that is not blank."""
     if not path.is_file():
         raise CollectionError(f"{path} is missing: a BEIR folder has corpus.jsonl, queries.jsonl and qrels/.")
-    with path.open(encoding="utf-8") as lines:
+    for where, line in numbered_lines(path):
         try:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise CollectionError(f"{where}: not JSON ({error}).") from None
-                if not isinstance(row, dict):
-                    raise CollectionError(f"{where}: expected an object with _id and text.")
-                yield where, row
-        except UnicodeDecodeError as error:
-            raise CollectionError(f"{path} is not UTF-8 ({error}).") from None
+            row = json.loads(line)
+        except ValueError as error:
+            raise CollectionError(f"{where}: not JSON ({error}).") from None
+        if not isinstance(row, dict):
+            raise CollectionError(f"{where}: expected an object with _id and text.")
+        yield where, row
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """("file:line", line) of each line that is not blank. Raises CollectionError at a line that is not UTF-8."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise CollectionError(f"{path}:{number}: not UTF-8 ({error.reason}).") from None
+            if text.strip():
+                yield f"{path}:{number}", text
 
 
 def _identifier(row: dict[str, Any], where: str, seen: dict[str, str]) -> str:
@@ -116,36 +138,52 @@ def _identifier(row: dict[str, Any], where: str, seen: dict[str, str]) -> str:
     return key
 
 
-def _read_qrels(path: Path, queries: dict[str, str]) -> dict[str, dict[str, int]]:
-    """Tab-separated query-id, corpus-id, score with a header line.
-
-    A judged document that the corpus lacks is no error: pools for reranking keep all judgements, so that the
-    ideal ranking is the true one.
-    """
+def _read_qrels(path: Path, queries: dict[str, str]) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Tab-separated query-id, corpus-id, score with a header line -> qrels, and where each document is first judged."""
     if not path.is_file():
         found = sorted(item.stem for item in path.parent.glob("*.tsv"))
         raise CollectionError(f"{path} is missing" + (f": there is {', '.join(found)}." if found else "."))
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            cells = line.rstrip("\n").split("\t")
-            if cells == [""] or (number == 1 and cells[-1].strip() == "score"):
-                continue
-            where = f"{path}:{number}"
-            if len(cells) != 3:
-                raise CollectionError(
-                    f"{where}: expected query-id, corpus-id and score, tab-separated; found {len(cells)} cells."
-                )
-            query, document, grade = (cell.strip() for cell in cells)
-            if query not in queries:
-                raise CollectionError(f"{where}: the query {query!r} is not in queries.jsonl.")
-            try:
-                value = int(grade)
-            except ValueError:
-                raise CollectionError(f"{where}: the score {grade!r} is not an integer.") from None
-            if qrels.setdefault(query, {}).setdefault(document, value) != value:
-                raise CollectionError(f"{where}: {document!r} is judged twice for {query!r}, differently.")
-    return qrels
+    first: dict[str, str] = {}
+    for where, line in numbered_lines(path):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if cells == ["query-id", "corpus-id", "score"]:
+            continue
+        if len(cells) != 3:
+            raise CollectionError(
+                f"{where}: expected query-id, corpus-id and score, tab-separated; found {len(cells)} cells."
+            )
+        query, document, grade = cells
+        if query not in queries:
+            raise CollectionError(f"{where}: the query {query!r} is not in queries.jsonl.")
+        try:
+            value = int(grade)
+        except ValueError:
+            raise CollectionError(f"{where}: the score {grade!r} is not an integer.") from None
+        if qrels.setdefault(query, {}).setdefault(document, value) != value:
+            raise CollectionError(f"{where}: {document!r} is judged twice for {query!r}, differently.")
+        first.setdefault(document, where)
+    return qrels, first
+
+
+def _unknown_documents(path: Path, judged: Mapping[str, str], documents: Mapping[str, str]) -> Iterator[str]:
+    """A sentence about judged documents that the corpus lacks.
+
+    Some are no error: pools for reranking keep all judgements, so that the ideal ranking is the true one. All of
+    them are: the judgements belong to another corpus.
+    """
+    unknown = {document: where for document, where in judged.items() if document not in documents}
+    if not unknown:
+        return
+    document, where = next(iter(unknown.items()))
+    if len(unknown) == len(judged):
+        raise CollectionError(
+            f"{where}: the document {document!r} is not in corpus.jsonl, and none of {path.name}'s documents is: it belongs to another corpus."
+        )
+    yield (
+        f"{where}: the document {document!r} is not in corpus.jsonl; of {len(judged):,} judged documents {len(unknown):,} are "
+        "not, and count as missed where they are relevant"
+    )
 
 
 def _download(name: str, split: str, relevant_from: int) -> Collection:
@@ -155,16 +193,17 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         raise CollectionError(
             f"{name!r} is not a folder; to download it by name: pip install 'sagerank[eval]'."
         ) from None
-    identifier = f"beir/{name}" if "/" not in name else name
-    for candidate in (f"{identifier}/{split}", identifier):
+    # Sets of one split carry its qrels themselves.
+    for candidate in (f"beir/{name}/{split}", f"beir/{name}"):
         try:
             dataset = ir_datasets.load(candidate)
-            break
         except KeyError:
             continue
+        if dataset.has_qrels():
+            break
     else:
         raise CollectionError(
-            f"There is no folder and no BEIR data set {name!r} (ir_datasets knows no {identifier})."
+            f"There is no folder {name} and no BEIR data set {name!r} with {split} judgements (ir_datasets knows none)."
         )
     try:
         documents = {

@@ -6,15 +6,13 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import Collection
     from .evaluate import Ranking
-    from .rag import RagRow
     from .scorer import Scorer
     from .scores import ScoreStore
 
@@ -40,13 +38,19 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--data",
         action="append",
-        required=False,
-        help="BEIR folder, or BEIR name to download; more than once",
+        help="BEIR folder, or BEIR name to download; more than once (default of table: BEIR's 13 public sets)",
     )
     sub.add_argument("--split", default="test", help="which qrels/SPLIT.tsv (default: %(default)s)")
     sub.add_argument("--run", dest="run_file", type=Path, help="TREC run file to rerank (default: BM25)")
-    sub.add_argument("--model", action="append", help=SCORERS + " (default: micro)")
-    sub.add_argument("--top-k", type=int, default=100, help="candidates reranked (default: %(default)s)")
+    sub.add_argument(
+        "--model",
+        action="append",
+        help=SCORERS + " (default: micro; table and rag: the announcement's models and micro)",
+    )
+    sub.add_argument("--top-k", type=int, help="candidates reranked (default: 100; rag: 10)")
+    sub.add_argument(
+        "--keep", type=int, default=5, help="rag: contexts kept after reranking (default: %(default)s)"
+    )
     sub.add_argument("--queries", type=int, help="measure only the first so many queries")
     sub.add_argument(
         "--relevant-from",
@@ -58,39 +62,34 @@ def add(commands: Any) -> None:
         "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"
     )
     sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
-    sub.add_argument("--cache", type=Path, help="keep scores in this file, and go on from it after a kill")
-    sub.add_argument("--save-run", type=Path, help="write the last model's ranking as a TREC run")
+    sub.add_argument(
+        "--cache",
+        type=Path,
+        help="keep scores in this file (embeddings in FILE.vectors), and go on from it after a kill",
+    )
+    sub.add_argument("--save-run", type=Path, help="write the ranking as a TREC run: one --data, one --model")
     sub.add_argument("--endpoint-url", help="where the API of endpoint: models is, if not at AWS")
     sub.add_argument(
-        "--embedder", action="append", help="rag: bge|e5|minilm:FOLDER or hf:NAME; more than once"
+        "--embedder", action="append", help="rag: bge|e5|minilm|hf:FOLDER_OR_NAME; more than once"
     )
     sub.add_argument(
         "--questions", type=Path, help="rag: LlamaIndex question-context JSON, in place of --data"
     )
     sub.add_argument(
-        "--plot", type=Path, help="table: draw quality against throughput into this .svg, .png or .pdf"
+        "--plot",
+        type=Path,
+        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf",
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    from .collection import CollectionError
-
-    for name in ("top_k", "queries", "max_tokens", "relevant_from"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise CollectionError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
-    needs_data = not (options.what == "rag" and options.questions)
-    if needs_data and not options.data:
-        raise CollectionError(
-            "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
-        )
-    if options.run_file and len(options.data or []) != 1:
-        raise CollectionError("--run goes with exactly one --data.")
-    if options.what == "rag" and not options.embedder:
-        raise CollectionError("--embedder is missing: give bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME.")
+    from .published import BEIR
     from .scores import ScoreStore
 
+    if options.what == "table" and not options.data:
+        options.data = list(BEIR)
+    _check(options)
     with ScoreStore(options.cache) as store:
         what: dict[str, Callable[[argparse.Namespace, ScoreStore], int]] = {
             "run": _run,
@@ -98,6 +97,47 @@ def run(options: argparse.Namespace) -> int:
             "rag": _rag,
         }
         return what[options.what](options, store)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work, before hours of scoring rather than after."""
+    from . import EvaluationError
+    from .draw import check_ending
+
+    for name in ("top_k", "keep", "queries", "max_tokens", "relevant_from"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
+    sources = options.data or []
+    for name, command in {"plot": "table", "save_run": "run", "questions": "rag", "embedder": "rag"}.items():
+        if getattr(options, name) and options.what != command:
+            raise EvaluationError(f"--{name.replace('_', '-')} goes with `sagerank eval {command}`.")
+    if options.what == "rag":
+        if len(sources) + bool(options.questions) != 1:
+            raise EvaluationError("Give one --data or one --questions: a folder, or question-context pairs.")
+        if options.run_file:
+            raise EvaluationError("--run does not go with rag: there the embedders are the first stage.")
+        if not options.embedder:
+            raise EvaluationError(
+                "--embedder is missing: give bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
+            )
+    elif not sources:
+        raise EvaluationError(
+            "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
+        )
+    if options.run_file and len(sources) != 1:
+        raise EvaluationError("--run goes with exactly one --data.")
+    if options.save_run and (len(sources) != 1 or len(options.model or []) > 1):
+        raise EvaluationError("--save-run goes with exactly one --data and one --model.")
+    names = [Path(source).resolve().name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
+    if options.plot:
+        check_ending(options.plot)
+    for path in (options.save_run, options.plot):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _run(options: argparse.Namespace, store: ScoreStore) -> int:
@@ -132,21 +172,26 @@ def _prepare(options: argparse.Namespace, source: str) -> tuple[Collection, Rank
     from .evaluate import first_stage
     from .first_stage import bm25, read_run
 
-    collection = load(source, split=options.split, relevant_from=options.relevant_from)
-    for line in collection.left_out:
-        print(f"sagerank: {line}; left out", file=sys.stderr)
-    if options.queries:
-        kept = dict(list(collection.queries.items())[: options.queries])
-        collection = dataclasses.replace(
-            collection, queries=kept, qrels={query: collection.qrels[query] for query in kept}
-        )
-    run = (
-        read_run(options.run_file, collection, options.top_k)
-        if options.run_file
-        else bm25(collection, options.top_k)
-    )
+    collection = load(source, split=options.split, relevant_from=options.relevant_from).first(options.queries)
+    _notices(collection)
+    top_k = options.top_k or 100
+    run = read_run(options.run_file, collection, top_k) if options.run_file else bm25(collection, top_k)
     name = options.run_file.name if options.run_file else "bm25"
+    without = [query for query in collection.queries if not run[query]]
+    if without:
+        _note(
+            f"{name} has no candidate for {len(without)} of {len(run)} queries ({without[0]!r} the first): they count as 0"
+        )
     return collection, first_stage(name, collection, run, relevant_from=options.relevant_from)
+
+
+def _notices(collection: Collection) -> None:
+    for sentence in collection.notices:
+        _note(sentence)
+
+
+def _note(sentence: str) -> None:
+    print(f"sagerank: {sentence}", file=sys.stderr)
 
 
 def _rerank(
@@ -190,19 +235,12 @@ def _result(collection: Collection, base: Ranking, rankings: Sequence[Ranking]) 
 
 
 def _print_result(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(
-        title=f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents",
-        title_justify="left",
-    )
-    table.add_column("ranking", overflow="fold")
-    for name in (*METRICS, "NDCG@10, 95 %"):
-        table.add_column(name, justify="right", no_wrap=True)
+    cells = [("ranking", *METRICS, "NDCG@10, 95 %")]
     for row in (result["first_stage"], *result["models"]):
         low, high = row["ndcg@10_95"]
-        table.add_row(row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}")
-    _show(table)
+        cells.append((row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
+    title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents"
+    _show(_table_of(title, cells, left=1))
     for row in result["models"]:
         for other, difference in row["ndcg@10_minus"].items():
             print(
@@ -222,26 +260,23 @@ def _show(table: Any) -> None:
 
 
 def _table(options: argparse.Namespace, store: ScoreStore) -> int:
-    from .draw import Point, scatter, scatter_text
-    from .published import PUBLISHED
+    from .announcement import compared, not_run, table_cells
+    from .draw import Point, picture, scatter_text
     from .throughput import documents_per_50_ms
 
     prepared = [_prepare(options, source) for source in options.data]
-    known = {row.scorer: row for row in PUBLISHED}
     rows: list[dict[str, Any]] = []
-    for spec in options.model or [*known, "micro"]:
-        entry = known.get(spec)
+    for spec, entry in compared(options.model):
         row: dict[str, Any] = {
             "name": entry.name if entry else spec,
             "scorer": spec,
+            "layers": entry.layers if entry else None,
             "millions": entry.millions if entry else None,
             "published_ndcg": entry.ndcg if entry else None,
-            "published_hit_rate": entry.hit_rate if entry else None,
-            "published_mrr": entry.mrr if entry else None,
             "ndcg": None,
         }
         rows.append(row)
-        with _not_run(row):
+        with not_run(row):
             scorer = _open(spec, options)
             rankings = {
                 collection.name: _rerank(collection, base, scorer, store, options)
@@ -259,8 +294,10 @@ def _table(options: argparse.Namespace, store: ScoreStore) -> int:
     points = [
         Point(row["name"], row["documents_per_50_ms"], row["ndcg"]) for row in rows if row["ndcg"] is not None
     ]
-    if options.plot:
-        scatter(points, title, options.plot)
+    if options.plot and points:
+        picture(points, title, table_cells(rows, first), options.plot)
+    elif options.plot:
+        _note(f"no model was run, and {options.plot} was not written")
     if options.json:
         print(json.dumps({"data": list(first), "first_stage": first, "rows": rows}, indent=2))
         return 0
@@ -270,45 +307,30 @@ def _table(options: argparse.Namespace, store: ScoreStore) -> int:
     return 0
 
 
-@contextmanager
-def _not_run(row: dict[str, Any]) -> Iterator[None]:
-    """What cannot be run here is a row that says so, with the reason; the others go on."""
-    from inference.artefact import ArtefactError
-    from inference.checkpoint import CheckpointError
-    from inference.contract import RerankError
-
-    from .scorer import ScorerError
-
-    try:
-        yield
-    except (ArtefactError, CheckpointError, RerankError, ScorerError, ModuleNotFoundError, OSError) as error:
-        row["not_run"] = str(error).splitlines()[0]
-
-
 def _print_table(rows: Sequence[dict[str, Any]], first: dict[str, float]) -> None:
+    from .announcement import table_cells
+
+    title = "NDCG@10 in points. Published: mean over BEIR. Ours: mean over " + ", ".join(first)
+    _show(_table_of(title, table_cells(rows, first), left=1))
+    _print_not_run(rows)
+
+
+def _table_of(title: str, cells: Sequence[tuple[str, ...]], *, left: int) -> Any:
+    """A table of head and rows; the first `left` columns are words."""
     from rich.table import Table
 
-    table = Table(
-        title="Published: mean over BEIR. Ours: mean over " + ", ".join(first), title_justify="left"
-    )
-    for name in ("model", "M parameters", "published", "ours", "gap", "docs / 50 ms"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(cells[0]):
+        if place < left:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in cells[1:]:
+        table.add_row(*row)
+    return table
 
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
 
-    table.add_row("first stage", "", "", f"{sum(first.values()) / len(first):.2f}", "", "")
-    for row in rows:
-        ours = "not run" if row["ndcg"] is None else f"{row['ndcg']:.2f}"
-        table.add_row(
-            row["name"],
-            number(row["millions"], "g"),
-            number(row["published_ndcg"], ".2f"),
-            ours,
-            number(row.get("gap"), "+.2f"),
-            number(row.get("documents_per_50_ms"), ".1f"),
-        )
-    _show(table)
+def _print_not_run(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if "not_run" in row:
             print(f"not run: {row['name']}: {row['not_run']}")
@@ -318,55 +340,61 @@ def _print_table(rows: Sequence[dict[str, Any]], first: dict[str, float]) -> Non
 
 
 def _rag(options: argparse.Namespace, store: ScoreStore) -> int:
+    from .announcement import compared, not_run, rag_cells
     from .collection import load
-    from .published import PUBLISHED
+    from .progress import bars
     from .rag import benchmark, from_collection, mean_over_embedders, open_embedder, read_questions
 
     if options.questions:
         questions = read_questions(options.questions)
     else:
         collection = load(options.data[0], split=options.split, relevant_from=options.relevant_from)
+        _notices(collection)
         questions = from_collection(collection, relevant_from=options.relevant_from)
-    if options.queries:
-        kept = dict(list(questions.questions.items())[: options.queries])
-        questions = dataclasses.replace(
-            questions, questions=kept, expected={query: questions.expected[query] for query in kept}
-        )
+    questions = questions.first(options.queries)
     embedders = [open_embedder(spec, threads=options.threads or 1) for spec in options.embedder]
-    scorers = [_open(spec, options) for spec in options.model or ["micro"]]
-    rows = benchmark(
-        questions,
-        embedders,
-        scorers,
-        store,
-        progress=lambda what: print(f"sagerank: {what}", file=sys.stderr),
-    )
-    means = mean_over_embedders(rows)
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "rows": [dataclasses.asdict(row) for row in rows],
-                    "mean": [dataclasses.asdict(row) for row in means],
-                },
-                indent=2,
-            )
+    scorers: dict[str, Scorer] = {}
+    means: list[dict[str, Any]] = []
+    for spec, entry in compared(options.model):
+        row: dict[str, Any] = {
+            "name": entry.name if entry else spec,
+            "scorer": spec,
+            "published_hit_rate": entry.hit_rate if entry else None,
+            "published_mrr": entry.mrr if entry else None,
+            "hit_rate": None,
+            "mrr": None,
+        }
+        means.append(row)
+        with not_run(row):
+            scorers[spec] = _open(spec, options)
+    with bars() as progress:
+        rows = benchmark(
+            questions,
+            embedders,
+            list(scorers.values()),
+            store,
+            retrieve=options.top_k or 10,
+            keep=options.keep,
+            vectors=options.cache and options.cache.with_name(f"{options.cache.name}.vectors"),
+            progress=progress,
         )
+    measured = {row.reranker: row for row in mean_over_embedders(rows)}
+    for row in means:
+        if row["scorer"] in scorers:
+            mean = measured[scorers[row["scorer"]].name]
+            row |= {"hit_rate": mean.hit_rate, "mrr": mean.mrr}
+            for name in ("hit_rate", "mrr"):
+                published = row[f"published_{name}"]
+                row[f"{name}_gap"] = None if published is None else 100 * (row[name] - published)
+    alone = measured[None]
+    means.insert(0, {"name": "none", "scorer": None, "hit_rate": alone.hit_rate, "mrr": alone.mrr})
+    if options.json:
+        print(json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "mean": means}, indent=2))
         return 0
-    _print_rag(rows, means, len(questions.questions))
-    print(
-        "Published, mean of three embedders (hit rate / MRR): "
-        + "; ".join(f"{row.name} {row.hit_rate:.4f} / {row.mrr:.4f}" for row in PUBLISHED)
-    )
+    title = f"{len(questions.questions)} questions, {len(questions.contexts):,} contexts: {options.top_k or 10} retrieved, {options.keep} kept"
+    cells = [("embedder", "reranker", "hit rate", "MRR")]
+    cells += [(row.embedder, row.reranker or "none", f"{row.hit_rate:.4f}", f"{row.mrr:.4f}") for row in rows]
+    _show(_table_of(title, cells, left=2))
+    _show(_table_of("Mean over embedders; gap to the published value in points", rag_cells(means), left=1))
+    _print_not_run(means)
     return 0
-
-
-def _print_rag(rows: Sequence[RagRow], means: Sequence[RagRow], questions: int) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{questions} questions: 10 retrieved, first 5 kept", title_justify="left")
-    for name in ("embedder", "reranker", "hit rate", "MRR"):
-        table.add_column(name, justify="left" if name in ("embedder", "reranker") else "right", no_wrap=True)
-    for row in (*rows, *means):
-        table.add_row(row.embedder, row.reranker or "none", f"{row.hit_rate:.4f}", f"{row.mrr:.4f}")
-    _show(table)

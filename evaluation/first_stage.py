@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import bm25s
 import numpy as np
 
-from .collection import Collection, CollectionError
+from .collection import Collection, CollectionError, numbered_lines
 
 # query id -> (document id, score), best first
 Run = dict[str, list[tuple[str, float]]]
@@ -23,11 +24,13 @@ def bm25(collection: Collection, top_k: int) -> Run:
         _tokens(list(collection.queries.values())), k=min(top_k, len(identifiers)), show_progress=False
     )
     return {
-        query: [
-            (identifiers[place], float(score))
-            for place, score in zip(row, row_scores, strict=True)
-            if score > 0
-        ]
+        query: ranked(
+            {
+                identifiers[place]: float(score)
+                for place, score in zip(row, row_scores, strict=True)
+                if score > 0
+            }
+        )
         for query, row, row_scores in zip(collection.queries, np.asarray(found).tolist(), scores, strict=True)
     }
 
@@ -42,32 +45,32 @@ def read_run(path: Path, collection: Collection, top_k: int) -> Run:
     """The best `top_k` of each query of a TREC run file (query Q0 document rank score tag), by score.
 
     Raises CollectionError at the line that is malformed or names what the collection does not have. Queries of
-    the collection that the file lacks stay without candidates, and count.
+    the collection that the file lacks stay without candidates, and count; documents without text are left out.
     """
     if not path.is_file():
         raise CollectionError(f"The run file {path} does not exist.")
     run: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            cells = line.split()
-            if not cells:
-                continue
-            where = f"{path}:{number}"
-            if len(cells) != 6:
-                raise CollectionError(
-                    f"{where}: expected query Q0 document rank score tag; found {len(cells)} cells."
-                )
-            query, _, document, _, score, _ = cells
-            if document not in collection.documents:
-                raise CollectionError(
-                    f"{where}: the document {document!r} is not in the corpus: the run belongs to another collection."
-                )
-            if document in run.setdefault(query, {}):
-                raise CollectionError(f"{where}: the document {document!r} occurs twice for query {query!r}.")
-            try:
-                run[query][document] = float(score)
-            except ValueError:
-                raise CollectionError(f"{where}: the score {score!r} is not a number.") from None
+    for where, line in numbered_lines(path):
+        cells = line.split()
+        if len(cells) != 6:
+            raise CollectionError(
+                f"{where}: expected query Q0 document rank score tag; found {len(cells)} cells."
+            )
+        query, _, document, _, score, _ = cells
+        if document in collection.empty:
+            continue
+        if document not in collection.documents:
+            raise CollectionError(
+                f"{where}: the document {document!r} is not in the corpus: the run belongs to another collection."
+            )
+        if document in run.setdefault(query, {}):
+            raise CollectionError(f"{where}: the document {document!r} occurs twice for query {query!r}.")
+        try:
+            run[query][document] = float(score)
+        except ValueError:
+            run[query][document] = math.nan
+        if not math.isfinite(run[query][document]):
+            raise CollectionError(f"{where}: the score {score!r} is not a finite number.")
     if not run.keys() & collection.queries.keys():
         raise CollectionError(
             f"{path} ranks none of the collection's judged queries: it belongs to another collection."
@@ -76,12 +79,14 @@ def read_run(path: Path, collection: Collection, top_k: int) -> Run:
 
 
 def ranked(scores: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Best first; equal scores keep their order."""
-    return sorted(scores.items(), key=lambda item: -item[1])
+    """Best first as trec_eval ranks: by the 32-bit score, equal ones by document id, descending."""
+    return sorted(scores.items(), key=lambda item: (np.float32(item[1]), item[0]), reverse=True)
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
         for query, rows in run.items():
             for rank, (document, score) in enumerate(rows, 1):
-                file.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
+                file.write(f"{query} Q0 {document} {rank} {score:.9g} {tag}\n")
+    part.replace(path)

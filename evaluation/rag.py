@@ -7,9 +7,10 @@ over questions, then over embedders.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .collection import Collection, CollectionError
-from .scorer import OnnxBert, Scorer, ScorerError
+from .progress import Progress
+from .scorer import OnnxBert, Scorer, ScorerError, version
 from .scores import ScoreStore
 
 
@@ -28,6 +30,11 @@ class Questions:
     contexts: dict[str, str]
     questions: dict[str, str]
     expected: dict[str, frozenset[str]]
+
+    def first(self, count: int | None) -> Questions:
+        """The same with the first so many questions; all with None."""
+        kept = dict(list(self.questions.items())[:count])
+        return replace(self, questions=kept, expected={query: self.expected[query] for query in kept})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class OnnxEmbedder:
             raise ScorerError(f"pooling is {pooling!r}: cls or mean.")
         self._model = OnnxBert(folder, threads=threads, max_tokens=512)
         self._pooling, self._query, self._passage = pooling, query_prefix, passage_prefix
-        self.name = folder.name
+        self.name = self._model.name.removeprefix("onnx:")
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._embed([self._query + text for text in texts])
@@ -79,20 +86,32 @@ class OnnxEmbedder:
 
 
 class HuggingFaceEmbedder:
-    """Any bi-encoder of sentence-transformers, by name or folder."""
+    """Any bi-encoder of sentence-transformers, by name or folder; pooling "" is what its own files say."""
 
-    def __init__(self, model: str, *, query_prefix: str = "", passage_prefix: str = "") -> None:
+    def __init__(
+        self, model: str, *, pooling: str = "", query_prefix: str = "", passage_prefix: str = ""
+    ) -> None:
         try:
             from sentence_transformers import SentenceTransformer
+            from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
         except ImportError:
             raise ScorerError(
                 "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
             ) from None
         try:
-            self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
+            if pooling:
+                transformer = Transformer(model, max_seq_length=512)
+                parts = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
+                self._model = SentenceTransformer(modules=parts, device="cpu")
+            else:
+                self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
+                transformer = self._model[0]
         except Exception as error:  # hub, file and configuration errors share no class
             raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self._query, self._passage, self.name = query_prefix, passage_prefix, Path(model).name
+        self._query, self._passage = query_prefix, passage_prefix
+        self.name = (
+            f"{Path(model).name}{version(model, transformer.auto_model.config)}/{self._model.max_seq_length}"
+        )
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._embed([self._query + text for text in texts])
@@ -115,7 +134,9 @@ FAMILIES = {
 
 
 def open_embedder(spec: str, *, threads: int = 1) -> Embedder:
-    """FAMILY:FOLDER for an ONNX folder (FAMILY is bge, e5 or minilm), or hf:NAME_OR_FOLDER."""
+    """FAMILY:FOLDER_OR_NAME, with the pooling and prefixes of bge, e5 or minilm, or hf:FOLDER_OR_NAME, with those of
+    its own files. A folder holds model.onnx, or what sentence-transformers loads.
+    """
     kind, _, where = spec.partition(":")
     if kind == "hf" and where:
         return HuggingFaceEmbedder(where)
@@ -124,11 +145,11 @@ def open_embedder(spec: str, *, threads: int = 1) -> Embedder:
             f"The embedder {spec!r} is written {', '.join(f'{name}:FOLDER' for name in FAMILIES)} or hf:NAME."
         )
     pooling, query, passage = FAMILIES[kind]
-    if not (Path(where) / "model.onnx").exists() and (Path(where) / "model.safetensors").exists():
-        return HuggingFaceEmbedder(where, query_prefix=query, passage_prefix=passage)
-    return OnnxEmbedder(
-        Path(where), pooling=pooling, query_prefix=query, passage_prefix=passage, threads=threads
-    )
+    if (Path(where) / "model.onnx").exists():
+        return OnnxEmbedder(
+            Path(where), pooling=pooling, query_prefix=query, passage_prefix=passage, threads=threads
+        )
+    return HuggingFaceEmbedder(where, pooling=pooling, query_prefix=query, passage_prefix=passage)
 
 
 def read_questions(path: Path) -> Questions:
@@ -177,33 +198,58 @@ def benchmark(
     *,
     retrieve: int = 10,
     keep: int = 5,
-    progress: Callable[[str], None] = lambda what: None,
+    vectors: Path | None = None,
+    progress: Progress = lambda step, done, total: None,
 ) -> list[RagRow]:
-    """One row for each embedder alone and with each reranker. LlamaIndex's post retrieves 10 and keeps 5."""
+    """One row for each embedder alone and with each reranker. LlamaIndex's post retrieves 10 and keeps 5.
+
+    vectors: folder in which embeddings are kept, so that a killed run goes on and a second one embeds nothing.
+    """
     identifiers = list(questions.contexts)
     rows = []
     for embedder in embedders:
-        progress(f"{embedder.name}: embedding {len(identifiers)} contexts")
-        contexts = embedder.passages(list(questions.contexts.values()))
-        vectors = embedder.queries(list(questions.questions.values()))
-        nearest = np.argsort(-(vectors @ contexts.T), axis=1, kind="stable")[:, :retrieve].tolist()
+        contexts = _embed(embedder, "passages", list(questions.contexts.values()), vectors, progress)
+        asked = _embed(embedder, "queries", list(questions.questions.values()), vectors, progress)
+        nearest = np.argsort(-(asked @ contexts.T), axis=1, kind="stable")[:, :retrieve].tolist()
         found = {
             query: [identifiers[place] for place in row]
             for query, row in zip(questions.questions, nearest, strict=True)
         }
         rows.append(_row(embedder.name, None, questions, found, keep))
         for reranker in rerankers:
-            progress(f"{embedder.name}: {reranker.name}")
             again = {}
-            for query, ids in found.items():
+            for number, (query, ids) in enumerate(found.items(), 1):
                 scores = store.score(
                     reranker, questions.questions[query], [questions.contexts[key] for key in ids]
                 )
                 again[query] = [
                     key for _, key in sorted(zip(scores, ids, strict=True), key=lambda item: -item[0])
                 ]
+                progress(f"{embedder.name} > {reranker.name}", number, len(found))
             rows.append(_row(embedder.name, reranker.name, questions, again, keep))
     return rows
+
+
+def _embed(
+    embedder: Embedder, side: str, texts: Sequence[str], folder: Path | None, progress: Progress
+) -> NDArray[np.float32]:
+    """[texts, dimension]; parts of 256 are kept in `folder` under a hash of the embedder and their texts."""
+    parts = []
+    for start in range(0, len(texts), 256):
+        chunk = texts[start : start + 256]
+        if folder is None:
+            parts.append(getattr(embedder, side)(chunk))
+        else:
+            key = hashlib.sha256(json.dumps([embedder.name, side, chunk]).encode()).hexdigest()[:32]
+            path = folder / f"{key}.npy"
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                part = folder / f"{key}.part.npy"
+                np.save(part, getattr(embedder, side)(chunk))
+                part.replace(path)
+            parts.append(np.load(path))
+        progress(f"{embedder.name}: embed {side}", start + len(chunk), len(texts))
+    return np.concatenate(parts)
 
 
 def mean_over_embedders(rows: Sequence[RagRow]) -> list[RagRow]:

@@ -8,13 +8,16 @@ Written as one string, for `--model` and `--teacher`:
     hf:NAME_OR_FOLDER                               any cross-encoder, by sentence-transformers
     onnx:FOLDER                                     a BERT cross-encoder as model.onnx and tokenizer.json
     FIRST>SECOND@K[>THIRD@K]                        a cascade: the next scores the best K again
+
+The score is a logit in every case.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +59,7 @@ class EngineScorer:
 
 
 class ClientScorer:
-    """A live endpoint or server, through the client; the scores are what it answers (0 to 1)."""
+    """A live endpoint or server, through the client; the scores are the logits of what it answers (0 to 1)."""
 
     def __init__(self, target: str, *, endpoint_url: str | None = None) -> None:
         from sagerank.client import RerankClient
@@ -71,12 +74,17 @@ class ClientScorer:
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         scores = [0.0] * len(documents)
         for item in self._client.rerank(query, list(documents)).results:
-            scores[item.index] = item.score
+            # Answers are rounded to 8 decimals, and a student learns logits.
+            probability = min(max(item.score, 1e-8), 1 - 1e-8)
+            scores[item.index] = math.log(probability / (1 - probability))
         return scores
 
 
 class HuggingFaceScorer:
-    """Any cross-encoder with one output, by sentence-transformers: the announcement's mxbai, MiniLM and bge rows."""
+    """Any cross-encoder with one output, by sentence-transformers: the announcement's mxbai, MiniLM and bge rows.
+
+    The scores are logits, whatever activation the model's own configuration names: a sigmoid rounds the tails away.
+    """
 
     def __init__(self, model: str, *, max_tokens: int = 512) -> None:
         try:
@@ -85,20 +93,32 @@ class HuggingFaceScorer:
             raise ScorerError(
                 "hf: scorers need sentence-transformers: pip install 'sagerank[eval-hf]'."
             ) from None
+        from torch.nn import Identity
+
         try:
             # Remote code stays off: what needs it is not run.
-            self._model = Model(model, max_length=max_tokens, trust_remote_code=False)
+            self._model = Model(
+                model, max_length=max_tokens, trust_remote_code=False, activation_fn=Identity()
+            )
         except Exception as error:  # hub, file and configuration errors share no class
             raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         if self._model.num_labels != 1:
             raise ScorerError(f"{model!r} has {self._model.num_labels} outputs; a reranker has one.")
-        folder = Path(model)
-        weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        self.name = f"hf:{model}" + "".join(f"@{sha256(path)[:12]}" for path in weights) + f"/{max_tokens}"
+        self.name = f"hf:{model}{version(model, self._model.config)}/{max_tokens}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         pairs = [(query, document) for document in documents]
         return [float(value) for value in self._model.predict(pairs, show_progress_bar=False)]
+
+
+def version(model: str, config: Any) -> str:
+    """@HASH of a local folder's weights, or @COMMIT of a hub model; scores are cached under it."""
+    folder = Path(model)
+    if folder.is_dir():
+        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+        return "".join(f"@{sha256(path)[:12]}" for path in weights)
+    commit = getattr(config, "_commit_hash", None)
+    return f"@{commit[:12]}" if commit else ""
 
 
 class OnnxBert:
@@ -172,14 +192,20 @@ class Cascade:
         )
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
-        scores = self._stages[0].score(query, documents)
+        return self.combine(lambda stage, texts: stage.score(query, texts), documents)
+
+    def combine(
+        self, score: Callable[[Scorer, Sequence[str]], list[float]], documents: Sequence[str]
+    ) -> list[float]:
+        """The same with each stage's scores from `score`: a pair's score depends on its company, a stage's does not."""
+        scores = score(self._stages[0], documents)
         for stage, keep in zip(self._stages[1:], self._keep, strict=True):
             best = sorted(range(len(documents)), key=lambda index: -scores[index])[:keep]
-            again = stage.score(query, [documents[index] for index in best])
-            rest = [score for index, score in enumerate(scores) if index not in set(best)]
+            again = score(stage, [documents[index] for index in best])
+            rest = [value for index, value in enumerate(scores) if index not in set(best)]
             shift = max(rest) - min(again) + 1 if rest else 0.0
-            for index, score in zip(best, again, strict=True):
-                scores[index] = score + max(0.0, shift)
+            for index, value in zip(best, again, strict=True):
+                scores[index] = value + max(0.0, shift)
         return scores
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from . import EvaluationError
-from .scorer import Scorer
+from .scorer import Cascade, Scorer
 
 
 class ScoreStore:
@@ -45,15 +45,13 @@ class ScoreStore:
     def __len__(self) -> int:
         return len(self._scores)
 
-    def known(self, scorer: str, query: str, documents: Sequence[str]) -> list[float] | None:
-        """The stored scores of all `documents`, or None where one is missing."""
-        found = [self._scores.get(_key(scorer, query, document)) for document in documents]
-        return (
-            None if any(score is None for score in found) else [score for score in found if score is not None]
-        )
-
     def score(self, scorer: Scorer, query: str, documents: Sequence[str]) -> list[float]:
-        """Scores in the order of `documents`; the scorer is asked only for those the store lacks."""
+        """Scores in the order of `documents`; the scorer is asked only for those the store lacks.
+
+        Of a cascade each stage's scores are kept, so that they serve the stage alone and any other --top-k.
+        """
+        if isinstance(scorer, Cascade):
+            return scorer.combine(lambda stage, texts: self.score(stage, query, texts), documents)
         keys = [_key(scorer.name, query, document) for document in documents]
         missing = {
             key: document for key, document in zip(keys, documents, strict=True) if key not in self._scores
@@ -61,7 +59,7 @@ class ScoreStore:
         if missing:
             values = scorer.score(query, list(missing.values()))
             for key, value in zip(missing, values, strict=True):
-                self._scores[key] = round(value, 6)
+                self._scores[key] = float(f"{value:.9g}")  # all that 32 bits hold
                 if self._file is not None:
                     self._file.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
             if self._file is not None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,25 +29,27 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
-from distillation import DistillationError
+from distillation import DistillationError, training_job
 from distillation.distil import distil
 from distillation.gate import GateFailed, Judged, check
 from distillation.mine import Candidates, Text, mine, read_jsonl, read_text
+from distillation.overlap import Overlap, overlap
 from distillation.recipe import Recipe, TrainConfig, parse_teachers
 from distillation.student import from_bert, from_layers, new_student, read_bert
 from distillation.teacher import SHIFT, SLOPE, EmbeddingTeacher, assigned, open_teacher, targets
 from distillation.train import Example, loss_of, train
 from distillation.training_job import Job, launch
 from distillation.vocabulary import pruned_wordpiece, train_wordpiece
+from evaluation.collection import Collection
 from evaluation.metrics import Difference
 from evaluation.scores import ScoreStore
 from inference import jina_bert
 from inference.artefact import Manifest
 from inference.checkpoint import JinaBertConfig
 from sagerank.build import MICRO
-from sagerank.cli import main
+from sagerank.cli import _parser, main
 
-from .conftest import SMALL, random_model
+from .conftest import SMALL, random_model, run_python
 from .test_evaluation import Words, embedder_folder
 
 __all__ = ["embedder_folder"]
@@ -543,7 +548,7 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
         "sample-student",
     ]
     process = subprocess.Popen([sys.executable, "-m", "sagerank.cli", *command], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1800  # a guard against hanging: a busy machine may take long
     while not (work / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -556,12 +561,22 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     assert row["student"] > row["start"] + 0.10, (
         "60 steps are worth 0.10 NDCG@10 and more over the layers as they were cut out"
     )
+    # From the same candidates and scores, without a kill: the same bytes.
+    (tmp_path / "whole").mkdir()
+    for name in ("candidates.jsonl", "scores.jsonl"):
+        shutil.copyfile(work / name, tmp_path / "whole" / name)
+    recipe = dataclasses.replace(Recipe.read(work / "recipe.json"), dtype="float16")
+    whole = distil(recipe, tmp_path / "whole", threads=2) / "model.safetensors"
+    assert whole.read_bytes() == (work / "student" / "model.safetensors").read_bytes()
     manifest = Manifest.read(output)
     manifest.verify(output)
     assert manifest.model == "sample-student"
     card = (output / "README.md").read_text()
     assert f"{row['student']:.3f}" in card
     assert "openstax-astronomy | CC-BY-4.0" in card
+    assert "- heldout: 0 of its 60 queries, 0 of its 300 documents" in card
+    (shown,) = re.findall(r"^`sagerank (.+)`$", card, re.M)
+    assert _parser().parse_args(shlex.split(shown)).name == "sample-student"
     assert str(tmp_path) not in card
     # A stricter gate on the same work: nothing is trained again, and nothing is written.
     strict = [*COMMAND, "--output", str(tmp_path / "none.tar.gz"), "--work", str(work), "--retention", "2"]
@@ -570,6 +585,19 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     assert not (tmp_path / "none.tar.gz").exists()
     assert main([*strict, "--steps", "61"]) == 2
     assert "was begun with another steps" in capsys.readouterr().err
+
+
+def test_test_text_in_the_training_text_is_counted() -> None:
+    sentence = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    documents = {
+        "a": f"Before, {sentence.upper()}; after.",
+        "b": sentence[:40],
+        "c": "short text",
+        "d": "other",
+    }
+    collection = Collection("set", documents, {"q": "What is it?", "r": "unseen"}, {})
+    text = Text((f"x {sentence} y", "Short, text."), (("what is IT", None), ("else", 0)))
+    assert overlap(collection, text) == Overlap("set", 1, 2, 2, 4)
 
 
 def test_a_student_from_nothing_has_its_own_vocabulary(corpus: tuple[Path, Path], tmp_path: Path) -> None:
@@ -717,6 +745,36 @@ def test_a_training_job_carries_all_it_needs(
     done = subprocess.run(started, cwd=code, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     Manifest.read(tmp_path / "model").verify(tmp_path / "model")
+
+
+def test_what_the_job_installs_is_what_its_code_imports() -> None:
+    """Of the packages that `distil` needs here the container gets all but PyTorch, which it has, and what only the
+    other commands import.
+    """
+    root = Path(__file__).parent.parent
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    stated = {line for name in ("client", "cpu", "build", "eval", "eval-hf") for line in extras[name]}
+    assert set(training_job._REQUIREMENTS.split()) <= stated
+    others = {"ir_datasets", "matplotlib", "plotext", "prometheus_client", "rich", "starlette", "uvicorn"}
+    done = run_python(
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(others)}))\n"
+        "import distillation.__main__, distillation.distil, distillation.gate, distillation.card, tqdm"
+    )
+    assert done.returncode == 0, done.stderr
+    installed = {re.split("[<>=]", line)[0].replace("-", "_") for line in training_job._REQUIREMENTS.split()}
+    wanted = {re.split("[<>=]", line)[0].replace("-", "_") for line in stated if "[" not in line}
+    assert wanted - installed == others | {"torch"}
+
+
+def test_a_teacher_that_answers_over_a_network_stays_where_it_is() -> None:
+    passages, queries = str(SAMPLE / "passages.jsonl.gz"), str(SAMPLE / "queries.jsonl.gz")
+    teachers = ("http://10.0.0.7:8080=2", "endpoint:ranker@eu-west-1", "hf:BAAI/bge-reranker-base")
+    moved, folders = training_job._relocate(Recipe(passages=passages, queries=queries, teachers=teachers))
+    assert moved.teachers == teachers
+    assert folders.keys() == {"passages", "queries"}
+    with pytest.raises(DistillationError, match="takes no cascade"):
+        training_job._relocate(Recipe(passages=passages, queries=queries, teachers=("micro>base@8",)))
 
 
 def test_a_missing_path_is_found_before_anything_is_created(aws: None, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import distillation.commands
+import evaluation.commands
 from inference.contract import Dialect, Scores, Timings
 from inference.dialects import parse, render
 from inference.server import _RERANK_PATHS
@@ -91,6 +94,18 @@ def test_every_sagerank_command_in_the_docs_parses() -> None:
 
     for command in commands:
         _parser().parse_args(shlex.split(command.split(" < ")[0].split(" | ")[0], comments=True))
+
+
+def test_every_option_of_eval_and_distil_is_explained() -> None:
+    page = (ROOT / "docs/evaluation.md").read_text()
+    parser = argparse.ArgumentParser()
+    evaluation.commands.add(parser.add_subparsers())
+    (group,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for option in group.choices["eval"]._option_string_actions:
+        assert option in page or option in ("-h", "--help"), option
+    configured = argparse.ArgumentParser()
+    distillation.commands.configure(configured)
+    assert all(action.help for action in configured._actions)
 
 
 def test_version_and_changelog_agree() -> None:

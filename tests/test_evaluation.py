@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from evaluation import EvaluationError
 from evaluation.collection import Collection, CollectionError, load
-from evaluation.draw import Point, scatter, scatter_text
+from evaluation.draw import Point, picture, scatter_text
 from evaluation.evaluate import first_stage, rerank
 from evaluation.first_stage import bm25, read_run, write_run
 from evaluation.metrics import compare, confidence, per_query
@@ -29,6 +29,8 @@ from evaluation.scores import ScoreStore
 from inference.engine import Engine
 from sagerank.build import MICRO
 from sagerank.cli import main
+
+from .test_server import running, wait_for
 
 HELDOUT = Path(__file__).parent.parent / "distillation" / "sample" / "heldout"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -85,10 +87,11 @@ def test_a_collection_keeps_judged_queries_and_all_judgements(folder: Path) -> N
         ("qrels/test.tsv", 6, "q1\td1", "found 2 cells"),
         ("qrels/test.tsv", 6, "q1\td3\tgood", "'good' is not an integer"),
         ("qrels/test.tsv", 6, "q1\td1\t0", "judged twice"),
+        ("qrels/test.tsv", 6, "q1\td1\t\udcff", "not UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named(folder: Path, file: str, line: int, text: str, reason: str) -> None:
-    with (folder / file).open("a") as end:
+    with (folder / file).open("a", errors="surrogateescape") as end:
         end.write(text + "\n")
     with pytest.raises(CollectionError) as caught:
         load(str(folder))
@@ -104,18 +107,38 @@ def test_missing_files_and_folders_are_named(folder: Path, tmp_path: Path) -> No
         load(str(folder))
     with pytest.raises(CollectionError, match="is not a folder"):
         load(str(tmp_path / "none"))
-    with pytest.raises(CollectionError, match="no BEIR data set 'scifacts'"):
-        load("scifacts")
+    for name, split in [("scifacts", "test"), ("data/scifact", "test"), ("scifact", "tset")]:
+        with pytest.raises(CollectionError, match=f"no BEIR data set '{name}' with {split}"):
+            load(name, split=split)
+
+
+def test_judgements_of_documents_the_corpus_lacks_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (notice,) = load(str(folder)).notices
+    assert "test.tsv:5: the document 'gone' is not in corpus.jsonl; of 4 judged documents 1 are not" in notice
+    assert main(["eval", "--data", str(folder), "--json"]) == 0
+    assert notice in capsys.readouterr().err
+    qrels = folder / "qrels" / "test.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq1\tx1\t2\nq2\tx2\t1\n")
+    with pytest.raises(CollectionError, match=r"test.tsv:2: the document 'x1' .* belongs to another corpus"):
+        load(str(folder))
 
 
 def test_a_document_without_text_is_left_out_and_named(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (folder / "corpus.jsonl").open("a") as end:
         end.write('{"_id": "d4", "title": " ", "text": ""}\n')
     assert "d4" not in load(str(folder)).documents
     assert main(["eval", "--data", str(folder), "--json"]) == 0
-    assert "corpus.jsonl:4: document 'd4' has neither title nor text; left out" in capsys.readouterr().err
+    assert "corpus.jsonl:4: document 'd4' has neither title nor text" in capsys.readouterr().err
+    run = tmp_path / "run.trec"
+    run.write_text("q1 Q0 d4 1 2.0 x\nq1 Q0 d1 2 1.0 x\n")
+    assert read_run(run, load(str(folder)), 10)["q1"] == [("d1", 1.0)], "it is not unknown, only empty"
+    assert main(["eval", "--data", str(folder), "--run", str(run), "--json"]) == 0
+    told = capsys.readouterr().err
+    assert "run.trec has no candidate for 1 of 2 queries ('q2' the first): they count as 0" in told
 
 
 @pytest.mark.parametrize(
@@ -124,13 +147,15 @@ def test_a_document_without_text_is_left_out_and_named(
         ("q1 Q0 d1 1 2.0\n", ":1: expected"),
         ("q1 Q0 d1 1 2.0 x\nq1 Q0 d9 2 1.0 x\n", ":2: the document 'd9' is not in the corpus"),
         ("q1 Q0 d1 1 2.0 x\nq1 Q0 d1 2 1.0 x\n", ":2: the document 'd1' occurs twice"),
-        ("q1 Q0 d1 1 two x\n", ":1: the score 'two' is not a number"),
+        ("q1 Q0 d1 1 two x\n", ":1: the score 'two' is not a finite number"),
+        ("q1 Q0 d1 1 nan x\n", ":1: the score 'nan' is not a finite number"),
+        ("q1 Q0 d1 1 2.0 x\nq1 Q0 d2 1 1.0 \udcff\n", ":2: not UTF-8"),
         ("q8 Q0 d1 1 2.0 x\n", "ranks none of the collection's judged queries"),
     ],
 )
 def test_a_wrong_run_is_named(folder: Path, tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "run.trec"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     with pytest.raises(CollectionError) as caught:
         read_run(path, load(str(folder)), 10)
     assert reason in str(caught.value)
@@ -191,6 +216,29 @@ def test_metrics_agree_with_trec_eval_and_with_the_formula(seed: int) -> None:
         assert ours["mrr@10"][query] == pytest.approx(1 / first if first else 0.0)
 
 
+@pytest.mark.parametrize("digits", [1, 9], ids=["ties", "few ties"])
+def test_a_run_file_has_the_value_that_trec_eval_gives_it(tmp_path: Path, digits: int) -> None:
+    """From disk to disk: read, cut, tied and written runs, measured by pytrec_eval from the very lines."""
+    collection, run = random_case(9)
+    path = tmp_path / "run.trec"
+    path.write_text(
+        "".join(
+            f"{query} Q0 {document} 0 {score:.{digits}f} x\n"
+            for query, rows in run.items()
+            for document, score in rows
+        )
+    )
+    evaluator = pytrec_eval.RelevanceEvaluator(collection.qrels, {"ndcg_cut.10"})
+    for _ in range(2):  # the file somebody gave, and the one we write
+        found = read_run(path, collection, 100)
+        ours = per_query(collection, found)["ndcg@10"]
+        with path.open() as lines:
+            theirs = evaluator.evaluate(pytrec_eval.parse_run(lines))
+        for query, value in ours.items():
+            assert value == pytest.approx(theirs[query]["ndcg_cut_10"], abs=1e-6)
+        write_run(found, path, "again")
+
+
 def test_a_query_without_candidates_counts(folder: Path) -> None:
     collection = load(str(folder))
     values = per_query(collection, {"q1": [("d1", 2.0), ("d2", 1.0)]})
@@ -239,6 +287,9 @@ def test_a_store_asks_only_for_what_it_lacks_and_survives_a_kill(tmp_path: Path)
         assert scorer.asked == 3 + 2, "the cut line and the new text, once each"
         store.score(Words("other"), "a b", ["a"])
         assert len(store) == 5, "another scorer's scores are its own"
+    with ScoreStore(path) as store:
+        small = Words("small", sign=1.23456789e-7)
+        assert store.score(small, "a", ["a"]) == pytest.approx([1.23456789e-7], rel=1e-7)
     path.write_text('{"key": 1}\n')
     with pytest.raises(EvaluationError, match=r"scores.jsonl:1 is not a score"):
         ScoreStore(path)
@@ -268,6 +319,11 @@ def test_a_cascade_reranks_the_best_of_the_stage_before() -> None:
     )
     assert (first.asked, second.asked) == (4, 2)
     assert cascade.score("a", ["a"]) == [-1.0]
+    # Through the store its stages are kept: a longer list of candidates is ranked as if it were the first.
+    store = ScoreStore(None)
+    store.score(cascade, "a b c", documents[2:])
+    assert store.score(cascade, "a b c", documents) == scores
+    assert first.asked == 4 + 1 + 4, "of the second list only what the first lacked"
 
 
 @pytest.mark.parametrize(
@@ -313,9 +369,28 @@ def test_a_hugging_face_cross_encoder_scores_as_transformers_does(tmp_path: Path
     documents = ["Ice carves valleys.", "A piston moves in an engine, and fuel burns."]
     with torch.inference_mode():
         inputs = tokenizer(["glacier"] * 2, documents, return_tensors="pt", padding=True)
-        expected = torch.sigmoid(model(**inputs).logits[:, 0]).tolist()
-    assert scorer.score("glacier", documents) == pytest.approx(expected, abs=1e-5)
-    assert "@" in scorer.name, "scores are cached under the weights' hash"
+        expected = model(**inputs).logits[:, 0].tolist()
+    assert scorer.score("glacier", documents) == pytest.approx(expected, abs=1e-5), "logits, no sigmoid"
+    name = scorer.name
+    with torch.no_grad():
+        model.classifier.bias += 1
+    model.save_pretrained(tmp_path)
+    again = open_scorer(f"hf:{tmp_path}", max_tokens=64)
+    assert again.name != name, "scores are cached under the weights' hash"
+    assert again.score("glacier", documents) == pytest.approx([value + 1 for value in expected], abs=1e-5)
+
+
+def test_a_server_and_an_endpoint_give_the_engines_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    documents = ["Ice carves valleys.", "A piston moves.", "Glaciers are ice that moves."]
+    expected = EngineScorer(MICRO).score("glacier", documents)
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        url = f"http://127.0.0.1:{server.port}"
+        for spec in (url, "endpoint:ranker@eu-west-1"):
+            scores = open_scorer(spec, endpoint_url=url).score("glacier", documents)
+            assert scores == pytest.approx(expected, abs=1e-3), spec
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------
@@ -386,7 +461,9 @@ def test_the_table_marks_what_cannot_be_run(capsys: pytest.CaptureFixture[str], 
     assert rows["base"]["ndcg"] is None
     assert "cannot be downloaded publicly" in rows["base"]["not_run"]
     assert rows["base"]["published_ndcg"] == 52.45
-    assert "micro" in plot.read_text()
+    drawn = plot.read_text()
+    assert "micro" in drawn
+    assert "not run" in drawn, "the picture holds the table as well"
     assert main(small) == 0
     shown = capsys.readouterr().out
     assert "not run" in shown
@@ -409,12 +486,17 @@ def test_published_rows_are_the_announcements() -> None:
         (["eval", "--data", "x", "--data", "y", "--run", "r"], "exactly one --data"),
         (["eval", "--data", str(HELDOUT), "--top-k", "0"], "--top-k is 0"),
         (["eval", "--data", str(HELDOUT), "--model", "nano"], "no model 'nano'"),
+        (["eval", "--data", "x", "--data", "y/x"], "Two --data are called 'x'"),
+        (
+            ["eval", "--data", "x", "--model", "a", "--model", "b", "--save-run", "r"],
+            "one --data and one --model",
+        ),
+        (["eval", "--data", "x", "--plot", "p.svg"], "--plot goes with `sagerank eval table`"),
+        (["eval", "rag", "--data", "x", "--questions", "q"], "one --data or one --questions"),
+        (["eval", "rag", "--data", "x", "--run", "r"], "--run does not go with rag"),
         (["eval", "rag", "--data", str(HELDOUT)], "--embedder is missing"),
         (["eval", "rag", "--data", str(HELDOUT), "--embedder", "x:y"], "bge:FOLDER"),
-        (
-            ["eval", "table", "--data", str(HELDOUT), "--queries", "1", "--top-k", "2", "--plot", "x.gif"],
-            "ends in .svg",
-        ),
+        (["eval", "table", "--data", "nowhere", "--plot", "x.gif"], "ends in .svg"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(
@@ -429,9 +511,12 @@ def test_a_wrong_option_is_one_sentence(
 
 def test_pictures_hold_their_points_and_are_reproducible(tmp_path: Path) -> None:
     points = [Point("micro", 20.0, 41.0), Point("tiny", 5.0, 48.5)]
+    table = [("model", "ours"), ("micro", "41.00"), ("tiny", "48.50"), ("base", "not run")]
     for name in ("a.svg", "b.svg", "c.png"):
-        scatter(points, "NDCG@10", tmp_path / name)
+        picture(points, "NDCG@10", table, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    for word in ("micro", "tiny", "not run", "documents per 50 ms"):
+        assert word in (tmp_path / "a.svg").read_text()
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     text = scatter_text(points, "NDCG@10")
     assert "micro" in text
@@ -509,16 +594,22 @@ def test_rag_from_the_command_line(
         "relevant_docs": {"q": ["a"]},
     }
     path.write_text(json.dumps(raw))
+    cache = tmp_path / "scores.jsonl"
     command = ["eval", "rag", "--questions", str(path), "--embedder", f"minilm:{embedder_folder}"]
+    command += ["--model", "micro", "--model", "base", "--cache", str(cache), "--keep", "1"]
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["mean"][0] == {
-        "embedder": "mean",
-        "reranker": None,
-        "hit_rate": 1.0,
-        "mrr": 1.0,
-    }
+    alone, ours, base = json.loads(capsys.readouterr().out)["mean"]
+    assert alone == {"name": "none", "scorer": None, "hit_rate": 1.0, "mrr": 1.0}
+    assert (ours["scorer"], ours["hit_rate"], ours["published_mrr"]) == ("micro", 1.0, None)
+    assert (base["hit_rate"], base["published_hit_rate"]) == (None, 0.8439)
+    assert "cannot be downloaded publicly" in base["not_run"]
+    kept = {item: item.stat().st_mtime_ns for item in (tmp_path / "scores.jsonl.vectors").iterdir()}
+    assert len(kept) == 2, "contexts and questions"
     assert main(command) == 0
-    assert "0.8439 / 0.7006" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0.8439" in shown
+    assert "not run: jina-reranker-v1-base-en" in shown
+    assert kept == {item: item.stat().st_mtime_ns for item in (tmp_path / "scores.jsonl.vectors").iterdir()}
     for change, reason in [
         ({"relevant_docs": {"z": ["a"]}}, "unknown question 'z'"),
         ({"relevant_docs": {"q": ["z"]}}, "not in corpus"),
