@@ -11,7 +11,7 @@ from evaluation.collection import load
 from inference.checkpoint import JinaBertConfig
 
 from .gate import Judged
-from .mine import read_jsonl, read_text, share_alike
+from .mine import Text, read_jsonl, read_text, share_alike
 from .overlap import RUN, overlap
 from .recipe import Recipe
 
@@ -43,19 +43,20 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
             f"| {row.data} | {row.queries} | {row.first_stage:.3f} | {row.start:.3f} | **{row.student:.3f}** | {row.teacher:.3f} | "
             f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
         )
-    text = read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
+    stages = [*_earlier(recipe), (recipe, work)]
     lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
-    lines += [
-        f"- {found.data}: {found.queries} of its {found.of_queries:,} queries, {found.documents} of its {found.of_documents:,} documents"
-        for found in (overlap(load(source), text) for source in recipe.gate)
-    ]
+    for source in recipe.gate:
+        found = [overlap(load(source), _read(stage)) for stage, _ in stages]
+        most = max(found, key=lambda item: item.queries + item.documents)
+        lines.append(
+            f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
+        )
     lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
     lines += [
         "",
         "## Training",
         "",
     ]
-    stages = [*_earlier(recipe), (recipe, work)]
     for number, (stage, folder) in enumerate(stages, 1):
         lines += [f"### Stage {number} of {len(stages)}", ""] if len(stages) > 1 else []
         lines += _stage(stage, folder, number)
@@ -65,6 +66,10 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         for (source, text_licence), count in sorted(_text(stages).items())
     ]
     return "\n".join([*lines, ""])
+
+
+def _read(recipe: Recipe) -> Text:
+    return read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
 
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
