@@ -30,6 +30,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from distillation import DistillationError, training_job
+from distillation.card import model_card
 from distillation.distil import distil
 from distillation.gate import GateFailed, Judged, check
 from distillation.mine import Candidates, Text, mine, read_jsonl, read_text
@@ -578,6 +579,15 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     (shown,) = re.findall(r"^`sagerank (.+)`$", card, re.M)
     assert _parser().parse_args(shlex.split(shown)).name == "sample-student"
     assert str(tmp_path) not in card
+    # A student of this student: its card tells both stages.
+    second = tmp_path / "second"
+    shutil.copytree(work / "student", second / "student")
+    shutil.copyfile(work / "candidates.jsonl", second / "candidates.jsonl")
+    later = dataclasses.replace(recipe, start=str(work / "student"), learning_rate=1e-5)
+    card = model_card(later, second, [], name="second", licence="mit")
+    assert re.findall(r"^### (.+)$", card, re.M) == ["Stage 1 of 2", "Stage 2 of 2"]
+    assert "of the student of the stage before" in card
+    assert re.findall(r'"learning_rate": (.+),', card) == ["0.0005", "1e-05"]
     # A stricter gate on the same work: nothing is trained again, and nothing is written.
     strict = [*COMMAND, "--output", str(tmp_path / "none.tar.gz"), "--work", str(work), "--retention", "2"]
     assert main(strict) == 2
