@@ -164,6 +164,10 @@ def read_questions(path: Path) -> Questions:
         raise CollectionError(
             f"{path} is not a question-context file (queries, corpus, relevant_docs): {error!r}."
         ) from None
+    for kind, texts in {"question": questions, "context": contexts}.items():
+        for key, text in texts.items():
+            if not isinstance(text, str) or not text.strip():
+                raise CollectionError(f"{path}: the {kind} {key!r} has no text.")
     for query, ids in expected.items():
         if query not in questions:
             raise CollectionError(f"{path}: relevant_docs names the unknown question {query!r}.")

@@ -614,6 +614,7 @@ def test_rag_from_the_command_line(
         ({"relevant_docs": {"z": ["a"]}}, "unknown question 'z'"),
         ({"relevant_docs": {"q": ["z"]}}, "not in corpus"),
         ({"corpus": None}, "not a question-context file"),
+        ({"corpus": {"a": " ", "b": "apple"}}, "context 'a' has no text"),
     ]:
         path.write_text(json.dumps(raw | change))
         with pytest.raises(CollectionError, match=reason):
