@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,19 +93,17 @@ class HuggingFaceEmbedder:
     ) -> None:
         try:
             from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+            from sentence_transformers.sentence_transformer.modules import Pooling
         except ImportError:
             raise ScorerError(
                 "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
             ) from None
         try:
+            self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
+            transformer: Any = self._model[0]
             if pooling:
-                transformer = Transformer(model, max_seq_length=512)
-                parts = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
-                self._model = SentenceTransformer(modules=parts, device="cpu")
-            else:
-                self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
-                transformer = self._model[0]
+                pooled = Pooling(transformer.get_embedding_dimension(), pooling)
+                self._model = SentenceTransformer(modules=[transformer, pooled], device="cpu")
         except Exception as error:  # hub, file and configuration errors share no class
             raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._query, self._passage = query_prefix, passage_prefix
