@@ -80,25 +80,34 @@ def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
     """
     generator = random.Random(seed)
     texts: list[str] = []
-    place: dict[str, int] = {}
+    place: dict[str, int | None] = {}
     sources: set[str] = set()
     for number, row in enumerate(read_jsonl(passages), 1):
-        if share_alike(_field(row, "licence", passages, number)):
-            continue
         key = _field(row, "id", passages, number)
         if key in place:
             raise DistillationError(f"{passages}:{number}: the id {key!r} occurs twice.")
+        place[key] = None
+        if share_alike(_field(row, "licence", passages, number)):
+            continue
         place[key] = len(texts)
         sources.add(_field(row, "source", passages, number))
         words = generator.choices(list(LENGTHS), list(LENGTHS.values()))[0]
         texts.append(" ".join(_field(row, "text", passages, number).split()[:words]))
     if not texts:
         raise DistillationError(f"{passages} has no passage whose licence allows its use.")
-    asked = [
-        (_field(row, "text", queries, number), place.get(row.get("positive_passage_id") or ""))
-        for number, row in enumerate(read_jsonl(queries), 1)
-        if _field(row, "source", queries, number) in sources
-    ]
+    asked: list[tuple[str, int | None]] = []
+    seen: set[str] = set()
+    for number, row in enumerate(read_jsonl(queries), 1):
+        key, positive = _field(row, "id", queries, number), row.get("positive_passage_id")
+        if key in seen:
+            raise DistillationError(f"{queries}:{number}: the id {key!r} occurs twice.")
+        seen.add(key)
+        if positive is not None and not (isinstance(positive, str) and positive in place):
+            raise DistillationError(
+                f"{queries}:{number}: the positive {positive!r} is not a passage of {passages.name}: give its id, or null."
+            )
+        if _field(row, "source", queries, number) in sources:
+            asked.append((_field(row, "text", queries, number), place.get(positive or "")))
     return Text(tuple(texts), (*asked, *_made_queries(texts, made, generator)))
 
 

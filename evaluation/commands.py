@@ -262,6 +262,7 @@ def _show(table: Any) -> None:
 def _table(options: argparse.Namespace, store: ScoreStore) -> int:
     from .announcement import compared, not_run, table_cells
     from .draw import Point, picture, scatter_text
+    from .scorer import EngineScorer
     from .throughput import documents_per_50_ms
 
     prepared = [_prepare(options, source) for source in options.data]
@@ -278,6 +279,8 @@ def _table(options: argparse.Namespace, store: ScoreStore) -> int:
         rows.append(row)
         with not_run(row):
             scorer = _open(spec, options)
+            if isinstance(scorer, EngineScorer):
+                row["millions"] = round(scorer.parameters / 1e6, 1)
             rankings = {
                 collection.name: _rerank(collection, base, scorer, store, options)
                 for collection, base in prepared

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,19 +93,17 @@ class HuggingFaceEmbedder:
     ) -> None:
         try:
             from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+            from sentence_transformers.sentence_transformer.modules import Pooling
         except ImportError:
             raise ScorerError(
                 "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
             ) from None
         try:
+            self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
+            transformer: Any = self._model[0]
             if pooling:
-                transformer = Transformer(model, max_seq_length=512)
-                parts = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
-                self._model = SentenceTransformer(modules=parts, device="cpu")
-            else:
-                self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
-                transformer = self._model[0]
+                pooled = Pooling(transformer.get_embedding_dimension(), pooling)
+                self._model = SentenceTransformer(modules=[transformer, pooled], device="cpu")
         except Exception as error:  # hub, file and configuration errors share no class
             raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._query, self._passage = query_prefix, passage_prefix
@@ -164,6 +162,10 @@ def read_questions(path: Path) -> Questions:
         raise CollectionError(
             f"{path} is not a question-context file (queries, corpus, relevant_docs): {error!r}."
         ) from None
+    for kind, texts in {"question": questions, "context": contexts}.items():
+        for key, text in texts.items():
+            if not isinstance(text, str) or not text.strip():
+                raise CollectionError(f"{path}: the {kind} {key!r} has no text.")
     for query, ids in expected.items():
         if query not in questions:
             raise CollectionError(f"{path}: relevant_docs names the unknown question {query!r}.")

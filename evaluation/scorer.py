@@ -50,6 +50,7 @@ class EngineScorer:
 
         self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
+        self.parameters = self._engine.manifest.parameters
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
         self.name = f"{self._engine.manifest.model}@{weights[:12]}{limit}"

@@ -155,6 +155,25 @@ def test_a_wrong_passage_is_named(corpus: tuple[Path, Path], row: dict[str, obje
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": "q0", "text": "x", "source": "free"}, ":13: the id 'q0' occurs twice"),
+        (
+            {"id": "z", "text": "x", "source": "free", "positive_passage_id": "p99"},
+            ":13: the positive 'p99' is not a passage of p.jsonl",
+        ),
+        ({"id": "z", "text": "", "source": "free"}, ":13: text must be a string that is not empty"),
+    ],
+)
+def test_a_wrong_query_is_named(corpus: tuple[Path, Path], row: dict[str, object], reason: str) -> None:
+    with corpus[1].open("a") as end:
+        end.write(json.dumps(row) + "\n")
+    with pytest.raises(DistillationError) as caught:
+        read_text(*corpus, made=0, seed=0)
+    assert reason in str(caught.value)
+
+
 def test_a_damaged_file_is_named_and_a_cut_line_dropped(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"a": 1}\n{"a": 2')

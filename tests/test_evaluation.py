@@ -26,6 +26,7 @@ from evaluation.published import PUBLISHED
 from evaluation.rag import Questions, benchmark, mean_over_embedders, open_embedder, read_questions
 from evaluation.scorer import Cascade, EngineScorer, ScorerError, open_scorer
 from evaluation.scores import ScoreStore
+from inference.artefact import Manifest
 from inference.engine import Engine
 from sagerank.build import MICRO
 from sagerank.cli import main
@@ -458,6 +459,7 @@ def test_the_table_marks_what_cannot_be_run(capsys: pytest.CaptureFixture[str], 
     rows = {row["scorer"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert rows["micro"]["ndcg"] > 0
     assert rows["micro"]["documents_per_50_ms"] > 0
+    assert rows["micro"]["millions"] == round(Manifest.read(MICRO).parameters / 1e6, 1)
     assert rows["base"]["ndcg"] is None
     assert "cannot be downloaded publicly" in rows["base"]["not_run"]
     assert rows["base"]["published_ndcg"] == 52.45
@@ -614,6 +616,7 @@ def test_rag_from_the_command_line(
         ({"relevant_docs": {"z": ["a"]}}, "unknown question 'z'"),
         ({"relevant_docs": {"q": ["z"]}}, "not in corpus"),
         ({"corpus": None}, "not a question-context file"),
+        ({"corpus": {"a": " ", "b": "apple"}}, "context 'a' has no text"),
     ]:
         path.write_text(json.dumps(raw | change))
         with pytest.raises(CollectionError, match=reason):
