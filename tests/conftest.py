@@ -27,8 +27,10 @@ hypothesis.settings.load_profile("shared")
 # Nothing here may reach AWS or a hub, whatever the machine is set up with.
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1"}
 
+# Every small model here uses micro's tokenizer.
+VOCABULARY = JinaBertConfig.read(MICRO).vocab_size
 SMALL = JinaBertConfig(
-    vocab_size=14_000, hidden_size=48, num_hidden_layers=3, num_attention_heads=12, intermediate_size=64
+    vocab_size=VOCABULARY, hidden_size=48, num_hidden_layers=3, num_attention_heads=12, intermediate_size=64
 )
 
 

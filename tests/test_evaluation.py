@@ -31,6 +31,7 @@ from inference.engine import Engine
 from sagerank.build import MICRO
 from sagerank.cli import main
 
+from .conftest import VOCABULARY
 from .test_server import running, wait_for
 
 HELDOUT = Path(__file__).parent.parent / "distillation" / "sample" / "heldout"
@@ -349,7 +350,7 @@ def test_a_hugging_face_cross_encoder_scores_as_transformers_does(tmp_path: Path
     torch.manual_seed(0)
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=14_000,
+            vocab_size=VOCABULARY,
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -534,7 +535,7 @@ def embedder_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "embedder"
     folder.mkdir()
     shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
-    table = np.random.default_rng(0).normal(size=(14_000, 48)).astype(np.float32)
+    table = np.random.default_rng(0).normal(size=(VOCABULARY, 48)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])],
         "embedder",
