@@ -1,0 +1,209 @@
+"""Instance types, prices and rates: dated rows with a source, read from data/*.csv."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from pathlib import Path
+
+from . import CostError, unknown
+
+DATA = Path(__file__).parent / "data"
+STALE_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for one `unit`, as somebody stated it on `date` (ISO, or its first parts)."""
+
+    usd: Decimal
+    unit: str
+    source: str
+    date: str
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A SageMaker hosting instance type. clock_mhz is the sustained turbo the maker states."""
+
+    name: str
+    vcpu: int
+    memory_gib: float
+    arch: str  # amd64 or arm64
+    cpu: str
+    isa: frozenset[str]
+    clock_mhz: int
+    gpu: str  # "" without one
+    gpus: int
+    gpu_memory_gib: float  # of each
+    accelerator: str  # Inferentia and Trainium: nothing of ours runs there
+    local_disk: bool  # NVMe of its own: no volume is billed
+
+    @property
+    def family(self) -> str:
+        return self.name.split(".")[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A reranker billed by use. per: request (of at most `documents`) or token."""
+
+    name: str
+    title: str
+    price: Price
+    per: str
+    documents: int | None
+
+
+class Catalogue:
+    def __init__(self, folder: Path = DATA) -> None:
+        self._folder = folder
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        return {row["source"]: row["text"] for _, row in _rows(self._folder / "sources.csv", "source", "text")}
+
+    @cached_property
+    def instances(self) -> dict[str, Instance]:
+        path = self._folder / "instances.csv"
+        found = {}
+        for line, row in _rows(path, "instance", "vcpu", "memory_gib", "arch", "isa", "clock_mhz", "gpu", "gpus"):
+            try:
+                found[row["instance"]] = Instance(
+                    name=row["instance"],
+                    vcpu=int(row["vcpu"]),
+                    memory_gib=float(row["memory_gib"]),
+                    arch=row["arch"],
+                    cpu=row["cpu"],
+                    isa=_features(row["isa"]),
+                    clock_mhz=int(row["clock_mhz"] or 0),
+                    gpu=row["gpu"],
+                    gpus=int(row["gpus"] or 0),
+                    gpu_memory_gib=float(row["gpu_memory_gib"] or 0),
+                    accelerator=row["accelerator"],
+                    local_disk=bool(row["local_nvme_gb"]),
+                )
+            except ValueError as error:
+                raise CostError(f"{path}:{line}: {error}.") from None
+        return found
+
+    @cached_property
+    def _hosting(self) -> dict[tuple[str, str], Price]:
+        path = self._folder / "hosting.csv"
+        return {
+            (row["region"], row["instance"]): _price(path, line, row, "usd_per_hour", "hour")
+            for line, row in _rows(path, "region", "instance", "usd_per_hour", "source", "date", "confidence")
+        }
+
+    @cached_property
+    def _rates(self) -> dict[tuple[str, str, str], Price]:
+        path = self._folder / "rates.csv"
+        return {
+            (row["region"], row["item"], row["memory_mb"]): _price(path, line, row, "usd", row["unit"])
+            for line, row in _rows(path, "region", "item", "memory_mb", "usd", "unit", "source", "date")
+        }
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        path = self._folder / "services.csv"
+        return {
+            row["name"]: Service(
+                row["name"],
+                row["title"],
+                _price(path, line, row, "usd", row["per"]),
+                row["per"],
+                int(row["documents"]) if row["documents"] else None,
+            )
+            for line, row in _rows(path, "name", "title", "usd", "per", "documents", "source", "date")
+        }
+
+    @cached_property
+    def regions(self) -> tuple[str, ...]:
+        return tuple(sorted({region for region, _ in self._hosting}))
+
+    def instance(self, name: str) -> Instance:
+        if name not in self.instances:
+            raise unknown("SageMaker hosting instance", name, self.instances)
+        return self.instances[name]
+
+    def region(self, name: str) -> str:
+        if name not in self.regions:
+            raise unknown("region with known prices", name, self.regions)
+        return name
+
+    def hosting(self, region: str, instance: str) -> Price:
+        """Per hour of one instance. Raises CostError where no price is known: a type may exist and not be sold there."""
+        self.region(region)
+        self.instance(instance)
+        price = self._hosting.get((region, instance))
+        if price is None:
+            elsewhere = sorted(name for name, other in self._hosting if other == instance)
+            known = f"it is known in {', '.join(elsewhere[:5])}" if elsewhere else "it is known nowhere"
+            raise CostError(f"No hosting price of {instance} is known in {region}: {known}.")
+        return price
+
+    def offered(self, region: str) -> list[str]:
+        """Instance types with a known price in the region."""
+        self.region(region)
+        return [instance for where, instance in self._hosting if where == region]
+
+    def rate(self, region: str, item: str, memory_mb: int | None = None) -> Price:
+        """serverless and provisioned (by memory), data_in, data_out, volume, ... Raises CostError where unknown."""
+        key = (region, item, "" if memory_mb is None else str(memory_mb))
+        if key not in self._rates:
+            regions = sorted({where for where, name, size in self._rates if (name, size) == key[1:]})
+            size = f" of {memory_mb} MB" if memory_mb else ""
+            if not regions:
+                raise unknown("rate", f"{item}{size}", {name for _, name, _ in self._rates})
+            raise CostError(f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}.")
+        return self._rates[key]
+
+    def service(self, name: str) -> Service:
+        if name not in self.services:
+            raise unknown("service", name, self.services)
+        return self.services[name]
+
+    def date(self) -> datetime.date:
+        """Of the hosting prices: their newest."""
+        return datetime.date.fromisoformat(max(price.date for price in self._hosting.values()))
+
+    def age_days(self, today: datetime.date | None = None) -> int:
+        return ((today or datetime.date.today()) - self.date()).days
+
+
+def _features(text: str) -> frozenset[str]:
+    """What is certain: an entry with a question mark or a doubt in brackets is not."""
+    parts = (part.strip() for part in text.split(";"))
+    return frozenset(part.split("(")[0].strip() for part in parts if part and "?" not in part)
+
+
+def _rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
+    """(line, row) of a CSV file. Raises CostError where it is missing or lacks a column."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            lacking = [name for name in needed if name not in (reader.fieldnames or [])]
+            if lacking:
+                raise CostError(f"{path} lacks the column {', '.join(lacking)}.")
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise CostError(f"{path} does not exist.") from None
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise CostError(f"{path}:{line}: the row has another number of cells than the header.")
+    return [(line, row) for line, row in rows]
+
+
+def _price(path: Path, line: int, row: Mapping[str, str], column: str, unit: str) -> Price:
+    try:
+        usd = Decimal(row[column])
+    except InvalidOperation:
+        raise CostError(f"{path}:{line}: {column} is {row[column]!r}, not a number.") from None
+    if not usd.is_finite() or usd <= 0:
+        raise CostError(f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row.")
+    return Price(usd, unit, row["source"], row["date"], row.get("confidence", ""))
