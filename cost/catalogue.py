@@ -66,13 +66,17 @@ class Catalogue:
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        return {row["source"]: row["text"] for _, row in _rows(self._folder / "sources.csv", "source", "text")}
+        return {
+            row["source"]: row["text"] for _, row in _rows(self._folder / "sources.csv", "source", "text")
+        }
 
     @cached_property
     def instances(self) -> dict[str, Instance]:
         path = self._folder / "instances.csv"
         found = {}
-        for line, row in _rows(path, "instance", "vcpu", "memory_gib", "arch", "isa", "clock_mhz", "gpu", "gpus"):
+        for line, row in _rows(
+            path, "instance", "vcpu", "memory_gib", "arch", "isa", "clock_mhz", "gpu", "gpus"
+        ):
             try:
                 found[row["instance"]] = Instance(
                     name=row["instance"],
@@ -160,7 +164,9 @@ class Catalogue:
             size = f" of {memory_mb} MB" if memory_mb else ""
             if not regions:
                 raise unknown("rate", f"{item}{size}", {name for _, name, _ in self._rates})
-            raise CostError(f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}.")
+            raise CostError(
+                f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}."
+            )
         return self._rates[key]
 
     def service(self, name: str) -> Service:
@@ -205,5 +211,7 @@ def _price(path: Path, line: int, row: Mapping[str, str], column: str, unit: str
     except InvalidOperation:
         raise CostError(f"{path}:{line}: {column} is {row[column]!r}, not a number.") from None
     if not usd.is_finite() or usd <= 0:
-        raise CostError(f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row.")
+        raise CostError(
+            f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row."
+        )
     return Price(usd, unit, row["source"], row["date"], row.get("confidence", ""))

@@ -73,7 +73,9 @@ def candidates(question: Question, catalogue: Catalogue) -> Iterator[Deployment]
                         places = offered
                     for place in places:
                         least = 0 if mode == "async" else question.min_instances
-                        yield Deployment(choice, precision, mode, region, place, least, question.max_instances)
+                        yield Deployment(
+                            choice, precision, mode, region, place, least, question.max_instances
+                        )
 
 
 def decide(question: Question, catalogue: Catalogue) -> Decision:
@@ -118,7 +120,9 @@ class BreakEven:
     requests: float | None
 
 
-def break_even(deployment: Deployment, traffic: Traffic, price_of: Service | Deployment, catalogue: Catalogue) -> BreakEven:
+def break_even(
+    deployment: Deployment, traffic: Traffic, price_of: Service | Deployment, catalogue: Catalogue
+) -> BreakEven:
     """By bisection on the rate, the shape of the traffic kept."""
 
     def gain(factor: float) -> Decimal | None:

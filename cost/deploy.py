@@ -56,7 +56,9 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES)
-        if self.min_instances < (0 if self.mode == "async" else 1) or self.max_instances < max(1, self.min_instances):
+        if self.min_instances < (0 if self.mode == "async" else 1) or self.max_instances < max(
+            1, self.min_instances
+        ):
             raise CostError(
                 f"{self.min_instances} to {self.max_instances} instances: give at least {0 if self.mode == 'async' else 1}, and no fewer at most than at least."
             )
@@ -95,7 +97,9 @@ class Bill:
         return (self.usd * 1_000_000 / Decimal(str(round(self.documents)))).quantize(CENT, ROUND_HALF_UP)
 
 
-def bill(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, tokens_at_once: int = 8192) -> Bill:
+def bill(
+    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, tokens_at_once: int = 8192
+) -> Bill:
     """Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown.
 
     tokens_at_once: the longest pair that must fit into memory.
@@ -110,7 +114,9 @@ def bill(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, toke
             f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens_at_once} tokens, and {instance.name} "
             f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
         )
-    pace = speed(deployment.choice, deployment.precision, instance, documents=traffic.documents, tokens=traffic.tokens)
+    pace = speed(
+        deployment.choice, deployment.precision, instance, documents=traffic.documents, tokens=traffic.tokens
+    )
     # Each GPU serves on its own; a CPU's cores work on one request together.
     servers = max(1, instance.gpus)
     wanted = np.ceil(traffic.rates * pace.seconds / servers / deployment.target - 1e-9)
@@ -124,14 +130,16 @@ def bill(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, toke
         )
     load = traffic.rates * pace.seconds / servers / running
     worst = float(load.max())
-    waits = [_wait(worst, pace.seconds, share) for share in (0.5, 0.05, 0.01)]
+    p50, p95, p99 = (pace.seconds + _wait(worst, pace.seconds, share) for share in (0.5, 0.05, 0.01))
     hours = Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
     lines, notes = _common(deployment, traffic, catalogue, instance.local_disk, hours)
     return Bill(
         deployment,
         (Line(f"{instance.name} hours", hours, "hour", price), *lines),
         pace,
-        *(pace.seconds + wait for wait in waits),
+        p50,
+        p95,
+        p99,
         utilisation=float(load.mean()),
         instances_mean=float(running.mean()),
         instances_peak=int(running.max()),
@@ -168,14 +176,22 @@ def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, 
         raise CostError(f"Serverless memory is 1024, 2048, 3072, 4096, 5120 or 6144 MB, not {size}.")
     if smallest is None or size < smallest:
         need = "more than 6144" if smallest is None else f"at least {smallest}"
-        raise CostError(f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens_at_once} tokens, not {size}.")
+        raise CostError(
+            f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens_at_once} tokens, not {size}."
+        )
     price = catalogue.rate(deployment.region, "serverless", size)
-    pace = serverless_speed(deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens)
+    pace = serverless_speed(
+        deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
+    )
     if pace.seconds > 60:
-        raise CostError(f"A request takes {pace.seconds:.0f} s on {deployment.name}, and serverless stops at 60: send fewer documents.")
+        raise CostError(
+            f"A request takes {pace.seconds:.0f} s on {deployment.name}, and serverless stops at 60: send fewer documents."
+        )
     busy = traffic.peak * pace.seconds
     if busy + 3 * math.sqrt(busy) > SERVERLESS_CONCURRENCY:
-        raise CostError(f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most.")
+        raise CostError(
+            f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
+        )
     requests = traffic.requests
     seconds = Decimal(str(round(requests * pace.seconds, 3)))
     lines, notes = _common(deployment, traffic, catalogue, True, Decimal(0))
@@ -203,9 +219,13 @@ def _async(
     load = per_hour * pace.seconds / servers
     running = np.maximum(np.ceil(load / 0.9 - 1e-9), deployment.min_instances)
     if running.max() > deployment.max_instances:
-        raise CostError(f"{deployment.name} needs {int(running.max())} instances, more than {deployment.max_instances}.")
+        raise CostError(
+            f"{deployment.name} needs {int(running.max())} instances, more than {deployment.max_instances}."
+        )
     hours = Decimal(int(running.sum())) * MINUTES_PER_MONTH / 60 / len(running)
-    lines, notes = _common(deployment, traffic, catalogue, catalogue.instance(deployment.instance).local_disk, hours)
+    lines, notes = _common(
+        deployment, traffic, catalogue, catalogue.instance(deployment.instance).local_disk, hours
+    )
     late = 60.0 * (SCALE_OUT_MINUTES + START_MINUTES)
     return Bill(
         deployment,
@@ -219,7 +239,10 @@ def _async(
         instances_peak=int(running.max()),
         requests=traffic.requests,
         documents=traffic.requests * traffic.documents,
-        notes=(*notes, "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"),
+        notes=(
+            *notes,
+            "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",
+        ),
     )
 
 
@@ -228,7 +251,9 @@ def _common(
 ) -> tuple[tuple[Line, ...], tuple[str, ...]]:
     """Data processed and volumes. Where a rate is unknown the line is missing, and a note says so."""
     lines, notes = [], []
-    gigabytes = Decimal(str(round(traffic.requests * traffic.documents * traffic.tokens * BYTES_PER_TOKEN / 1e9, 6)))
+    gigabytes = Decimal(
+        str(round(traffic.requests * traffic.documents * traffic.tokens * BYTES_PER_TOKEN / 1e9, 6))
+    )
     answers = Decimal(str(round(traffic.requests * traffic.documents * 45 / 1e9, 6)))
     wanted = [("data in", "data_in", gigabytes, "GB"), ("data out", "data_out", answers, "GB")]
     if not local_disk and hours:

@@ -80,7 +80,9 @@ def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
         needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
         available = instance.gpu_memory_gib * 1073.741824
         host = int((instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB) // GPU_HOST_MB)
-        return Fit(min(int(available // needed) * instance.gpus, max(0, host)), needed, available, instance.gpu)
+        return Fit(
+            min(int(available // needed) * instance.gpus, max(0, host)), needed, available, instance.gpu
+        )
     needed = copy_mb(choice, kind, tokens)
     available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
     return Fit(max(0, int(available // needed)), needed, available, "memory")
@@ -96,5 +98,6 @@ def measured(path: Path = DATA / "memory.csv") -> list[Point]:
     """The points of `sagerank bench memory`: model, precision, tokens, mb."""
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            Point(row["model"], row["precision"], int(row["tokens"]), float(row["mb"])) for row in csv.DictReader(file)
+            Point(row["model"], row["precision"], int(row["tokens"]), float(row["mb"]))
+            for row in csv.DictReader(file)
         ]

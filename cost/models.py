@@ -72,7 +72,9 @@ class Choice:
     def flops(self, documents: int, tokens: int) -> float:
         """Of one request."""
         first, *rest = self.stages
-        return documents * first.flops(tokens) + sum(min(self.keep, documents) * model.flops(tokens) for model in rest)
+        return documents * first.flops(tokens) + sum(
+            min(self.keep, documents) * model.flops(tokens) for model in rest
+        )
 
 
 def choice(text: str, keep: int = 20) -> Choice:

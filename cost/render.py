@@ -62,12 +62,19 @@ def _json(report: Report, explain: bool) -> str:
     tables = {
         table.key: {
             "title": table.title,
-            "rows": [dict(zip((name.strip() for name in table.columns), row, strict=True)) for row in table.rows],
+            "rows": [
+                dict(zip((name.strip() for name in table.columns), row, strict=True)) for row in table.rows
+            ],
             "notes": list(table.notes),
         }
         for table in report.tables
     }
-    whole = {"title": report.title, "tables": tables, "conclusion": list(report.conclusion), "notes": list(report.notes)}
+    whole = {
+        "title": report.title,
+        "tables": tables,
+        "conclusion": list(report.conclusion),
+        "notes": list(report.notes),
+    }
     if explain:
         whole["explained"] = list(report.explained)
     # Money stays exact: as text.
@@ -88,8 +95,14 @@ def _markdown(report: Report, explain: bool) -> str:
     lines += [*report.conclusion, ""] if report.conclusion else []
     for table in report.tables:
         lines += [f"### {table.title}", "", "| " + " | ".join(name.strip() for name in table.columns) + " |"]
-        lines += ["| " + " | ".join("---:" if _is_number(table, place) else "---" for place in range(len(table.columns))) + " |"]
-        lines += ["| " + " | ".join(_cell(cell).replace("|", "\\|") for cell in row) + " |" for row in table.rows]
+        lines += [
+            "| "
+            + " | ".join("---:" if _is_number(table, place) else "---" for place in range(len(table.columns)))
+            + " |"
+        ]
+        lines += [
+            "| " + " | ".join(_cell(cell).replace("|", "\\|") for cell in row) + " |" for row in table.rows
+        ]
         lines += ["", *table.notes, ""] if table.notes else [""]
     lines += [*report.notes]
     if explain:
@@ -113,19 +126,32 @@ def _html(report: Report, explain: bool) -> str:
         f"<title>{e(report.title)}</title><style>{_STYLE}</style></head><body><h1>{e(report.title)}</h1>",
     ]
     if report.conclusion:
-        parts.append('<div class="best">' + "".join(f"<p>{e(line)}</p>" for line in report.conclusion) + "</div>")
+        parts.append(
+            '<div class="best">' + "".join(f"<p>{e(line)}</p>" for line in report.conclusion) + "</div>"
+        )
     parts += [f"<h2>{e(chart.title)}</h2>{_bars(chart)}" for chart in report.charts if chart.values]
     for table in report.tables:
         number = [' class="n"' if _is_number(table, place) else "" for place in range(len(table.columns))]
-        head = "".join(f"<th{kind}>{e(name.strip())}</th>" for kind, name in zip(number, table.columns, strict=True))
-        body = "".join(
-            "<tr>" + "".join(f"<td{kind}>{e(_cell(cell))}</td>" for kind, cell in zip(number, row, strict=True)) + "</tr>" for row in table.rows
+        head = "".join(
+            f"<th{kind}>{e(name.strip())}</th>" for kind, name in zip(number, table.columns, strict=True)
         )
-        parts.append(f'<h2>{e(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        body = "".join(
+            "<tr>"
+            + "".join(f"<td{kind}>{e(_cell(cell))}</td>" for kind, cell in zip(number, row, strict=True))
+            + "</tr>"
+            for row in table.rows
+        )
+        parts.append(
+            f'<h2>{e(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
         parts += [f'<p class="note">{e(note)}</p>' for note in table.notes]
     parts += [f'<p class="note">{e(note)}</p>' for note in report.notes]
     if report.explained:
-        parts.append("<details><summary>Where each number comes from</summary><ul>" + "".join(f"<li>{e(line)}</li>" for line in report.explained) + "</ul></details>")
+        parts.append(
+            "<details><summary>Where each number comes from</summary><ul>"
+            + "".join(f"<li>{e(line)}</li>" for line in report.explained)
+            + "</ul></details>"
+        )
     return "".join([*parts, "</body></html>"])
 
 

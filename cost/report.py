@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -46,24 +46,43 @@ class Report:
 def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
     age = catalogue.age_days()
     line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts."
-    stale = f"WARNING: prices are older than {STALE_DAYS} days: run `sagerank cost refresh`." if age > STALE_DAYS else ""
+    stale = (
+        f"WARNING: prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
+        if age > STALE_DAYS
+        else ""
+    )
     return tuple(part for part in (line, stale) if part)
 
 
 def decision_report(question: Question, catalogue: Catalogue, *, services: Sequence[str] = ()) -> Report:
     """The comparison of the question's models on CPU, GPU and serverless, and the cheapest that meets its limits."""
     decision = decide(question, catalogue)
-    groups = {"CPU": _is_cpu, "GPU": _is_gpu, "serverless": lambda bill, _: bill.deployment.mode == "serverless", "async": lambda bill, _: bill.deployment.mode == "async"}
-    rows, shown = [], []
+    groups: dict[str, Callable[[Bill, Catalogue], bool]] = {
+        "CPU": _is_cpu,
+        "GPU": _is_gpu,
+        "serverless": lambda bill, _: bill.deployment.mode == "serverless",
+        "async": lambda bill, _: bill.deployment.mode == "async",
+    }
+    rows: list[tuple[object, ...]] = []
+    shown: list[Bill] = []
     for choice in question.choices:
         for group, belongs in groups.items():
             found = next(
-                (item for item in decision.bills if item.deployment.choice == choice and belongs(item, catalogue)), None
+                (
+                    item
+                    for item in decision.bills
+                    if item.deployment.choice == choice and belongs(item, catalogue)
+                ),
+                None,
             )
             if found is None:
-                if (group == "serverless" and "serverless" not in question.modes) or (group == "async" and "async" not in question.modes):
+                if (group == "serverless" and "serverless" not in question.modes) or (
+                    group == "async" and "async" not in question.modes
+                ):
                     continue
-                rows.append((choice.name, group, "nothing meets the limits", None, None, None, None, choice.ndcg, ""))
+                rows.append(
+                    (choice.name, group, "nothing meets the limits", None, None, None, None, choice.ndcg, "")
+                )
                 continue
             shown.append(found)
             rows.append(
@@ -79,15 +98,37 @@ def decision_report(question: Question, catalogue: Catalogue, *, services: Seque
                     found.speed.kind,
                 )
             )
-    columns = ("model", "on", "cheapest", "USD/month", "p95 s", "instances", "USD/M documents", "NDCG@10", "speed")
-    tables = [_memory_table(question), Table("comparison", "Cheapest deployment of each model", columns, tuple(rows))]
+    columns = (
+        "model",
+        "on",
+        "cheapest",
+        "USD/month",
+        "p95 s",
+        "instances",
+        "USD/M documents",
+        "NDCG@10",
+        "speed",
+    )
+    tables = [
+        _memory_table(question),
+        Table("comparison", "Cheapest deployment of each model", columns, tuple(rows)),
+    ]
     front = decision.pareto()
     tables.append(
         Table(
             "pareto",
             "Pareto front: nothing here is beaten in quality, latency and cost at once",
             ("model", "deployment", "USD/month", "p95 s", "NDCG@10"),
-            tuple((item.deployment.choice.name, f"{item.deployment.precision} {_place(item)}", item.usd, round(item.p95, 3), item.deployment.choice.ndcg) for item in front[:12]),
+            tuple(
+                (
+                    item.deployment.choice.name,
+                    f"{item.deployment.precision} {_place(item)}",
+                    item.usd,
+                    round(item.p95, 3),
+                    item.deployment.choice.ndcg,
+                )
+                for item in front[:12]
+            ),
             (f"{len(front) - 12} more, all dearer.",) if len(front) > 12 else (),
         )
     )
@@ -96,7 +137,11 @@ def decision_report(question: Question, catalogue: Catalogue, *, services: Seque
         tables.append(_lines_table(best))
         tables.append(_services_table(best, question, catalogue, services))
     charts = (
-        Bars("USD a month, cheapest of each model", "USD", tuple((f"{row[0]} {row[1]}", float(row[3])) for row in rows if isinstance(row[3], Decimal))),
+        Bars(
+            "USD a month, cheapest of each model",
+            "USD",
+            tuple((f"{row[0]} {row[1]}", float(row[3])) for row in rows if isinstance(row[3], Decimal)),
+        ),
     )
     return Report(
         f"sagerank cost: {question.traffic.name}, {question.traffic.documents} documents of {question.traffic.tokens} tokens, {', '.join(question.regions)}",
@@ -117,7 +162,11 @@ def _is_gpu(bill: Bill, catalogue: Catalogue) -> bool:
 
 
 def _place(bill: Bill) -> str:
-    return f"serverless {int(bill.deployment.instance) // 1024} GB" if bill.deployment.mode == "serverless" else bill.deployment.instance
+    return (
+        f"serverless {int(bill.deployment.instance) // 1024} GB"
+        if bill.deployment.mode == "serverless"
+        else bill.deployment.instance
+    )
 
 
 def _memory_table(question: Question) -> Table:
@@ -134,20 +183,32 @@ def _memory_table(question: Question) -> Table:
                 round(stored, 1),
                 f"{stored / weights_mb(base, 'fp32') - 1:+.0%}" if model is not base else "",
                 round(process),
-                f"{process / peak_mb(base, 'fp32', question.tokens_at_once) - 1:+.0%}" if choice.name != "base" else "",
+                f"{process / peak_mb(base, 'fp32', question.tokens_at_once) - 1:+.0%}"
+                if choice.name != "base"
+                else "",
                 serverless_mb(choice, "fp32", question.tokens_at_once),
             )
         )
     points = measured()
     worst = max((abs(point.error) for point in points), default=None)
     checked = (
-        f"The formula against {len(points)} measured peaks: at most {worst:.0%} off." if worst is not None else "The formula has not been measured here."
+        f"The formula against {len(points)} measured peaks: at most {worst:.0%} off."
+        if worst is not None
+        else "The formula has not been measured here."
     )
     tiny, turbo = MODELS["tiny"], MODELS["turbo"]
     return Table(
         "memory",
         f"Memory (16-bit weights, fp32 arithmetic on a CPU, one pair of {question.tokens_at_once:,} tokens)",
-        ("model", "M parameters", "weights MB", "against base", "process MB", "against base ", "serverless MB"),
+        (
+            "model",
+            "M parameters",
+            "weights MB",
+            "against base",
+            "process MB",
+            "against base ",
+            "serverless MB",
+        ),
         tuple(rows),
         (
             checked,
@@ -160,7 +221,15 @@ def _memory_table(question: Question) -> Table:
 
 def _lines_table(best: Bill) -> Table:
     rows = [
-        (line.name, float(round(line.quantity, 3)), line.unit, line.price.usd, line.usd, line.price.date, line.price.confidence)
+        (
+            line.name,
+            float(round(line.quantity, 3)),
+            line.unit,
+            line.price.usd,
+            line.usd,
+            line.price.date,
+            line.price.confidence,
+        )
         for line in best.lines
     ]
     return Table(
@@ -189,7 +258,14 @@ def _services_table(best: Bill, question: Question, catalogue: Catalogue, servic
     return Table(
         "services",
         "The same traffic at services billed by use",
-        ("service", "USD each", "per", "USD/month", "requests/month above which sagerank is cheaper", "confidence"),
+        (
+            "service",
+            "USD each",
+            "per",
+            "USD/month",
+            "requests/month above which sagerank is cheaper",
+            "confidence",
+        ),
         tuple(rows),
         ("Their quality is another: compare it on your own data. Override a price with --service NAME=USD.",),
     )
@@ -205,7 +281,9 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
     asked = " and ".join(part for part in limits if part) or "any latency"
     refused = ", ".join(f"{count} {reason}" for reason, count in decision.refused.items() if count)
     if best is None:
-        return (f"Nothing carries this traffic with {asked} ({refused}): raise the limit, allow more instances, or send fewer documents.",)
+        return (
+            f"Nothing carries this traffic with {asked} ({refused}): raise the limit, allow more instances, or send fewer documents.",
+        )
     lines = [
         f"Run {best.deployment.name}: {best.usd:,} USD a month, p95 {best.p95:.3f} s with {asked}, "
         f"{best.instances_peak} instance{'s' if best.instances_peak != 1 else ''} at the peak ({best.speed.kind} speed)."
@@ -242,23 +320,66 @@ def fit_report(choice: Choice, kind: str, tokens: int, region: str, catalogue: C
         if instance.accelerator:
             continue
         room = fit(choice, kind, tokens, instance)
-        rows.append((name, instance.arch, instance.vcpu, instance.memory_gib, instance.gpu, room.copies, round(room.needed_mb), round(room.available_mb), catalogue.hosting(region, name).usd))
+        rows.append(
+            (
+                name,
+                instance.arch,
+                instance.vcpu,
+                instance.memory_gib,
+                instance.gpu,
+                room.copies,
+                round(room.needed_mb),
+                round(room.available_mb),
+                catalogue.hosting(region, name).usd,
+            )
+        )
     rows.sort(key=lambda row: (row[5] == 0, row[8]))
     size = serverless_mb(choice, kind, tokens)
     return Report(
         f"Where {choice.name} {kind} fits, {tokens:,} tokens at once, {region}",
-        (Table("fit", "Instance types, those that hold it first, cheapest first", ("instance", "arch", "vCPU", "GiB", "GPU", "copies", "needs MB", "has MB", "USD/hour"), tuple(rows)),),
-        (f"Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",),
+        (
+            Table(
+                "fit",
+                "Instance types, those that hold it first, cheapest first",
+                ("instance", "arch", "vCPU", "GiB", "GPU", "copies", "needs MB", "has MB", "USD/hour"),
+                tuple(rows),
+            ),
+        ),
+        (
+            f"Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
+        ),
         data_notes(catalogue),
     )
 
 
 def bills_report(title: str, bills: Sequence[Bill], catalogue: Catalogue) -> Report:
     rows = tuple(
-        (item.deployment.name, item.usd, round(item.p50, 3), round(item.p95, 3), round(item.p99, 3), round(item.utilisation, 3), round(item.instances_mean, 2), item.usd_per_million_documents, item.deployment.choice.ndcg, item.speed.kind)
+        (
+            item.deployment.name,
+            item.usd,
+            round(item.p50, 3),
+            round(item.p95, 3),
+            round(item.p99, 3),
+            round(item.utilisation, 3),
+            round(item.instances_mean, 2),
+            item.usd_per_million_documents,
+            item.deployment.choice.ndcg,
+            item.speed.kind,
+        )
         for item in bills
     )
-    columns = ("deployment", "USD/month", "p50 s", "p95 s", "p99 s", "utilisation", "instances", "USD/M documents", "NDCG@10", "speed")
+    columns = (
+        "deployment",
+        "USD/month",
+        "p50 s",
+        "p95 s",
+        "p99 s",
+        "utilisation",
+        "instances",
+        "USD/M documents",
+        "NDCG@10",
+        "speed",
+    )
     return Report(
         title,
         (Table("deployments", "Deployments", columns, rows),),

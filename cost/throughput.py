@@ -13,7 +13,13 @@ from .models import Choice, precision
 # float32 operations a core does in a cycle, by the widest unit it has, and the share of it that packed transformer
 # layers reach. The AVX2 share is measured (docs/benchmarks.md: 158 of 157 GFLOP/s on 2 cores at 2.45 GHz; 0.85 is kept);
 # the others are allowances for lower clocks under wide vectors.
-_PER_CYCLE = (("avx512", 64, 0.45), ("avx2", 32, 0.85), ("sve", 32, 0.6), ("sve2", 32, 0.6), ("neon", 16, 0.7))
+_PER_CYCLE = (
+    ("avx512", 64, 0.45),
+    ("avx2", 32, 0.85),
+    ("sve", 32, 0.6),
+    ("sve2", 32, 0.6),
+    ("neon", 16, 0.7),
+)
 # int8 dot products against float32 arithmetic, whole model, and bf16: only where the unit exists. Estimates.
 _INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4), ("dotprod(int8)", 1.4))
 _BF16 = (("amx_bf16", 2.5), ("bf16", 1.5))
@@ -56,10 +62,14 @@ def speed(choice: Choice, kind: str, instance: Instance, *, documents: int, toke
         return found
     work = choice.flops(documents, tokens)
     if instance.accelerator:
-        raise CostError(f"{instance.name} has {instance.accelerator}, for which there is no graph: take a CPU or NVIDIA type.")
+        raise CostError(
+            f"{instance.name} has {instance.accelerator}, for which there is no graph: take a CPU or NVIDIA type."
+        )
     if instance.gpu:
         if instance.gpu not in _GPUS:
-            raise CostError(f"The arithmetic of {instance.gpu} ({instance.name}) is not known: measure it there.")
+            raise CostError(
+                f"The arithmetic of {instance.gpu} ({instance.name}) is not known: measure it there."
+            )
         bf16, fp32 = _GPUS[instance.gpu]
         if kind == "int8" or (kind == "bf16" and not bf16):
             raise CostError(f"{kind} does not run on {instance.gpu}: take {'bf16' if bf16 else 'fp32'}.")
@@ -77,7 +87,14 @@ def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
     """float32-equivalent operations per second of all cores, and its derivation."""
     precision(kind)
     isa = instance.isa
-    unit = next(((name, per_cycle, share) for name, per_cycle, share in _PER_CYCLE if name in isa or any(f.startswith(name) for f in isa)), None)
+    unit = next(
+        (
+            (name, per_cycle, share)
+            for name, per_cycle, share in _PER_CYCLE
+            if name in isa or any(f.startswith(name) for f in isa)
+        ),
+        None,
+    )
     if unit is None or not instance.clock_mhz:
         raise CostError(f"The arithmetic of {instance.name} is not known: measure it there.")
     factor = 1.0
@@ -90,7 +107,10 @@ def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
     count = cores(instance)
     rate = count * 1e6 * instance.clock_mhz * per_cycle * share * factor
     gain = f", {kind} x {factor:g}" if factor != 1.0 else ""
-    return rate, f"{share:.0%} of {count} cores x {instance.clock_mhz / 1000:g} GHz x {per_cycle} per cycle ({name}){gain}"
+    return (
+        rate,
+        f"{share:.0%} of {count} cores x {instance.clock_mhz / 1000:g} GHz x {per_cycle} per cycle ({name}){gain}",
+    )
 
 
 def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: int, tokens: int) -> Speed:

@@ -46,13 +46,21 @@ class Traffic:
         return Traffic(self.rates * factor, self.documents, self.tokens, self.name)
 
 
-def constant(rate: float, *, documents: int = 100, tokens: int = 150, minutes: int = MINUTES_PER_DAY) -> Traffic:
+def constant(
+    rate: float, *, documents: int = 100, tokens: int = 150, minutes: int = MINUTES_PER_DAY
+) -> Traffic:
     _check(rate, documents, tokens)
     return Traffic(np.full(minutes, float(rate)), documents, tokens, f"{rate:g} requests/s")
 
 
 def daily(
-    mean: float, *, swing: float = 0.8, peak_hour: float = 14.0, documents: int = 100, tokens: int = 150, minutes: int = MINUTES_PER_DAY
+    mean: float,
+    *,
+    swing: float = 0.8,
+    peak_hour: float = 14.0,
+    documents: int = 100,
+    tokens: int = 150,
+    minutes: int = MINUTES_PER_DAY,
 ) -> Traffic:
     """A cosine over the day round `mean`; swing 0.8 means the peak is 1.8 times it and the night 0.2 times."""
     _check(mean, documents, tokens)
@@ -60,7 +68,12 @@ def daily(
         raise CostError(f"The swing is {swing:g}: give 0 (constant) to 1 (nothing at night).")
     hour = (np.arange(minutes) % MINUTES_PER_DAY) / 60
     rates = mean * (1 + swing * np.cos((hour - peak_hour) / 24 * 2 * math.pi))
-    return Traffic(rates, documents, tokens, f"{mean:g} requests/s on average, {mean * (1 + swing):g} at {peak_hour:g}:00")
+    return Traffic(
+        rates,
+        documents,
+        tokens,
+        f"{mean:g} requests/s on average, {mean * (1 + swing):g} at {peak_hour:g}:00",
+    )
 
 
 def from_log(path: Path) -> Traffic:
@@ -68,13 +81,17 @@ def from_log(path: Path) -> Traffic:
 
     Raises CostError with the line of what is malformed.
     """
-    times, documents, tokens = [], [], []
+    times: list[float] = []
+    documents: list[int] = []
+    tokens: list[float] = []
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             lacking = {"time", "documents", "tokens"} - set(reader.fieldnames or [])
             if lacking:
-                raise CostError(f"{path} lacks the column {', '.join(sorted(lacking))}: it needs time, documents, tokens.")
+                raise CostError(
+                    f"{path} lacks the column {', '.join(sorted(lacking))}: it needs time, documents, tokens."
+                )
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 try:
@@ -94,7 +111,9 @@ def from_log(path: Path) -> Traffic:
         raise CostError(f"{path} holds no request.")
     minute = ((np.array(times) - times[0]) // 60).astype(np.int64)
     rates = np.bincount(minute).astype(np.float64) / 60
-    month = np.resize(rates, MINUTES_PER_MONTH) if len(rates) < MINUTES_PER_MONTH else rates[:MINUTES_PER_MONTH]
+    month = (
+        np.resize(rates, MINUTES_PER_MONTH) if len(rates) < MINUTES_PER_MONTH else rates[:MINUTES_PER_MONTH]
+    )
     mean_documents = sum(documents) / len(documents)
     weighted = float(np.dot(documents, tokens)) / sum(documents)
     return Traffic(month, max(1, round(mean_documents)), max(1, round(weighted)), path.name)
