@@ -26,8 +26,9 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
     """Instances (serving, billed) that hold `target` invocations a minute each."""
     if least < 1 or most < least:
         raise CostError(f"{least} to {most} instances: give 1 or more, and no fewer at most than at least.")
+    first = min(most, max(least, math.ceil(float(arrivals[0]) / target)))
     return _scale(
-        lambda minute, serving: float(arrivals[minute]) / serving, len(arrivals), target, least, most
+        lambda minute, serving: float(arrivals[minute]) / serving, target, arrivals, first, least, most
     )
 
 
@@ -37,26 +38,28 @@ def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -
     """
     if least < 0 or most < max(1, least):
         raise CostError(f"{least} to {most} instances: give 0 or more, and at least 1 at most.")
-    backlog = 0.0  # requests waiting or under way at the end of the minute
+    backlog = 0.0  # requests that wait at the end of the minute
 
     def metric(minute: int, serving: int) -> float:
         nonlocal backlog
         backlog = max(0.0, backlog + float(arrivals[minute]) - serving * MINUTE / seconds)
-        if arrivals[minute] and serving and backlog == 0:
-            return BACKLOG_TARGET  # it keeps up: as many as there are is right
-        return backlog / serving if serving else (math.inf if backlog else 0.0)
+        if not serving:
+            return math.inf if backlog else 0.0
+        under_way = min(serving, float(arrivals[minute]) * seconds / MINUTE)
+        return (backlog + under_way) / serving
 
-    return _scale(metric, len(arrivals), BACKLOG_TARGET, least, most)
+    return _scale(metric, BACKLOG_TARGET, arrivals, least, least, most)
 
 
 def _scale(
-    metric: Callable[[int, int], float], minutes: int, target: float, least: int, most: int
+    metric: Callable[[int, int], float], target: float, arrivals: Counts, first: int, least: int, most: int
 ) -> tuple[Counts, Counts]:
-    """metric(minute, serving) per instance; infinite where there is none and one is needed."""
-    serving, billed = np.zeros(minutes, np.int64), np.zeros(minutes, np.int64)
-    running, starting = least, [(0, 0)] * 0  # (minute from which they serve, how many)
+    """metric(minute, serving) per instance; infinite where there is none and one is needed. first: instances at the start."""
+    serving, billed = np.zeros_like(arrivals), np.zeros_like(arrivals)
+    running = first
+    starting: list[tuple[int, int]] = []  # minute from which they serve, and how many
     high = low = quiet_until = 0
-    for minute in range(minutes):
+    for minute in range(len(arrivals)):
         running += sum(count for ready, count in starting if ready <= minute)
         starting = [(ready, count) for ready, count in starting if ready > minute]
         coming = sum(count for _, count in starting)

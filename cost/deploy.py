@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,21 +88,21 @@ class Deployment:
         return f"{self.choice.name} {self.precision}, {how}{self.place}, {self.region}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bill:
-    """A month of a deployment. notes say what is not counted; seconds are those of the busiest minute."""
+    """A month of a deployment. notes say what is not counted; seconds are those of the busiest minute, in which a request
+    waits with the probability `waits`, and then exponentially with the mean `mean_wait`.
+    """
 
     deployment: Deployment
+    traffic: Traffic
     lines: tuple[Line, ...]
     speed: Speed
-    p50: float
-    p95: float
-    p99: float
+    waits: float
+    mean_wait: float
     utilisation: float
     instances_mean: float
     instances_peak: int
-    requests: float
-    documents: float
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -109,8 +110,39 @@ class Bill:
         return total(self.lines)
 
     @property
+    def documents(self) -> float:
+        return self.traffic.requests * self.traffic.documents
+
+    @property
     def usd_per_million_documents(self) -> Decimal:
         return (self.usd * 1_000_000 / Decimal(repr(self.documents))).quantize(CENT, ROUND_HALF_UP)
+
+    @cached_property
+    def p50(self) -> float:
+        return self._latency(0.5)
+
+    @cached_property
+    def p95(self) -> float:
+        return self._latency(0.05)
+
+    @cached_property
+    def p99(self) -> float:
+        return self._latency(0.01)
+
+    def _latency(self, tail: float) -> float:
+        """Bisection on P(size + wait > t) = tail."""
+        sizes = self.speed.seconds * self.traffic.typical_sizes
+        if self.waits < tail / 100:
+            return float(np.quantile(sizes, 1 - tail))
+        low, high = 0.0, float(sizes[-1]) + self.mean_wait * math.log(max(1.0, self.waits / tail)) + 1e-9
+        for _ in range(20):
+            middle = (low + high) / 2
+            rest = middle - sizes
+            late = np.where(
+                rest < 0, 1.0, self.waits * np.exp(-np.maximum(rest, 0) / max(self.mean_wait, 1e-12))
+            )
+            low, high = (middle, high) if float(late.sum()) > tail * len(sizes) else (low, middle)
+        return high
 
 
 def bill(
@@ -132,17 +164,15 @@ def _realtime(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, to
     load = traffic.rates * pace.seconds / running
     hours = Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
     lines, notes = itemise(deployment, traffic, catalogue, hours)
-    waits = [_worst_wait(running, load, pace.seconds, traffic.variation, tail) for tail in (0.5, 0.05, 0.01)]
     return Bill(
         deployment,
+        traffic,
         lines,
         pace,
-        *latencies(traffic, pace.seconds, waits),
+        *_busiest(running, load, pace.seconds, traffic.variation),
         utilisation=float(load.mean()),
         instances_mean=float(running.mean()),
         instances_peak=int(running.max()),
-        requests=traffic.requests,
-        documents=traffic.requests * traffic.documents,
         notes=notes,
     )
 
@@ -171,14 +201,14 @@ def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, 
     lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(traffic.requests * pace.seconds)))
     return Bill(
         deployment,
+        traffic,
         lines,
         pace,
-        *latencies(traffic, pace.seconds, [0.0, 0.0, 0.0]),
+        0.0,
+        0.0,
         utilisation=1.0,
         instances_mean=traffic.mean * pace.seconds,
         instances_peak=math.ceil(busy),
-        requests=traffic.requests,
-        documents=traffic.requests * traffic.documents,
         notes=(*notes, "cold starts are not in this latency: `sagerank cost simulate` has them"),
     )
 
@@ -199,19 +229,19 @@ def _asynchronous(
     mean = float(running.mean())
     lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(mean * HOURS_PER_MONTH)))
     steady = deployment.min_instances >= math.ceil(float(rates.max()) * pace.seconds / 0.9)
-    late = 0.0 if steady else 60.0 * (1 + START_MINUTES)
+    # At 90 % of its time in use; where instances come and go, half of what one takes to come, for the rest.
+    behind, delay = wait(1, 0.9, pace.seconds, traffic.variation)
+    delay += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
     return Bill(
         deployment,
+        traffic,
         lines,
         pace,
-        *latencies(
-            traffic, pace.seconds, [pace.seconds * 4, late + pace.seconds * 13, late + pace.seconds * 20]
-        ),
+        behind,
+        delay,
         utilisation=float(rates.mean()) * pace.seconds / max(mean, 1e-9),
         instances_mean=mean,
         instances_peak=math.ceil(float(running.max())),
-        requests=traffic.requests,
-        documents=traffic.requests * traffic.documents,
         notes=(
             *notes,
             "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",
@@ -255,42 +285,31 @@ def provisioned(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if (wanted == wanted[0]).all():
         return wanted
-    shifts = range(-(SCALE_OUT_MINUTES + START_MINUTES), SCALE_IN_MINUTES + 1)
-    result: NDArray[np.float64] = np.maximum.reduce([np.roll(wanted, shift) for shift in shifts])
-    return result
+    early = SCALE_OUT_MINUTES + START_MINUTES
+    window, span, most = early + SCALE_IN_MINUTES + 1, 1, wanted
+    while span < window:  # the maximum of the `span` minutes up to each
+        step = min(span, window - span)
+        most, span = np.maximum(most, np.roll(most, step)), span + step
+    return np.roll(most, -early)
 
 
-def latencies(traffic: Traffic, seconds: float, waits: list[float]) -> tuple[float, float, float]:
-    """p50, p95, p99: of a request that is large, and waits, as often as that; an upper bound, as few are both."""
-    p50, p95, p99 = (
-        seconds * float(size) + wait
-        for size, wait in zip(np.quantile(traffic.sizes, (0.5, 0.95, 0.99)), waits, strict=True)
-    )
-    return p50, p95, p99
-
-
-def _worst_wait(
-    running: NDArray[np.float64], load: NDArray[np.float64], seconds: float, variation: float, tail: float
-) -> float:
-    """Of the minute whose wait is the longest; for each number of instances that is the busiest."""
-    return max(
-        wait_above(int(count), float(load[running == count].max()), seconds, variation, tail)
+def _busiest(
+    running: NDArray[np.float64], load: NDArray[np.float64], seconds: float, variation: float
+) -> tuple[float, float]:
+    """Of the minute whose mean wait is the longest: for each number of instances that is the one with the highest load."""
+    waits = [
+        wait(int(count), float(load[running == count].max()), seconds, variation)
         for count in np.unique(running)
-    )
+    ]
+    return max(waits, key=lambda item: item[0] * item[1])
 
 
-def wait_above(servers: int, load: float, seconds: float, variation: float, tail: float) -> float:
-    """The wait that a share `tail` of requests exceeds: Erlang's share of those who wait at all, an exponential tail, and the
-    Pollaczek-Khinchine factor for the variation of service times.
-
-    Exact for exponential times; for one server with equal times it is the approximation of heavy traffic.
+def wait(servers: int, load: float, seconds: float, variation: float) -> tuple[float, float]:
+    """The share of requests that wait, and the mean wait of those, at a utilisation `load` below 1 of so many servers:
+    Erlang's C, and the Pollaczek-Khinchine factor for the variation of service times. Exact for exponential times, and in
+    the mean for one server; otherwise Lee and Longton's approximation.
     """
-    if load <= 0:
-        return 0.0
-    share = erlang_c(servers, load)
-    if share <= tail:
-        return 0.0
-    return math.log(share / tail) * seconds * (1 + variation**2) / 2 / (servers * (1 - load))
+    return erlang_c(servers, load), seconds * (1 + variation**2) / 2 / (servers * (1 - load))
 
 
 def erlang_c(servers: int, load: float) -> float:

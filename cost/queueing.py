@@ -22,7 +22,7 @@ MINUTE = 60.0
 # Requests of a minute that are served again from the true state before the minute counts as one with a backlog.
 _PREFIX = 192
 # Requests in memory at once, and minutes whose recursion runs at once.
-_BLOCK, _LANES = 8_000_000, 512
+_BLOCK, _LANES = 8_000_000, 2048
 
 
 @dataclass(frozen=True, slots=True)

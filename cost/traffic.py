@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from statistics import NormalDist
 
@@ -67,11 +67,21 @@ class Traffic:
         """Coefficient of variation of the sizes."""
         return float(self.sizes.std())
 
+    @property
+    def typical_sizes(self) -> NDArray[np.float64]:
+        """64 quantiles of the sizes, ascending."""
+        return _quantiles(self.sizes.tobytes())
+
     def scaled(self, factor: float) -> Traffic:
         """The same curve, so many times as high."""
         return replace(
             self, rates=self.rates * factor, name=f"{self.mean * factor:g} requests/s, shaped as {self.name}"
         )
+
+
+@lru_cache(16)
+def _quantiles(sizes: bytes) -> NDArray[np.float64]:
+    return np.quantile(np.frombuffer(sizes, np.float32), (np.arange(64) + 0.5) / 64)
 
 
 def constant(
