@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .catalogue import Catalogue
-from .decide import Curve, Decision, Question, break_even, curve, decide
-from .deploy import MODES, Bill, Deployment
-from .memory import SERVER_MB, fit, measured, serverless_mb
+from .decide import Curve, Decision, Question, break_even, curve, decide, monthly_usd
+from .deploy import Bill, Deployment
+from .memory import SERVER_MB, SERVERLESS_SIZES, fit, measured, serverless_mb
 from .models import Choice
 from .report import (
     Chart,
@@ -188,9 +188,14 @@ def simulation_report(simulated: Simulated, catalogue: Catalogue, seed: int) -> 
     deployment = formula.deployment
     serverless = deployment.mode == "serverless"
     p50, p95, p99 = (outcome.latencies.quantile(share) for share in (0.5, 0.95, 0.99))
+    minutes = len(outcome.arrivals)
     late = "-" if deployment.mode == "async" else f"{outcome.late:,}"
     rows = (
-        ("requests", f"{outcome.arrived:,}", f"{formula.traffic.requests:,.0f}"),
+        (
+            f"requests in {minutes:,} minutes",
+            f"{outcome.arrived:,}",
+            f"{formula.traffic.mean * 60 * minutes:,.0f}",
+        ),
         ("served", f"{outcome.served:,}", ""),
         ("refused (no worker free)", f"{outcome.refused:,}", ""),
         ("longer than 60 s (an error at SageMaker)", late, ""),
@@ -270,11 +275,10 @@ def breakeven_report(
     """From how many requests a month the deployment is the cheaper one, against serverless and services billed by use."""
     deployment, tokens = item.deployment, question.tokens_at_once
     known = curve(deployment, item.traffic, catalogue, tokens)
-    others: list[Deployment] = []
-    for choice in dict.fromkeys((deployment.choice, *question.choices)):
-        size = serverless_mb(choice, "fp32", tokens)
-        if size is not None and deployment.mode != "serverless":
-            others.append(Deployment(choice, "fp32", MODES[1], deployment.region, str(size)))
+    choices = dict.fromkeys((deployment.choice, *question.choices)) if deployment.mode != "serverless" else ()
+    others = [
+        other for choice in choices if (other := _serverless(choice, item, catalogue, tokens)) is not None
+    ]
     evens = [
         (other, break_even(deployment, other, item.traffic, catalogue, tokens, known)) for other in others
     ]
@@ -290,7 +294,7 @@ def breakeven_report(
             services_table(item, catalogue, services, tokens),
             Table(
                 "serverless",
-                "Serverless endpoints, of the smallest size that holds the model",
+                "Serverless endpoints, of the smallest size that holds the model and answers within 60 s",
                 ("serverless", "dearer from requests/month"),
                 rows,
                 (
@@ -318,3 +322,15 @@ def breakeven_report(
 def _series(line: Curve) -> Series:
     known = [(count, float(usd)) for count, usd in zip(line.requests, line.usd, strict=True) if usd]
     return Series(line.name, tuple(count for count, _ in known), tuple(usd for _, usd in known))
+
+
+def _serverless(choice: Choice, item: Bill, catalogue: Catalogue, tokens: int) -> Deployment | None:
+    """The smallest that holds the choice and answers within the time there is."""
+    for size in SERVERLESS_SIZES:
+        other = Deployment(choice, "fp32", "serverless", item.deployment.region, str(size))
+        if (
+            monthly_usd(other, item.traffic.scaled(1000 / item.traffic.requests), catalogue, tokens)
+            is not None
+        ):
+            return other
+    return None

@@ -107,16 +107,17 @@ def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
 
 @cache
 def measured(folder: Path = DATA) -> tuple[Point, ...]:
-    """The points of `sagerank bench memory` in memory.csv."""
+    """The points of `sagerank bench memory` in memory.csv; those of a model that has changed its shape since are left out."""
     path = folder / "memory.csv"
-    columns = ("model", "precision", "backend", "tokens", "peak_rss_mb")
+    columns = ("model", "parameters", "precision", "backend", "tokens", "peak_rss_mb")
     points = []
     for line, row in rows(path, *columns):
         if row["model"] not in MODELS:
             raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
         try:
-            mb, tokens = float(row["peak_rss_mb"]), int(row["tokens"])
+            mb, tokens, parameters = float(row["peak_rss_mb"]), int(row["tokens"]), int(row["parameters"])
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
-        points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
+        if parameters == MODELS[row["model"]].parameters:
+            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
     return tuple(points)

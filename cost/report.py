@@ -72,7 +72,7 @@ def decision_report(question: Question, catalogue: Catalogue, services: Sequence
     """The comparison of the question's models on CPU, GPU and serverless, and the cheapest that meets its limits."""
     decision = decide(question, catalogue)
     best, shown = decision.best, _cheapest_of_each(decision, catalogue)
-    tables = [memory_table(question), _comparison(question, shown), _pareto(decision)]
+    tables = [_comparison(question, shown), _pareto(decision)]
     charts = [_bars(shown), _front(decision)]
     if best is not None:
         tables += [
@@ -80,6 +80,7 @@ def decision_report(question: Question, catalogue: Catalogue, services: Sequence
             savings_table(best.lines),
             services_table(best, catalogue, services, question.tokens_at_once),
         ]
+    tables.append(memory_table(question))
     traffic = question.traffic
     return Report(
         f"sagerank cost: {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
