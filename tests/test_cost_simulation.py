@@ -15,7 +15,7 @@ from cost.catalogue import Catalogue
 from cost.deploy import Deployment, bill, erlang_c
 from cost.models import choice
 from cost.queueing import Counts, Latencies, Work, serve, serve_pooled
-from cost.serverless import KEEP_WARM_MINUTES, serve_workers
+from cost.serverless import KEEP_WARM_MINUTES, _Course, serve_workers
 from cost.simulate import simulate
 from cost.traffic import constant, daily, spread
 
@@ -46,7 +46,7 @@ def test_waits_are_those_of_m_d_1(load: float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("servers", "load", "count"), [(1, 0.7, 8000), (2, 0.8, 6000), (4, 0.7, 4000), (8, 0.8, 3000)]
+    ("servers", "load", "count"), [(1, 0.7, 8000), (2, 0.8, 5000), (4, 0.7, 3000), (8, 0.75, 1500)]
 )
 def test_waits_are_those_of_m_m_c(servers: int, load: float, count: int) -> None:
     seconds = 0.2
@@ -192,15 +192,29 @@ def test_rare_requests_all_start_cold() -> None:
     assert latencies.quantile(0.5) == pytest.approx(8.0, rel=0.01)
 
 
+def test_the_rounds_settle_on_what_happens_one_by_one() -> None:
+    generator = np.random.default_rng(3)
+    minute = np.repeat(np.arange(20), 40)
+    times = np.sort(minute * 60.0 + generator.random(len(minute)) * 60)
+    seconds = generator.exponential(4.0, len(minute))
+    quick, plain = (_Course(np.zeros(20, np.int64), np.array([30.0, 90.0]), 9, 6.0) for _ in range(2))
+    found, expected = quick.rounds(minute, times, seconds), plain.one_by_one(minute, times, seconds)
+    assert found is not None
+    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+    assert (quick.levels == plain.levels).all()
+    assert 0 < expected[0].sum() < len(minute)
+    assert 0 < (~expected[1]).sum() < len(minute)
+
+
 def test_beyond_the_concurrency_requests_are_refused() -> None:
     """Erlang's loss formula: a share B of requests finds all workers busy."""
-    arrived, generator = minutes(5.0, 3000)
+    arrived, generator = minutes(5.0, 700)
     latencies = Latencies()
     _, _, _, refused = serve_workers(arrived, Work(1.0), latencies, generator, concurrency=5, cold_start=0.0)
     blocked = 1.0
     for count in range(1, 6):
         blocked = 5 * blocked / (count + 5 * blocked)
-    assert refused / arrived.sum() == pytest.approx(blocked, rel=0.03)
+    assert refused / arrived.sum() == pytest.approx(blocked, rel=0.04)
     assert latencies.counts.sum() == arrived.sum() - refused
 
 
@@ -211,18 +225,19 @@ def test_beyond_the_concurrency_requests_are_refused() -> None:
     ("mode", "place", "rate"),
     [("realtime", "ml.c7i.4xlarge", 1.0), ("serverless", "6144", 1.0), ("async", "ml.c7i.4xlarge", 0.05)],
 )
-def test_a_simulated_week_conserves_requests_and_is_seeded(mode: str, place: str, rate: float) -> None:
+def test_simulated_days_conserve_requests_and_are_seeded(mode: str, place: str, rate: float) -> None:
     which = Deployment(choice("tiny"), "fp32", mode, "us-east-1", place, 0 if mode == "async" else 1)
     traffic = daily(rate)
     found, again, other = (
-        simulate(which, traffic, CATALOGUE, minutes=10_080, seed=seed) for seed in (0, 0, 1)
+        simulate(which, traffic, CATALOGUE, minutes=5_000, seed=seed) for seed in (0, 0, 1)
     )
     outcome = found.outcome
     assert outcome.arrived == outcome.served + outcome.refused == int(outcome.arrivals.sum())
     assert int(outcome.latencies.counts.sum()) == outcome.served
     assert found.usd == again.usd == sum(line.usd for line in found.lines)
     assert outcome.arrived == again.outcome.arrived != other.outcome.arrived
-    assert found.usd == pytest.approx(found.formula.usd, rel=0.15 if mode != "async" else 10)
+    if mode != "async":  # whose instances follow the backlog, not the hour
+        assert float(found.usd) == pytest.approx(float(found.formula.usd), rel=0.15)
     assert 0 <= outcome.utilisation <= 1
 
 
