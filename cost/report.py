@@ -348,7 +348,9 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
             f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}. The announcement's 75 % is of memory."
         )
     if refused:
-        lines.append(f"Of the rest, {len(decision.bills) - 1} deployments also meet the limits; {refused}.")
+        lines.append(
+            f"Other deployments that meet the limits: {len(decision.bills) - 1}. Of those that do not, {refused}."
+        )
     return tuple(lines)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cost import CostError
-from cost.catalogue import Catalogue
+from cost.catalogue import Catalogue, Instance
 from cost.decide import Question, break_even, curve, decide, service_usd
 from cost.deploy import Deployment, bill, erlang_c, wait
 from cost.memory import activations_mb, fit, measured, peak_mb, serverless_mb, weights_mb
@@ -273,6 +273,14 @@ def test_measurements_are_labelled() -> None:
     found = measurements()
     assert {row.model for row in found} >= {"tiny", "turbo", "base"}
     assert all(row.kind == "measured" and row.source and row.date for row in found)
+
+
+def test_the_estimate_holds_where_we_have_measured() -> None:
+    """The machine of throughput.csv, one core of it."""
+    core = Instance("local", 2, 8.0, "amd64", "AMD EPYC", frozenset({"avx2"}), 2450, "", 0, 0.0, "", False)
+    for row in measurements():
+        estimate = speed(choice(row.model), "fp32", core, documents=row.documents, tokens=round(row.tokens))
+        assert estimate.low < row.seconds < estimate.high, row
 
 
 def test_a_cascade_costs_both_stages() -> None:
