@@ -1,0 +1,131 @@
+"""Peak memory of one model process, as a formula that measurements check.
+
+peak = runtime + linear weights in the arithmetic's precision + activations of the largest batch, in MB = 10^6 bytes.
+The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit weights are mapped from the file, and the
+embedding table is read in place; the linear layers are held as they compute, and an eighth more for the copies that the
+runtime packs. Activations are the layer's input and output, gate, value and product of its MLP, and two blocks of
+attention scores, whose size stops growing at 2^19 cells a head (PyTorch on a CPU keeps one that never stops).
+data/memory.csv holds the measured points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from . import CostError, unknown
+from .catalogue import Instance
+from .models import MODELS, PRECISIONS, Choice, Model, precision
+from .store import DATA, rows
+
+# Python, runtime and tokenizer before any weight: intercepts over data/memory.csv.
+RUNTIME_MB = {"onnx": 71.0, "torch": 360.0}
+# What ONNX Runtime packs beside the weights of linear layers, as a share of them; the same from the same data.
+PACKED = 1.128
+# PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
+TORCH_LOADING_MB = 313.0
+BLOCK_CELLS = 1 << 19
+# The HTTP process that stands before the model's own.
+SERVER_MB = 60.0
+# PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
+GPU_HOST_MB, GPU_CONTEXT_MB = 3000.0, 600.0
+# What the operating system and SageMaker's agents keep of an instance: an allowance, not measured.
+RESERVED_MB = 700.0
+SERVERLESS_SIZES = range(1024, 6145, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Measured peak resident memory of one process that scored one pair of `tokens`."""
+
+    model: str
+    precision: str
+    backend: str
+    tokens: int
+    mb: float
+
+    @property
+    def formula_mb(self) -> float:
+        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend)
+
+    @property
+    def error(self) -> float:
+        """Of the formula, as a share of the measurement."""
+        return self.formula_mb / self.mb - 1
+
+
+def weights_mb(model: Model, kind: str) -> float:
+    """Of the stored weights: what the announcement's 75 % and 13 % are true of."""
+    return PRECISIONS[precision(kind)][0] * model.parameters / 1e6
+
+
+def activations_mb(model: Model, tokens: int, backend: str = "onnx") -> float:
+    cells = tokens * tokens if backend == "torch" else 2 * min(tokens * tokens, BLOCK_CELLS)
+    return 4 * (model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
+
+
+def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx") -> float:
+    """Of the model's process on a CPU, while it works on a batch or pair of `tokens`."""
+    return copy_mb(Choice((model,)), kind, tokens, backend)
+
+
+def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx") -> float:
+    """Of all stages of a choice in one process: weights add up, and one stage works at a time."""
+    if tokens < 1:
+        raise CostError(f"tokens is {tokens}: give at least 1.")
+    if backend not in RUNTIME_MB:
+        raise unknown("backend", backend, RUNTIME_MB)
+    activations = max(activations_mb(model, tokens, backend) for model in choice.stages)
+    if backend == "torch":
+        loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
+        return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
+    weights = PRECISIONS[precision(kind)][1] * PACKED * sum(model.linear for model in choice.stages) / 1e6
+    return RUNTIME_MB[backend] + weights + activations
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How often a choice fits. copies is 0 where it does not."""
+
+    copies: int
+    needed_mb: float
+    available_mb: float
+    where: str  # "memory" or the GPU's name
+
+
+def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
+    """Copies of the model that the instance's memory holds beside the server, each able to take `tokens` at once."""
+    available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
+    if not instance.gpu:
+        needed = copy_mb(choice, kind, tokens)
+        return Fit(max(0, int(available // needed)), needed, available, "memory")
+    weights = sum(weights_mb(model, kind) * (2 if kind == "fp32" else 1) for model in choice.stages)
+    needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
+    host = max(0, int(available // GPU_HOST_MB))
+    device = instance.gpu_memory_gib * 1073.741824
+    return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
+
+
+def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
+    """The smallest memory size of a serverless endpoint that holds the choice, or None."""
+    needed = copy_mb(choice, kind, tokens) + SERVER_MB
+    return next((size for size in SERVERLESS_SIZES if size * 1.048576 >= needed), None)
+
+
+@cache
+def measured(folder: Path = DATA) -> tuple[Point, ...]:
+    """The points of `sagerank bench memory` in memory.csv; those of a model that has changed its shape since are left out."""
+    path = folder / "memory.csv"
+    columns = ("model", "parameters", "precision", "backend", "tokens", "peak_rss_mb")
+    points = []
+    for line, row in rows(path, *columns):
+        if row["model"] not in MODELS:
+            raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
+        try:
+            mb, tokens, parameters = float(row["peak_rss_mb"]), int(row["tokens"]), int(row["parameters"])
+        except ValueError as error:
+            raise CostError(f"{path}:{line}: {error}: correct the row.") from None
+        if parameters == MODELS[row["model"]].parameters:
+            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
+    return tuple(points)

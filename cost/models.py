@@ -1,0 +1,112 @@
+"""What is compared: the shapes of Base, Turbo, Tiny and micro, their arithmetic, and how well they rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import CostError, unknown
+from .store import DATA, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A JinaBERT shape. ndcg: BEIR NDCG@10 in points as the announcement printed it; None where nobody measured."""
+
+    name: str
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    ndcg: float | None
+
+    @property
+    def linear(self) -> int:
+        """Weights of the linear layers: all that is multiplied with every token."""
+        return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.intermediate)
+
+    @property
+    def parameters(self) -> int:
+        h = self.hidden
+        # Biases and LayerNorms of a layer, embeddings with two segments and a LayerNorm, pooler, head.
+        small = self.layers * (4 * h + h + 2 * h + 2 * h)
+        return self.linear + small + (self.vocabulary + 2 + 2) * h + h * h + h + h + 1
+
+    def flops(self, tokens: int) -> float:
+        """Of one pair; a multiply-add counts two. The last layer computes keys and values for all tokens, and the rest for one."""
+        h, f = self.hidden, self.intermediate
+        full = 4 * h * h + 3 * h * f
+        per_token = (self.layers - 1) * full + 2 * h * h
+        attention = (self.layers - 1) * 2 * h * tokens + 2 * h
+        return 2.0 * tokens * (per_token + attention) + 2.0 * full
+
+
+def _read() -> dict[str, Model]:
+    columns = ("vocabulary", "hidden", "layers", "heads", "intermediate")
+    found = {}
+    for _, row in rows(DATA / "models.csv", "name", *columns, "ndcg"):
+        vocabulary, hidden, layers, heads, intermediate = (int(row[column]) for column in columns)
+        ndcg = float(row["ndcg"]) if row["ndcg"] else None
+        found[row["name"]] = Model(row["name"], vocabulary, hidden, layers, heads, intermediate, ndcg)
+    return found
+
+
+MODELS = _read()
+# Bytes of a stored weight, and of one in the linear layers while it computes.
+PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model, or a cascade: the first scores all documents, the next the best `keep` again."""
+
+    stages: tuple[Model, ...]
+    keep: int = 20
+
+    @property
+    def name(self) -> str:
+        """As `choice` reads it."""
+        first, *rest = self.stages
+        return first.name + "".join(f">{model.name}@{self.keep}" for model in rest)
+
+    @property
+    def ndcg(self) -> float | None:
+        """A cascade's is not known until somebody measures it: `sagerank eval --model 'tiny>base@20'`."""
+        return self.stages[0].ndcg if len(self.stages) == 1 else None
+
+    @property
+    def parameters(self) -> int:
+        return sum(model.parameters for model in self.stages)
+
+    def flops(self, documents: int, tokens: int) -> float:
+        """Of one request."""
+        first, *rest = self.stages
+        again = min(self.keep, documents)
+        return documents * first.flops(tokens) + sum(again * model.flops(tokens) for model in rest)
+
+
+def choice(text: str) -> Choice:
+    """`tiny`, or a cascade `tiny>base@20`."""
+    stages: list[Model] = []
+    keep = 20
+    for part in text.split(">"):
+        name, at, count = part.partition("@")
+        if name not in MODELS:
+            raise unknown("model", name, MODELS)
+        if at and not (count.isdecimal() and int(count) > 0 and stages):
+            raise CostError(
+                f"{part!r} in {text!r}: @ goes with a later stage and a number, as in tiny>base@20."
+            )
+        keep = int(count) if at else keep
+        stages.append(MODELS[name])
+    if len(stages) > 3 or len(set(stages)) != len(stages):
+        raise CostError(
+            f"The cascade {text!r} has a model twice, or more than three: give one as in tiny>base@20."
+        )
+    return Choice(tuple(stages), keep)
+
+
+def precision(name: str) -> str:
+    if name not in PRECISIONS:
+        raise unknown("precision", name, PRECISIONS)
+    return name
