@@ -1,0 +1,107 @@
+"""The CDK app. `cdk.json` runs it as `python -m infra.app`; run by hand it synthesises, or prints the schema."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aws_cdk as cdk
+
+from . import estimate
+from .config import ConfigError, DeployConfig, json_schema
+from .endpoint import EndpointStack
+from .environment import max_tokens
+from .model import ModelStack
+from .network import NetworkStack, Placement
+from .observability import ObservabilityStack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """network is None without a VPC of its own."""
+
+    network: NetworkStack | None
+    model: ModelStack
+    endpoint: EndpointStack
+    observability: ObservabilityStack
+
+
+def build(app: cdk.App, config: DeployConfig) -> Stacks:
+    """Four stacks by lifetime; what one knows, the next is given."""
+    env = cdk.Environment(account=config.account or None, region=config.region)
+
+    def common(what: str) -> dict[str, object]:
+        return {
+            "env": env,
+            "synthesizer": cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
+            "description": f"sagerank {config.name}: {what}",
+        }
+
+    network, placement = None, None
+    if config.vpc == "new":
+        network = NetworkStack(app, f"{config.name}-network", config=config, **common("network"))
+        placement = network.placement
+    elif config.vpc != "none":
+        placement = Placement(
+            subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
+        )
+    model = ModelStack(app, f"{config.name}-model", config=config, placement=placement, **common("model"))
+    endpoint = EndpointStack(
+        app, f"{config.name}-endpoint", config=config, model=model, placement=placement, **common("endpoint")
+    )
+    observability = ObservabilityStack(
+        app,
+        f"{config.name}-observability",
+        config=config,
+        model=model,
+        endpoint=endpoint,
+        **common("observability"),
+    )
+    endpoint.add_stack_dependency(model)
+    observability.add_stack_dependency(endpoint)
+    for name, text in (
+        {"sagerank:name": config.name, "sagerank:model": config.model, "sagerank:mode": config.mode}
+        | dict(config.tags)
+    ).items():
+        cdk.Tags.of(app).add(name, text)
+    return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
+
+
+def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployConfig:
+    """From the app's context too, which holds cdk.json's and `-c`; CDK's own keys have a colon."""
+    context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
+    named = context.pop("config", None)
+    return DeployConfig.read(file or (Path(named) if named else None), context | given)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m infra.app", description="Synthesise the stacks.")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a configuration file")
+    parser.add_argument("--config", type=Path, help="YAML, TOML or JSON")
+    parser.add_argument(
+        "-c", "--context", action="append", default=[], metavar="OPTION=VALUE", help="as of `cdk -c`"
+    )
+    parser.add_argument("--output", help="folder of the cloud assembly")
+    options = parser.parse_args(arguments)
+    if options.schema:
+        import json
+
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    try:
+        app = cdk.App(outdir=options.output)
+        build(app, read(app, options.config, dict(each.split("=", 1) for each in options.context)))
+    except ConfigError as error:
+        print(f"sagerank: {error}", file=sys.stderr)
+        return 2
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
