@@ -170,15 +170,23 @@ _TYPES: dict[str, tuple[Callable[[str, str, Properties], Created], Callable[[str
 
 def _detach(region: str, association: Any) -> None:
     ec2 = client("ec2", region)
-    for table in ec2.describe_route_tables(RouteTableIds=[association.route_table_id])["RouteTables"]:
+    for table in ec2.describe_route_tables(Filters=[{"Name": "route-table-id", "Values": [association.route_table_id]}])["RouteTables"]:
         for each in table["Associations"]:
             if each.get("SubnetId") == association.subnet_id:
                 ec2.disassociate_route_table(AssociationId=each["RouteTableAssociationId"])
 
 
+def _drop_table(region: str, table: Any) -> None:
+    ec2 = client("ec2", region)
+    users = [each["VpcEndpointId"] for each in ec2.describe_vpc_endpoints()["VpcEndpoints"] if table.id in each.get("RouteTableIds", ()) and each["State"] != "deleted"]
+    if users:  # as AWS says; moto tries again when the others are gone
+        raise ValidationError(message=f"The routeTable '{table.id}' has dependencies and cannot be deleted.")
+    ec2.delete_route_table(RouteTableId=table.id)
+
+
 # Types that moto creates and never deletes.
 _DELETES: dict[str, Callable[[str, Any], object]] = {
-    "AWS::EC2::RouteTable": lambda region, table: client("ec2", region).delete_route_table(RouteTableId=table.id),
+    "AWS::EC2::RouteTable": _drop_table,
     "AWS::EC2::SubnetRouteTableAssociation": _detach,
     "AWS::EC2::VPCEndpoint": lambda region, endpoint: client("ec2", region).delete_vpc_endpoints(VpcEndpointIds=[endpoint.id]),
     "AWS::EC2::FlowLog": lambda region, flow: client("ec2", region).delete_flow_logs(FlowLogIds=[flow.id]),
