@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 
-from . import estimate
 from .config import ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
-from .environment import max_tokens
 from .model import ModelStack
 from .network import NetworkStack, Placement
 from .observability import ObservabilityStack
@@ -35,7 +32,7 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     """Four stacks by lifetime; what one knows, the next is given."""
     env = cdk.Environment(account=config.account or None, region=config.region)
 
-    def common(what: str) -> dict[str, object]:
+    def common(what: str) -> dict[str, Any]:
         return {
             "env": env,
             "synthesizer": cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
@@ -76,7 +73,7 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     """From the app's context too, which holds cdk.json's and `-c`; CDK's own keys have a colon."""
     context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
     named = context.pop("config", None)
-    return DeployConfig.read(file or (Path(named) if named else None), context | given)
+    return DeployConfig.read(file or (Path(named) if named else None), {**context, **given})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from . import options, rules
+from . import environment, options, rules
 from .options import ConfigError, mapping, option, section
 
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
@@ -270,7 +270,7 @@ class DeployConfig:
     serverless: Serverless = section(Serverless, "of mode serverless")
     asynchronous: Asynchronous = section(Asynchronous, "of mode async")
     batch: Batch = section(Batch, "of mode batch")
-    pools: tuple[Pool, ...] = option((), "other instance types to fall back to (realtime)")
+    pools: tuple[Pool, ...] = option((), "other instance types to fall back to (realtime, async)")
     variants: tuple[Variant, ...] = option((), "for A/B tests and shadow tests (realtime)")
     rollout: Rollout = section(Rollout, "how updates reach the traffic")
     alarms: Alarms = section(Alarms, "what wakes you")
@@ -306,6 +306,23 @@ class DeployConfig:
     def endpoint(self) -> bool:
         """False where requests come as files to a job."""
         return self.mode != "batch"
+
+    @property
+    def instances(self) -> list[str]:
+        """Every type that may run."""
+        fallbacks = [pool.instance for pool in self.pools]
+        others = [variant.instance for variant in self.variants if variant.instance]
+        return [self.instance, *fallbacks, *others] if self.instance else []
+
+    @property
+    def tokens(self) -> int:
+        """Of the longest pair the server takes in one piece."""
+        return environment.max_tokens(self)
+
+    @property
+    def own_server(self) -> bool:
+        """inference.server runs in the container, and logs a line for each request."""
+        return self.mode != "marketplace" and self.image != "dlc"
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:

@@ -1,6 +1,7 @@
-"""EndpointStack: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback
-alarms. Without names of their own, model and configuration are replaced by a change: the new ones exist before the endpoint
-is updated, and the old ones go when it serves.
+"""EndpointStack: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
+
+Model and configuration have no names of their own, so that a change replaces them: the new ones are made before the endpoint
+is updated, and the old ones go when the new ones serve.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from . import metrics, rollout, scaling
-from .config import DeployConfig, Variant
-from .environment import environment, max_tokens
-from .estimate import component_memory, hardware, serverless_memory
+from .config import DeployConfig
+from .environment import environment
+from .estimate import component_memory, hardware
 from .model import Artefact, ModelStack
 from .network import Placement
+from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
 
@@ -39,45 +41,42 @@ class EndpointStack(cdk.Stack):
         **stack: Any,
     ) -> None:
         super().__init__(scope, id, **stack)
-        self._config, self._model, self._placement = config, model, placement
+        self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
-        self.errors: sns.Topic | None = None
-        self._main = main = self._sagemaker_model("Model", model.artefact, config.instance)
+        created = self._model("Model", model.artefact, config.instance)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
-        if not config.endpoint:
-            cdk.CfnOutput(self, "ModelName", value=main.attr_model_name)
+        if config.mode in ("async", "batch") and model.data:
+            cdk.CfnOutput(self, "InputPath", value=model.data.s3_url_for_object("input"))
+            cdk.CfnOutput(self, "OutputPath", value=model.data.s3_url_for_object("output"))
+        if model.log_group is None:
+            cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
             return
-        assert model.log_group is not None
         self.alarms = rollout.rollback_alarms(self, config, model.log_group)
-        configuration = self._configuration(main)
-        guarded = rollout.deployment(config, self.alarms)
+        configuration = self._configuration(created)
         endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=config.name,
             endpoint_config_name=configuration.attr_endpoint_config_name,
-            deployment_config=guarded,
-            # An update keeps the instances that scaling has started; weights are what this configuration says.
-            retain_all_variant_properties=True
-            if config.mode in ("realtime", "marketplace", "async")
-            else None,
-            exclude_retained_variant_properties=[
-                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
-            ]
-            if config.variants
-            else None,
+            deployment_config=rollout.deployment(config, self.alarms),
+            **self._retained(),
         )
-        endpoint.node.add_dependency(model.role)
         scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent = endpoint
         if config.mode == "scale-to-zero":
-            scaled = self._component(main, endpoint)
-            cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+            scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
         cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
 
-    def _sagemaker_model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
-        config, model = self._config, self._model
+    def _retained(self) -> dict[str, Any]:
+        """An update keeps the instances that scaling has started; weights are what the configuration says."""
+        if self._config.mode not in ("realtime", "marketplace", "async"):
+            return {}
+        weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
+        return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
+
+    def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
+        config, outer = self._config, self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
         if artefact is None:
             primary = container(model_package_name=config.model_package)
@@ -90,175 +89,104 @@ class EndpointStack(cdk.Stack):
                 data = {
                     "model_data_source": sagemaker.CfnModel.ModelDataSourceProperty(s3_data_source=source)
                 }
-            primary = container(image=model.image, environment=environment(config, instance), **data)
+            primary = container(image=outer.image, environment=environment(config, instance), **data)
         created = sagemaker.CfnModel(
             self,
             id,
-            execution_role_arn=model.role.role_arn,
+            execution_role_arn=outer.role.role_arn,
             primary_container=primary,
-            # The model's code has no network at all; SageMaker fetches artefact and image for it. Serverless has no isolation.
-            enable_network_isolation=config.mode != "serverless",
-            vpc_config=sagemaker.CfnModel.VpcConfigProperty(
-                subnets=self._placement.subnets, security_group_ids=self._placement.security_groups
-            )
-            if self._placement
-            else None,
+            # The container has no network: SageMaker fetches artefact and image for it. Serverless has no such switch.
+            enable_network_isolation=True if config.mode != "serverless" else None,
+            vpc_config=self._vpc(sagemaker.CfnModel.VpcConfigProperty),
         )
-        if artefact:
-            created.node.add_dependency(self._reader(id, artefact))
+        # SageMaker tries the role's rights when the model is created.
+        created.node.add_dependency(*self._rights(id, artefact))
         return created
 
-    def _reader(self, id: str, artefact: Artefact) -> iam.Policy:
-        """The right to read one artefact, as long as its model exists: while an update runs, and when it is rolled back,
-        instances of the old model still start.
+    def _rights(self, id: str, artefact: Artefact | None) -> list[iam.Policy]:
+        """The right to read one artefact, as long as its model exists. Another artefact makes another policy: until an update has
+        succeeded, and after a rollback, instances of the old model still start.
         """
-        arn = self.format_arn(
-            service="s3",
-            region="",
-            account="",
-            resource=artefact.bucket,
-            resource_name=artefact.key + ("*" if artefact.prefix else ""),
-        )
-        statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[arn])]
+        if artefact is None:
+            return []
+
+        def arn(key: str | None = None) -> str:
+            return self.format_arn(
+                service="s3", region="", account="", resource=artefact.bucket, resource_name=key
+            )
+
+        below = "*" if artefact.prefix else ""
+        objects = arn(f"{artefact.key}{below}")
+        statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[objects])]
         if artefact.prefix:
-            bucket = self.format_arn(service="s3", region="", account="", resource=artefact.bucket)
+            bucket, listed = arn(), {"s3:prefix": f"{artefact.key}*"}
             statements.append(
                 iam.PolicyStatement(
-                    actions=["s3:ListBucket"],
-                    resources=[bucket],
-                    conditions={"StringLike": {"s3:prefix": f"{artefact.key}*"}},
+                    actions=["s3:ListBucket"], resources=[bucket], conditions={"StringLike": listed}
                 )
             )
-        # The id carries the artefact's name, so that another artefact makes another policy instead of changing this one.
-        digest = hashlib.sha256(f"{artefact.bucket}/{artefact.key}".encode()).hexdigest()[:8]
-        return iam.Policy(self, f"{id}Reads{digest}", roles=[self._model.role], statements=statements)
+        unique = hashlib.sha256(f"{artefact.bucket}/{artefact.key}".encode()).hexdigest()[:8]
+        return [iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)]
 
-    def _configuration(self, main: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig:
-        config, key = self._config, self._model.key
-        shadows = [variant for variant in config.variants if variant.shadow]
-        others = [variant for variant in config.variants if not variant.shadow]
-        instances = [
-            config.instance,
-            *(variant.instance or config.instance for variant in config.variants),
-            *(pool.instance for pool in config.pools),
-        ]
-        # An NVMe disk is encrypted by the hardware, and CreateEndpointConfig fails when a key is named beside one.
-        own_volumes = config.mode != "serverless" and not any(
-            hardware(instance).local_disk for instance in instances
-        )
-        isolated = config.mode == "scale-to-zero"
+    def _vpc(self, kind: Any) -> Any:
+        where = self._placement
+        return kind(subnets=where.subnets, security_group_ids=where.security_groups) if where else None
+
+    def _configuration(self, created: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig:
+        config, key = self._config, self._outer.key
+        production = [main_variant(config, created)]
+        shadows: list[sagemaker.CfnEndpointConfig.ProductionVariantProperty] = []
+        for variant in config.variants:
+            id, artefact = f"Model{variant.name}", self._outer.artefact
+            if variant.artefact:
+                artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
+            model = self._model(id, artefact, variant.instance or config.instance)
+            (shadows if variant.shadow else production).append(other_variant(config, variant, model))
+        extra: dict[str, Any] = {}
+        # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.
+        if (
+            key
+            and config.instances
+            and not any(hardware(instance).local_disk for instance in config.instances)
+        ):
+            extra["kms_key_id"] = key.key_arn
+        if config.mode == "async":
+            extra["async_inference_config"] = self._asynchronous(created)
+        if config.capture.percent:
+            extra["data_capture_config"] = self._capture()
+        if config.mode == "scale-to-zero":
+            # With inference components these belong to the endpoint.
+            extra |= {"execution_role_arn": self._outer.role.role_arn, "enable_network_isolation": True}
+            extra["vpc_config"] = self._vpc(_Config.VpcConfigProperty)
         return _Config(
             self,
             "Configuration",
-            production_variants=[self._main_variant(main), *(self._variant(variant) for variant in others)],
-            shadow_production_variants=[self._variant(variant) for variant in shadows] or None,
-            kms_key_id=key.key_arn if key and own_volumes else None,
-            async_inference_config=self._asynchronous() if config.mode == "async" else None,
-            data_capture_config=self._capture() if config.capture.percent else None,
-            # With inference components these belong to the endpoint, not to the model.
-            execution_role_arn=self._model.role.role_arn if isolated else None,
-            enable_network_isolation=True if isolated else None,
-            vpc_config=_Config.VpcConfigProperty(
-                subnets=self._placement.subnets, security_group_ids=self._placement.security_groups
-            )
-            if isolated and self._placement
-            else None,
+            production_variants=production,
+            shadow_production_variants=shadows or None,
+            **extra,
         )
-
-    def _main_variant(
-        self, main: sagemaker.CfnModel
-    ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-        config = self._config
-        if config.mode == "serverless":
-            wanted = config.serverless
-            return _Config.ProductionVariantProperty(
-                variant_name=metrics.VARIANT,
-                model_name=main.attr_model_name,
-                initial_variant_weight=1.0,
-                serverless_config=_Config.ServerlessConfigProperty(
-                    memory_size_in_mb=serverless_memory(config, max_tokens(config)),
-                    max_concurrency=wanted.max_concurrency,
-                    provisioned_concurrency=wanted.provisioned or None,
-                ),
-            )
-        least, most = config.autoscaling.min, config.autoscaling.max
-        facts = self._instance_facts(config.instance)
-        if config.mode == "scale-to-zero":
-            return _Config.ProductionVariantProperty(
-                variant_name=metrics.VARIANT,
-                initial_instance_count=max(1, least),
-                managed_instance_scaling=_Config.ManagedInstanceScalingProperty(
-                    status="ENABLED", min_instance_count=least, max_instance_count=most
-                ),
-                routing_config=_Config.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS"),
-                instance_type=config.instance,
-                **facts,
-            )
-        pools = [
-            _Config.InstancePoolProperty(instance_type=config.instance, priority=1),
-            *(
-                _Config.InstancePoolProperty(instance_type=pool.instance, priority=pool.priority)
-                for pool in config.pools
-            ),
-        ]
-        return _Config.ProductionVariantProperty(
-            variant_name=metrics.VARIANT,
-            model_name=main.attr_model_name,
-            initial_instance_count=max(1, least),
-            initial_variant_weight=1.0,
-            routing_config=_Config.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS")
-            if config.mode != "async"
-            else None,
-            instance_type=None if config.pools else config.instance,
-            instance_pools=pools if config.pools else None,
-            **facts,
-        )
-
-    def _variant(self, variant: Variant) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-        config = self._config
-        instance = variant.instance or config.instance
-        artefact = (
-            self._model.locate(f"Artefact{variant.name}", variant.artefact)
-            if variant.artefact
-            else self._model.artefact
-        )
-        model = self._sagemaker_model(f"Model{variant.name}", artefact, instance)
-        return _Config.ProductionVariantProperty(
-            variant_name=variant.name,
-            model_name=model.attr_model_name,
-            initial_instance_count=variant.count,
-            initial_variant_weight=variant.weight,
-            instance_type=instance,
-            **self._instance_facts(instance),
-        )
-
-    def _instance_facts(self, instance: str) -> dict[str, Any]:
-        return {
-            "container_startup_health_check_timeout_in_seconds": self._config.startup_seconds,
-            "model_data_download_timeout_in_seconds": self._config.startup_seconds,
-            "inference_ami_version": self._config.ami if hardware(instance).gpu else None,
-        }
 
     def _component(
-        self, main: sagemaker.CfnModel, endpoint: sagemaker.CfnEndpoint
+        self, created: sagemaker.CfnModel, endpoint: sagemaker.CfnEndpoint
     ) -> sagemaker.CfnInferenceComponent:
         config, machine = self._config, hardware(self._config.instance)
         component = sagemaker.CfnInferenceComponent
-        created = component(
+        made = component(
             self,
             "Component",
             inference_component_name=metrics.component(config),
             endpoint_name=endpoint.attr_endpoint_name,
             variant_name=metrics.VARIANT,
             specification=component.InferenceComponentSpecificationProperty(
-                model_name=main.attr_model_name,
+                model_name=created.attr_model_name,
                 startup_parameters=component.InferenceComponentStartupParametersProperty(
                     container_startup_health_check_timeout_in_seconds=config.startup_seconds,
                     model_data_download_timeout_in_seconds=config.startup_seconds,
                 ),
-                # More than half of the cores, so that a copy has an instance (or a GPU) of its own, and not all: SageMaker's agents have some.
+                # More than half of the cores, so that each copy has an instance (or a GPU) to itself; not all of them, as
+                # SageMaker's agents have a share.
                 compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
-                    min_memory_required_in_mb=component_memory(config, max_tokens(config)),
+                    min_memory_required_in_mb=component_memory(config),
                     number_of_accelerator_devices_required=1 if machine.gpu else None,
                     number_of_cpu_cores_required=None if machine.gpu else max(1, int(0.75 * machine.vcpu)),
                 ),
@@ -268,47 +196,44 @@ class EndpointStack(cdk.Stack):
             ),
             deployment_config=rollout.component_deployment(config, self.alarms),
         )
-        created.add_resource_dependency(endpoint)
-        return created
+        cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+        return made
 
-    def _asynchronous(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
-        config, model = self._config, self._model
-        assert model.data is not None
-        done = sns.Topic(self, "Done", master_key=model.key, enforce_ssl=True)
-        self.errors = sns.Topic(self, "Failed", master_key=model.key, enforce_ssl=True)
-        publish = iam.PolicyStatement(
-            actions=["sns:Publish"], resources=[done.topic_arn, self.errors.topic_arn]
+    def _asynchronous(
+        self, created: sagemaker.CfnModel
+    ) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
+        config, outer = self._config, self._outer
+        assert outer.data is not None
+        done, failed = (
+            sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
         )
-        self._main.node.add_dependency(
-            iam.Policy(self, "Publishes", roles=[model.role], statements=[publish])
-        )
-        cdk.CfnOutput(self, "InputPath", value=model.data.s3_url_for_object("input"))
-        cdk.CfnOutput(self, "OutputPath", value=model.data.s3_url_for_object("output"))
-        cdk.CfnOutput(self, "ErrorTopic", value=self.errors.topic_arn)
+        publish = iam.PolicyStatement(actions=["sns:Publish"], resources=[done.topic_arn, failed.topic_arn])
+        created.node.add_dependency(iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish]))
+        cdk.CfnOutput(self, "SuccessTopic", value=done.topic_arn)
+        cdk.CfnOutput(self, "ErrorTopic", value=failed.topic_arn)
         return _Config.AsyncInferenceConfigProperty(
             client_config=_Config.AsyncInferenceClientConfigProperty(
                 max_concurrent_invocations_per_instance=config.asynchronous.concurrency
             ),
             output_config=_Config.AsyncInferenceOutputConfigProperty(
-                kms_key_id=model.key.key_arn if model.key else None,
-                s3_output_path=model.data.s3_url_for_object("output"),
-                s3_failure_path=model.data.s3_url_for_object("output/failed"),
+                kms_key_id=outer.key.key_arn if outer.key else None,
+                s3_output_path=outer.data.s3_url_for_object("output"),
+                s3_failure_path=outer.data.s3_url_for_object("output/failed"),
                 notification_config=_Config.AsyncInferenceNotificationConfigProperty(
-                    success_topic=done.topic_arn, error_topic=self.errors.topic_arn
+                    success_topic=done.topic_arn, error_topic=failed.topic_arn
                 ),
             ),
         )
 
     def _capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
-        config, model = self._config, self._model
-        assert model.data is not None
+        outer = self._outer
+        assert outer.data is not None
         return _Config.DataCaptureConfigProperty(
             enable_capture=True,
-            initial_sampling_percentage=config.capture.percent,
-            destination_s3_uri=model.data.s3_url_for_object("capture"),
-            kms_key_id=model.key.key_arn if model.key else None,
+            initial_sampling_percentage=self._config.capture.percent,
+            destination_s3_uri=outer.data.s3_url_for_object("capture"),
+            kms_key_id=outer.key.key_arn if outer.key else None,
             capture_options=[
-                _Config.CaptureOptionProperty(capture_mode="Input"),
-                _Config.CaptureOptionProperty(capture_mode="Output"),
+                _Config.CaptureOptionProperty(capture_mode=mode) for mode in ("Input", "Output")
             ],
         )

@@ -62,32 +62,32 @@ def precision(config: DeployConfig, instance: str) -> str:
     return config.precision or ("fp32" if gpu in ("NVIDIA T4", "NVIDIA V100") else "bf16")
 
 
-def check_fit(config: DeployConfig, instance: str, tokens: int) -> None:
-    """Raises ConfigError unless the instance's memory holds the model and one pair of `tokens`."""
+def check_fit(config: DeployConfig, instance: str) -> None:
+    """Raises ConfigError unless the instance's memory holds the model and one pair of the longest."""
     kind = precision(config, instance)
-    room = fit(_choice(config), kind, tokens, hardware(instance))
+    room = fit(_choice(config), kind, config.tokens, hardware(instance))
     if not room.copies:
         raise ConfigError(
             f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
-            f"for a pair of {tokens} tokens: take a larger type, or lower settings.max_tokens."
+            f"for a pair of {config.tokens} tokens: take a larger type, or lower settings.max_tokens."
         )
 
 
-def serverless_memory(config: DeployConfig, tokens: int) -> int:
+def serverless_memory(config: DeployConfig) -> int:
     """MB that the endpoint gets. Raises ConfigError where the model does not fit."""
-    smallest = serverless_mb(_choice(config), precision(config, ""), tokens)
+    smallest = serverless_mb(_choice(config), precision(config, ""), config.tokens)
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
         need = "more than the 6144 there are" if smallest is None else f"{smallest}"
         raise ConfigError(
-            f"serverless.memory_mb is {wanted}: {config.model} needs {need} for a pair of {tokens} tokens; give that much, or lower settings.max_tokens."
+            f"serverless.memory_mb is {wanted}: {config.model} needs {need} for a pair of {config.tokens} tokens; give that much, or lower settings.max_tokens."
         )
     return wanted or smallest
 
 
-def component_memory(config: DeployConfig, tokens: int) -> int:
+def component_memory(config: DeployConfig) -> int:
     """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
-    return int(1.25 * copy_mb(_choice(config), precision(config, config.instance), tokens)) + 128
+    return int(1.25 * copy_mb(_choice(config), precision(config, config.instance), config.tokens)) + 128
 
 
 def invocations_per_minute(config: DeployConfig) -> float:
@@ -108,13 +108,23 @@ def invocations_per_minute(config: DeployConfig) -> float:
     return max(1.0, round(60 * _BUSY * max(1, machine.gpus) / pace.seconds, 1))
 
 
-def monthly(config: DeployConfig, *, alarms: int, tokens: int) -> Estimate:
+def unit_price(config: DeployConfig) -> Decimal | None:
+    """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
+    try:
+        if config.mode == "serverless":
+            return _catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
+        return _catalogue().hosting(config.region, config.instance).usd
+    except CostError:
+        return None
+
+
+def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
     """For the configured traffic; nothing here refuses a deployment."""
     catalogue = _catalogue()
     load = config.traffic
     conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {catalogue.date()}"
     try:
-        lines, notes = _main(config, tokens)
+        lines, notes = _main(config)
         total = sum((line.usd for line in lines), Decimal(0))
     except CostError as error:
         return Estimate(None, (), (str(error),), conditions)
@@ -126,14 +136,14 @@ def monthly(config: DeployConfig, *, alarms: int, tokens: int) -> Estimate:
     )
 
 
-def _main(config: DeployConfig, tokens: int) -> tuple[list[Line], tuple[str, ...]]:
+def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
     if config.mode == "batch":
         price = _catalogue().hosting(config.region, config.instance)
         return [], (
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
         )
     serverless = config.mode == "serverless"
-    size = str(serverless_memory(config, tokens)) if serverless else config.instance
+    size = str(serverless_memory(config)) if serverless else config.instance
     mode = config.mode if config.mode in ("serverless", "async") else "realtime"
     least = 1 if mode == "serverless" else max(config.autoscaling.min, 0 if mode == "async" else 1)
     deployment = Deployment(
@@ -149,7 +159,7 @@ def _main(config: DeployConfig, tokens: int) -> tuple[list[Line], tuple[str, ...
     load = constant(
         config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
     )
-    found = bill(deployment, load, _catalogue(), tokens_at_once=tokens)
+    found = bill(deployment, load, _catalogue(), tokens_at_once=config.tokens)
     notes = found.notes
     if config.mode == "marketplace":
         notes += ("not counted: what the seller charges for the model package",)
@@ -173,7 +183,7 @@ def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, .
             warm * hours * 3600,
             "second",
             "provisioned",
-            config.serverless.memory_mb or 1024,
+            serverless_memory(config) if warm else None,
         ),
     ]
     for name, quantity, unit, item, size in wanted:

@@ -1,4 +1,6 @@
-"""The CloudWatch metrics that each mode really emits, with their dimensions; and our own, read from the server's log."""
+"""The CloudWatch names of each mode: the metrics it really emits, their dimensions, its log group; and our own metrics, read from
+the server's log.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,29 @@ def component(config: DeployConfig) -> str:
     return f"{config.name}-component"
 
 
+def log_group(config: DeployConfig) -> str:
+    """Where SageMaker writes what the container prints. Transform jobs of an account share one."""
+    if config.mode == "scale-to-zero":
+        return f"/aws/sagemaker/InferenceComponents/{component(config)}"
+    return f"/aws/sagemaker/Endpoints/{config.name}" if config.endpoint else "/aws/sagemaker/TransformJobs"
+
+
 def invocation(
     config: DeployConfig, name: str, statistic: str, *, variant: str = VARIANT, minutes: float = 1
 ) -> cloudwatch.Metric:
-    """Invocations, Invocation4XXErrors, Invocation5XXErrors, InvocationsPerInstance, ModelLatency, OverheadLatency (both in
-    microseconds), ModelSetupTime (serverless), NoCapacityInvocationFailures and InvocationsPerCopy (scale-to-zero).
+    """ModelLatency, OverheadLatency (microseconds), Invocation4XXErrors, Invocation5XXErrors, Invocations, InvocationsPerInstance,
+    InvocationsPerCopy and NoCapacityInvocationFailures (scale-to-zero), ModelSetupTime (serverless). Asynchronous endpoints
+    have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
     """
-    where = (
-        {"InferenceComponentName": component(config)}
-        if config.mode == "scale-to-zero"
-        else {"EndpointName": config.name, "VariantName": variant}
-    )
+    where = {"EndpointName": config.name, "VariantName": variant}
+    if config.mode == "scale-to-zero":
+        where = {"InferenceComponentName": component(config)}
     return _metric("AWS/SageMaker", name, statistic, where, minutes)
+
+
+def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
+    """Answered requests. One latency is recorded for each, in every mode."""
+    return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)
 
 
 def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
@@ -36,21 +49,21 @@ def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
     return _metric("AWS/SageMaker", name, statistic, {"EndpointName": config.name}, 1)
 
 
-def machine(
-    config: DeployConfig, name: str, statistic: str = "Average", *, variant: str = VARIANT
-) -> cloudwatch.Metric:
-    """CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization, GPUMemoryUtilization, in percent."""
-    return _metric(
-        "/aws/sagemaker/Endpoints", name, statistic, {"EndpointName": config.name, "VariantName": variant}, 1
-    )
+def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
+    """CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization, GPUMemoryUtilization, in percent. Each instance sends
+    one value a minute, so that SampleCount is their number.
+    """
+    where = {"EndpointName": config.name, "VariantName": VARIANT}
+    return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
 
 
 def logged(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
-    """What a metric filter finds in the server's log. A namespace for each endpoint: filters cannot name it as a dimension."""
+    """What a metric filter finds in the server's log."""
     return _metric(namespace(config), name, statistic, {}, 1)
 
 
 def namespace(config: DeployConfig) -> str:
+    """One for each endpoint: a metric filter cannot name the endpoint as a dimension."""
     return f"sagerank/{config.name}"
 
 

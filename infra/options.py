@@ -176,7 +176,7 @@ def _within(value: Any, facts: Mapping[str, Any]) -> bool:
 
 
 def _allowed(kind: type, name: str) -> str:
-    facts = next(field.metadata for field in fields(kind) if field.name == name)  # type: ignore[arg-type]
+    facts = next(field.metadata for field in fields(kind) if field.name == name)
     if facts["form"]:
         return str(facts["form"])
     if facts["choices"]:
@@ -188,7 +188,7 @@ def _allowed(kind: type, name: str) -> str:
 
 
 def _known(kind: type) -> str:
-    return f"options such as {', '.join(field.name for field in fields(kind)[:4])}"  # type: ignore[arg-type]
+    return f"options such as {', '.join(field.name for field in fields(kind)[:4])}"
 
 
 def _join(where: str, name: str) -> str:

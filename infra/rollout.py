@@ -51,7 +51,7 @@ def rollback_alarms(
             1,
         ),
     ]
-    if config.mode != "marketplace":
+    if config.own_server:
         # The server checks its golden pairs while idle and says `drifted` when they score otherwise.
         logs.MetricFilter(
             scope,

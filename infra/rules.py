@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import estimate
-from .environment import LIMITS, environment, max_tokens, settings
+from .environment import LIMITS, environment, settings
 from .options import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ def _instances(config: DeployConfig) -> None:
             raise ConfigError(
                 f"precision is {kind!r}, which {gpu or 'the CPU'} of {instance} is not used in: give {'bf16' if gpu else 'fp32 or int8'}."
             )
-    if config.pools and config.mode != "realtime":
-        raise ConfigError(f"pools are for mode realtime, and mode is {config.mode!r}: leave them out.")
+    if config.pools and config.mode not in ("realtime", "async"):
+        raise ConfigError(
+            f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+        )
     types = [config.instance, *(pool.instance for pool in config.pools)]
     priorities = [pool.priority for pool in config.pools]
     if len(set(types)) < len(types) or len(set(priorities)) < len(priorities):
@@ -191,16 +193,15 @@ def _limits(config: DeployConfig) -> None:
 
 
 def _memory(config: DeployConfig) -> None:
-    tokens = max_tokens(config)
     if config.mode == "serverless":
-        estimate.serverless_memory(config, tokens)
+        estimate.serverless_memory(config)
         return
     for instance in {
         config.instance,
         *(pool.instance for pool in config.pools),
         *(v.instance or config.instance for v in config.variants),
     }:
-        estimate.check_fit(config, instance, tokens)
+        estimate.check_fit(config, instance)
 
 
 def _scaling(config: DeployConfig) -> None:

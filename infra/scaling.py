@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -49,7 +51,7 @@ def scale(
         max_capacity=min(wanted.max, config.serverless.max_concurrency) if serverless else wanted.max,
     )
     target.node.add_dependency(scaled)
-    cooldowns = {
+    cooldowns: dict[str, Any] = {
         "scale_in_cooldown": cdk.Duration.seconds(wanted.scale_in_seconds),
         "scale_out_cooldown": cdk.Duration.seconds(wanted.scale_out_seconds),
     }
