@@ -16,6 +16,8 @@ from typing import Any
 import distillation.commands
 import evaluation.commands
 
+from .operate import commands as operate_commands
+
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder or a model.tar.gz"
 )
@@ -56,6 +58,9 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inference.checkpoint import CheckpointError
     from inference.contract import RerankError
     from inference.settings import SettingsError
+    from infra.options import ConfigError
+
+    from .operate import OperateError
 
     return (
         Refused,
@@ -65,6 +70,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
         SettingsError,
         EvaluationError,
         DistillationError,
+        ConfigError,
+        OperateError,
         OSError,
     )
 
@@ -113,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     evaluation.commands.add(commands)
     distillation.commands.add(commands)
+    operate_commands.add(commands)
     return parser
 
 

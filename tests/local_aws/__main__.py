@@ -8,13 +8,16 @@ import sys
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.local_aws", description="Serve a local AWS on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.local_aws", description="Serve a local AWS on loopback."
+    )
     parser.add_argument("--port", type=int, default=5123)
     port = parser.parse_args().port
     from .launch import environment
 
     own = environment(port)
-    print("\n".join(f"export {name}={text}" for name, text in own.items()), flush=True)
+    sys.stdout.write("".join(f"export {name}={text}\n" for name, text in own.items()))
+    sys.stdout.flush()
     os.environ.update(own)
 
     from moto.server import main as serve

@@ -48,19 +48,36 @@ class Container:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         given = {name: str(text) for name, text in primary.get("Environment", {}).items()}
-        own = {"SAGERANK_MODEL_DIR": str(model_dir), "SAGERANK_HOST": "127.0.0.1", "SAGERANK_PORT": str(self.port), "SAGERANK_THREADS": "1"}
+        own = {
+            "SAGERANK_MODEL_DIR": str(model_dir),
+            "SAGERANK_HOST": "127.0.0.1",
+            "SAGERANK_PORT": str(self.port),
+            "SAGERANK_THREADS": "1",
+        }
         if "SAGERANK_DEVICE" in given:
             own["SAGERANK_DEVICE"] = "cpu"
-        bare = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+        bare = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
+            if name in os.environ
+        }
         self._log = (Path(self._folder.name) / "log").open("w+b")
-        self._process = subprocess.Popen([sys.executable, "-m", "inference.server"], cwd=ROOT, env={**bare, **given, **own}, stdout=self._log, stderr=subprocess.STDOUT)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "inference.server"],
+            cwd=ROOT,
+            env={**bare, **given, **own},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
         deadline = time.monotonic() + seconds
         while not self._answers_ping():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._log.seek(0)
                 last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
                 self.stop()
-                raise ContainerFailed(f"The primary container for production variant did not pass the ping health check: {' '.join(last)}")
+                raise ContainerFailed(
+                    f"The primary container for production variant did not pass the ping health check: {' '.join(last)}"
+                )
             time.sleep(0.05)
 
     def _answers_ping(self) -> bool:
@@ -72,14 +89,18 @@ class Container:
 
     def invoke(self, body: bytes, content_type: str, accept: str = "", seconds: float = 60) -> Answer:
         headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/invocations", data=body, method="POST", headers=headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/invocations", data=body, method="POST", headers=headers
+        )
         try:
             with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return Answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers.get("Content-Type", ""), error.read())
         except OSError as error:
-            return Answer(500, "application/json", json.dumps({"message": f"the container died: {error}"}).encode())
+            return Answer(
+                500, "application/json", json.dumps({"message": f"the container died: {error}"}).encode()
+            )
 
     def stop(self) -> None:
         self._process.terminate()

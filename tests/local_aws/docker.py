@@ -27,12 +27,15 @@ def main(arguments: list[str]) -> int:
 
 def _build(arguments: list[str]) -> int:
     context = Path(arguments[-1])
-    name = next((value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--file"), "Dockerfile")
+    name = next(
+        (value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--file"),
+        "Dockerfile",
+    )
     for line in (context / name).read_text(encoding="utf-8").splitlines():
         if copied := re.match(r"COPY\s+(?!--from)(.+)\s+\S+$", line):
             for source in copied[1].split():
                 if not source.startswith("--") and not any(context.glob(source.rstrip("/"))):
-                    print(f"{name}: COPY {source}: not in the build context", file=sys.stderr)
+                    sys.stderr.write(f"{name}: COPY {source}: not in the build context\n")
                     return 1
     return 0
 
@@ -42,7 +45,12 @@ def _push(image: str) -> int:
 
     registry, _, rest = image.partition("/")
     repository, _, tag = rest.rpartition(":")
-    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": {"digest": image}, "layers": []}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": {"digest": image},
+        "layers": [],
+    }
     ecr = boto3.client("ecr", region_name=registry.split(".")[3], endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
     return 0

@@ -23,7 +23,13 @@ _COMPONENTS: dict[tuple[str, str], dict[str, Any]] = {}
 # What moto drops of a request, and DescribeX of AWS gives back.
 _KEPT = {
     "Model": ("EnableNetworkIsolation",),
-    "EndpointConfig": ("ShadowProductionVariants", "ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation", "MetricsConfig"),
+    "EndpointConfig": (
+        "ShadowProductionVariants",
+        "ExecutionRoleArn",
+        "VpcConfig",
+        "EnableNetworkIsolation",
+        "MetricsConfig",
+    ),
 }
 
 
@@ -31,19 +37,32 @@ _KEPT = {
 def _instance_types() -> frozenset[str]:
     import botocore.session
 
-    return frozenset(botocore.session.get_session().get_service_model("sagemaker").shape_for("ProductionVariantInstanceType").enum)
+    return frozenset(
+        botocore.session.get_session()
+        .get_service_model("sagemaker")
+        .shape_for("ProductionVariantInstanceType")
+        .enum
+    )
 
 
 def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
     for variant in variants:
-        types = [variant["InstanceType"]] if "InstanceType" in variant else [pool["InstanceType"] for pool in variant.get("InstancePools", ())]
+        types = (
+            [variant["InstanceType"]]
+            if "InstanceType" in variant
+            else [pool["InstanceType"] for pool in variant.get("InstancePools", ())]
+        )
         for kind in types:
             if kind not in _instance_types():
-                raise ValidationError(message=f"Value '{kind}' at 'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value set")
+                raise ValidationError(
+                    message=f"Value '{kind}' at 'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value set"
+                )
         if "ServerlessConfig" in variant:
             self.validate_serverless_config(variant["ServerlessConfig"])
         elif not types:
-            raise ValidationError(message="A production variant needs InstanceType, InstancePools or ServerlessConfig.")
+            raise ValidationError(
+                message="A production variant needs InstanceType, InstancePools or ServerlessConfig."
+            )
 
 
 def _check_models(self: Any, variants: list[dict[str, Any]]) -> None:
@@ -57,9 +76,14 @@ def _start(backend: Any, config_name: str) -> dict[str, Container]:
     config = backend.endpoint_configs[config_name]
     started: dict[str, Container] = {}
     try:
-        for variant in (*config.production_variants, *(getattr(config, "shadow_production_variants", None) or ())):
+        for variant in (
+            *config.production_variants,
+            *(getattr(config, "shadow_production_variants", None) or ()),
+        ):
             if "ModelName" in variant:
-                started[variant["VariantName"]] = Container(backend._models[variant["ModelName"]].primary_container, backend.region_name)
+                started[variant["VariantName"]] = Container(
+                    backend._models[variant["ModelName"]].primary_container, backend.region_name
+                )
     except ContainerFailed:
         _stop(started)
         raise
@@ -81,7 +105,9 @@ _delete_endpoint = models.SageMakerModelBackend.delete_endpoint
 
 def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> Any:
     if endpoint_name in self.endpoints:
-        raise ValidationError(message=f'Cannot create already existing endpoint "{self.endpoints[endpoint_name].arn}".')
+        raise ValidationError(
+            message=f'Cannot create already existing endpoint "{self.endpoints[endpoint_name].arn}".'
+        )
     endpoint = _create_endpoint(self, endpoint_name, endpoint_config_name, tags)
     endpoint.endpoint_status = "Creating"
 
@@ -103,13 +129,20 @@ def _set(endpoint: Any, status: str, reason: str | None = None) -> None:
 
 def update_endpoint(self: Any) -> ActionResult:
     """All at once; containers that do not start leave the old configuration in service, and the status says InService."""
-    backend, name, wanted = self.sagemaker_backend, self._get_param("EndpointName"), self._get_param("EndpointConfigName")
+    backend, name, wanted = (
+        self.sagemaker_backend,
+        self._get_param("EndpointName"),
+        self._get_param("EndpointConfigName"),
+    )
     backend.describe_endpoint(name)
     backend.describe_endpoint_config(wanted)
     endpoint, key = backend.endpoints[name], (backend.region_name, name)
     if endpoint.endpoint_status != "InService":
         raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
-    endpoint.endpoint_status, endpoint.last_deployment_config = "Updating", self._get_param("DeploymentConfig")
+    endpoint.endpoint_status, endpoint.last_deployment_config = (
+        "Updating",
+        self._get_param("DeploymentConfig"),
+    )
 
     def replace() -> None:
         try:
@@ -119,7 +152,9 @@ def update_endpoint(self: Any) -> ActionResult:
             return
         old, RUNNING[key] = RUNNING.get(key, {}), fresh
         endpoint.endpoint_config_name = wanted
-        endpoint.production_variants = endpoint._process_production_variants(backend.endpoint_configs[wanted].production_variants)
+        endpoint.production_variants = endpoint._process_production_variants(
+            backend.endpoint_configs[wanted].production_variants
+        )
         _set(endpoint, "InService")
         _stop(old)
 
@@ -128,14 +163,22 @@ def update_endpoint(self: Any) -> ActionResult:
 
 
 def delete_endpoint(self: Any, endpoint_name: str) -> None:
-    if any(each["EndpointName"] == endpoint_name for (region, _), each in _COMPONENTS.items() if region == self.region_name):
+    if any(
+        each["EndpointName"] == endpoint_name
+        for (region, _), each in _COMPONENTS.items()
+        if region == self.region_name
+    ):
         raise ValidationError(message=f"Cannot delete endpoint {endpoint_name}: it has inference components.")
     _delete_endpoint(self, endpoint_name)
     _stop(RUNNING.pop((self.region_name, endpoint_name), {}))
 
 
 def create_inference_component(self: Any) -> ActionResult:
-    backend, name, endpoint = self.sagemaker_backend, self._get_param("InferenceComponentName"), self._get_param("EndpointName")
+    backend, name, endpoint = (
+        self.sagemaker_backend,
+        self._get_param("InferenceComponentName"),
+        self._get_param("EndpointName"),
+    )
     if backend.describe_endpoint(endpoint)["EndpointStatus"] != "InService":
         raise ValidationError(message=f"Endpoint {endpoint} is not InService.")
     specification = self._get_param("Specification")
@@ -154,7 +197,9 @@ def create_inference_component(self: Any) -> ActionResult:
         "LastModifiedTime": now,
         "InferenceComponentStatus": "InService",
     }
-    return ActionResult({"InferenceComponentArn": _COMPONENTS[backend.region_name, name]["InferenceComponentArn"]})
+    return ActionResult(
+        {"InferenceComponentArn": _COMPONENTS[backend.region_name, name]["InferenceComponentArn"]}
+    )
 
 
 def _component(self: Any) -> dict[str, Any]:
@@ -170,7 +215,11 @@ def describe_inference_component(self: Any) -> ActionResult:
 
 def list_inference_components(self: Any) -> ActionResult:
     endpoint = self._get_param("EndpointNameEquals")
-    found = [each for (region, _), each in _COMPONENTS.items() if region == self.region and endpoint in (None, each["EndpointName"])]
+    found = [
+        each
+        for (region, _), each in _COMPONENTS.items()
+        if region == self.region and endpoint in (None, each["EndpointName"])
+    ]
     return ActionResult({"InferenceComponents": found})
 
 
@@ -204,7 +253,13 @@ def install() -> None:
     models.SageMakerModelBackend.validate_production_variants = _check_models
     models.SageMakerModelBackend.create_endpoint = create_endpoint
     models.SageMakerModelBackend.delete_endpoint = delete_endpoint
-    for operation in (update_endpoint, create_inference_component, describe_inference_component, list_inference_components, delete_inference_component):
+    for operation in (
+        update_endpoint,
+        create_inference_component,
+        describe_inference_component,
+        list_inference_components,
+        delete_inference_component,
+    ):
         setattr(SageMakerResponse, operation.__name__, operation)
     _keep("Model", "_models")
     _keep("EndpointConfig", "endpoint_configs")

@@ -44,7 +44,13 @@ def running(log: Path) -> Iterator[dict[str, str]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with log.open("wb") as output:
-        server = subprocess.Popen([sys.executable, "-m", "tests.local_aws", "--port", str(port)], cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.local_aws", "--port", str(port)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         try:
             deadline = time.monotonic() + 120
             while not _answers(port):

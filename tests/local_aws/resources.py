@@ -44,7 +44,9 @@ def _api(shape_of: str, service: str, properties: Properties) -> dict[str, Any]:
 def _key(region: str, name: str, given: Properties) -> Created:
     kms = client("kms", region)
     tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in given.get("Tags", ())]
-    made = kms.create_key(Policy=json.dumps(given["KeyPolicy"]), Description=given.get("Description", ""), Tags=tags)["KeyMetadata"]
+    made = kms.create_key(
+        Policy=json.dumps(given["KeyPolicy"]), Description=given.get("Description", ""), Tags=tags
+    )["KeyMetadata"]
     if given.get("EnableKeyRotation"):
         kms.enable_key_rotation(KeyId=made["KeyId"])
     return Created(made["KeyId"], {"Arn": made["Arn"], "KeyId": made["KeyId"]})
@@ -53,13 +55,17 @@ def _key(region: str, name: str, given: Properties) -> Created:
 def _alarm(region: str, name: str, given: Properties) -> Created:
     cloudwatch, name = client("cloudwatch", region), given.get("AlarmName", name)
     cloudwatch.put_metric_alarm(**{**given, "AlarmName": name})
-    return Created(name, {"Arn": cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["AlarmArn"]})
+    return Created(
+        name, {"Arn": cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["AlarmArn"]}
+    )
 
 
 def _target(region: str, name: str, given: Properties) -> Created:
     scaling = client("application-autoscaling", region)
     tags = {tag["Key"]: tag["Value"] for tag in given.get("Tags", ())}
-    scaling.register_scalable_target(**{**_api("RegisterScalableTarget", "application-autoscaling", given), "Tags": tags})
+    scaling.register_scalable_target(
+        **{**_api("RegisterScalableTarget", "application-autoscaling", given), "Tags": tags}
+    )
     where = {key: given[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
     for action in given.get("ScheduledActions", ()):
         scaling.put_scheduled_action(**action, **where)
@@ -79,8 +85,14 @@ def _policy(region: str, name: str, given: Properties) -> Created:
 
 
 def _no_policy(region: str, id: str, given: Properties) -> None:
-    where = _where(given["ScalingTargetId"]) if "ScalingTargetId" in given else _api("DeleteScalingPolicy", "application-autoscaling", given)
-    client("application-autoscaling", region).delete_scaling_policy(**{**where, "PolicyName": given["PolicyName"]})
+    where = (
+        _where(given["ScalingTargetId"])
+        if "ScalingTargetId" in given
+        else _api("DeleteScalingPolicy", "application-autoscaling", given)
+    )
+    client("application-autoscaling", region).delete_scaling_policy(
+        **{**where, "PolicyName": given["PolicyName"]}
+    )
 
 
 def _no_target(region: str, id: str, given: Properties) -> None:
@@ -93,22 +105,37 @@ def _no_target(region: str, id: str, given: Properties) -> None:
 def _filter(region: str, name: str, given: Properties) -> Created:
     name = given.get("FilterName", name)
     shape = _transformations(given["MetricTransformations"])
-    client("logs", region).put_metric_filter(logGroupName=given["LogGroupName"], filterName=name, filterPattern=given["FilterPattern"], metricTransformations=shape)
+    client("logs", region).put_metric_filter(
+        logGroupName=given["LogGroupName"],
+        filterName=name,
+        filterPattern=given["FilterPattern"],
+        metricTransformations=shape,
+    )
     return Created(name, {})
 
 
 def _transformations(given: list[Properties]) -> list[dict[str, Any]]:
-    return [{key[0].lower() + key[1:]: str(value) if key == "MetricValue" else value for key, value in each.items()} for each in given]
+    return [
+        {
+            key[0].lower() + key[1:]: str(value) if key == "MetricValue" else value
+            for key, value in each.items()
+        }
+        for each in given
+    ]
 
 
 def _topic_policy(region: str, name: str, given: Properties) -> Created:
     for topic in given["Topics"]:
-        client("sns", region).set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(given["PolicyDocument"]))
+        client("sns", region).set_topic_attributes(
+            TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(given["PolicyDocument"])
+        )
     return Created(name, {})
 
 
 def _subscription(region: str, name: str, given: Properties) -> Created:
-    arn = client("sns", region).subscribe(**_api("Subscribe", "sns", given), ReturnSubscriptionArn=True)["SubscriptionArn"]
+    arn = client("sns", region).subscribe(**_api("Subscribe", "sns", given), ReturnSubscriptionArn=True)[
+        "SubscriptionArn"
+    ]
     return Created(arn, {})
 
 
@@ -116,8 +143,15 @@ def _budget(region: str, name: str, given: Properties) -> Created:
     name = given["Budget"].setdefault("BudgetName", name)
     own = {key: value for key, value in given["Budget"].items() if key != "BudgetLimit"}
     if "BudgetLimit" in given["Budget"]:
-        own["BudgetLimit"] = {"Amount": str(given["Budget"]["BudgetLimit"]["Amount"]), "Unit": given["Budget"]["BudgetLimit"]["Unit"]}
-    client("budgets", region).create_budget(AccountId=_account(region), Budget=own, NotificationsWithSubscribers=given.get("NotificationsWithSubscribers", []))
+        own["BudgetLimit"] = {
+            "Amount": str(given["Budget"]["BudgetLimit"]["Amount"]),
+            "Unit": given["Budget"]["BudgetLimit"]["Unit"],
+        }
+    client("budgets", region).create_budget(
+        AccountId=_account(region),
+        Budget=own,
+        NotificationsWithSubscribers=given.get("NotificationsWithSubscribers", []),
+    )
     return Created(name, {})
 
 
@@ -136,7 +170,9 @@ def _sagemaker(kind: str) -> Callable[[str, str, Properties], Created]:
         asked = {own: name[:63], **_api(operation, "sagemaker", given)}
         arn = getattr(client("sagemaker", region), xform_name(operation))(**asked)[f"{kind}Arn"]
         if kind == "Endpoint":
-            client("sagemaker", region).get_waiter("endpoint_in_service").wait(EndpointName=asked[own], WaiterConfig={"Delay": 0.2, "MaxAttempts": 600})
+            client("sagemaker", region).get_waiter("endpoint_in_service").wait(
+                EndpointName=asked[own], WaiterConfig={"Delay": 0.2, "MaxAttempts": 600}
+            )
         return Created(arn, {own: asked[own], f"{kind}Arn": arn})
 
     return create
@@ -144,33 +180,69 @@ def _sagemaker(kind: str) -> Callable[[str, str, Properties], Created]:
 
 def _delete(service: str, operation: str, argument: str) -> Callable[[str, str, Properties], None]:
     def delete(region: str, id: str, given: Properties) -> None:
-        getattr(client(service, region), operation)(**{argument: id.rsplit("/")[-1] if service == "sagemaker" else id})
+        getattr(client(service, region), operation)(
+            **{argument: id.rsplit("/")[-1] if service == "sagemaker" else id}
+        )
 
     return delete
 
 
 # type -> name of the attribute that names it, how it comes, how it goes. A bucket policy is recorded, not applied: moto would
 # enforce it, and it refuses plain HTTP, which is all there is on loopback.
-_TYPES: dict[str, tuple[Callable[[str, str, Properties], Created], Callable[[str, str, Properties], None]]] = {
+_TYPES: dict[
+    str, tuple[Callable[[str, str, Properties], Created], Callable[[str, str, Properties], None]]
+] = {
     "AWS::SageMaker::Model": (_sagemaker("Model"), _delete("sagemaker", "delete_model", "ModelName")),
-    "AWS::SageMaker::EndpointConfig": (_sagemaker("EndpointConfig"), _delete("sagemaker", "delete_endpoint_config", "EndpointConfigName")),
-    "AWS::SageMaker::Endpoint": (_sagemaker("Endpoint"), _delete("sagemaker", "delete_endpoint", "EndpointName")),
-    "AWS::SageMaker::InferenceComponent": (_sagemaker("InferenceComponent"), _delete("sagemaker", "delete_inference_component", "InferenceComponentName")),
-    "AWS::KMS::Key": (_key, lambda region, id, given: client("kms", region).schedule_key_deletion(KeyId=id, PendingWindowInDays=given.get("PendingWindowInDays", 30))),
-    "AWS::CloudWatch::Alarm": (_alarm, lambda region, id, _: client("cloudwatch", region).delete_alarms(AlarmNames=[id])),
+    "AWS::SageMaker::EndpointConfig": (
+        _sagemaker("EndpointConfig"),
+        _delete("sagemaker", "delete_endpoint_config", "EndpointConfigName"),
+    ),
+    "AWS::SageMaker::Endpoint": (
+        _sagemaker("Endpoint"),
+        _delete("sagemaker", "delete_endpoint", "EndpointName"),
+    ),
+    "AWS::SageMaker::InferenceComponent": (
+        _sagemaker("InferenceComponent"),
+        _delete("sagemaker", "delete_inference_component", "InferenceComponentName"),
+    ),
+    "AWS::KMS::Key": (
+        _key,
+        lambda region, id, given: client("kms", region).schedule_key_deletion(
+            KeyId=id, PendingWindowInDays=given.get("PendingWindowInDays", 30)
+        ),
+    ),
+    "AWS::CloudWatch::Alarm": (
+        _alarm,
+        lambda region, id, _: client("cloudwatch", region).delete_alarms(AlarmNames=[id]),
+    ),
     "AWS::ApplicationAutoScaling::ScalableTarget": (_target, _no_target),
     "AWS::ApplicationAutoScaling::ScalingPolicy": (_policy, _no_policy),
-    "AWS::Logs::MetricFilter": (_filter, lambda region, id, given: client("logs", region).delete_metric_filter(logGroupName=given["LogGroupName"], filterName=id)),
+    "AWS::Logs::MetricFilter": (
+        _filter,
+        lambda region, id, given: client("logs", region).delete_metric_filter(
+            logGroupName=given["LogGroupName"], filterName=id
+        ),
+    ),
     "AWS::SNS::TopicPolicy": (_topic_policy, lambda *_: None),
     "AWS::SNS::Subscription": (_subscription, _delete("sns", "unsubscribe", "SubscriptionArn")),
-    "AWS::Budgets::Budget": (_budget, lambda region, id, _: client("budgets", region).delete_budget(AccountId=_account(region), BudgetName=id)),
-    "AWS::S3::BucketPolicy": (lambda region, name, given: Created(f"{given['Bucket']}-policy", {}), lambda *_: None),
+    "AWS::Budgets::Budget": (
+        _budget,
+        lambda region, id, _: client("budgets", region).delete_budget(
+            AccountId=_account(region), BudgetName=id
+        ),
+    ),
+    "AWS::S3::BucketPolicy": (
+        lambda region, name, given: Created(f"{given['Bucket']}-policy", {}),
+        lambda *_: None,
+    ),
 }
 
 
 def _detach(region: str, association: Any) -> None:
     ec2 = client("ec2", region)
-    for table in ec2.describe_route_tables(Filters=[{"Name": "route-table-id", "Values": [association.route_table_id]}])["RouteTables"]:
+    for table in ec2.describe_route_tables(
+        Filters=[{"Name": "route-table-id", "Values": [association.route_table_id]}]
+    )["RouteTables"]:
         for each in table["Associations"]:
             if each.get("SubnetId") == association.subnet_id:
                 ec2.disassociate_route_table(AssociationId=each["RouteTableAssociationId"])
@@ -178,7 +250,11 @@ def _detach(region: str, association: Any) -> None:
 
 def _drop_table(region: str, table: Any) -> None:
     ec2 = client("ec2", region)
-    users = [each["VpcEndpointId"] for each in ec2.describe_vpc_endpoints()["VpcEndpoints"] if table.id in each.get("RouteTableIds", ()) and each["State"] != "deleted"]
+    users = [
+        each["VpcEndpointId"]
+        for each in ec2.describe_vpc_endpoints()["VpcEndpoints"]
+        if table.id in each.get("RouteTableIds", ()) and each["State"] != "deleted"
+    ]
     if users:  # as AWS says; moto tries again when the others are gone
         raise ValidationError(message=f"The routeTable '{table.id}' has dependencies and cannot be deleted.")
     ec2.delete_route_table(RouteTableId=table.id)
@@ -188,7 +264,9 @@ def _drop_table(region: str, table: Any) -> None:
 _DELETES: dict[str, Callable[[str, Any], object]] = {
     "AWS::EC2::RouteTable": _drop_table,
     "AWS::EC2::SubnetRouteTableAssociation": _detach,
-    "AWS::EC2::VPCEndpoint": lambda region, endpoint: client("ec2", region).delete_vpc_endpoints(VpcEndpointIds=[endpoint.id]),
+    "AWS::EC2::VPCEndpoint": lambda region, endpoint: client("ec2", region).delete_vpc_endpoints(
+        VpcEndpointIds=[endpoint.id]
+    ),
     "AWS::EC2::FlowLog": lambda region, flow: client("ec2", region).delete_flow_logs(FlowLogIds=[flow.id]),
 }
 
@@ -209,10 +287,16 @@ def install() -> None:
         lookup.cache_clear()
 
 
-def _define(kind: str, create: Callable[[str, str, Properties], Created], delete: Callable[[str, str, Properties], None]) -> None:
+def _define(
+    kind: str,
+    create: Callable[[str, str, Properties], Created],
+    delete: Callable[[str, str, Properties], None],
+) -> None:
     """moto finds direct subclasses of CloudFormationModel; the last one of a type is taken."""
 
-    def from_json(cls: type, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any) -> Any:
+    def from_json(
+        cls: type, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+    ) -> Any:
         resource = cls()
         resource.properties = cloudformation_json["Properties"]
         try:
@@ -221,7 +305,14 @@ def _define(kind: str, create: Callable[[str, str, Properties], Created], delete
             raise ValidationError(message=f"Resource handler returned message: {kind}: {error}") from None
         return resource
 
-    def update(cls: type, original_resource: Any, new_resource_name: str, cloudformation_json: Any, account_id: str, region_name: str) -> Any:
+    def update(
+        cls: type,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+    ) -> Any:
         original_resource.delete(account_id, region_name)
         return from_json(cls, new_resource_name, cloudformation_json, account_id, region_name)
 

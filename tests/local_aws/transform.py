@@ -25,8 +25,7 @@ def create_transform_job(self: Any, **asked: Any) -> Any:
         except ContainerFailed as error:
             status, job.failure_reason = "Failed", str(error)
         job.transform_end_time = utcnow()
-        if job.transform_job_status == "InProgress":
-            job.transform_job_status = status
+        job.transform_job_status = status
 
     threading.Thread(target=run, daemon=True).start()
     return job
@@ -46,7 +45,9 @@ def _transform(backend: Any, job: Any) -> None:
             for part in parts:
                 answer = container.invoke(part, given.get("ContentType", ""), target.get("Accept", ""))
                 if answer.status != 200:
-                    raise ContainerFailed(f"ClientError: {item['Key']}: {answer.status}: {answer.body.decode(errors='replace')}")
+                    raise ContainerFailed(
+                        f"ClientError: {item['Key']}: {answer.status}: {answer.body.decode(errors='replace')}"
+                    )
                 answers.append(answer.body)
             joined = b"\n".join(answers) if target.get("AssembleWith") == "Line" else b"".join(answers)
             name = item["Key"].removeprefix(prefix).lstrip("/") or item["Key"].rsplit("/", 1)[-1]
@@ -55,15 +56,5 @@ def _transform(backend: Any, job: Any) -> None:
         container.stop()
 
 
-def stop_transform_job(self: Any) -> Any:
-    from moto.core.responses import EmptyResult
-
-    self.sagemaker_backend.transform_jobs[self._get_param("TransformJobName")].transform_job_status = "Stopped"
-    return EmptyResult()
-
-
 def install() -> None:
-    from moto.sagemaker.responses import SageMakerResponse
-
     models.SageMakerModelBackend.create_transform_job = create_transform_job
-    SageMakerResponse.stop_transform_job = stop_transform_job
