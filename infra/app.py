@@ -18,6 +18,10 @@ from .network import NetworkStack, Placement
 from .observability import ObservabilityStack
 
 
+# They take tags since lately, and not everything that reads templates knows it.
+_UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stacks:
     """network is None without a VPC of its own."""
@@ -65,7 +69,7 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
         {"sagerank:name": config.name, "sagerank:model": config.model, "sagerank:mode": config.mode}
         | dict(config.tags)
     ).items():
-        cdk.Tags.of(app).add(name, text)
+        cdk.Tags.of(app).add(name, text, exclude_resource_types=_UNTAGGED)
     return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
 
 

@@ -17,6 +17,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from . import metrics, rollout, scaling
+from .accepted import accept, accept_wildcard
 from .config import DeployConfig
 from .environment import environment
 from .estimate import component_memory, hardware
@@ -46,9 +47,6 @@ class EndpointStack(cdk.Stack):
         created = self._model("Model", model.artefact, config.instance)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
-        if config.mode in ("async", "batch") and model.data:
-            cdk.CfnOutput(self, "InputPath", value=model.data.s3_url_for_object("input"))
-            cdk.CfnOutput(self, "OutputPath", value=model.data.s3_url_for_object("output"))
         if model.log_group is None:
             cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
             return
@@ -99,6 +97,8 @@ class EndpointStack(cdk.Stack):
             enable_network_isolation=True if config.mode != "serverless" else None,
             vpc_config=self._vpc(sagemaker.CfnModel.VpcConfigProperty),
         )
+        if config.mode == "serverless":
+            accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created.
         created.node.add_dependency(*self._rights(id, artefact))
         return created
@@ -126,7 +126,10 @@ class EndpointStack(cdk.Stack):
                 )
             )
         unique = hashlib.sha256(f"{artefact.bucket}/{artefact.key}".encode()).hexdigest()[:8]
-        return [iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)]
+        policy = iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)
+        if artefact.prefix:
+            accept_wildcard(self, policy, objects, "the files of one unpacked artefact")
+        return [policy]
 
     def _vpc(self, kind: Any) -> Any:
         where = self._placement

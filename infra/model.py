@@ -20,6 +20,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from . import metrics
+from .accepted import accept
 from .config import DeployConfig
 from .image import image_uri
 from .network import Placement
@@ -165,7 +166,7 @@ class ModelStack(cdk.Stack):
             days["capture/"] = config.capture.days
         if not days:
             return None
-        return s3.Bucket(
+        bucket = s3.Bucket(
             self,
             "Data",
             encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
@@ -185,6 +186,17 @@ class ModelStack(cdk.Stack):
             ],
             removal_policy=self._removal,
         )
+        accept(
+            bucket,
+            "read and written by one role for days; CloudTrail has data events",
+            "AwsSolutions-S1",
+            "CKV_AWS_18",
+        )
+        accept(bucket, "older versions would keep what has to expire", "CKV_AWS_21")
+        if "input/" in days:
+            cdk.CfnOutput(self, "InputPath", value=bucket.s3_url_for_object("input"))
+            cdk.CfnOutput(self, "OutputPath", value=bucket.s3_url_for_object("output"))
+        return bucket
 
 
 def _retention(days: int) -> logs.RetentionDays:

@@ -10,6 +10,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from .accepted import accept
 from .config import DeployConfig
 
 _ENDPOINTS = {
@@ -65,22 +66,19 @@ class NetworkStack(cdk.Stack):
                 allow_all_outbound=False,
                 description="Interface endpoints: TLS from the VPC",
             )
-            door.add_ingress_rule(ec2.Peer.ipv4(vpc.vpc_cidr_block), ec2.Port.tcp(443), "TLS from the VPC")
+            door.add_ingress_rule(ec2.Peer.ipv4(config.network.cidr), ec2.Port.tcp(443), "TLS from the VPC")
             for name in config.network.endpoints:
                 for service, id_ in _ENDPOINTS[name]:
                     vpc.add_interface_endpoint(id_, service=service, security_groups=[door], open=False)
         # What is refused is all that can be learnt here: whatever is allowed goes to AWS's own services.
+        refused = logs.LogGroup(
+            self, "Refused", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY
+        )
+        accept(refused, "addresses of refused packets; this stack is older than the key", "CKV_AWS_158")
         vpc.add_flow_log(
-            "Refused",
+            "Traffic",
             traffic_type=ec2.FlowLogTrafficType.REJECT,
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(
-                logs.LogGroup(
-                    self,
-                    "RefusedTraffic",
-                    retention=logs.RetentionDays.ONE_MONTH,
-                    removal_policy=cdk.RemovalPolicy.DESTROY,
-                )
-            ),
+            destination=ec2.FlowLogDestination.to_cloud_watch_logs(refused),
         )
         self.placement = Placement(
             subnets=[subnet.subnet_id for subnet in vpc.isolated_subnets],

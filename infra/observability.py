@@ -21,7 +21,7 @@ from .estimate import hardware
 from .model import ModelStack
 
 # Fields of the server's log line of a request, and the metrics they become.
-_LOGGED = {"Tokens": "$.tokens", "PaddedTokens": "$.padded", "QueueMilliseconds": "$.queue"}
+_LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMilliseconds": "$.queue"}
 
 
 class ObservabilityStack(cdk.Stack):

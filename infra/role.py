@@ -10,6 +10,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
 from . import metrics
+from .accepted import accept_wildcard
 from .config import DeployConfig
 from .image import repository_arn
 from .network import Placement
@@ -46,9 +47,19 @@ def execution_role(
         description=f"Runs the model of {config.name}",
     )
 
-    def allow(actions: list[str], resources: list[str], conditions: dict[str, Any] | None = None) -> None:
+    def allow(
+        actions: list[str],
+        resources: list[str],
+        conditions: dict[str, Any] | None = None,
+        *,
+        wildcard: str = "",
+    ) -> None:
         role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+        for resource in resources if wildcard else ():
+            if resource.endswith("*"):
+                accept_wildcard(stack, role, resource, wildcard)
 
+    unnamed = "stands in NO_FINER_GRAIN"
     group = stack.format_arn(
         service="logs",
         resource="log-group",
@@ -56,11 +67,12 @@ def execution_role(
         arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
     )
     allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
-    allow(["logs:CreateLogStream", "logs:PutLogEvents"], [group, f"{group}:log-stream:*"])
-    namespaces = ["AWS/SageMaker", "/aws/sagemaker/*"]
-    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": {"cloudwatch:namespace": namespaces}})
+    streams = [group, f"{group}:log-stream:*"]
+    allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
+    namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
+    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
     if config.mode != "marketplace":
-        allow(["ecr:GetAuthorizationToken"], ["*"])
+        allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
         layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
         allow(layers, [repository_arn(stack, config)])
     if placement:
@@ -71,14 +83,15 @@ def execution_role(
             for kind, names in named.items()
             for name in names
         ]
-        allow(["ec2:CreateNetworkInterface"], [interfaces, *where])
+        ids = "EC2 chooses the ids of interfaces"
+        allow(["ec2:CreateNetworkInterface"], [interfaces, *where], wildcard=ids)
         others = [
             "CreateNetworkInterfacePermission",
             "DeleteNetworkInterface",
             "DeleteNetworkInterfacePermission",
         ]
-        allow([f"ec2:{action}" for action in others], [interfaces])
-        allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"])
+        allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
+        allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=unnamed)
     if key:
         allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
         # For the instances' volumes: the grant goes to EBS, and to nobody else.
@@ -87,7 +100,8 @@ def execution_role(
         allow(["kms:Decrypt"], [config.encryption.artefact_key])
     if data:
         allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket_arn])
-        allow(["s3:GetObject"], [data.arn_for_objects("input/*")])
+        kept = "requests and answers below one prefix of the bucket made for them"
+        allow(["s3:GetObject"], [data.arn_for_objects("input/*")], wildcard=kept)
         written = [data.arn_for_objects(prefix) for prefix in ("output/*", "capture/*")]
-        allow(["s3:AbortMultipartUpload", "s3:PutObject"], written)
+        allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
     return role
