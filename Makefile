@@ -41,8 +41,8 @@ bench: test-env  ## memory of one 8,192-token pair, Tiny and Base shape
 	@$(TEST)/sagerank bench memory --model random:tiny --tokens 8192
 	@$(TEST)/sagerank bench memory --model random:base --tokens 8192
 
-synth:
-	@echo "There is no CDK app yet: infra/ comes with the deployment stacks." && exit 1
+synth: test-env  ## synthesise every mode with every preset into cdk.out/, offline
+	@CDK_VALIDATION=false $(TEST)/python -m infra.app --every cdk.out
 
 micro: test-env  ## write graph and manifest of the embedded model beside its weights
 	@$(TEST)/sagerank build --model inference/micro --output inference/micro

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +13,12 @@ from typing import Any
 
 import aws_cdk as cdk
 
-from .config import ConfigError, DeployConfig, json_schema
+from .config import PRESETS, ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
+from .examples import EXAMPLES, example
 from .model import ModelStack
 from .network import NetworkStack, Placement
 from .observability import ObservabilityStack
-
 
 # They take tags since lately, and not everything that reads templates knows it.
 _UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
@@ -80,28 +82,53 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     return DeployConfig.read(file or (Path(named) if named else None), {**context, **given})
 
 
+def every(folder: Path) -> None:
+    """Each example with each preset, as FOLDER/EXAMPLE-PRESET."""
+    for preset in PRESETS:
+        for name in EXAMPLES:
+            app = cdk.App(outdir=str(folder / f"{name}-{preset}"))
+            build(app, example(name, preset))
+            app.synth()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.app", description="Synthesise the stacks.")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a configuration file")
-    parser.add_argument("--config", type=Path, help="YAML, TOML or JSON")
+    parser.add_argument(
+        "--every", type=Path, metavar="FOLDER", help="synthesise every mode with every preset"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML, TOML or JSON, as `cdk -c config=FILE`"
+    )
     parser.add_argument(
         "-c", "--context", action="append", default=[], metavar="OPTION=VALUE", help="as of `cdk -c`"
     )
-    parser.add_argument("--output", help="folder of the cloud assembly")
+    parser.add_argument("--output", metavar="FOLDER", help="of the cloud assembly")
     options = parser.parse_args(arguments)
     if options.schema:
-        import json
-
         print(json.dumps(json_schema(), indent=2))
         return 0
     try:
+        if options.every:
+            every(options.every)
+            return 0
         app = cdk.App(outdir=options.output)
-        build(app, read(app, options.config, dict(each.split("=", 1) for each in options.context)))
+        stacks = build(app, read(app, options.config, _pairs(options.context)))
     except ConfigError as error:
         print(f"sagerank: {error}", file=sys.stderr)
         return 2
     app.synth()
+    if "CDK_OUTDIR" not in os.environ:  # the CDK's own command prints the stacks' notes, the cost among them
+        print(f"Estimated cost: {stacks.observability.cost}", file=sys.stderr)
     return 0
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    wrong = [option for option, (_, equals, _) in zip(options, pairs, strict=True) if not equals]
+    if wrong:
+        raise ConfigError(f"-c {wrong[0]} has no value: give OPTION=VALUE, such as mode=serverless.")
+    return {name: text for name, _, text in pairs}
 
 
 if __name__ == "__main__":

@@ -54,12 +54,18 @@ def parameters(config: DeployConfig) -> int:
     return sum(model.parameters for model in _choice(config).stages)
 
 
-def precision(config: DeployConfig, instance: str) -> str:
-    """Of the arithmetic there."""
+def precisions(instance: str) -> tuple[str, ...]:
+    """That the model can run in there (empty: serverless), the usual one first."""
     gpu = hardware(instance).gpu if instance else ""
     if not gpu:
-        return config.precision or "fp32"
-    return config.precision or ("fp32" if gpu in ("NVIDIA T4", "NVIDIA V100") else "bf16")
+        return ("fp32", "int8")
+    # These have no bfloat16 units, and float16 overflows.
+    return ("fp32",) if gpu in ("NVIDIA T4", "NVIDIA V100") else ("bf16", "fp32")
+
+
+def precision(config: DeployConfig, instance: str) -> str:
+    """Of the arithmetic there."""
+    return config.precision or precisions(instance)[0]
 
 
 def check_fit(config: DeployConfig, instance: str) -> None:

@@ -84,7 +84,7 @@ def deployment(
         else None
     )
     # One instance of the smallest fleet, as a share: the fleet may have grown when the update comes.
-    percent = rollout.percent or min(50, -(-100 // max(1, config.autoscaling.min)))
+    percent = rollout.percent or min(50, max(10, -(-100 // max(1, config.autoscaling.min))))
     size = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=percent)
     if rollout.policy == "rolling":
         return sagemaker.CfnEndpoint.DeploymentConfigProperty(

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import estimate
+from . import fitting
 from .environment import LIMITS, environment, settings
-from .options import ConfigError, nearest
+from .options import ConfigError
 
 if TYPE_CHECKING:
     from .config import DeployConfig
-
-_ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
 
 
 def check(config: DeployConfig) -> None:
@@ -24,25 +18,16 @@ def check(config: DeployConfig) -> None:
     if config.mode == "serverless":
         _serverless(config)
     else:
-        _instances(config)
+        fitting.check_instances(config)
     _network(config)
-    _image(config)
+    fitting.check_image(config)
     _limits(config)
-    _memory(config)
+    fitting.check_memory(config)
     _scaling(config)
     _variants(config)
     _rollout(config)
     _regions(config)
-    _artefact(config)
-
-
-@cache
-def instance_types(batch: bool = False) -> tuple[str, ...]:
-    """What SageMaker's API knows, from botocore's own model: no call is made."""
-    import botocore.session
-
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    return tuple(model.shape_for("TransformInstanceType" if batch else "ProductionVariantInstanceType").enum)
+    fitting.check_artefact(config)
 
 
 def _mode(config: DeployConfig) -> None:
@@ -89,58 +74,6 @@ def _serverless(config: DeployConfig) -> None:
         )
 
 
-def _instances(config: DeployConfig) -> None:
-    if not config.instance:
-        raise ConfigError(
-            f"instance is empty: mode {config.mode} needs a hosting type such as ml.c7i.xlarge, ml.c8g.xlarge or ml.g5.xlarge."
-        )
-    known = instance_types(config.mode == "batch")
-    named = [
-        ("instance", config.instance),
-        *((f"variants[{n}].instance", v.instance) for n, v in enumerate(config.variants) if v.instance),
-    ]
-    for where, instance in (
-        *named,
-        *((f"pools[{n}].instance", p.instance) for n, p in enumerate(config.pools)),
-    ):
-        if instance not in known:
-            kind = "transform jobs" if config.mode == "batch" else "endpoints"
-            raise ConfigError(
-                f"{where} is {instance!r}, which SageMaker does not have for {kind}: {nearest(instance, known)}"
-            )
-        machine = estimate.hardware(instance)
-        if machine.accelerator:
-            raise ConfigError(
-                f"{where} is {instance!r}: nothing of ours runs on {machine.accelerator}; take a CPU or an NVIDIA type."
-            )
-        if (machine.arch, bool(machine.gpu)) != (
-            estimate.hardware(config.instance).arch,
-            bool(estimate.hardware(config.instance).gpu),
-        ):
-            raise ConfigError(
-                f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
-            )
-        kind, gpu = config.precision, machine.gpu
-        if (
-            (kind == "bf16" and not gpu)
-            or (kind == "int8" and gpu)
-            or (kind == "bf16" and estimate.precision(config, instance) != "bf16")
-        ):
-            raise ConfigError(
-                f"precision is {kind!r}, which {gpu or 'the CPU'} of {instance} is not used in: give {'bf16' if gpu else 'fp32 or int8'}."
-            )
-    if config.pools and config.mode not in ("realtime", "async"):
-        raise ConfigError(
-            f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
-        )
-    types = [config.instance, *(pool.instance for pool in config.pools)]
-    priorities = [pool.priority for pool in config.pools]
-    if len(set(types)) < len(types) or len(set(priorities)) < len(priorities):
-        raise ConfigError(
-            "pools has an instance type or a priority twice: give each once, beside the endpoint's own type with priority 1."
-        )
-
-
 def _network(config: DeployConfig) -> None:
     network = config.network
     own = config.vpc.startswith("vpc-")
@@ -158,27 +91,6 @@ def _network(config: DeployConfig) -> None:
         )
 
 
-def _image(config: DeployConfig) -> None:
-    architecture = estimate.hardware(config.instance).arch if config.instance else "amd64"
-    where = config.instance or "serverless"
-    if config.image == "dlc" and architecture == "arm64":
-        raise ConfigError(
-            f"image is 'dlc', and AWS has no container for {where} with what we need: give dockerfile, or an x86 type such as ml.c7i.xlarge."
-        )
-    if config.image in ("dockerfile", "dlc"):
-        return
-    name = config.image.rpartition("/")[2].lower()
-    said = config.image_architecture or next(
-        (kind for kind, words in _ARCHITECTURE_WORDS.items() if any(word in name for word in words)),
-        architecture,
-    )
-    if said != architecture:
-        other = "ml.c8g.xlarge" if said == "arm64" else "ml.c7i.xlarge"
-        raise ConfigError(
-            f"image is {config.image!r}, built for {said}, and {where} is {architecture}: give an image for {architecture}, or an instance such as {other}."
-        )
-
-
 def _limits(config: DeployConfig) -> None:
     environment(config)  # refuses what the server would refuse
     chosen, (most_bytes, most_seconds) = settings(config), LIMITS[config.mode]
@@ -190,18 +102,6 @@ def _limits(config: DeployConfig) -> None:
         raise ConfigError(
             f"settings.request_seconds is {chosen['request_seconds']}: SageMaker gives up after {most_seconds} s in mode {config.mode}; give less."
         )
-
-
-def _memory(config: DeployConfig) -> None:
-    if config.mode == "serverless":
-        estimate.serverless_memory(config)
-        return
-    for instance in {
-        config.instance,
-        *(pool.instance for pool in config.pools),
-        *(v.instance or config.instance for v in config.variants),
-    }:
-        estimate.check_fit(config, instance)
 
 
 def _scaling(config: DeployConfig) -> None:
@@ -269,6 +169,11 @@ def _rollout(config: DeployConfig) -> None:
         raise ConfigError(
             f"rollout.percent is {rollout.percent}, less than one of {fleet} instances: give at least {-(-100 // fleet)}, or 0."
         )
+    least = {"canary": 1, "linear": 10, "rolling": 5}[rollout.policy]
+    if rollout.percent and rollout.percent < least:
+        raise ConfigError(
+            f"rollout.percent is {rollout.percent}: a step of {rollout.policy} is {least} to 50 percent."
+        )
     if rollout.policy == "rolling" and config.variants:
         raise ConfigError(
             "rollout.policy is 'rolling', which AWS excludes for several variants: give canary, linear or all-at-once."
@@ -289,51 +194,3 @@ def _regions(config: DeployConfig) -> None:
             raise ConfigError(
                 f"{where} is in {region}, and region is {config.region!r}: SageMaker takes it from its own region only; give one there."
             )
-
-
-def _artefact(config: DeployConfig) -> None:
-    named = [
-        ("artefact", config.artefact),
-        *((f"variants[{n}].artefact", v.artefact) for n, v in enumerate(config.variants) if v.artefact),
-    ]
-    for where, artefact in named:
-        if artefact.startswith("s3://") or config.mode == "marketplace":
-            continue
-        path = Path(artefact)
-        if not path.is_file():
-            raise ConfigError(
-                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {config.model} --output {artefact}`, or give an s3:// address."
-            )
-        parameters, code = _inspect(path, path.stat().st_mtime_ns)
-        if not parameters:
-            raise ConfigError(
-                f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
-            )
-        expected = estimate.parameters(config)
-        if not 0.4 < parameters / expected < 1.1:
-            raise ConfigError(
-                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
-            )
-        if config.image == "dlc" and not code:
-            raise ConfigError(
-                f"{where} is {artefact!r}, without the code/ that image dlc needs: build it with --code."
-            )
-
-
-@cache
-def _inspect(path: Path, changed: int) -> tuple[int, bool]:
-    """Parameters by the archive's manifest (0 without one), and whether it holds code/. Names are sorted, so that both
-    stand before the weights and nothing large is read.
-    """
-    code = False
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                code = code or member.name.startswith("code/")
-                if member.name == "manifest.json" and (file := archive.extractfile(member)):
-                    return int(json.load(file)["parameters"]), code
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"artefact {path} cannot be read ({error}): make it again with `sagerank build`."
-        ) from None
-    return 0, code

@@ -6,9 +6,10 @@ from typing import Any
 
 from aws_cdk import aws_sagemaker as sagemaker
 
-from .config import DeployConfig, Variant
+from .config import DeployConfig
 from .estimate import hardware, serverless_memory
 from .metrics import VARIANT
+from .sections import Variant
 
 _Config = sagemaker.CfnEndpointConfig
 
