@@ -46,30 +46,34 @@ class Assembly:
 def synthesise(context: Mapping[str, str], folder: Path) -> Assembly:
     """Write the templates; no AWS call is made."""
     given = [part for name, text in context.items() for part in ("--context", f"{name}={text}")]
-    run(["synth", "--quiet", "--output", str(folder), *given])
+    run(["synth", "--quiet", "--output", str(folder), *given], quiet=True)
     return Assembly.read(folder)
 
 
-def run(arguments: Sequence[str], *, cwd: Path = ROOT) -> None:
-    """Run `cdk` and pass on what it says, as progress. Raises OperateError where it fails.
+def run(arguments: Sequence[str], *, cwd: Path = ROOT, quiet: bool = False) -> None:
+    """Run `cdk` and pass on what it says, as progress; `quiet`: only where it fails. Raises OperateError then.
 
     Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal after us.
     """
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-    }
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    output = subprocess.PIPE if quiet else sys.stderr.fileno()
     with subprocess.Popen(
-        [str(_installed()), *arguments], cwd=cwd, env=environment, stdout=sys.stderr.fileno()
+        [str(_installed()), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         try:
-            code = process.wait()
+            said, _ = process.communicate()
         except KeyboardInterrupt:
             process.wait()
             raise
-    if code:
+    if process.returncode:
+        sys.stderr.write(said or "")
         raise OperateError(
-            f"`cdk {arguments[0]}` failed with exit code {code}: what it says is above; docs/deploy.md lists causes."
+            f"`cdk {arguments[0]}` failed with exit code {process.returncode}: what it says is above; docs/deploy.md lists causes."
         )
 
 

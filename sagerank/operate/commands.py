@@ -343,7 +343,7 @@ def _print_status(found: Status) -> None:
 
 
 def _money(usd: Decimal | None) -> str:
-    return "price not known" if usd is None else f"USD {usd:.4g}" if usd else "USD 0"
+    return "price not known" if usd is None else f"USD {float(usd):.4g}"
 
 
 def _idle(options: argparse.Namespace) -> int:
@@ -446,9 +446,12 @@ def _destroy(options: argparse.Namespace) -> int:
             print(f"LEFT  {line}")
         for line in rest.kept:
             print(f"kept  {line}")
-        gone = len(doomed.resources) - len(rest.kept)
+        gone = len(doomed.resources) - len(rest.kept) - len(rest.left)
         print(
-            f"{'Not everything is gone.' if rest.left else f'Nothing is left of {options.name}'}{'' if rest.left else f': {gone} resources are gone'}; artefact and image stay in the CDK's own bucket and repository, until `cdk gc`."
+            f"{f'Not everything of {options.name} is gone' if rest.left else f'Nothing is left of {options.name}'}: {gone} resources are gone."
+        )
+        print(
+            "Artefact and image stay in the CDK's own bucket and repository, until `npx cdk gc --unstable=gc`."
         )
         if rest.unchecked:
             print(f"Left to CloudFormation's word: {', '.join(rest.unchecked)}.")

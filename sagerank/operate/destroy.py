@@ -113,6 +113,8 @@ def left(account: Account, doomed: Doomed) -> Left:
     behind: list[str] = []
     unchecked: set[str] = set()
     for each in doomed.resources:
+        if each.type in _GOES_WITH:
+            continue
         look = _LOOKUPS.get(each.type)
         if look is None:
             unchecked.add(each.type)
@@ -125,18 +127,10 @@ def left(account: Account, doomed: Doomed) -> Left:
     for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
         if found["logGroupName"] == group and group not in kept_groups | known:
             behind.append(f"log group {group}")
-    for target in account.pages(
-        "application-autoscaling",
-        "describe_scalable_targets",
-        "ScalableTargets",
-        ServiceNamespace="sagemaker",
-    ):
-        if target["ResourceId"].startswith(f"endpoint/{doomed.name}/"):
-            behind.append(f"scaling target {target['ResourceId']}")
-    for prefix in (f"{doomed.name}-", f"TargetTracking-endpoint/{doomed.name}/"):
-        for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix):
-            if alarm["AlarmName"] not in known:
-                behind.append(f"alarm {alarm['AlarmName']}")
+    # Alarms of a target-tracking policy are Application Auto Scaling's own, and go with it.
+    tracking = f"TargetTracking-endpoint/{doomed.name}/"
+    for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):
+        behind.append(f"alarm {alarm['AlarmName']}")
     return Left(tuple(kept), tuple(behind), tuple(sorted(unchecked)))
 
 
@@ -171,6 +165,21 @@ def _first(
     return look
 
 
+# A part of another resource, which is looked up: role, topic, bucket, log group, subnet, scaling target, key.
+_GOES_WITH = frozenset(
+    {
+        "AWS::IAM::Policy",
+        "AWS::SNS::TopicPolicy",
+        "AWS::SNS::Subscription",
+        "AWS::S3::BucketPolicy",
+        "AWS::Logs::MetricFilter",
+        "AWS::EC2::SubnetRouteTableAssociation",
+        "AWS::EC2::SecurityGroupIngress",
+        "AWS::EC2::SecurityGroupEgress",
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        "AWS::KMS::Alias",
+    }
+)
 _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
     "AWS::SageMaker::Endpoint": _first(
         "sagemaker", "describe_endpoint", "EndpointName", "EndpointArn", by_arn=True
@@ -203,6 +212,19 @@ _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
     "AWS::EC2::SecurityGroup": _first(
         "ec2", "describe_security_groups", "GroupIds", "SecurityGroups", many=True
     ),
+    "AWS::EC2::RouteTable": _first("ec2", "describe_route_tables", "RouteTableIds", "RouteTables", many=True),
+    "AWS::EC2::FlowLog": _first("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs", many=True),
+    "AWS::EC2::VPCEndpoint": lambda account, id: [
+        each
+        for each in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
+        if each["State"].lower() not in ("deleting", "deleted")
+    ],
+    "AWS::Events::Rule": _first("events", "describe_rule", "Name", "Arn", by_arn=True),
+    "AWS::ApplicationAutoScaling::ScalableTarget": lambda account, id: account.client(
+        "application-autoscaling"
+    ).describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[id.split("|")[0]])[
+        "ScalableTargets"
+    ],
     "AWS::Budgets::Budget": lambda account, id: account.client("budgets").describe_budget(
         AccountId=account.number, BudgetName=id
     )["Budget"],

@@ -174,9 +174,7 @@ def _components(account: Account, name: str) -> list[Component]:
     return found
 
 
-def wait(
-    account: Account, name: str, progress: Callable[[str, float], None], *, poll: float = _POLL_SECONDS
-) -> Endpoint:
+def wait(account: Account, name: str, progress: Callable[[str, float], None]) -> Endpoint:
     """Return the endpoint when nothing is under way any more; `progress` hears its status and the seconds since the start.
 
     Raises OperateError, with SageMaker's reason, where it does not end in service.
@@ -184,7 +182,7 @@ def wait(
     began = time.monotonic()
     while (status := raw(account, name)["EndpointStatus"]) in BUSY:
         progress(status, time.monotonic() - began)
-        time.sleep(poll)
+        time.sleep(_POLL_SECONDS)
     found = describe(account, name)
     if status != "InService":
         raise OperateError(

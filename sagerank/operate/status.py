@@ -53,40 +53,37 @@ def status(account: Account, name: str) -> Status:
         raise OperateError(
             f"{error} Its stacks exist: {states}. Mode batch has no endpoint; else see the stacks' events."
         ) from None
-    wanted = ""
-    if "endpoint" in found:
-        made = [
-            each.id
-            for each in stacks.resources_of(account, found["endpoint"])
-            if each.type == "AWS::SageMaker::EndpointConfig"
-        ]
-        wanted = stacks.last(made[0]) if made else ""
+    made = [each for stack in found.values() for each in stacks.resources_of(account, stack)]
+    configs = [stacks.last(each.id) for each in made if each.type == "AWS::SageMaker::EndpointConfig"]
+    alarms = [each.id for each in made if each.type == "AWS::CloudWatch::Alarm"]
     price, _ = hourly(endpoint, account.region, Catalogue())
     outputs = found["observability"].outputs if "observability" in found else {}
     return Status(
         endpoint=endpoint,
-        wanted=wanted,
+        wanted=configs[0] if configs else "",
         stacks={part: stack.status for part, stack in found.items()},
         scaling=tuple(_scaling(account, endpoint)),
-        alarms={
-            each["AlarmName"]: each["StateValue"]
-            for each in account.pages(
-                "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{name}-"
-            )
-        },
+        alarms=_states(account, alarms),
         usd_per_hour=price,
         estimate=outputs.get("EstimatedMonthlyCost", ""),
     )
 
 
-def scaled(endpoint: Endpoint) -> list[str]:
+def _states(account: Account, alarms: list[str]) -> dict[str, str]:
+    if not alarms:
+        return {}  # an empty list would mean all of the account's
+    found = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=alarms[:100])
+    return {each["AlarmName"]: each["StateValue"] for each in found}
+
+
+def _scaled(endpoint: Endpoint) -> list[str]:
     """Resource ids that Application Auto Scaling may know the endpoint by."""
     variants = [f"endpoint/{endpoint.name}/variant/{variant.name}" for variant in endpoint.variants]
     return [*variants, *(f"inference-component/{part.name}" for part in endpoint.components)]
 
 
 def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
-    arguments: dict[str, Any] = {"ServiceNamespace": "sagemaker", "ResourceIds": scaled(endpoint)}
+    arguments: dict[str, Any] = {"ServiceNamespace": "sagemaker", "ResourceIds": _scaled(endpoint)}
     found = []
     for target in account.pages(
         "application-autoscaling", "describe_scalable_targets", "ScalableTargets", **arguments

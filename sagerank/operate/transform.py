@@ -14,6 +14,7 @@ from .account import Account
 from .verify import place
 
 BUSY = ("InProgress", "Stopping")
+_POLL_SECONDS = 5.0
 CONTENT_TYPES = {".jsonl": "application/jsonlines", ".json": "application/json", ".csv": "text/csv"}
 
 
@@ -109,14 +110,14 @@ def _request(title: str, model: str, source: str, target: str, kind: str, job: J
     }
 
 
-def wait(account: Account, title: str, progress: Callable[[str, float], None], *, poll: float = 10.0) -> str:
+def wait(account: Account, title: str, progress: Callable[[str, float], None]) -> str:
     """The job's last status. Raises OperateError, with SageMaker's reason, unless it completed."""
     began = time.monotonic()
     while (found := account.client("sagemaker").describe_transform_job(TransformJobName=title))[
         "TransformJobStatus"
     ] in BUSY:
         progress(found["TransformJobStatus"], time.monotonic() - began)
-        time.sleep(poll)
+        time.sleep(_POLL_SECONDS)
     status = str(found["TransformJobStatus"])
     if status != "Completed":
         raise OperateError(

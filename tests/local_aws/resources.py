@@ -14,8 +14,11 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+from moto.applicationautoscaling import models as applicationautoscaling
+from moto.applicationautoscaling.exceptions import AWSValidationException
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 
 Properties = Mapping[str, Any]
@@ -263,6 +266,9 @@ def _drop_table(region: str, table: Any) -> None:
 # Types that moto creates and never deletes.
 _DELETES: dict[str, Callable[[str, Any], object]] = {
     "AWS::EC2::RouteTable": _drop_table,
+    "AWS::Logs::LogGroup": lambda region, group: client("logs", region).delete_log_group(
+        logGroupName=group.name
+    ),
     "AWS::EC2::SubnetRouteTableAssociation": _detach,
     "AWS::EC2::VPCEndpoint": lambda region, endpoint: client("ec2", region).delete_vpc_endpoints(
         VpcEndpointIds=[endpoint.id]
@@ -278,7 +284,29 @@ def _let_delete(kind: str, delete: Callable[[str, Any], object]) -> None:
     parsing.get_model_map()[kind].delete = gone
 
 
+def _delete_stack(self: Any, name_or_stack_id: str) -> None:
+    """A stack is there, and has events, until it is gone."""
+    for stack in [each for each in self.stacks.values() if name_or_stack_id in (each.stack_id, each.name)]:
+        exports = [export.name for export in stack.exports]
+        stack.delete()
+        self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
+        for name in exports:
+            self.exports.pop(name)
+
+
+def _check_target(namespace: str, resource: str, dimension: str | None) -> bool:
+    """moto's list of dimensions stops at instances of a variant."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("application-autoscaling")
+    if dimension is not None and dimension not in model.shape_for("ScalableDimension").enum:
+        raise AWSValidationException("Unsupported service namespace, resource type or scalable dimension")
+    return True
+
+
 def install() -> None:
+    CloudFormationBackend.delete_stack = _delete_stack
+    applicationautoscaling._target_params_are_valid = _check_target
     for kind, gone in _DELETES.items():
         _let_delete(kind, gone)
     for kind, (create, delete) in _TYPES.items():
