@@ -5,7 +5,7 @@ TEST := .venv-test/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: demo test test-env lint types bench synth pins micro
+.PHONY: demo test e2e test-env lint types bench synth pins micro
 
 demo: .venv/ready  ## rerank real passages through boto3 and the container's server
 	@$(RUN)/sagerank demo
@@ -27,8 +27,11 @@ test-env: .venv-test/ready  ## install what tests, lint, types and builds need
 	@$(TEST)/python $(PIP) --no-deps -e .
 	@touch $@
 
-test: test-env  ## the whole suite
+test: test-env  ## the whole suite, but for what deploys
 	@$(TEST)/python -m pytest
+
+e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
+	@$(TEST)/python -m pytest -m e2e tests/test_deploy_e2e.py
 
 lint: test-env
 	@$(TEST)/ruff check .

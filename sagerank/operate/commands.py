@@ -7,18 +7,16 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import OperateError
+from . import OperateError, screen
 
 if TYPE_CHECKING:
     from .account import Account
     from .endpoint import Endpoint
-    from .status import Status
-    from .verify import Verdict
 
 # Options of their own for what every deployment decides; the rest is -c OPTION=VALUE.
 _OWN = {
@@ -134,6 +132,10 @@ def _print_json(value: object) -> None:
     )
 
 
+def _show(lines: Iterable[str]) -> None:
+    print("\n".join(lines))
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -242,7 +244,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:
-        _print_verdict(verdict)
+        _show(screen.verdict(verdict))
     return 0 if verdict.ok else 1
 
 
@@ -259,34 +261,6 @@ def _wait(account: Account, name: str) -> Endpoint:
         progress.close()
 
 
-def _print_verdict(verdict: Verdict) -> None:
-    if verdict.rolled_back:
-        why = f": {verdict.reason}" if verdict.reason else ""
-        print(f"FAIL  configuration    SageMaker rolled the update back{why}")
-        print(
-            f"      it runs {verdict.config}; its stack{f' ({verdict.stack})' if verdict.stack else ''} wants {verdict.wanted}"
-        )
-    elif verdict.wanted:
-        print(f"ok    configuration    {verdict.config}")
-    else:
-        print(
-            f"?     configuration    {verdict.config}; no stack says which it should be: give --expect-config"
-        )
-    for each in verdict.judged:
-        worst = max(score.drift for score in each.scores)
-        print(
-            f"{'ok  ' if each.ok else 'FAIL'}  {each.target:<16} {each.model}: {len(each.scores)} golden pairs, worst drift {worst:.2g} of a logit ({each.tolerance:g} allowed)"
-        )
-        for score in each.scores:
-            if score.drift > each.tolerance:
-                found = score.error or f"logit {score.logit:.4f}, the reference has {score.expected:.4f}"
-                print(f"      {score.query!r}: {found}")
-    for line in verdict.not_judged:
-        print(f"-     {line}")
-    if verdict.rolled_back:
-        print("      see the alarms in `sagerank status`, mend the cause, and deploy again")
-
-
 def _status(options: argparse.Namespace) -> int:
     from .status import status
 
@@ -299,51 +273,8 @@ def _status(options: argparse.Namespace) -> int:
             dataclasses.asdict(found) | {"mode": found.endpoint.mode, "rolled_back": found.rolled_back}
         )
     else:
-        _print_status(found)
+        _show(screen.status(found))
     return 0
-
-
-def _print_status(found: Status) -> None:
-    endpoint = found.endpoint
-    print(f"{endpoint.name}: {endpoint.status}, {endpoint.mode}")
-    if endpoint.failure:
-        print(f"  reason      {endpoint.failure}")
-    for variant in endpoint.variants:
-        size = (
-            f"serverless, {variant.memory_mb} MB, {variant.provisioned} kept warm"
-            if variant.memory_mb
-            else f"{variant.current} of {variant.desired} x {variant.instance}"
-        )
-        print(
-            f"  variant     {variant.name}: {size}, weight {variant.weight:g}{', shadow' if variant.shadow else ''}"
-        )
-    for component in endpoint.components:
-        print(
-            f"  component   {component.name}: {component.status}, {component.copies} copies on {component.variant}"
-        )
-    for scaling in found.scaling:
-        print(
-            f"  scaling     {scaling.resource.partition('/')[2]}: {scaling.least} to {scaling.most}, {'; '.join(scaling.policies) or 'no policy'}"
-        )
-    if not found.scaling:
-        print("  scaling     none")
-    print(
-        f"  created     {endpoint.created:%Y-%m-%d %H:%M %Z}; last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
-    )
-    print(
-        f"  config      {endpoint.config}{f', but its stack wants {found.wanted}: an update was ROLLED BACK' if found.rolled_back else ''}"
-    )
-    for part, state in found.stacks.items():
-        print(f"  stack       {part}: {state}")
-    ringing = ", ".join(name for name, state in found.alarms.items() if state == "ALARM")
-    print(f"  alarms      {len(found.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}")
-    print(f"  now         {_money(found.usd_per_hour)} an hour")
-    if found.estimate:
-        print(f"  estimated   {found.estimate.partition(';')[0]}")
-
-
-def _money(usd: Decimal | None) -> str:
-    return "price not known" if usd is None else f"USD {float(usd):.4g}"
 
 
 def _idle(options: argparse.Namespace) -> int:
@@ -357,25 +288,8 @@ def _idle(options: argparse.Namespace) -> int:
     found, number = idle(account, options.days)
     if options.json:
         _print_json([dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found])
-    elif not found:
-        print(
-            f"None of {number} endpoints in {account.region} has been without a call for {options.days} days."
-        )
     else:
-        print(f"{len(found)} of {number} endpoints in {account.region} had no call for {options.days} days:")
-        for each in found:
-            month = (
-                "price not known" if each.usd_per_month is None else f"USD {each.usd_per_month:.2f} a month"
-            )
-            print(
-                f"  {each.endpoint:<32} {each.mode:<14} {', '.join(each.variants)}: {_money(each.usd_per_hour)} an hour, {month}"
-            )
-            for note in each.notes:
-                print(f"      {note}")
-        known = sum((each.usd_per_month or Decimal(0) for each in found), Decimal(0))
-        print(
-            f"Together USD {known:.2f} a month, as far as prices are known. Delete one of ours with `sagerank destroy NAME --region {account.region}`."
-        )
+        _show(screen.idle(found, number, account.region, options.days))
     return 1 if found and options.fail else 0
 
 
@@ -426,14 +340,8 @@ def _destroy(options: argparse.Namespace) -> int:
 
     account = _account(options)
     doomed = destroy.survey(account, options.name)
-    _say(
-        f"{options.name} in account {account.number}, {account.region}: {', '.join(stack.name for stack in doomed.stacks.values())}, {len(doomed.resources)} resources"
-    )
-    for bucket, objects in doomed.objects.items():
-        _say(f"The bucket {bucket} goes with its {objects} objects.")
-    for each in doomed.resources:
-        if each.kept:
-            _say(f"Kept by its deletion policy: {each.type} {each.id}")
+    for line in screen.doomed(doomed, account.number, account.region):
+        _say(line)
     if not _agreed(options, "Delete?"):
         _say("Nothing was deleted.")
         return 1
@@ -442,17 +350,5 @@ def _destroy(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left})
     else:
-        for line in rest.left:
-            print(f"LEFT  {line}")
-        for line in rest.kept:
-            print(f"kept  {line}")
-        gone = len(doomed.resources) - len(rest.kept) - len(rest.left)
-        print(
-            f"{f'Not everything of {options.name} is gone' if rest.left else f'Nothing is left of {options.name}'}: {gone} resources are gone."
-        )
-        print(
-            "Artefact and image stay in the CDK's own bucket and repository, until `npx cdk gc --unstable=gc`."
-        )
-        if rest.unchecked:
-            print(f"Left to CloudFormation's word: {', '.join(rest.unchecked)}.")
+        _show(screen.left(doomed, rest))
     return 1 if rest.left else 0
