@@ -22,6 +22,13 @@ from .observability import ObservabilityStack
 
 # They take tags since lately, and not everything that reads templates knows it.
 _UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
+_CONTEXT = {
+    # Traces hold the paths of this machine, and equal configurations must make equal bytes.
+    "aws:cdk:disable-stack-trace": True,
+    "aws:cdk:disable-creation-stack-traces": True,
+    # A stack cannot be deleted while another uses what it exports.
+    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,9 @@ class Stacks:
 
 def build(app: cdk.App, config: DeployConfig) -> Stacks:
     """Four stacks by lifetime; what one knows, the next is given."""
+    for key, value in _CONTEXT.items():
+        if app.node.try_get_context(key) is None:
+            app.node.set_context(key, value)
     env = cdk.Environment(account=config.account or None, region=config.region)
 
     def common(what: str) -> dict[str, Any]:

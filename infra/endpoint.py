@@ -125,7 +125,7 @@ class EndpointStack(cdk.Stack):
                     actions=["s3:ListBucket"], resources=[bucket], conditions={"StringLike": listed}
                 )
             )
-        unique = hashlib.sha256(f"{artefact.bucket}/{artefact.key}".encode()).hexdigest()[:8]
+        unique = hashlib.sha256(artefact.identity.encode()).hexdigest()[:8]
         policy = iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)
         if artefact.prefix:
             accept_wildcard(self, policy, objects, "the files of one unpacked artefact")

@@ -22,7 +22,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
 }
 
 
-def example(name: str, preset: str = "dev", **options: str) -> DeployConfig:
+def example(name: str, preset: str = "dev", /, **options: str) -> DeployConfig:
     """`options` with two underscores for a dot: autoscaling__max="8"."""
     given = {key.replace("__", "."): text for key, text in options.items()}
     return DeployConfig.read(None, {**_COMMON, **EXAMPLES[name], "preset": preset, **given})

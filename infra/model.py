@@ -32,8 +32,11 @@ _TELLERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazona
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """Where a model's data lie in S3. prefix: unpacked, below this address."""
+    """Where a model's data lie in S3. prefix: unpacked, below this address. identity: names the data, and holds no token, whose
+    number would differ from synthesis to synthesis.
+    """
 
+    identity: str
     uri: str
     bucket: str
     key: str
@@ -75,7 +78,8 @@ class ModelStack(cdk.Stack):
         """The artefact's place: the S3 address as given, or that of an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
             bucket, _, key = artefact.removeprefix("s3://").partition("/")
-            return Artefact(uri=artefact, bucket=bucket, key=key, prefix=not key.endswith(".tar.gz"))
+            prefix = not key.endswith(".tar.gz")
+            return Artefact(identity=artefact, uri=artefact, bucket=bucket, key=key, prefix=prefix)
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
@@ -85,7 +89,13 @@ class ModelStack(cdk.Stack):
             packaging=cdk.FileAssetPackaging.FILE,
             display_name=f"{self._config.name} {id.lower()}",
         )
-        return Artefact(uri=place.s3_object_url, bucket=place.bucket_name, key=place.object_key, prefix=False)
+        return Artefact(
+            identity=staging.asset_hash,
+            uri=place.s3_object_url,
+            bucket=place.bucket_name,
+            key=place.object_key,
+            prefix=False,
+        )
 
     def _key(self) -> kms.IKey | None:
         wanted = self._config.encryption.key

@@ -236,7 +236,8 @@ def test_the_output_names_the_cost_and_where_the_budget_ends(name: str, preset: 
     assert json.dumps(f"Estimated cost: {cost}")[1:-1] in metadata
     if name == "batch":
         assert "a transform job costs about USD" in cost
-        found["observability"].resource_count_is("AWS::Budgets::Budget", 0)
+        # Of the network, in production, all the same.
+        assert len(found.resources("AWS::Budgets::Budget")) == (preset == "prod")
         return
     total = re.match(r"USD ([\d.]+) a month", cost)
     assert total
@@ -309,7 +310,7 @@ def test_the_image_is_built_for_the_instance(name: str, file: str, platform: str
     (image,) = assets["dockerImages"].values()
     assert (image["source"]["dockerFile"], image["source"]["platform"]) == (file, platform)
     shipped = {path.name for path in (stacks(name).assembly / image["source"]["directory"]).iterdir()}
-    assert shipped == {"inference", "requirements"}
+    assert shipped == {".dockerignore", "inference", "requirements"}
 
 
 def test_an_image_of_ones_own_needs_no_docker() -> None:
@@ -615,7 +616,13 @@ def test_every_alarm_is_heard(name: str) -> None:
 def test_nothing_looks_at_a_metric_the_mode_does_not_emit(name: str) -> None:
     text = json.dumps(stacks(name).templates)
     absent = {
-        "async": ["OverheadLatency", '"Invocations"', r"\"Invocations\"", "InvocationsPerInstance"],
+        "async": [
+            "OverheadLatency",
+            '"Invocations"',
+            r"\"Invocations\"",
+            '"InvocationsPerInstance',
+            "VariantInvocationsPerInstance",
+        ],
         "serverless": ["InvocationsPerInstance", "CPUUtilization", "Backlog"],
         "scale-to-zero": ["InvocationsPerInstance", "Backlog"],
     }.get(name, ["Backlog", "PerCopy", "ModelSetupTime", "NoCapacity"])
@@ -650,7 +657,6 @@ def test_golden_pairs_are_read_from_the_servers_log() -> None:
     found["endpoint"].has_resource_properties(
         ALARM, {"MetricName": "GoldenFailures", "Namespace": metrics.namespace(found.config)}
     )
-    assert stacks("scale-to-zero").one("AWS::Logs::LogGroup" if False else COMPONENT)
     groups = [
         g["Properties"].get("LogGroupName") for g in stacks("scale-to-zero").resources("AWS::Logs::LogGroup")
     ]
@@ -860,7 +866,9 @@ def test_cfn_lint_is_clean(everything: Path) -> None:
     templates = sorted(map(str, everything.glob("*/*.template.json")))
     # W3005: DependsOn beside a reference, which the CDK writes for safety.
     done = subprocess.run(
-        [sys.executable, "-m", "cfnlint", "-i", "W3005", "-t", *templates], capture_output=True, text=True
+        [sys.executable, "-c", "from cfnlint.runner import main; main()", "-i", "W3005", "-t", *templates],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, "")
 
