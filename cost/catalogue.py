@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from . import CostError, unknown
+from .store import DATA, rows
 
-DATA = Path(__file__).parent / "data"
 STALE_DAYS = 90
+# Of hosting.csv and rates.csv: what `refresh` writes, and what is read here.
+HOSTING_COLUMNS = ("region", "instance", "usd_per_hour", "source", "date", "confidence")
+RATE_COLUMNS = ("region", "item", "memory_mb", "usd", "unit", "source", "date", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,6 @@ class Instance:
     accelerator: str  # Inferentia and Trainium: nothing of ours runs there
     local_disk: bool  # NVMe of its own: no volume is billed
 
-    @property
-    def family(self) -> str:
-        return self.name.split(".")[1]
-
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -61,18 +59,27 @@ class Service:
 
 
 class Catalogue:
-    def __init__(self, folder: Path = DATA) -> None:
-        self._folder = folder
+    """What the CSV files of a folder say. overrides: your own prices, by instance type or service name."""
+
+    def __init__(self, folder: Path = DATA, overrides: Mapping[str, Decimal] | None = None) -> None:
+        self.folder = folder
+        self._overrides = dict(overrides or {})
+        for name, usd in self._overrides.items():
+            if name not in self.instances and name not in self.services:
+                raise unknown("instance type or service", name, [*self.instances, *self.services])
+            if not usd.is_finite() or usd <= 0:
+                raise CostError(f"The price of {name} is {usd}: give more than 0.")
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        return {row["source"]: row["text"] for _, row in _rows(self._folder / "sources.csv", "source", "text")}
+        return {row["source"]: row["text"] for _, row in rows(self.folder / "sources.csv", "source", "text")}
 
     @cached_property
     def instances(self) -> dict[str, Instance]:
-        path = self._folder / "instances.csv"
+        path = self.folder / "instances.csv"
+        columns = ("instance", "vcpu", "memory_gib", "arch", "cpu", "isa", "clock_mhz", "gpu", "gpus")
         found = {}
-        for line, row in _rows(path, "instance", "vcpu", "memory_gib", "arch", "isa", "clock_mhz", "gpu", "gpus"):
+        for line, row in rows(path, *columns, "gpu_memory_gib", "accelerator", "local_nvme_gb"):
             try:
                 found[row["instance"]] = Instance(
                     name=row["instance"],
@@ -89,28 +96,30 @@ class Catalogue:
                     local_disk=bool(row["local_nvme_gb"]),
                 )
             except ValueError as error:
-                raise CostError(f"{path}:{line}: {error}.") from None
+                raise CostError(f"{path}:{line}: {error}: correct the row.") from None
         return found
 
     @cached_property
-    def _hosting(self) -> dict[tuple[str, str], Price]:
-        path = self._folder / "hosting.csv"
+    def hosting_prices(self) -> dict[tuple[str, str], Price]:
+        """By region and instance type."""
+        path = self.folder / "hosting.csv"
         return {
             (row["region"], row["instance"]): _price(path, line, row, "usd_per_hour", "hour")
-            for line, row in _rows(path, "region", "instance", "usd_per_hour", "source", "date", "confidence")
+            for line, row in rows(path, *HOSTING_COLUMNS)
         }
 
     @cached_property
-    def _rates(self) -> dict[tuple[str, str, str], Price]:
-        path = self._folder / "rates.csv"
+    def rates(self) -> dict[tuple[str, str, str], Price]:
+        """By region, item and memory in MB ("" where it does not depend on memory)."""
+        path = self.folder / "rates.csv"
         return {
             (row["region"], row["item"], row["memory_mb"]): _price(path, line, row, "usd", row["unit"])
-            for line, row in _rows(path, "region", "item", "memory_mb", "usd", "unit", "source", "date")
+            for line, row in rows(path, *RATE_COLUMNS)
         }
 
     @cached_property
     def services(self) -> dict[str, Service]:
-        path = self._folder / "services.csv"
+        path = self.folder / "services.csv"
         return {
             row["name"]: Service(
                 row["name"],
@@ -119,12 +128,12 @@ class Catalogue:
                 row["per"],
                 int(row["documents"]) if row["documents"] else None,
             )
-            for line, row in _rows(path, "name", "title", "usd", "per", "documents", "source", "date")
+            for line, row in rows(path, "name", "title", "usd", "per", "documents", "source", "date")
         }
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
-        return tuple(sorted({region for region, _ in self._hosting}))
+        return tuple(sorted({region for region, _ in self.hosting_prices}))
 
     def instance(self, name: str) -> Instance:
         if name not in self.instances:
@@ -140,40 +149,53 @@ class Catalogue:
         """Per hour of one instance. Raises CostError where no price is known: a type may exist and not be sold there."""
         self.region(region)
         self.instance(instance)
-        price = self._hosting.get((region, instance))
+        if instance in self._overrides:
+            return _own(self._overrides[instance], "hour")
+        price = self.hosting_prices.get((region, instance))
         if price is None:
-            elsewhere = sorted(name for name, other in self._hosting if other == instance)
+            elsewhere = sorted(name for name, other in self.hosting_prices if other == instance)
             known = f"it is known in {', '.join(elsewhere[:5])}" if elsewhere else "it is known nowhere"
-            raise CostError(f"No hosting price of {instance} is known in {region}: {known}.")
+            raise CostError(
+                f"No hosting price of {instance} is known in {region}: {known}; give yours with --price."
+            )
         return price
 
     def offered(self, region: str) -> list[str]:
         """Instance types with a known price in the region."""
         self.region(region)
-        return [instance for where, instance in self._hosting if where == region]
+        return [instance for where, instance in self.hosting_prices if where == region]
 
     def rate(self, region: str, item: str, memory_mb: int | None = None) -> Price:
         """serverless and provisioned (by memory), data_in, data_out, volume, ... Raises CostError where unknown."""
         key = (region, item, "" if memory_mb is None else str(memory_mb))
-        if key not in self._rates:
-            regions = sorted({where for where, name, size in self._rates if (name, size) == key[1:]})
+        if key not in self.rates:
+            regions = sorted({where for where, name, size in self.rates if (name, size) == key[1:]})
             size = f" of {memory_mb} MB" if memory_mb else ""
             if not regions:
-                raise unknown("rate", f"{item}{size}", {name for _, name, _ in self._rates})
-            raise CostError(f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}.")
-        return self._rates[key]
+                raise unknown("rate", f"{item}{size}", {name for _, name, _ in self.rates})
+            raise CostError(
+                f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}."
+            )
+        return self.rates[key]
 
     def service(self, name: str) -> Service:
         if name not in self.services:
             raise unknown("service", name, self.services)
-        return self.services[name]
+        found = self.services[name]
+        if name not in self._overrides:
+            return found
+        return Service(name, found.title, _own(self._overrides[name], found.per), found.per, found.documents)
 
     def date(self) -> datetime.date:
         """Of the hosting prices: their newest."""
-        return datetime.date.fromisoformat(max(price.date for price in self._hosting.values()))
+        return datetime.date.fromisoformat(max(price.date for price in self.hosting_prices.values()))
 
     def age_days(self, today: datetime.date | None = None) -> int:
         return ((today or datetime.date.today()) - self.date()).days
+
+
+def _own(usd: Decimal, unit: str) -> Price:
+    return Price(usd, unit, "given by you", datetime.date.today().isoformat(), "yours")
 
 
 def _features(text: str) -> frozenset[str]:
@@ -182,28 +204,13 @@ def _features(text: str) -> frozenset[str]:
     return frozenset(part.split("(")[0].strip() for part in parts if part and "?" not in part)
 
 
-def _rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
-    """(line, row) of a CSV file. Raises CostError where it is missing or lacks a column."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in needed if name not in (reader.fieldnames or [])]
-            if lacking:
-                raise CostError(f"{path} lacks the column {', '.join(lacking)}.")
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise CostError(f"{path} does not exist.") from None
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise CostError(f"{path}:{line}: the row has another number of cells than the header.")
-    return [(line, row) for line, row in rows]
-
-
 def _price(path: Path, line: int, row: Mapping[str, str], column: str, unit: str) -> Price:
     try:
         usd = Decimal(row[column])
     except InvalidOperation:
         raise CostError(f"{path}:{line}: {column} is {row[column]!r}, not a number.") from None
     if not usd.is_finite() or usd <= 0:
-        raise CostError(f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row.")
+        raise CostError(
+            f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row."
+        )
     return Price(usd, unit, row["source"], row["date"], row.get("confidence", ""))

@@ -1,18 +1,19 @@
-"""One way to run a reranker, its monthly bill as line items, and the latency queueing theory gives it."""
+"""One way to run a reranker, its monthly bill as line items, and the latency that queueing theory gives it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import CostError, unknown
-from .catalogue import Catalogue, Price
-from .memory import fit, serverless_mb
-from .models import Choice
+from .catalogue import Catalogue, Instance, Price
+from .memory import SERVERLESS_SIZES, fit, serverless_mb
+from .models import Choice, precision
 from .throughput import Speed, serverless_speed, speed
 from .traffic import MINUTES_PER_MONTH, Traffic
 
@@ -21,8 +22,11 @@ CENT = Decimal("0.01")
 HOURS_PER_MONTH = 730
 # Autoscaling as SageMaker does it: alarms of 3 and 15 minutes, and an instance that takes about 5 to serve.
 SCALE_OUT_MINUTES, SCALE_IN_MINUTES, START_MINUTES = 3, 15, 5
+# What SageMaker gives a request before it is an error.
+REQUEST_SECONDS = 60.0
 VOLUME_GB = 30
-BYTES_PER_TOKEN = 5
+# English text as JSON, and an index with its score: our estimates.
+BYTES_PER_TOKEN, BYTES_PER_RESULT = 5, 45
 SERVERLESS_CONCURRENCY = 200
 
 
@@ -40,9 +44,15 @@ class Line:
         return (self.quantity * self.price.usd).quantize(CENT, ROUND_HALF_UP)
 
 
+def total(lines: tuple[Line, ...]) -> Decimal:
+    return sum((line.usd for line in lines), Decimal("0.00"))
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """instance: a hosting type, or the serverless memory in MB as text."""
+    """instance: a hosting type, or the serverless memory in MB as text. Instances are a fleet behind one queue: SageMaker
+    sends a request to the instance with the fewest under way (LEAST_OUTSTANDING_REQUESTS).
+    """
 
     choice: Choice
     precision: str
@@ -54,185 +64,288 @@ class Deployment:
     target: float = 0.6  # utilisation that autoscaling holds
 
     def __post_init__(self) -> None:
+        precision(self.precision)
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES)
-        if self.min_instances < (0 if self.mode == "async" else 1) or self.max_instances < max(1, self.min_instances):
+        least = 0 if self.mode == "async" else 1
+        if self.min_instances < least or self.max_instances < max(1, self.min_instances):
             raise CostError(
-                f"{self.min_instances} to {self.max_instances} instances: give at least {0 if self.mode == 'async' else 1}, and no fewer at most than at least."
+                f"{self.min_instances} to {self.max_instances} instances: give at least {least} as the lower bound, and an upper bound not below it."
             )
         if not 0 < self.target < 1:
             raise CostError(f"The target utilisation is {self.target:g}: give more than 0 and less than 1.")
+        if self.mode == "serverless" and self.instance not in map(str, SERVERLESS_SIZES):
+            sizes = ", ".join(map(str, SERVERLESS_SIZES))
+            raise CostError(f"Serverless memory is one of {sizes} MB, not {self.instance}.")
+
+    @property
+    def place(self) -> str:
+        return f"serverless {int(self.instance) // 1024} GB" if self.mode == "serverless" else self.instance
 
     @property
     def name(self) -> str:
-        where = f"{int(self.instance) // 1024} GB" if self.mode == "serverless" else self.instance
-        return f"{self.choice.name} {self.precision}, {self.mode} {where}, {self.region}"
+        how = "" if self.mode == "serverless" else f"{self.mode} "
+        return f"{self.choice.name} {self.precision}, {how}{self.place}, {self.region}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bill:
-    """A month of a deployment. notes say what is not counted; seconds are at the busiest minute."""
+    """A month of a deployment. notes say what is not counted; seconds are those of the busiest minute, in which a request
+    waits with the probability `waits`, and then exponentially with the mean `mean_wait`.
+    """
 
     deployment: Deployment
+    traffic: Traffic
     lines: tuple[Line, ...]
     speed: Speed
-    p50: float
-    p95: float
-    p99: float
+    waits: float
+    mean_wait: float
     utilisation: float
     instances_mean: float
     instances_peak: int
-    requests: float
-    documents: float
     notes: tuple[str, ...] = field(default=())
 
     @property
     def usd(self) -> Decimal:
-        return sum((line.usd for line in self.lines), Decimal("0.00"))
+        return total(self.lines)
+
+    @property
+    def documents(self) -> float:
+        return self.traffic.requests * self.traffic.documents
 
     @property
     def usd_per_million_documents(self) -> Decimal:
-        return (self.usd * 1_000_000 / Decimal(str(round(self.documents)))).quantize(CENT, ROUND_HALF_UP)
+        return (self.usd * 1_000_000 / Decimal(repr(self.documents))).quantize(CENT, ROUND_HALF_UP)
+
+    @cached_property
+    def p50(self) -> float:
+        return self._latency(0.5)
+
+    @cached_property
+    def p95(self) -> float:
+        return self._latency(0.05)
+
+    @cached_property
+    def p99(self) -> float:
+        return self._latency(0.01)
+
+    def _latency(self, tail: float) -> float:
+        """Bisection on P(size + wait > t) = tail."""
+        sizes = self.speed.seconds * self.traffic.typical_sizes
+        if self.waits < tail / 100:
+            return float(np.quantile(sizes, 1 - tail))
+        low, high = 0.0, float(sizes[-1]) + self.mean_wait * math.log(max(1.0, self.waits / tail)) + 1e-9
+        for _ in range(20):
+            middle = (low + high) / 2
+            rest = middle - sizes
+            late = np.where(
+                rest < 0, 1.0, self.waits * np.exp(-np.maximum(rest, 0) / max(self.mean_wait, 1e-12))
+            )
+            low, high = (middle, high) if float(late.sum()) > tail * len(sizes) else (low, middle)
+        return high
 
 
-def bill(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, tokens_at_once: int = 8192) -> Bill:
+def bill(
+    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, tokens_at_once: int = 8192
+) -> Bill:
     """Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown.
 
     tokens_at_once: the longest pair that must fit into memory.
     """
-    if deployment.mode == "serverless":
-        return _serverless(deployment, traffic, catalogue, tokens_at_once)
+    shown = {"serverless": _serverless, "async": _asynchronous, "realtime": _realtime}[deployment.mode]
+    return shown(deployment, traffic, catalogue, tokens_at_once)
+
+
+def _realtime(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Bill:
+    pace = _pace(deployment, traffic, catalogue, tokens_at_once)
+    wanted = np.ceil(traffic.rates * pace.seconds / deployment.target - 1e-9)
+    running = provisioned(np.maximum(wanted, deployment.min_instances))
+    _check_most(deployment, int(running.max()))
+    load = traffic.rates * pace.seconds / running
+    hours = Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
+    lines, notes = itemise(deployment, traffic, catalogue, hours)
+    return Bill(
+        deployment,
+        traffic,
+        lines,
+        pace,
+        *_busiest(running, load, pace.seconds, traffic.variation),
+        utilisation=float(load.mean()),
+        instances_mean=float(running.mean()),
+        instances_peak=int(running.max()),
+        notes=notes,
+    )
+
+
+def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Bill:
+    smallest = serverless_mb(deployment.choice, deployment.precision, tokens_at_once)
+    size = int(deployment.instance)
+    if smallest is None or size < smallest:
+        need = f"more than {SERVERLESS_SIZES[-1]}" if smallest is None else f"at least {smallest}"
+        raise CostError(
+            f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens_at_once} tokens, not {size}."
+        )
+    pace = serverless_speed(
+        deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
+    )
+    longest = pace.seconds * float(np.quantile(traffic.sizes, 0.99))
+    if longest > REQUEST_SECONDS:
+        raise CostError(
+            f"One request in a hundred takes {longest:.0f} s on {deployment.name}, and SageMaker stops at 60: send fewer documents."
+        )
+    busy = traffic.peak * pace.seconds
+    if busy + 3 * math.sqrt(busy) > SERVERLESS_CONCURRENCY:
+        raise CostError(
+            f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
+        )
+    lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(traffic.requests * pace.seconds)))
+    return Bill(
+        deployment,
+        traffic,
+        lines,
+        pace,
+        0.0,
+        0.0,
+        utilisation=1.0,
+        instances_mean=traffic.mean * pace.seconds,
+        instances_peak=math.ceil(busy),
+        notes=(*notes, "cold starts are not in this latency: `sagerank cost simulate` has them"),
+    )
+
+
+def _asynchronous(
+    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int
+) -> Bill:
+    """A queue evens the load out over an hour, so instances follow the hourly mean; those that may go to zero are there while
+    somebody asked in the last 20 minutes.
+    """
+    pace = _pace(deployment, traffic, catalogue, tokens_at_once)
+    hours = np.arange(0, len(traffic.rates), 60)
+    rates = np.add.reduceat(traffic.rates, hours) / np.diff(np.append(hours, len(traffic.rates)))
+    running = np.maximum(np.ceil(rates * pace.seconds / 0.9 - 1e-9), deployment.min_instances)
+    _check_most(deployment, int(running.max()))
+    if not deployment.min_instances:
+        running *= -np.expm1(-rates * 60 * (SCALE_IN_MINUTES + START_MINUTES))
+    mean = float(running.mean())
+    lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(mean * HOURS_PER_MONTH)))
+    steady = deployment.min_instances >= math.ceil(float(rates.max()) * pace.seconds / 0.9)
+    # At 90 % of its time in use; where instances come and go, half of what one takes to come, for the rest.
+    behind, delay = wait(1, 0.9, pace.seconds, traffic.variation)
+    delay += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
+    return Bill(
+        deployment,
+        traffic,
+        lines,
+        pace,
+        behind,
+        delay,
+        utilisation=float(rates.mean()) * pace.seconds / max(mean, 1e-9),
+        instances_mean=mean,
+        instances_peak=math.ceil(float(running.max())),
+        notes=(
+            *notes,
+            "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",
+        ),
+    )
+
+
+def _pace(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Speed:
     instance = catalogue.instance(deployment.instance)
-    price = catalogue.hosting(deployment.region, deployment.instance)
+    check_fit(deployment, instance, tokens_at_once)
+    return speed(
+        deployment.choice,
+        deployment.precision,
+        instance,
+        documents=traffic.documents,
+        tokens=traffic.tokens,
+        folder=catalogue.folder,
+    )
+
+
+def check_fit(deployment: Deployment, instance: Instance, tokens_at_once: int) -> None:
     room = fit(deployment.choice, deployment.precision, tokens_at_once, instance)
     if not room.copies:
         raise CostError(
             f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens_at_once} tokens, and {instance.name} "
             f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
         )
-    pace = speed(deployment.choice, deployment.precision, instance, documents=traffic.documents, tokens=traffic.tokens)
-    # Each GPU serves on its own; a CPU's cores work on one request together.
-    servers = max(1, instance.gpus)
-    wanted = np.ceil(traffic.rates * pace.seconds / servers / deployment.target - 1e-9)
-    if deployment.mode == "async":
-        return _async(deployment, traffic, catalogue, price, pace, servers)
-    running = scaled(np.maximum(wanted, deployment.min_instances))
-    if running.max() > deployment.max_instances:
+
+
+def _check_most(deployment: Deployment, needed: int) -> None:
+    if needed > deployment.max_instances:
         raise CostError(
-            f"{deployment.name} needs {int(running.max())} instances at the peak, more than {deployment.max_instances}: "
-            "take a larger type, a smaller model, or allow more."
+            f"{deployment.name} needs {needed} instances at the peak, more than {deployment.max_instances}: "
+            "take a larger type or a smaller model, or allow more."
         )
-    load = traffic.rates * pace.seconds / servers / running
-    worst = float(load.max())
-    waits = [_wait(worst, pace.seconds, share) for share in (0.5, 0.05, 0.01)]
-    hours = Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
-    lines, notes = _common(deployment, traffic, catalogue, instance.local_disk, hours)
-    return Bill(
-        deployment,
-        (Line(f"{instance.name} hours", hours, "hour", price), *lines),
-        pace,
-        *(pace.seconds + wait for wait in waits),
-        utilisation=float(load.mean()),
-        instances_mean=float(running.mean()),
-        instances_peak=int(running.max()),
-        requests=traffic.requests,
-        documents=traffic.requests * traffic.documents,
-        notes=notes,
-    )
 
 
-def scaled(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+def provisioned(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Instances that run when so many are wanted, over a period that repeats: there in time, as scheduled actions or
     a low target make them, and kept until the alarm to scale in has seen 15 quiet minutes.
     """
     if (wanted == wanted[0]).all():
         return wanted
-    shifts = range(-(SCALE_OUT_MINUTES + START_MINUTES), SCALE_IN_MINUTES + 1)
-    result: NDArray[np.float64] = np.maximum.reduce([np.roll(wanted, shift) for shift in shifts])
-    return result
+    early = SCALE_OUT_MINUTES + START_MINUTES
+    window, span, most = early + SCALE_IN_MINUTES + 1, 1, wanted
+    while span < window:  # the maximum of the `span` minutes up to each
+        step = min(span, window - span)
+        most, span = np.maximum(most, np.roll(most, step)), span + step
+    return np.roll(most, -early)
 
 
-def _wait(load: float, seconds: float, tail: float) -> float:
-    """The wait that a share `tail` of requests exceeds: M/D/1 at each instance, as random routing makes it, with the
-    exponential tail of heavy traffic theory (Kingman).
+def _busiest(
+    running: NDArray[np.float64], load: NDArray[np.float64], seconds: float, variation: float
+) -> tuple[float, float]:
+    """Of the minute whose mean wait is the longest: for each number of instances that is the one with the highest load."""
+    waits = [
+        wait(int(count), float(load[running == count].max()), seconds, variation)
+        for count in np.unique(running)
+    ]
+    return max(waits, key=lambda item: item[0] * item[1])
+
+
+def wait(servers: int, load: float, seconds: float, variation: float) -> tuple[float, float]:
+    """The share of requests that wait, and the mean wait of those, at a utilisation `load` below 1 of so many servers:
+    Erlang's C, and the Pollaczek-Khinchine factor for the variation of service times. Exact for exponential times, and in
+    the mean for one server; otherwise Lee and Longton's approximation.
     """
-    if load <= tail:
-        return 0.0
-    return math.log(load / tail) * seconds / (2 * (1 - load))
+    return erlang_c(servers, load), seconds * (1 + variation**2) / 2 / (servers * (1 - load))
 
 
-def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Bill:
-    smallest = serverless_mb(deployment.choice, deployment.precision, tokens_at_once)
-    size = int(deployment.instance)
-    if size not in range(1024, 6145, 1024):
-        raise CostError(f"Serverless memory is 1024, 2048, 3072, 4096, 5120 or 6144 MB, not {size}.")
-    if smallest is None or size < smallest:
-        need = "more than 6144" if smallest is None else f"at least {smallest}"
-        raise CostError(f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens_at_once} tokens, not {size}.")
-    price = catalogue.rate(deployment.region, "serverless", size)
-    pace = serverless_speed(deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens)
-    if pace.seconds > 60:
-        raise CostError(f"A request takes {pace.seconds:.0f} s on {deployment.name}, and serverless stops at 60: send fewer documents.")
-    busy = traffic.peak * pace.seconds
-    if busy + 3 * math.sqrt(busy) > SERVERLESS_CONCURRENCY:
-        raise CostError(f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most.")
-    requests = traffic.requests
-    seconds = Decimal(str(round(requests * pace.seconds, 3)))
-    lines, notes = _common(deployment, traffic, catalogue, True, Decimal(0))
-    return Bill(
-        deployment,
-        (Line(f"serverless processing, {size} MB", seconds, "second", price), *lines),
-        pace,
-        *(pace.seconds,) * 3,
-        utilisation=1.0,
-        instances_mean=traffic.mean * pace.seconds,
-        instances_peak=math.ceil(busy),
-        requests=requests,
-        documents=requests * traffic.documents,
-        notes=(*notes, "cold starts are not in the latency: `sagerank cost simulate` has them"),
-    )
+def erlang_c(servers: int, load: float) -> float:
+    """The share of requests that wait, at a utilisation `load` below 1 of so many servers."""
+    offered, blocked = servers * load, 1.0
+    for count in range(1, servers + 1):
+        blocked = offered * blocked / (count + offered * blocked)
+    return blocked / (1 - load * (1 - blocked))
 
 
-def _async(
-    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, price: Price, pace: Speed, servers: int
-) -> Bill:
-    """A queue evens the load out over an hour, so instances follow the hourly mean and may stop at night."""
-    per_hour = np.add.reduceat(traffic.rates, range(0, len(traffic.rates), 60)) / np.minimum(
-        60, len(traffic.rates) - np.arange(0, len(traffic.rates), 60)
-    )
-    load = per_hour * pace.seconds / servers
-    running = np.maximum(np.ceil(load / 0.9 - 1e-9), deployment.min_instances)
-    if running.max() > deployment.max_instances:
-        raise CostError(f"{deployment.name} needs {int(running.max())} instances, more than {deployment.max_instances}.")
-    hours = Decimal(int(running.sum())) * MINUTES_PER_MONTH / 60 / len(running)
-    lines, notes = _common(deployment, traffic, catalogue, catalogue.instance(deployment.instance).local_disk, hours)
-    late = 60.0 * (SCALE_OUT_MINUTES + START_MINUTES)
-    return Bill(
-        deployment,
-        (Line(f"{deployment.instance} hours", hours, "hour", price), *lines),
-        pace,
-        pace.seconds + late / 2,
-        pace.seconds + late,
-        pace.seconds + late,
-        utilisation=float((load / np.maximum(running, 1)).mean()),
-        instances_mean=float(running.mean()),
-        instances_peak=int(running.max()),
-        requests=traffic.requests,
-        documents=traffic.requests * traffic.documents,
-        notes=(*notes, "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"),
-    )
-
-
-def _common(
-    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, local_disk: bool, hours: Decimal
+def itemise(
+    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, amount: Decimal
 ) -> tuple[tuple[Line, ...], tuple[str, ...]]:
-    """Data processed and volumes. Where a rate is unknown the line is missing, and a note says so."""
-    lines, notes = [], []
-    gigabytes = Decimal(str(round(traffic.requests * traffic.documents * traffic.tokens * BYTES_PER_TOKEN / 1e9, 6)))
-    answers = Decimal(str(round(traffic.requests * traffic.documents * 45 / 1e9, 6)))
-    wanted = [("data in", "data_in", gigabytes, "GB"), ("data out", "data_out", answers, "GB")]
-    if not local_disk and hours:
-        wanted.append(("volumes, 30 GB each", "volume", hours / HOURS_PER_MONTH * VOLUME_GB, "GB-month"))
+    """The bill of `amount` instance hours (serverless: seconds of processing): with data processed and volumes. Where a rate
+    is unknown the line is missing, and a note says so.
+    """
+    if deployment.mode == "serverless":
+        price = catalogue.rate(deployment.region, "serverless", int(deployment.instance))
+        lines, volumes = (
+            [Line(f"serverless processing, {deployment.instance} MB", amount, "second", price)],
+            False,
+        )
+    else:
+        price = catalogue.hosting(deployment.region, deployment.instance)
+        lines, volumes = [Line(f"{deployment.instance} hours", amount, "hour", price)], True
+        volumes = not catalogue.instance(deployment.instance).local_disk
+    documents = Decimal(repr(traffic.requests)) * traffic.documents
+    wanted = [
+        ("data in", "data_in", documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, "GB"),
+        ("data out", "data_out", documents * BYTES_PER_RESULT / 10**9, "GB"),
+    ]
+    if volumes:
+        wanted.append(
+            (f"volumes, {VOLUME_GB} GB each", "volume", amount / HOURS_PER_MONTH * VOLUME_GB, "GB-month")
+        )
+    notes = []
     for name, item, quantity, unit in wanted:
         try:
             lines.append(Line(name, quantity, unit, catalogue.rate(deployment.region, item)))

@@ -1,28 +1,34 @@
 """Peak memory of one model process, as a formula that measurements check.
 
-peak = runtime + linear weights in the arithmetic's precision + tokens x (8 hidden + 3 intermediate) x 4 bytes,
-in MB = 10^6 bytes. The runtime is Python with ONNX Runtime and the tokenizer; the embedding table and 16-bit weights
-are mapped from the file and read in place; activations are float32, and attention holds one block of query rows,
-whose size does not grow with the text. data/memory.csv holds the measured points (`sagerank bench memory`).
+peak = runtime + linear weights in the arithmetic's precision + activations of the largest batch, in MB = 10^6 bytes.
+The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit weights are mapped from the file, and the
+embedding table is read in place; the linear layers are held as they compute, and an eighth more for the copies that the
+runtime packs. Activations are the layer's input and output, gate, value and product of its MLP, and two blocks of
+attention scores, whose size stops growing at 2^19 cells a head. data/memory.csv holds the measured points.
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from . import CostError
-from .catalogue import DATA, Instance
+from . import CostError, unknown
+from .catalogue import Instance
 from .models import MODELS, PRECISIONS, Choice, Model, precision
+from .store import DATA, rows
 
-RUNTIME_MB = 72.0
+# Python, runtime and tokenizer before any weight; ONNX Runtime's and PyTorch's intercept over data/memory.csv.
+RUNTIME_MB = {"onnx": 71.0, "torch": 250.0}
+PACKED = 1.128
+BLOCK_CELLS = 1 << 19
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
 # PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
 GPU_HOST_MB, GPU_CONTEXT_MB = 3000.0, 600.0
 # What the operating system and SageMaker's agents keep of an instance: an allowance, not measured.
 RESERVED_MB = 700.0
+SERVERLESS_SIZES = range(1024, 6145, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,18 @@ class Point:
 
     model: str
     precision: str
+    backend: str
     tokens: int
     mb: float
 
     @property
+    def formula_mb(self) -> float:
+        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend)
+
+    @property
     def error(self) -> float:
         """Of the formula, as a share of the measurement."""
-        return peak_mb(MODELS[self.model], self.precision, self.tokens) / self.mb - 1
+        return self.formula_mb / self.mb - 1
 
 
 def weights_mb(model: Model, kind: str) -> float:
@@ -46,21 +57,23 @@ def weights_mb(model: Model, kind: str) -> float:
 
 
 def activations_mb(model: Model, tokens: int) -> float:
-    return 4 * tokens * (8 * model.hidden + 3 * model.intermediate) / 1e6
+    cells = min(tokens * tokens, BLOCK_CELLS)
+    return 4 * (2 * model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
 
 
-def peak_mb(model: Model, kind: str, tokens: int) -> float:
+def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx") -> float:
     """Of the model's process on a CPU, while it works on a batch or pair of `tokens`."""
+    return copy_mb(Choice((model,)), kind, tokens, backend)
+
+
+def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx") -> float:
+    """Of all stages of a choice in one process: weights add up, and one stage works at a time."""
     if tokens < 1:
         raise CostError(f"tokens is {tokens}: give at least 1.")
-    arithmetic = PRECISIONS[precision(kind)][1]
-    return RUNTIME_MB + arithmetic * model.linear / 1e6 + activations_mb(model, tokens)
-
-
-def copy_mb(choice: Choice, kind: str, tokens: int) -> float:
-    """Of all stages of a choice in one server process group: weights add up, and one stage works at a time."""
-    weights = sum(PRECISIONS[precision(kind)][1] * model.linear for model in choice.stages) / 1e6
-    return RUNTIME_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
+    if backend not in RUNTIME_MB:
+        raise unknown("backend", backend, RUNTIME_MB)
+    weights = sum(PRECISIONS[precision(kind)][1] * PACKED * model.linear for model in choice.stages) / 1e6
+    return RUNTIME_MB[backend] + weights + max(activations_mb(model, tokens) for model in choice.stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +88,35 @@ class Fit:
 
 def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
     """Copies of the model that the instance's memory holds beside the server, each able to take `tokens` at once."""
-    if instance.gpu:
-        weights = sum(PRECISIONS[precision(kind)][0] * model.parameters for model in choice.stages) / 1e6
-        needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
-        available = instance.gpu_memory_gib * 1073.741824
-        host = int((instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB) // GPU_HOST_MB)
-        return Fit(min(int(available // needed) * instance.gpus, max(0, host)), needed, available, instance.gpu)
-    needed = copy_mb(choice, kind, tokens)
     available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
-    return Fit(max(0, int(available // needed)), needed, available, "memory")
+    if not instance.gpu:
+        needed = copy_mb(choice, kind, tokens)
+        return Fit(max(0, int(available // needed)), needed, available, "memory")
+    weights = sum(weights_mb(model, kind) * (2 if kind == "fp32" else 1) for model in choice.stages)
+    needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
+    host = max(0, int(available // GPU_HOST_MB))
+    device = instance.gpu_memory_gib * 1073.741824
+    return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
 
 
 def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
     needed = copy_mb(choice, kind, tokens) + SERVER_MB
-    return next((size for size in range(1024, 6145, 1024) if size * 1.048576 >= needed), None)
+    return next((size for size in SERVERLESS_SIZES if size * 1.048576 >= needed), None)
 
 
-def measured(path: Path = DATA / "memory.csv") -> list[Point]:
-    """The points of `sagerank bench memory`: model, precision, tokens, mb."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Point(row["model"], row["precision"], int(row["tokens"]), float(row["mb"])) for row in csv.DictReader(file)
-        ]
+@cache
+def measured(folder: Path = DATA) -> tuple[Point, ...]:
+    """The points of `sagerank bench memory` in memory.csv."""
+    path = folder / "memory.csv"
+    columns = ("model", "precision", "backend", "tokens", "peak_rss_mb")
+    points = []
+    for line, row in rows(path, *columns):
+        if row["model"] not in MODELS:
+            raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
+        try:
+            mb, tokens = float(row["peak_rss_mb"]), int(row["tokens"])
+        except ValueError as error:
+            raise CostError(f"{path}:{line}: {error}: correct the row.") from None
+        points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
+    return tuple(points)

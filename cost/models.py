@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import CostError, unknown
+from .store import DATA, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +13,12 @@ class Model:
     """A JinaBERT shape. ndcg: BEIR NDCG@10 in points as the announcement printed it; None where nobody measured."""
 
     name: str
-    layers: int
-    hidden: int
-    intermediate: int
     vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
     ndcg: float | None
-    heads: int = 12
 
     @property
     def linear(self) -> int:
@@ -32,7 +33,7 @@ class Model:
         return self.linear + small + (self.vocabulary + 2 + 2) * h + h * h + h + h + 1
 
     def flops(self, tokens: int) -> float:
-        """Multiply-adds count two. The last layer computes keys and values for all tokens, and the rest for one."""
+        """Of one pair; a multiply-add counts two. The last layer computes keys and values for all tokens, and the rest for one."""
         h, f = self.hidden, self.intermediate
         full = 4 * h * h + 3 * h * f
         per_token = (self.layers - 1) * full + 2 * h * h
@@ -40,50 +41,68 @@ class Model:
         return 2.0 * tokens * (per_token + attention) + 2.0 * full
 
 
-MODELS = {
-    model.name: model
-    for model in (
-        Model("base", 12, 768, 3072, 30_528, 52.45),
-        Model("turbo", 6, 384, 1536, 61_056, 49.60),
-        Model("tiny", 4, 384, 1536, 61_056, 48.54),
-        Model("micro", 3, 384, 1024, 11_500, None),
-    )
-}
+def _read() -> dict[str, Model]:
+    columns = ("vocabulary", "hidden", "layers", "heads", "intermediate")
+    found = {}
+    for _, row in rows(DATA / "models.csv", "name", *columns, "ndcg"):
+        vocabulary, hidden, layers, heads, intermediate = (int(row[column]) for column in columns)
+        ndcg = float(row["ndcg"]) if row["ndcg"] else None
+        found[row["name"]] = Model(row["name"], vocabulary, hidden, layers, heads, intermediate, ndcg)
+    return found
+
+
+MODELS = _read()
 # Bytes of a stored weight, and of one in the linear layers while it computes.
 PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model, or a cascade: the first scores all documents, the second the best `keep` again."""
+    """A model, or a cascade: the first scores all documents, the next the best `keep` again."""
 
     stages: tuple[Model, ...]
     keep: int = 20
 
     @property
     def name(self) -> str:
-        return ">".join(model.name for model in self.stages)
+        """As `choice` reads it."""
+        first, *rest = self.stages
+        return first.name + "".join(f">{model.name}@{self.keep}" for model in rest)
 
     @property
     def ndcg(self) -> float | None:
         """A cascade's is not known until somebody measures it: `sagerank eval --model 'tiny>base@20'`."""
         return self.stages[0].ndcg if len(self.stages) == 1 else None
 
+    @property
+    def parameters(self) -> int:
+        return sum(model.parameters for model in self.stages)
+
     def flops(self, documents: int, tokens: int) -> float:
         """Of one request."""
         first, *rest = self.stages
-        return documents * first.flops(tokens) + sum(min(self.keep, documents) * model.flops(tokens) for model in rest)
+        again = min(self.keep, documents)
+        return documents * first.flops(tokens) + sum(again * model.flops(tokens) for model in rest)
 
 
-def choice(text: str, keep: int = 20) -> Choice:
-    """`tiny`, or `tiny>base`."""
-    stages = []
-    for name in text.split(">"):
+def choice(text: str) -> Choice:
+    """`tiny`, or a cascade `tiny>base@20`."""
+    stages: list[Model] = []
+    keep = 20
+    for part in text.split(">"):
+        name, at, count = part.partition("@")
         if name not in MODELS:
             raise unknown("model", name, MODELS)
+        if at and not (count.isdecimal() and int(count) > 0 and stages):
+            raise CostError(
+                f"{part!r} in {text!r}: @ goes with a later stage and a number, as in tiny>base@20."
+            )
+        keep = int(count) if at else keep
         stages.append(MODELS[name])
     if len(stages) > 3 or len(set(stages)) != len(stages):
-        raise CostError(f"The cascade {text!r} has a model twice, or more than three.")
+        raise CostError(
+            f"The cascade {text!r} has a model twice, or more than three: give one as in tiny>base@20."
+        )
     return Choice(tuple(stages), keep)
 
 

@@ -1,16 +1,19 @@
-"""Reports as plain tables: built once here, written in five forms by render.py."""
+"""Reports as plain tables and charts: built here and in answers.py, written in five forms by render.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from .catalogue import STALE_DAYS, Catalogue
-from .decide import Decision, Question, break_even, decide, service_usd
-from .deploy import Bill
-from .memory import SERVER_MB, copy_mb, fit, measured, peak_mb, serverless_mb, weights_mb
-from .models import MODELS, Choice
+from .decide import Decision, Question, break_even, curve, decide, service_usd
+from .deploy import CENT, Bill, Line, total
+from .memory import copy_mb, measured, peak_mb, serverless_mb, weights_mb
+from .models import MODELS
+
+# Shares that buyers report, and the most AWS states ("up to 64 %"); no rate per instance type is known.
+SAVINGS_PLANS = (20, 40, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,245 +28,340 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
-    """A chart: label -> value."""
+class Series:
+    """A line or a cloud of points; a bar is a series of one y and no x."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """kind: bars, lines or points. log: the axes that are logarithmic."""
 
     title: str
-    unit: str
-    values: tuple[tuple[str, float], ...]
+    kind: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """monthly: dollars that a budget is compared with; None where the report has no total."""
+
     title: str
     tables: tuple[Table, ...]
     conclusion: tuple[str, ...]
     notes: tuple[str, ...]
-    charts: tuple[Bars, ...] = field(default=())
+    charts: tuple[Chart, ...] = field(default=())
     explained: tuple[str, ...] = field(default=())
+    monthly: Decimal | None = None
 
 
 def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
     age = catalogue.age_days()
-    line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts."
-    stale = f"WARNING: prices are older than {STALE_DAYS} days: run `sagerank cost refresh`." if age > STALE_DAYS else ""
-    return tuple(part for part in (line, stale) if part)
+    line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts; a month has 730 hours."
+    stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
+    return (line, stale) if age > STALE_DAYS else (line,)
 
 
-def decision_report(question: Question, catalogue: Catalogue, *, services: Sequence[str] = ()) -> Report:
+def decision_report(question: Question, catalogue: Catalogue, services: Sequence[str] = ()) -> Report:
     """The comparison of the question's models on CPU, GPU and serverless, and the cheapest that meets its limits."""
     decision = decide(question, catalogue)
-    groups = {"CPU": _is_cpu, "GPU": _is_gpu, "serverless": lambda bill, _: bill.deployment.mode == "serverless", "async": lambda bill, _: bill.deployment.mode == "async"}
-    rows, shown = [], []
-    for choice in question.choices:
-        for group, belongs in groups.items():
-            found = next(
-                (item for item in decision.bills if item.deployment.choice == choice and belongs(item, catalogue)), None
-            )
-            if found is None:
-                if (group == "serverless" and "serverless" not in question.modes) or (group == "async" and "async" not in question.modes):
-                    continue
-                rows.append((choice.name, group, "nothing meets the limits", None, None, None, None, choice.ndcg, ""))
-                continue
-            shown.append(found)
-            rows.append(
-                (
-                    choice.name,
-                    group,
-                    f"{found.deployment.precision} {_place(found)}",
-                    found.usd,
-                    round(found.p95, 3),
-                    found.instances_peak if found.deployment.mode != "serverless" else None,
-                    found.usd_per_million_documents,
-                    choice.ndcg,
-                    found.speed.kind,
-                )
-            )
-    columns = ("model", "on", "cheapest", "USD/month", "p95 s", "instances", "USD/M documents", "NDCG@10", "speed")
-    tables = [_memory_table(question), Table("comparison", "Cheapest deployment of each model", columns, tuple(rows))]
-    front = decision.pareto()
-    tables.append(
-        Table(
-            "pareto",
-            "Pareto front: nothing here is beaten in quality, latency and cost at once",
-            ("model", "deployment", "USD/month", "p95 s", "NDCG@10"),
-            tuple((item.deployment.choice.name, f"{item.deployment.precision} {_place(item)}", item.usd, round(item.p95, 3), item.deployment.choice.ndcg) for item in front[:12]),
-            (f"{len(front) - 12} more, all dearer.",) if len(front) > 12 else (),
-        )
-    )
-    best = decision.best
+    best, shown = decision.best, _cheapest_of_each(decision, catalogue)
+    tables = [memory_table(question), _comparison(question, shown), _pareto(decision)]
+    charts = [_bars(shown), _front(decision)]
     if best is not None:
-        tables.append(_lines_table(best))
-        tables.append(_services_table(best, question, catalogue, services))
-    charts = (
-        Bars("USD a month, cheapest of each model", "USD", tuple((f"{row[0]} {row[1]}", float(row[3])) for row in rows if isinstance(row[3], Decimal))),
-    )
+        tables += [
+            lines_table(f"The bill of {best.deployment.name}", best.lines),
+            savings_table(best.lines),
+            services_table(best, catalogue, services, question.tokens_at_once),
+        ]
+    traffic = question.traffic
     return Report(
-        f"sagerank cost: {question.traffic.name}, {question.traffic.documents} documents of {question.traffic.tokens} tokens, {', '.join(question.regions)}",
+        f"sagerank cost: {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
         tuple(tables),
         _conclusion(decision),
         (*data_notes(catalogue), *(best.notes if best else ())),
-        charts,
-        tuple(line for item in shown for line in explain(item, catalogue)),
+        tuple(chart for chart in charts if chart.series),
+        tuple(line for item in shown.values() if item for line in explain(item, catalogue)),
+        best.usd if best else None,
     )
 
 
-def _is_cpu(bill: Bill, catalogue: Catalogue) -> bool:
-    return bill.deployment.mode == "realtime" and not catalogue.instance(bill.deployment.instance).gpu
+def _cheapest_of_each(decision: Decision, catalogue: Catalogue) -> dict[tuple[str, str], Bill | None]:
+    """By model and where it runs: CPU, GPU, serverless or async."""
+    places = {"realtime": ("CPU", "GPU"), "serverless": ("serverless",), "async": ("async",)}
+    shown: dict[tuple[str, str], Bill | None] = {
+        (choice.name, place): None
+        for choice in decision.question.choices
+        for mode in decision.question.modes
+        for place in places[mode]
+    }
+    for item in decision.bills:  # cheapest first
+        deployment = item.deployment
+        place = deployment.mode
+        if place == "realtime":
+            place = "GPU" if catalogue.instance(deployment.instance).gpu else "CPU"
+        if shown[deployment.choice.name, place] is None:
+            shown[deployment.choice.name, place] = item
+    return shown
 
 
-def _is_gpu(bill: Bill, catalogue: Catalogue) -> bool:
-    return bill.deployment.mode == "realtime" and bool(catalogue.instance(bill.deployment.instance).gpu)
+def _comparison(question: Question, shown: dict[tuple[str, str], Bill | None]) -> Table:
+    quality = {choice.name: choice.ndcg for choice in question.choices}
+    rows: list[tuple[object, ...]] = []
+    for (name, place), item in shown.items():
+        if item is None:
+            rows.append(
+                (name, place, "nothing meets the limits", None, None, None, None, quality[name], None)
+            )
+            continue
+        rows.append(
+            (
+                name,
+                place,
+                f"{item.deployment.precision} {item.deployment.place}",
+                item.usd,
+                round(item.p95, 3),
+                item.instances_peak if item.deployment.mode != "serverless" else None,
+                item.usd_per_million_documents,
+                quality[name],
+                item.speed.kind,
+            )
+        )
+    columns = (
+        "model",
+        "on",
+        "cheapest",
+        "USD/month",
+        "p95 s",
+        "instances",
+        "USD/M documents",
+        "NDCG@10",
+        "speed",
+    )
+    note = "instances: at the peak. speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds."
+    return Table("comparison", "Cheapest deployment of each model", columns, tuple(rows), (note,))
 
 
-def _place(bill: Bill) -> str:
-    return f"serverless {int(bill.deployment.instance) // 1024} GB" if bill.deployment.mode == "serverless" else bill.deployment.instance
+def _pareto(decision: Decision) -> Table:
+    front = decision.pareto()
+    rows = (
+        (
+            item.deployment.choice.name,
+            f"{item.deployment.precision} {item.deployment.place}",
+            item.deployment.region,
+            item.usd,
+            round(item.p95, 3),
+            item.deployment.choice.ndcg,
+        )
+        for item in front[:10]
+    )
+    return Table(
+        "pareto",
+        "Pareto front: nothing here is beaten in quality, latency and cost at once",
+        ("model", "deployment", "region", "USD/month", "p95 s", "NDCG@10"),
+        tuple(rows),
+        (f"{len(front) - 10} more, all dearer.",) if len(front) > 10 else (),
+    )
 
 
-def _memory_table(question: Question) -> Table:
-    base = MODELS["base"]
-    rows = []
+def memory_table(question: Question) -> Table:
+    tokens = question.tokens_at_once
+    base = peak_mb(MODELS["base"], "fp32", tokens)
+    rows: list[tuple[object, ...]] = []
     for choice in question.choices:
-        model = choice.stages[-1]
         stored = sum(weights_mb(stage, "fp32") for stage in choice.stages)
-        process = copy_mb(choice, "fp32", question.tokens_at_once)
+        process = copy_mb(choice, "fp32", tokens)
         rows.append(
             (
                 choice.name,
-                round(sum(stage.parameters for stage in choice.stages) / 1e6, 1),
+                round(choice.parameters / 1e6, 1),
                 round(stored, 1),
-                f"{stored / weights_mb(base, 'fp32') - 1:+.0%}" if model is not base else "",
+                f"{stored / weights_mb(MODELS['base'], 'fp32') - 1:+.1%}",
                 round(process),
-                f"{process / peak_mb(base, 'fp32', question.tokens_at_once) - 1:+.0%}" if choice.name != "base" else "",
-                serverless_mb(choice, "fp32", question.tokens_at_once),
+                f"{process / base - 1:+.1%}",
+                serverless_mb(choice, "fp32", tokens),
             )
         )
-    points = measured()
-    worst = max((abs(point.error) for point in points), default=None)
-    checked = (
-        f"The formula against {len(points)} measured peaks: at most {worst:.0%} off." if worst is not None else "The formula has not been measured here."
-    )
-    tiny, turbo = MODELS["tiny"], MODELS["turbo"]
     return Table(
         "memory",
-        f"Memory (16-bit weights, fp32 arithmetic on a CPU, one pair of {question.tokens_at_once:,} tokens)",
-        ("model", "M parameters", "weights MB", "against base", "process MB", "against base ", "serverless MB"),
+        f"Memory (16-bit weights, fp32 arithmetic on a CPU, one pair of {tokens:,} tokens)",
+        (
+            "model",
+            "M parameters",
+            "weights MB",
+            "weights to Base",
+            "process MB",
+            "process to Base",
+            "serverless MB",
+        ),
+        tuple(rows),
+        (_checked(), announcement(tokens)),
+    )
+
+
+def _checked() -> str:
+    points = measured()
+    if not points:
+        return "The formula has not been measured here."
+    worst = max(points, key=lambda point: abs(point.error))
+    return (
+        f"The formula is within {abs(worst.error):.1%} of all {len(points)} measured peaks (worst: {worst.model}, {worst.backend}, {worst.tokens} tokens: "
+        f"{worst.formula_mb:.0f} MB for {worst.mb:.0f} MB measured)."
+    )
+
+
+def announcement(tokens: int) -> str:
+    """What the announcement's two percentages are true of, and what they are not."""
+    base, turbo, tiny = (MODELS[name] for name in ("base", "turbo", "tiny"))
+
+    def less(b: float, a: float) -> str:
+        return f"{1 - a / b:.1%}"
+
+    def whole(at: int) -> str:
+        b, u, i = (peak_mb(model, "fp32", at) for model in (base, turbo, tiny))
+        return f"{less(b, u)} and {less(u, i)} at {at:,} tokens"
+
+    return (
+        "The announcement says 75 % less memory for Turbo than for Base, and 13 % less for Tiny than for Turbo. Of stored weights, that is of parameters, it is "
+        f"{less(base.parameters, turbo.parameters)} and {less(turbo.parameters, tiny.parameters)}; of the whole process {whole(128)} and {whole(tokens)}: "
+        "runtime and activations do not shrink with the weights."
+    )
+
+
+def lines_table(title: str, lines: Sequence[Line]) -> Table:
+    rows = [
+        (
+            line.name,
+            round(line.quantity, 3),
+            line.unit,
+            line.price.usd,
+            line.usd,
+            line.price.date,
+            line.price.confidence,
+        )
+        for line in lines
+    ]
+    return Table(
+        "lines",
+        title,
+        ("item", "quantity", "unit", "USD each", "USD/month", "price of", "confidence"),
+        (*rows, ("total", None, "", None, total(tuple(lines)), "", "")),
+    )
+
+
+def savings_table(lines: Sequence[Line]) -> Table:
+    """A what-if: machine learning savings plans cover real-time instance hours, not the rest."""
+    hours = sum((line.usd for line in lines if line.unit == "hour"), Decimal(0))
+    whole = total(tuple(lines))
+    rows = []
+    for percent in SAVINGS_PLANS if hours else ():
+        saved = (hours * percent / 100).quantize(CENT, ROUND_HALF_UP)
+        rows.append((f"{percent} %", -saved, whole - saved))
+    return Table(
+        "savings",
+        "What if: a savings plan on the instance hours",
+        ("discount", "saved USD", "USD/month"),
         tuple(rows),
         (
-            checked,
-            f"The announcement's 75 % (Turbo against Base) and 13 % (Tiny against Turbo) are about weights: {1 - turbo.parameters / base.parameters:.1%} and "
-            f"{1 - tiny.parameters / turbo.parameters:.1%}. Of the whole process it is {1 - peak_mb(turbo, 'fp32', question.tokens_at_once) / peak_mb(base, 'fp32', question.tokens_at_once):.1%} and "
-            f"{1 - peak_mb(tiny, 'fp32', question.tokens_at_once) / peak_mb(turbo, 'fp32', question.tokens_at_once):.1%}: the runtime and the activations do not shrink with the weights.",
+            "AWS says up to 64 %; buyers report 20 to 65 %. Rates by type were not found, so these are assumptions.",
+            "There is no spot price for endpoints, and serverless is not known to be covered.",
         ),
     )
 
 
-def _lines_table(best: Bill) -> Table:
-    rows = [
-        (line.name, float(round(line.quantity, 3)), line.unit, line.price.usd, line.usd, line.price.date, line.price.confidence)
-        for line in best.lines
-    ]
-    return Table(
-        "lines",
-        f"The bill of {best.deployment.name}",
-        ("item", "quantity", "unit", "USD each", "USD/month", "price of", "confidence"),
-        (*rows, ("total", None, "", None, best.usd, "", "")),
-    )
-
-
-def _services_table(best: Bill, question: Question, catalogue: Catalogue, services: Sequence[str]) -> Table:
+def services_table(best: Bill, catalogue: Catalogue, services: Sequence[str], tokens_at_once: int) -> Table:
+    known = curve(best.deployment, best.traffic, catalogue, tokens_at_once)
     rows = []
     for name in services or catalogue.services:
         service = catalogue.service(name)
-        even = break_even(best.deployment, question.traffic, service, catalogue)
+        even = break_even(best.deployment, service, best.traffic, catalogue, tokens_at_once, known)
         rows.append(
             (
                 service.title,
                 service.price.usd,
                 service.per,
-                service_usd(service, question.traffic),
-                None if even.requests is None else round(even.requests),
+                service_usd(service, best.traffic),
+                None if even is None else round(even),
+                service.price.date,
                 service.price.confidence,
             )
         )
     return Table(
         "services",
         "The same traffic at services billed by use",
-        ("service", "USD each", "per", "USD/month", "requests/month above which sagerank is cheaper", "confidence"),
+        ("service", "USD each", "per", "USD/month", "dearer from requests/month", "price of", "confidence"),
         tuple(rows),
-        ("Their quality is another: compare it on your own data. Override a price with --service NAME=USD.",),
+        (
+            "They rank with other models: compare quality on your own data. Put your own price in with --price NAME=USD.",
+        ),
     )
 
 
+def _bars(shown: dict[tuple[str, str], Bill | None]) -> Chart:
+    series = [
+        Series(f"{name} {place}", (), (float(item.usd),)) for (name, place), item in shown.items() if item
+    ]
+    return Chart("Cheapest deployment of each model", "bars", "US dollars a month", "", tuple(series))
+
+
+def _front(decision: Decision) -> Chart:
+    series = []
+    for choice in decision.question.choices:
+        found = [item for item in decision.bills if item.deployment.choice == choice and item.p95 < 10][:40]
+        if found:
+            series.append(
+                Series(
+                    choice.name, tuple(item.p95 for item in found), tuple(float(item.usd) for item in found)
+                )
+            )
+    title = "Latency against cost, the 40 cheapest of each model"
+    return Chart(title, "points", "p95, seconds", "US dollars a month", tuple(series), "xy")
+
+
 def _conclusion(decision: Decision) -> tuple[str, ...]:
-    best = decision.best
-    question = decision.question
+    best, question = decision.best, decision.question
     limits = [
         f"p95 at most {question.p95_seconds:g} s" if question.p95_seconds is not None else "",
         f"NDCG@10 at least {question.min_ndcg:g}" if question.min_ndcg is not None else "",
     ]
     asked = " and ".join(part for part in limits if part) or "any latency"
-    refused = ", ".join(f"{count} {reason}" for reason, count in decision.refused.items() if count)
+    refused = ", ".join(f"{count} {reason}" for reason, count in decision.refused.items())
     if best is None:
-        return (f"Nothing carries this traffic with {asked} ({refused}): raise the limit, allow more instances, or send fewer documents.",)
+        example = next(iter(decision.examples.values()), "")
+        return (f"Nothing carries this traffic with {asked} ({refused}). For example: {example}",)
+    peak = f", {best.instances_peak} instance{'s' if best.instances_peak != 1 else ''} at the peak"
     lines = [
-        f"Run {best.deployment.name}: {best.usd:,} USD a month, p95 {best.p95:.3f} s with {asked}, "
-        f"{best.instances_peak} instance{'s' if best.instances_peak != 1 else ''} at the peak ({best.speed.kind} speed)."
+        f"Run {best.deployment.name}: {best.usd:,} USD a month, {best.usd_per_million_documents:,} per million documents, p95 {best.p95:.3f} s (asked: {asked})"
+        f"{peak if best.deployment.mode != 'serverless' else ''}; speed {best.speed.kind}."
     ]
     base = next((item for item in decision.bills if item.deployment.choice.name == "base"), None)
     if base is not None and best.deployment.choice.name != "base":
+        change = f"{1 - best.usd / base.usd:.0%} less" if best.usd < base.usd else "no less"
         lines.append(
-            f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} saves {1 - best.usd / base.usd:.0%}. "
-            "The announcement's 75 % is of memory."
+            f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}. The announcement's 75 % is of memory."
         )
     if refused:
-        lines.append(f"{len(decision.bills)} deployments were feasible; {refused}.")
+        lines.append(f"Of the rest, {len(decision.bills) - 1} deployments also meet the limits; {refused}.")
     return tuple(lines)
 
 
 def explain(item: Bill, catalogue: Catalogue) -> list[str]:
     """Where every number of a bill comes from."""
-    lines = [
-        f"{item.deployment.name}: one request takes {item.speed.seconds:.4f} s ({item.speed.low:.4f} to {item.speed.high:.4f}), {item.speed.kind}: {item.speed.why}.",
+    pace = item.speed
+    return [
+        f"{item.deployment.name}: a request alone takes {pace.seconds:.4f} s ({pace.low:.4f} to {pace.high:.4f}), {pace.kind}: {pace.why}.",
+        f"  in the busiest minute {item.waits:.1%} of requests wait, {item.mean_wait:.3f} s on average (Erlang C, M/G/c): p50 {item.p50:.3f}, p95 {item.p95:.3f}, p99 {item.p99:.3f} s",
+        *(explain_line(line, catalogue) for line in item.lines),
+        *(f"  {note}" for note in item.notes),
     ]
-    lines += [
-        f"  {line.name}: {line.quantity:.3f} {line.unit} x {line.price.usd} USD = {line.usd} USD; price of {line.price.date} "
-        f"({line.price.confidence}): {catalogue.sources.get(line.price.source, line.price.source)}"
-        for line in item.lines
-    ]
-    return [*lines, *(f"  {note}" for note in item.notes)]
 
 
-def fit_report(choice: Choice, kind: str, tokens: int, region: str, catalogue: Catalogue) -> Report:
-    """Every instance type sold in the region, and the serverless size, that holds the model."""
-    rows = []
-    for name in catalogue.offered(region):
-        instance = catalogue.instance(name)
-        if instance.accelerator:
-            continue
-        room = fit(choice, kind, tokens, instance)
-        rows.append((name, instance.arch, instance.vcpu, instance.memory_gib, instance.gpu, room.copies, round(room.needed_mb), round(room.available_mb), catalogue.hosting(region, name).usd))
-    rows.sort(key=lambda row: (row[5] == 0, row[8]))
-    size = serverless_mb(choice, kind, tokens)
-    return Report(
-        f"Where {choice.name} {kind} fits, {tokens:,} tokens at once, {region}",
-        (Table("fit", "Instance types, those that hold it first, cheapest first", ("instance", "arch", "vCPU", "GiB", "GPU", "copies", "needs MB", "has MB", "USD/hour"), tuple(rows)),),
-        (f"Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",),
-        data_notes(catalogue),
-    )
-
-
-def bills_report(title: str, bills: Sequence[Bill], catalogue: Catalogue) -> Report:
-    rows = tuple(
-        (item.deployment.name, item.usd, round(item.p50, 3), round(item.p95, 3), round(item.p99, 3), round(item.utilisation, 3), round(item.instances_mean, 2), item.usd_per_million_documents, item.deployment.choice.ndcg, item.speed.kind)
-        for item in bills
-    )
-    columns = ("deployment", "USD/month", "p50 s", "p95 s", "p99 s", "utilisation", "instances", "USD/M documents", "NDCG@10", "speed")
-    return Report(
-        title,
-        (Table("deployments", "Deployments", columns, rows),),
-        (),
-        data_notes(catalogue),
-        (Bars("USD a month", "USD", tuple((item.deployment.name, float(item.usd)) for item in bills)),),
-        tuple(line for item in bills for line in explain(item, catalogue)),
-    )
+def explain_line(line: Line, catalogue: Catalogue) -> str:
+    source = catalogue.sources.get(line.price.source, line.price.source)
+    return f"  {line.name}: {line.quantity:.3f} {line.unit} x {line.price.usd} USD = {line.usd} USD; price of {line.price.date} ({line.price.confidence}): {source}"

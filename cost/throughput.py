@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from . import CostError, unknown
-from .catalogue import DATA, Instance
+from .catalogue import Instance
 from .models import Choice, precision
+from .store import DATA, rows, write
 
+KINDS = ("measured", "vendor")
+COLUMNS = ("model", "precision", "instance", "documents", "tokens", "seconds", "kind", "source", "date")
 # float32 operations a core does in a cycle, by the widest unit it has, and the share of it that packed transformer
-# layers reach. The AVX2 share is measured (docs/benchmarks.md: 158 of 157 GFLOP/s on 2 cores at 2.45 GHz; 0.85 is kept);
-# the others are allowances for lower clocks under wide vectors.
-_PER_CYCLE = (("avx512", 64, 0.45), ("avx2", 32, 0.85), ("sve", 32, 0.6), ("sve2", 32, 0.6), ("neon", 16, 0.7))
+# layers reach. AVX2's share is that of throughput.csv's measurements; the others are allowances for lower clocks under
+# wide vectors and for units nobody here has measured.
+_PER_CYCLE = (
+    ("avx512", 64, 0.4),
+    ("avx2", 32, 0.75),
+    ("sve", 32, 0.55),
+    ("sve2", 32, 0.55),
+    ("neon", 16, 0.65),
+)
+# What a core adds less the more there are: an allowance, not measured. 8 cores do 84 %, 32 cores 52 % of their sum.
+_CORES_HALF = 32
 # int8 dot products against float32 arithmetic, whole model, and bf16: only where the unit exists. Estimates.
-_INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4), ("dotprod(int8)", 1.4))
+_INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4))
 _BF16 = (("amx_bf16", 2.5), ("bf16", 1.5))
-# Tera-operations per second: (bfloat16, float32). 0: the unit is missing, and float16 overflows on ALiBi models.
+# Tera-operations per second as the makers state them: (bfloat16, float32). 0: the unit is missing, and float16
+# overflows on ALiBi models.
 _GPUS = {
     "NVIDIA T4": (0.0, 8.1),
     "NVIDIA V100": (0.0, 15.7),
@@ -35,7 +47,9 @@ OVERHEAD_SECONDS = 0.004
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds one request takes alone on one copy. kind: measured, vendor or estimated; low and high bound it."""
+    """Seconds one request takes alone. low and high bound it. kind: measured, vendor, estimated, or hypothetical where
+    the engine has no such arithmetic yet.
+    """
 
     seconds: float
     low: float
@@ -44,78 +58,148 @@ class Speed:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Seconds of one request of `documents` x `tokens` on an instance type."""
+
+    model: str
+    precision: str
+    instance: str
+    documents: int
+    tokens: float
+    seconds: float
+    kind: str  # measured or vendor
+    source: str
+    date: str
+
+
 def cores(instance: Instance) -> int:
     """Physical cores: a vCPU is half a core on amd64 and a core on arm64."""
     return instance.vcpu if instance.arch == "arm64" else max(1, instance.vcpu // 2)
 
 
-def speed(choice: Choice, kind: str, instance: Instance, *, documents: int, tokens: int) -> Speed:
-    """Of one request of `documents` x `tokens`. Raises CostError where the model cannot run in this precision there."""
-    found = _measured(choice, kind, instance.name, documents, tokens)
-    if found is not None:
-        return found
+def executes(kind: str, gpu: bool) -> bool:
+    """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs. int8 weights are stored so, and
+    multiplied as float32.
+    """
+    return precision(kind) == "fp32" or (kind == "bf16" and gpu)
+
+
+def speed(
+    choice: Choice, kind: str, instance: Instance, *, documents: int, tokens: int, folder: Path = DATA
+) -> Speed:
+    """Of one request of `documents` x `tokens`. Raises CostError where the model cannot run in this precision there.
+
+    The container drives one GPU; others of the instance stay idle.
+    """
     work = choice.flops(documents, tokens)
+    for row in measurements(folder):
+        if (row.model, row.precision, row.instance) == (choice.name, precision(kind), instance.name):
+            seconds = row.seconds * work / choice.flops(row.documents, round(row.tokens))
+            return Speed(
+                seconds,
+                seconds * 0.9,
+                seconds * 1.1,
+                row.kind,
+                f"{row.source}, {row.date}, scaled by arithmetic",
+            )
     if instance.accelerator:
-        raise CostError(f"{instance.name} has {instance.accelerator}, for which there is no graph: take a CPU or NVIDIA type.")
+        raise CostError(
+            f"{instance.name} has {instance.accelerator}, for which there is no graph: take a CPU or NVIDIA type."
+        )
+    label = "estimated" if executes(kind, bool(instance.gpu)) else "hypothetical"
     if instance.gpu:
-        if instance.gpu not in _GPUS:
-            raise CostError(f"The arithmetic of {instance.gpu} ({instance.name}) is not known: measure it there.")
-        bf16, fp32 = _GPUS[instance.gpu]
-        if kind == "int8" or (kind == "bf16" and not bf16):
-            raise CostError(f"{kind} does not run on {instance.gpu}: take {'bf16' if bf16 else 'fp32'}.")
-        peak = bf16 if kind == "bf16" else fp32
-        rate = 1e12 * peak * _GPU_SHARE
+        rate, why = _gpu_rate(instance, kind)
         seconds = work / rate + OVERHEAD_SECONDS
-        why = f"{work / 1e9:.0f} GFLOP at {_GPU_SHARE:.0%} of {peak:g} TFLOP/s ({instance.gpu}, one of {instance.gpus})"
-        return Speed(seconds, seconds / 2, seconds * 2, "estimated", why)
+        return Speed(seconds, seconds / 2, seconds * 2, label, f"{work / 1e9:.0f} GFLOP at {why}")
     rate, why = cpu_rate(instance, kind)
     seconds = work / rate + OVERHEAD_SECONDS
-    return Speed(seconds, seconds * 0.7, seconds * 1.5, "estimated", f"{work / 1e9:.0f} GFLOP at {why}")
+    return Speed(seconds, seconds * 0.7, seconds * 1.6, label, f"{work / 1e9:.0f} GFLOP at {why}")
+
+
+def _gpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
+    if instance.gpu not in _GPUS:
+        raise CostError(f"The arithmetic of {instance.gpu} ({instance.name}) is not known: measure it there.")
+    bf16, fp32 = _GPUS[instance.gpu]
+    if kind == "int8" or (kind == "bf16" and not bf16):
+        raise CostError(f"{kind} does not run on {instance.gpu}: take {'bf16' if bf16 else 'fp32'}.")
+    peak = bf16 if kind == "bf16" else fp32
+    used = f"one of {instance.gpus} {instance.gpu}" if instance.gpus > 1 else instance.gpu
+    return 1e12 * peak * _GPU_SHARE, f"{_GPU_SHARE:.0%} of {peak:g} TFLOP/s ({used})"
 
 
 def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
     """float32-equivalent operations per second of all cores, and its derivation."""
-    precision(kind)
-    isa = instance.isa
-    unit = next(((name, per_cycle, share) for name, per_cycle, share in _PER_CYCLE if name in isa or any(f.startswith(name) for f in isa)), None)
+    unit = next(((name, width, share) for name, width, share in _PER_CYCLE if name in instance.isa), None)
     if unit is None or not instance.clock_mhz:
         raise CostError(f"The arithmetic of {instance.name} is not known: measure it there.")
     factor = 1.0
-    if kind != "fp32":
-        table = _INT8 if kind == "int8" else _BF16
-        factor = next((gain for name, gain in table if name in isa), 0.0)
+    if precision(kind) != "fp32":
+        factor = next(
+            (gain for name, gain in (_INT8 if kind == "int8" else _BF16) if name in instance.isa), 0.0
+        )
         if not factor:
-            raise CostError(f"{kind} gains nothing on {instance.name} ({', '.join(sorted(isa))}): take fp32.")
-    name, per_cycle, share = unit
+            raise CostError(
+                f"{kind} gains nothing on {instance.name} ({', '.join(sorted(instance.isa))}): take fp32."
+            )
+    name, width, share = unit
     count = cores(instance)
-    rate = count * 1e6 * instance.clock_mhz * per_cycle * share * factor
+    together = 1 / (1 + max(0, count - 2) / _CORES_HALF)
+    rate = count * together * 1e6 * instance.clock_mhz * width * share * factor
     gain = f", {kind} x {factor:g}" if factor != 1.0 else ""
-    return rate, f"{share:.0%} of {count} cores x {instance.clock_mhz / 1000:g} GHz x {per_cycle} per cycle ({name}){gain}"
+    scaling = f" x {together:.2f} for so many" if count > 2 else ""
+    return (
+        rate,
+        f"{share:.0%} of {count} cores{scaling} x {instance.clock_mhz / 1000:g} GHz x {width} per cycle ({name}){gain}",
+    )
 
 
 def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: int, tokens: int) -> Speed:
-    """AWS says only that vCPUs grow with memory. One for each 2 GB, of a 2.5 GHz AVX2 core's half, is our estimate."""
-    if kind == "bf16":
-        raise CostError("bf16 is not known to run on serverless endpoints: take fp32 or int8.")
-    rate = memory_mb / 2048 / 2 * 2.5e9 * 32 * 0.85
-    seconds = choice.flops(documents, tokens) / rate + OVERHEAD_SECONDS
-    why = f"{choice.flops(documents, tokens) / 1e9:.0f} GFLOP at {memory_mb / 2048:g} vCPU (one for each 2 GB) of AVX2 at 2.5 GHz"
-    return Speed(seconds, seconds / 2, seconds * 2, "estimated", why)
+    """AWS says only that vCPUs grow with memory. One for each 2 GB, half a 2.5 GHz AVX2 core each, is our estimate."""
+    if precision(kind) == "bf16":
+        raise CostError("bf16 is not known to run on serverless endpoints: take fp32.")
+    rate = memory_mb / 2048 / 2 * 2.5e9 * 32 * 0.75
+    work = choice.flops(documents, tokens)
+    seconds = work / rate + OVERHEAD_SECONDS
+    why = f"{work / 1e9:.0f} GFLOP at {memory_mb / 2048:g} vCPU (one for each 2 GB), 75 % of half a 2.5 GHz AVX2 core each"
+    return Speed(seconds, seconds / 2, seconds * 2, "estimated" if kind == "fp32" else "hypothetical", why)
 
 
-def _measured(choice: Choice, kind: str, instance: str, documents: int, tokens: int) -> Speed | None:
-    for row in measurements():
-        if (row["model"], row["precision"], row["instance"]) == (choice.name, kind, instance):
-            seconds = float(row["seconds_per_document"]) * documents * tokens / float(row["tokens"])
-            return Speed(seconds, seconds * 0.9, seconds * 1.1, row["kind"], row["source"])
-    return None
+@cache
+def measurements(folder: Path = DATA) -> tuple[Measurement, ...]:
+    """Rows of throughput.csv."""
+    path = folder / "throughput.csv"
+    found = []
+    for line, row in rows(path, *COLUMNS):
+        if row["kind"] not in KINDS:
+            raise CostError(f"{path}:{line}: {unknown('kind of throughput', row['kind'], KINDS)}")
+        try:
+            numbers = int(row["documents"]), float(row["tokens"]), float(row["seconds"])
+        except ValueError as error:
+            raise CostError(f"{path}:{line}: {error}: correct the row.") from None
+        if not all(0 < number < 1e9 for number in numbers):
+            raise CostError(f"{path}:{line}: documents, tokens and seconds are above 0.")
+        found.append(
+            Measurement(
+                row["model"],
+                row["precision"],
+                row["instance"],
+                *numbers,
+                row["kind"],
+                row["source"],
+                row["date"],
+            )
+        )
+    return tuple(found)
 
 
-def measurements(path: Path = DATA / "throughput.csv") -> list[dict[str, str]]:
-    """model, precision, instance, tokens, seconds_per_document, kind, source."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        if row["kind"] not in ("measured", "vendor"):
-            raise unknown("kind of throughput", row["kind"], ("measured", "vendor"))
-    return rows
+def append(measurement: Measurement, folder: Path = DATA) -> None:
+    """Add a row to throughput.csv; a row of the same model, precision and instance is replaced."""
+    key = (measurement.model, measurement.precision, measurement.instance)
+    kept = [row for row in measurements(folder) if (row.model, row.precision, row.instance) != key]
+    write(
+        folder / "throughput.csv",
+        COLUMNS,
+        [[getattr(row, name) for name in COLUMNS] for row in (*kept, measurement)],
+    )
+    measurements.cache_clear()

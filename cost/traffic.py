@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import CostError
+from .store import rows
+
+Sizes = NDArray[np.float32]
 
 MINUTES_PER_DAY = 1440
 # A month as AWS bills it: 730 hours.
 MINUTES_PER_MONTH = 730 * 60
 
 
+@cache
+def spread(variation: float) -> Sizes:
+    """Relative sizes with mean 1 and that coefficient of variation: quantiles of a lognormal distribution, as lengths of texts are."""
+    if not 0 <= variation <= 2:
+        raise CostError(f"The variation of requests is {variation:g}: give 0 (all equal) to 2.")
+    if variation == 0:
+        return np.ones(1, np.float32)
+    sigma = math.sqrt(math.log1p(variation**2))
+    normal = NormalDist()
+    sizes = np.exp(sigma * np.array([normal.inv_cdf((place + 0.5) / 1024) for place in range(1024)]))
+    relative: Sizes = (sizes / sizes.mean()).astype(np.float32)
+    return relative
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """rates: mean requests per second of each minute of a period that repeats: a day, or a month.
 
-    documents and tokens: of a typical request and document.
+    documents and tokens: of a typical request, and of a typical document with its query. sizes: work of requests relative
+    to the mean, which is 1; each request has one of them.
     """
 
     rates: NDArray[np.float64]
     documents: int
     tokens: int
     name: str
+    sizes: Sizes = field(default_factory=lambda: spread(0.3))
 
     @property
     def requests(self) -> float:
@@ -42,17 +62,51 @@ class Traffic:
     def peak(self) -> float:
         return float(self.rates.max())
 
+    @property
+    def variation(self) -> float:
+        """Coefficient of variation of the sizes."""
+        return float(self.sizes.std())
+
+    @property
+    def typical_sizes(self) -> NDArray[np.float64]:
+        """64 quantiles of the sizes, ascending."""
+        return _quantiles(self.sizes.tobytes())
+
     def scaled(self, factor: float) -> Traffic:
-        return Traffic(self.rates * factor, self.documents, self.tokens, self.name)
+        """The same curve, so many times as high."""
+        return replace(
+            self, rates=self.rates * factor, name=f"{self.mean * factor:g} requests/s, shaped as {self.name}"
+        )
 
 
-def constant(rate: float, *, documents: int = 100, tokens: int = 150, minutes: int = MINUTES_PER_DAY) -> Traffic:
+@lru_cache(16)
+def _quantiles(sizes: bytes) -> NDArray[np.float64]:
+    return np.quantile(np.frombuffer(sizes, np.float32), (np.arange(64) + 0.5) / 64)
+
+
+def constant(
+    rate: float,
+    *,
+    documents: int = 100,
+    tokens: int = 150,
+    minutes: int = MINUTES_PER_DAY,
+    variation: float = 0.3,
+) -> Traffic:
     _check(rate, documents, tokens)
-    return Traffic(np.full(minutes, float(rate)), documents, tokens, f"{rate:g} requests/s")
+    return Traffic(
+        np.full(minutes, float(rate)), documents, tokens, f"{rate:g} requests/s", spread(variation)
+    )
 
 
 def daily(
-    mean: float, *, swing: float = 0.8, peak_hour: float = 14.0, documents: int = 100, tokens: int = 150, minutes: int = MINUTES_PER_DAY
+    mean: float,
+    *,
+    swing: float = 0.8,
+    peak_hour: float = 14.0,
+    documents: int = 100,
+    tokens: int = 150,
+    minutes: int = MINUTES_PER_DAY,
+    variation: float = 0.3,
 ) -> Traffic:
     """A cosine over the day round `mean`; swing 0.8 means the peak is 1.8 times it and the night 0.2 times."""
     _check(mean, documents, tokens)
@@ -60,44 +114,51 @@ def daily(
         raise CostError(f"The swing is {swing:g}: give 0 (constant) to 1 (nothing at night).")
     hour = (np.arange(minutes) % MINUTES_PER_DAY) / 60
     rates = mean * (1 + swing * np.cos((hour - peak_hour) / 24 * 2 * math.pi))
-    return Traffic(rates, documents, tokens, f"{mean:g} requests/s on average, {mean * (1 + swing):g} at {peak_hour:g}:00")
+    name = f"{mean:g} requests/s on average, {mean * (1 + swing):g} at {peak_hour:g}:00"
+    return Traffic(rates, documents, tokens, name, spread(variation))
 
 
 def from_log(path: Path) -> Traffic:
     """A CSV of requests: time (seconds, ascending), documents, tokens (mean of a document). Repeated to fill a month.
 
-    Raises CostError with the line of what is malformed.
+    Sizes are documents x tokens of its requests. Raises CostError with the line of what is malformed.
     """
-    times, documents, tokens = [], [], []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = {"time", "documents", "tokens"} - set(reader.fieldnames or [])
-            if lacking:
-                raise CostError(f"{path} lacks the column {', '.join(sorted(lacking))}: it needs time, documents, tokens.")
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                try:
-                    time, count, size = float(row["time"]), int(row["documents"]), float(row["tokens"])
-                except (TypeError, ValueError):
-                    raise CostError(f"{where}: time, documents and tokens must be numbers.") from None
-                if not (math.isfinite(time) and time >= 0 and count > 0 and math.isfinite(size) and size > 0):
-                    raise CostError(f"{where}: time must be at least 0, documents and tokens above 0.")
-                if times and time < times[-1]:
-                    raise CostError(f"{where}: the time {time:g} is before the line above: sort the file.")
-                times.append(time)
-                documents.append(count)
-                tokens.append(size)
-    except FileNotFoundError:
-        raise CostError(f"{path} does not exist.") from None
+    times: list[float] = []
+    documents: list[int] = []
+    tokens: list[float] = []
+    for line, row in rows(path, "time", "documents", "tokens"):
+        where = f"{path}:{line}"
+        try:
+            time, count, size = float(row["time"]), int(row["documents"]), float(row["tokens"])
+        except ValueError:
+            raise CostError(f"{where}: time, documents and tokens must be numbers.") from None
+        if not (math.isfinite(time) and time >= 0 and count > 0 and math.isfinite(size) and size > 0):
+            raise CostError(f"{where}: time must be at least 0, documents and tokens above 0.")
+        if times and time < times[-1]:
+            raise CostError(f"{where}: the time {time:g} is before the line above: sort the file.")
+        times.append(time)
+        documents.append(count)
+        tokens.append(size)
     if not times:
-        raise CostError(f"{path} holds no request.")
+        raise CostError(f"{path} holds no request: it needs a line for each, under time,documents,tokens.")
+    if times[-1] - times[0] > 60 * MINUTES_PER_MONTH:
+        raise CostError(
+            f"{path} spans {(times[-1] - times[0]) / 86400:.0f} days: time is in seconds, of a month at most."
+        )
     minute = ((np.array(times) - times[0]) // 60).astype(np.int64)
     rates = np.bincount(minute).astype(np.float64) / 60
-    month = np.resize(rates, MINUTES_PER_MONTH) if len(rates) < MINUTES_PER_MONTH else rates[:MINUTES_PER_MONTH]
-    mean_documents = sum(documents) / len(documents)
-    weighted = float(np.dot(documents, tokens)) / sum(documents)
-    return Traffic(month, max(1, round(mean_documents)), max(1, round(weighted)), path.name)
+    work = np.array(documents, np.float64) * np.array(tokens)
+    sizes = (work / work.mean()).astype(np.float32)
+    if len(sizes) > 4096:
+        sizes = np.sort(sizes)[np.linspace(0, len(sizes) - 1, 4096).round().astype(np.int64)]
+        sizes /= sizes.mean()
+    return Traffic(
+        np.resize(rates, MINUTES_PER_MONTH),
+        max(1, round(sum(documents) / len(documents))),
+        max(1, round(float(work.sum()) / sum(documents))),
+        path.name,
+        sizes,
+    )
 
 
 def _check(rate: float, documents: int, tokens: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cost.commands
 import distillation.commands
 import evaluation.commands
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the command line."""
+    from cost import CostError
     from distillation import DistillationError
     from evaluation import EvaluationError
     from inference.artefact import ArtefactError
@@ -72,6 +74,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         DistillationError,
         ConfigError,
         OperateError,
+        CostError,
         OSError,
     )
 
@@ -119,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--backend", default="onnx", choices=["onnx", "torch"])
     bench.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     evaluation.commands.add(commands)
+    cost.commands.add(commands)
     distillation.commands.add(commands)
     operate_commands.add(commands)
     return parser

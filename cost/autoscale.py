@@ -1,0 +1,81 @@
+"""How many instances serve, and are billed, in each minute: Application Auto Scaling's rules for SageMaker variants.
+
+Alarms look at minutes: three in a row above the target scale out, fifteen in a row below nine tenths of it scale in. The
+new number is what the metric says would meet the target. A new instance takes minutes until it serves, and is billed from
+its start; what has gone in blocks the next step in for the cooldown. (Application Auto Scaling user guide: target
+tracking scaling policies; cooldown of SageMaker variants: 300 s by default.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from . import CostError
+from .deploy import SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
+from .queueing import MINUTE, Counts
+
+COOLDOWN_MINUTES = 5
+# Queued requests an instance that asynchronous endpoints are scaled to, as our stacks set it.
+BACKLOG_TARGET = 5.0
+
+
+def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> tuple[Counts, Counts]:
+    """Instances (serving, billed) that hold `target` invocations a minute each."""
+    if least < 1 or most < least:
+        raise CostError(f"{least} to {most} instances: give 1 or more, and no fewer at most than at least.")
+    first = min(most, max(least, math.ceil(float(arrivals[0]) / target)))
+    return _scale(
+        lambda minute, serving: float(arrivals[minute]) / serving, target, arrivals, first, least, most
+    )
+
+
+def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
+    """Instances (serving, billed) of an asynchronous endpoint, whose metric is the backlog per instance. From zero, one is
+    started as soon as something waits; after 15 minutes without anything waiting they go back to `least`.
+    """
+    if least < 0 or most < max(1, least):
+        raise CostError(f"{least} to {most} instances: give 0 or more, and at least 1 at most.")
+    backlog = 0.0  # requests that wait at the end of the minute
+
+    def metric(minute: int, serving: int) -> float:
+        nonlocal backlog
+        backlog = max(0.0, backlog + float(arrivals[minute]) - serving * MINUTE / seconds)
+        if not serving:
+            return math.inf if backlog else 0.0
+        under_way = min(serving, float(arrivals[minute]) * seconds / MINUTE)
+        return (backlog + under_way) / serving
+
+    return _scale(metric, BACKLOG_TARGET, arrivals, least, least, most)
+
+
+def _scale(
+    metric: Callable[[int, int], float], target: float, arrivals: Counts, first: int, least: int, most: int
+) -> tuple[Counts, Counts]:
+    """metric(minute, serving) per instance; infinite where there is none and one is needed. first: instances at the start."""
+    serving, billed = np.zeros_like(arrivals), np.zeros_like(arrivals)
+    running = first
+    starting: list[tuple[int, int]] = []  # minute from which they serve, and how many
+    high = low = quiet_until = 0
+    for minute in range(len(arrivals)):
+        running += sum(count for ready, count in starting if ready <= minute)
+        starting = [(ready, count) for ready, count in starting if ready > minute]
+        coming = sum(count for _, count in starting)
+        serving[minute], billed[minute] = running, running + coming
+        value = metric(minute, running)
+        high = high + 1 if value > target else 0
+        low = low + 1 if value < 0.9 * target else 0
+        if math.isinf(value):
+            wanted = 1
+        elif high >= SCALE_OUT_MINUTES or low >= SCALE_IN_MINUTES:
+            wanted = math.ceil(running * value / target)
+        else:
+            continue
+        wanted = min(most, max(least, wanted))
+        if wanted > running + coming:
+            starting.append((minute + 1 + START_MINUTES, wanted - running - coming))
+        elif wanted < running and low >= SCALE_IN_MINUTES and not coming and minute >= quiet_until:
+            running, quiet_until = wanted, minute + 1 + COOLDOWN_MINUTES
+    return serving, billed

@@ -1,0 +1,310 @@
+"""`sagerank cost`: what it will cost, and what to run. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import CostError, unknown
+
+if TYPE_CHECKING:
+    from .catalogue import Catalogue
+    from .decide import Question
+    from .deploy import Bill
+    from .report import Report
+    from .traffic import Traffic
+
+FORMATS = ("text", "json", "csv", "markdown", "html")
+WHAT = {
+    "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
+    "fit": "which instances and serverless sizes hold a model",
+    "compare": "all feasible deployments, and why others are not",
+    "simulate": "a month of the cheapest deployment, or of the one you name, request by request",
+    "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
+    "diff": "the monthly change between two synthesised templates, folders or configurations",
+    "refresh": "prices again from the AWS Price List API",
+    "measure": "time an endpoint, and keep its speed in place of the estimate",
+}
+
+
+def add(commands: Any) -> None:
+    """Add `cost` to the subparsers of the `sagerank` command."""
+    description = "what it will cost and what to run, before anything is deployed"
+    configure(commands.add_parser("cost", help=description, description=description))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options may stand before or after the sub-command; without one, it is report."""
+    parser.set_defaults(run=run, extra="cost")
+    _options(parser)
+    subcommands = parser.add_subparsers(dest="what", metavar="what")
+    for name, description in WHAT.items():
+        # Given after the sub-command an option counts; not given, what stood before it or the default does.
+        sub = subcommands.add_parser(
+            name, help=description, description=description, argument_default=argparse.SUPPRESS
+        )
+        if name == "diff":
+            sub.add_argument("old", type=Path, help="template, folder such as cdk.out, or deployment as JSON")
+            sub.add_argument("new", type=Path, help="the same, after the change")
+        if name == "refresh":
+            sub.add_argument("--yes", action="store_true", default=False, help="write even what looks wrong")
+        if name == "measure":
+            sub.add_argument("--endpoint", required=True, help="name of a SageMaker endpoint")
+        if name in ("refresh", "measure"):
+            sub.add_argument("--endpoint-url", default=None, help="where the API is, if not at AWS")
+        _options(sub, suppressed=True)
+
+
+def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> None:
+    def option(name: str, default: Any, description: str, **more: Any) -> None:
+        if more.get("action") != "store_true":
+            more.setdefault(
+                "type", type(default) if default is not None and not isinstance(default, list) else str
+            )
+        shown = "" if default in (None, False, []) else f" (default: {default})"
+        parser.add_argument(
+            name, default=argparse.SUPPRESS if suppressed else default, help=description + shown, **more
+        )
+
+    many: dict[str, Any] = {"action": "append", "type": str}
+    option("--rate", 1.0, "requests a second on average")
+    option("--swing", 0.8, "of the daily curve: 0 constant, 1 nothing at night")
+    option("--log", None, "CSV of requests in place of --rate: time,documents,tokens", type=Path)
+    option("--documents", 100, "documents in a request")
+    option("--tokens", 150, "tokens of a document with its query")
+    option("--variation", 0.3, "of the work of requests, standard deviation to mean")
+    option(
+        "--model",
+        None,
+        "micro, tiny, turbo, base or a cascade tiny>base@20; more than once (default: turbo, tiny, base)",
+        **many,
+    )
+    option("--precision", None, "fp32, bf16 or int8; more than once (default: what the engine has)", **many)
+    option(
+        "--mode",
+        None,
+        "realtime, serverless or async; more than once (default: realtime and serverless)",
+        **many,
+    )
+    option("--region", None, "AWS region; more than once (default: us-east-1)", **many)
+    option(
+        "--instance", None, "instance type, or serverless memory in MB; more than once (default: all)", **many
+    )
+    option("--p95", 1.0, "latency limit in seconds at the 95th percentile of the busiest minute; inf: none")
+    option("--min-ndcg", None, "quality limit, BEIR NDCG@10 in points", type=float)
+    option("--min-instances", 1, "instances that always run")
+    option("--max-instances", 20, "instances at most")
+    option("--max-tokens", 8192, "longest pair that must fit into memory")
+    option("--minutes", 43_800, "simulate: length")
+    option(
+        "--cold-start",
+        6.0,
+        "simulate: seconds until a serverless worker serves; an assumption, measure yours",
+    )
+    option("--seed", 0, "simulate: of the random numbers")
+    option("--service", None, "service to compare with; more than once (default: all known)", **many)
+    option(
+        "--price", None, "your own price, INSTANCE=USD an hour or SERVICE=USD a unit; more than once", **many
+    )
+    option("--data", None, "folder of price and measurement files (default: the package's)", type=Path)
+    option("--format", "text", "text, json, csv, markdown or html")
+    option("--output", None, "file to write (default: standard output)", type=Path)
+    option("--explain", False, "say where every number comes from", action="store_true")
+    option("--max-monthly", None, "budget in US dollars a month: exit code 1 above it", type=str)
+
+
+def run(options: argparse.Namespace) -> int:
+    from .catalogue import Catalogue
+    from .store import DATA
+
+    options.what = options.what or "report"
+    if options.format not in FORMATS:
+        raise unknown("format", options.format, FORMATS)
+    catalogue = Catalogue(options.data or DATA, dict(map(_price, options.price or ())))
+    limit = _money("--max-monthly", options.max_monthly) if options.max_monthly is not None else None
+    if options.what == "refresh":
+        return _refresh(options, catalogue)
+    if options.what == "measure":
+        return _measure(options, catalogue)
+    from .render import render
+
+    if options.what == "diff":
+        from .diff import diff_report
+        from .template import read
+
+        region = catalogue.region((options.region or ["us-east-1"])[0])
+        report = diff_report(
+            read(options.old, catalogue, region), read(options.new, catalogue, region), catalogue, limit
+        )
+    else:
+        report = _report(options, catalogue)
+    _emit(render(report, options.format, explain=options.explain), options.output)
+    if limit is not None and report.monthly is not None and report.monthly > limit:
+        print(f"sagerank: {report.monthly:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
+    from .models import choice
+
+    if options.what == "fit":
+        from .answers import fit_report
+
+        model, kind = (options.model or ["tiny"])[0], (options.precision or ["fp32"])[0]
+        return fit_report(
+            choice(model), kind, options.max_tokens, (options.region or ["us-east-1"])[0], catalogue
+        )
+    from .report import decision_report
+
+    question = _question(options, catalogue)
+    if options.what == "report":
+        return decision_report(question, catalogue, options.service or ())
+    from .answers import breakeven_report, compare_report, simulation_report
+
+    if options.what == "compare":
+        return compare_report(question, catalogue)
+    best = _best(question, catalogue)
+    if options.what == "breakeven":
+        return breakeven_report(best, question, catalogue, options.service or ())
+    from .simulate import simulate
+
+    simulated = simulate(
+        best.deployment,
+        question.traffic,
+        catalogue,
+        minutes=options.minutes,
+        cold_start=options.cold_start,
+        tokens_at_once=options.max_tokens,
+        seed=options.seed,
+    )
+    return simulation_report(simulated, catalogue, options.seed)
+
+
+def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
+    from .decide import Question
+    from .deploy import MODES
+    from .models import choice, precision
+
+    modes = tuple(options.mode or ("realtime", "serverless"))
+    for mode in modes:
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES)
+    return Question(
+        traffic=_traffic(options),
+        choices=tuple(choice(name) for name in options.model or ("turbo", "tiny", "base")),
+        precisions=tuple(map(precision, options.precision or ("fp32", "bf16"))),
+        modes=modes,
+        regions=tuple(catalogue.region(name) for name in options.region or ("us-east-1",)),
+        instances=tuple(options.instance or ()),
+        p95_seconds=options.p95,
+        min_ndcg=options.min_ndcg,
+        min_instances=options.min_instances,
+        max_instances=options.max_instances,
+        tokens_at_once=options.max_tokens,
+        hypothetical=bool(options.precision),
+    )
+
+
+def _traffic(options: argparse.Namespace) -> Traffic:
+    from .traffic import constant, daily, from_log
+
+    if options.log is not None:
+        return from_log(options.log)
+    shape = {"documents": options.documents, "tokens": options.tokens, "variation": options.variation}
+    if options.swing == 0:
+        return constant(options.rate, **shape)
+    return daily(options.rate, swing=options.swing, **shape)
+
+
+def _best(question: Question, catalogue: Catalogue) -> Bill:
+    from .decide import decide
+
+    decision = decide(question, catalogue)
+    if decision.best is None:
+        raise CostError(
+            f"Nothing carries this traffic within the limits. {next(iter(decision.examples.values()), '')}"
+        )
+    return decision.best
+
+
+def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
+    from .refresh import apply, client, fetch
+
+    refreshed = fetch(catalogue, options.region or catalogue.regions, client(options.endpoint_url))
+    for change in refreshed.changes:
+        print(f"{change}{'  <- look at this' if change.suspicious else ''}")
+    for name in refreshed.unspecified:
+        print(f"? {name} has a price, and its specification is not known here: left out")
+    print(
+        f"{len(refreshed.changes)} of {len(refreshed.found)} prices differ in {', '.join(refreshed.regions)}."
+    )
+    if refreshed.suspicious and not options.yes:
+        print(
+            f"sagerank: {len(refreshed.suspicious)} changes are over 25 % or take a price away. Nothing was written: look at them, then add --yes.",
+            file=sys.stderr,
+        )
+        return 1
+    apply(catalogue, refreshed)
+    print(f"Written to {catalogue.folder}.")
+    return 0
+
+
+def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
+    from .measure import documents, measure
+    from .models import choice, precision
+    from .throughput import append
+
+    instances = options.instance or []
+    if len(instances) != 1 or len(options.model or []) != 1:
+        raise CostError(
+            "Give --instance TYPE and --model NAME once: what the endpoint runs on, and what it runs."
+        )
+    instance = catalogue.instance(instances[0])
+    kind = precision((options.precision or ["bf16" if instance.gpu else "fp32"])[0])
+    texts = documents(options.documents, max(1, round(options.tokens / 1.3)))
+    found = measure(
+        options.endpoint,
+        instance.name,
+        choice(options.model[0]).name,
+        kind,
+        texts,
+        region=(options.region or ["us-east-1"])[0],
+        endpoint_url=options.endpoint_url,
+    )
+    append(found, catalogue.folder)
+    print(
+        f"{found.model} {found.precision} on {found.instance}: {found.documents} documents of {found.tokens:g} tokens in {found.seconds:.4f} s, "
+        f"{0.05 * found.documents / found.seconds:.1f} documents per 50 ms ({found.source}). Kept in {catalogue.folder / 'throughput.csv'}."
+    )
+    return 0
+
+
+def _price(text: str) -> tuple[str, Decimal]:
+    name, equals, usd = text.partition("=")
+    if not equals:
+        raise CostError(f"--price is {text!r}: give NAME=USD, as in ml.c7i.large=0.09.")
+    return name, _money(f"--price {name}", usd)
+
+
+def _money(what: str, text: str) -> Decimal:
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        raise CostError(f"{what} is {text!r}: give US dollars as a number.") from None
+    if not usd.is_finite() or usd < 0:
+        raise CostError(f"{what} is {text}: give US dollars, not below 0.")
+    return usd
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text)
+        return
+    from .store import write_text
+
+    write_text(output, text + "\n")
+    print(f"{output}: {len(text) / 1e3:.0f} kB")

@@ -1,0 +1,83 @@
+"""`sagerank cost measure`: time real requests to an endpoint, for throughput.csv."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import CostError
+from .throughput import Measurement
+
+QUERY = "how do glaciers shape valleys"
+_TEXT = (
+    "Alpine glaciers carve valleys as they move: ice plucks blocks from the bed, grinds what it carries against the "
+    "walls, and leaves moraines of unsorted debris where it melts. "
+)
+
+
+def documents(count: int, words: int) -> list[str]:
+    """Texts of that many words, no two alike."""
+    pool = _TEXT.split()
+    return [" ".join(pool[(start + place) % len(pool)] for place in range(words)) for start in range(count)]
+
+
+def measure(
+    endpoint: str,
+    instance: str,
+    model: str,
+    precision: str,
+    texts: Sequence[str],
+    *,
+    region: str,
+    endpoint_url: str | None = None,
+    repeats: int = 7,
+) -> Measurement:
+    """Median of whole calls through boto3's sagemaker-runtime, after one that warms up. Raises CostError where the endpoint
+    does not answer as a reranker.
+    """
+    if not texts or repeats < 1:
+        raise CostError("Give at least one document and one repetition.")
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    runtime = boto3.client(
+        "sagemaker-runtime",
+        region_name=region,
+        endpoint_url=endpoint_url,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    body = json.dumps({"query": QUERY, "documents": list(texts), "return_documents": False}).encode()
+    times = []
+    try:
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            answer = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=body)
+            found: Any = json.loads(answer["Body"].read())
+            times.append(time.perf_counter() - began)
+        results, tokens = len(found["results"]), int(found["usage"]["total_tokens"])
+    except (BotoCoreError, ClientError) as error:
+        raise CostError(f"The endpoint {endpoint} did not answer: {error}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise CostError(
+            f"The endpoint {endpoint} did not answer with results and usage.total_tokens: is it a sagerank endpoint?"
+        ) from None
+    finally:
+        runtime.close()
+    if results != len(texts):
+        raise CostError(f"The endpoint {endpoint} answered {results} results for {len(texts)} documents.")
+    return Measurement(
+        model,
+        precision,
+        instance,
+        len(texts),
+        round(tokens / len(texts), 1),
+        round(statistics.median(times[1:]), 5),
+        "measured",
+        f"median of {repeats} whole calls of one client through sagemaker-runtime",
+        datetime.date.today().isoformat(),
+    )
