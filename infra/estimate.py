@@ -111,7 +111,7 @@ def invocations_per_minute(config: DeployConfig) -> float:
         raise ConfigError(
             f"autoscaling.target is 0, and the speed cannot be estimated ({error}): give the invocations a minute one instance serves."
         ) from None
-    return max(1.0, round(60 * _BUSY * max(1, machine.gpus) / pace.seconds, 1))
+    return max(1.0, round(60 * _BUSY / pace.seconds, 1))
 
 
 def unit_price(config: DeployConfig) -> Decimal | None:

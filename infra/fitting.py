@@ -121,7 +121,7 @@ def check_artefact(config: DeployConfig) -> None:
                 f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
             )
         expected = estimate.parameters(config)
-        if not 0.4 < parameters / expected < 1.1:
+        if abs(parameters / expected - 1) > 0.01:
             raise ConfigError(
                 f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
             )
