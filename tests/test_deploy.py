@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import http.client
+import io
 import json
 import os
 import shutil
@@ -558,6 +559,11 @@ def test_destroy_asks_first_and_knows_what_there_is(
     err = capsys.readouterr().err
     assert f"The bucket {bucket} goes with its 1 objects." in err
     assert "give --yes" in err
+    terminal = io.StringIO("no\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main(["destroy"]) == 1
+    assert "Nothing was deleted." in capsys.readouterr().err
     (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
     stack.status = "UPDATE_IN_PROGRESS"
     assert main(["destroy", "--yes"]) == 2

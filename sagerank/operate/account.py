@@ -102,8 +102,9 @@ def absent(error: Any) -> bool:
         error.response["Error"].get("Code", ""),
         error.response["Error"].get("Message", "").lower(),
     )
-    named = "NotFound" in code or code.startswith("NoSuch") or code in ("404", "ResourceNotFoundException")
-    return named or (
-        code in ("ValidationError", "ValidationException")
-        and any(word in message for word in ("could not find", "does not exist", "not found"))
-    )
+    if code in ("ValidationError", "ValidationException"):
+        return any(
+            words in message
+            for words in ("could not find", "could not be found", "does not exist", "not found")
+        )
+    return "NotFound" in code or code.startswith("NoSuch") or code == "404"

@@ -193,8 +193,14 @@ def _deploy(options: argparse.Namespace) -> int:
             return 1
         if not planned.bootstrapped:
             deploy.bootstrap(planned.account, planned.region)
-        deploy.deploy(planned, options.cdk)
         config = planned.config
+        try:
+            deploy.deploy(planned, options.cdk)
+        except KeyboardInterrupt:
+            _say(
+                f"\nCloudFormation goes on with what it was given: see `sagerank status {config.name} --region {config.region}`."
+            )
+            raise
     if not config.endpoint:
         _say(
             f"Deployed. Score a file with `sagerank transform {config.name} --region {config.region} --instance {config.instance} --input FILE`."

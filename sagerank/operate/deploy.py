@@ -114,9 +114,9 @@ def _bootstrapped(account: Account) -> bool:
     try:
         account.client("ssm").get_parameter(Name=_BOOTSTRAP)
     except ClientError as error:
-        if absent(error) or error.response["Error"]["Code"] == "ParameterNotFound":
-            return False
-        raise
+        if not absent(error):
+            raise
+        return False
     return True
 
 

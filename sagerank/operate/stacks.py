@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +55,8 @@ def _describe(account: Account, stack: str) -> Stack | None:
 def resources_of(account: Account, stack: Stack) -> list[Resource]:
     """What the stack made and what becomes of it."""
     formation = account.client("cloudformation")
-    template: dict[str, Any] = formation.get_template(StackName=stack.name)["TemplateBody"]
-    if isinstance(template, str):
-        import json
-
+    template: Any = formation.get_template(StackName=stack.name)["TemplateBody"]
+    if isinstance(template, str):  # botocore decodes JSON where it is valid
         template = json.loads(template)
     kept = {
         name
@@ -72,6 +71,11 @@ def resources_of(account: Account, stack: Stack) -> list[Resource]:
         for each in listed
         if each.get("PhysicalResourceId")
     ]
+
+
+def names(made: Iterable[Resource], type: str) -> list[str]:
+    """Of those resources that are of a type."""
+    return [last(each.id) for each in made if each.type == type]
 
 
 def last(arn: str) -> str:

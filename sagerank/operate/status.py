@@ -54,8 +54,8 @@ def status(account: Account, name: str) -> Status:
             f"{error} Its stacks exist: {states}. Mode batch has no endpoint; else see the stacks' events."
         ) from None
     made = [each for stack in found.values() for each in stacks.resources_of(account, stack)]
-    configs = [stacks.last(each.id) for each in made if each.type == "AWS::SageMaker::EndpointConfig"]
-    alarms = [each.id for each in made if each.type == "AWS::CloudWatch::Alarm"]
+    configs = stacks.names(made, "AWS::SageMaker::EndpointConfig")
+    alarms = stacks.names(made, "AWS::CloudWatch::Alarm")
     price, _ = hourly(endpoint, account.region, Catalogue())
     outputs = found["observability"].outputs if "observability" in found else {}
     return Status(

@@ -63,16 +63,12 @@ def start(
 def _endpoint_model(account: Account, name: str) -> str:
     """A deployment of another mode has a model as well."""
     stack = stacks.find(account, name).get("endpoint")
-    made = (
-        [each.id for each in stacks.resources_of(account, stack) if each.type == "AWS::SageMaker::Model"]
-        if stack
-        else []
-    )
+    made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::Model") if stack else []
     if not made:
         raise OperateError(
             f"There is no deployment {name} in {account.region}: make one with `sagerank deploy --mode batch --name {name}`."
         )
-    return stacks.last(made[0])
+    return made[0]
 
 
 def _upload(account: Account, file: Path, folder: str, title: str) -> str:

@@ -123,12 +123,8 @@ def verify(
 
 
 def _wanted(account: Account, stack: stacks.Stack) -> str:
-    made = [
-        each.id
-        for each in stacks.resources_of(account, stack)
-        if each.type == "AWS::SageMaker::EndpointConfig"
-    ]
-    return stacks.last(made[0]) if made else ""
+    made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::EndpointConfig")
+    return made[0] if made else ""
 
 
 def _targets(endpoint: Endpoint) -> list[tuple[str, Variant, dict[str, str]]]:
@@ -258,25 +254,33 @@ def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes)
 
 def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
     """Send the request inline, and wait for its answer in S3."""
-    from botocore.exceptions import ClientError
-
     sent = account.client("sagemaker-runtime").invoke_endpoint_async(
         EndpointName=name, ContentType="application/json", Body=body
     )
-    s3, deadline = account.client("s3"), time.monotonic() + _ASYNC_SECONDS
+    outcomes = {sent["OutputLocation"]: True, sent.get("FailureLocation", ""): False}
+    deadline = time.monotonic() + _ASYNC_SECONDS
     while time.monotonic() < deadline:
-        for address in (sent["OutputLocation"], sent.get("FailureLocation", "")):
-            bucket, key = place(address)
-            try:
-                answer: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            except ClientError as error:
-                if not absent(error):
-                    raise
-                continue
-            if address == sent.get("FailureLocation"):
+        for address, good in outcomes.items():
+            answer = _read(account, address) if address else None
+            if answer is not None and good:
+                return answer
+            if answer is not None:
                 raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
-            return answer
         time.sleep(1.0)
     raise OperateError(
         f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
     )
+
+
+def _read(account: Account, address: str) -> bytes | None:
+    """The object at an S3 address, once it is there."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = place(address)
+    try:
+        body: bytes = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if not absent(error):
+            raise
+        return None
+    return body
