@@ -10,6 +10,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 
 from inference.artefact import Manifest
+from sagerank import operate
 from sagerank.build import MICRO, archive
 from sagerank.cli import main
 from sagerank.demo import serving
@@ -657,3 +659,25 @@ def test_a_batch_job_that_fails_says_why(
     err = capsys.readouterr().err
     assert "is Failed: ClientError" in err
     assert asked[0].startswith("sagerank-")
+
+
+def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_ours(tmp_path: Path) -> None:
+    from infra.config import DeployConfig
+
+    page = (Path(__file__).parent.parent / "docs/deploy.md").read_text(encoding="utf-8")
+    shown = re.search(r"```yaml\n(.*?)```", page, re.S)
+    assert shown
+    (tmp_path / "deploy.yaml").write_text(shown[1])
+    config = DeployConfig.read(tmp_path / "deploy.yaml", {"artefact": "s3://models/model.tar.gz"})
+    assert (config.preset, config.autoscaling.max) == ("prod", 6)
+    source = "".join(file.read_text() for file in Path(operate.__file__).parent.glob("*.py"))
+    for sentence in (
+        "No AWS credentials were found",
+        "The CDK is not set up in account",
+        "SageMaker rolled the update back",
+    ):
+        assert sentence in page
+        assert sentence in source
+    for option in ("startup_seconds", "image_architecture", "pools", "ami", "model_package"):
+        assert f"`{option}`" in page or f"{option}=" in page
+        assert hasattr(config, option)
