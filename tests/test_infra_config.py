@@ -237,7 +237,13 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "give at most serverless.max_concurrency, which is 10",
     ),
     (
-        {"mode": "serverless", "instance": "", "model": "base", "serverless.memory_mb": "1024"},
+        {
+            "mode": "serverless",
+            "instance": "",
+            "model": "base",
+            "settings.max_tokens": "30000",
+            "serverless.memory_mb": "1024",
+        },
         "serverless.memory_mb is 1024: base needs ",
     ),
     (
