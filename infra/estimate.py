@@ -12,7 +12,7 @@ from cost.catalogue import Catalogue, Instance
 from cost.deploy import HOURS_PER_MONTH, Deployment, Line, bill
 from cost.memory import copy_mb, fit, serverless_mb
 from cost.models import Choice, choice
-from cost.throughput import speed
+from cost.throughput import Speed, serverless_speed, speed
 from cost.traffic import constant
 
 from .options import ConfigError
@@ -98,20 +98,30 @@ def component_memory(config: DeployConfig) -> int:
 
 def invocations_per_minute(config: DeployConfig) -> float:
     """That keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
-    machine = hardware(config.instance)
+    return max(1.0, round(60 * _BUSY / _pace(config, "autoscaling.target").seconds, 1))
+
+
+def latency_limit_ms(config: DeployConfig) -> int:
+    """Of the 99th percentile: three times the slowest estimate of a request of `traffic`, at least 2 s: an alarm that traffic as
+    expected would raise would take every update back.
+    """
+    return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
+
+
+def _pace(config: DeployConfig, option: str) -> Speed:
+    """Of a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
+    kind = precision(config, config.instance)
+    documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
-        pace = speed(
-            _choice(config),
-            precision(config, config.instance),
-            machine,
-            documents=config.traffic.documents,
-            tokens=config.traffic.tokens,
-        )
+        if config.mode == "serverless":
+            memory = serverless_memory(config)
+            return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
+        machine = hardware(config.instance)
+        return speed(_choice(config), kind, machine, documents=documents, tokens=tokens)
     except CostError as error:
         raise ConfigError(
-            f"autoscaling.target is 0, and the speed cannot be estimated ({error}): give the invocations a minute one instance serves."
+            f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
         ) from None
-    return max(1.0, round(60 * _BUSY / pace.seconds, 1))
 
 
 def unit_price(config: DeployConfig) -> Decimal | None:

@@ -30,12 +30,17 @@ def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
         return f"{registry}/{_DLC}:{_DLC_TAGS[kind]}"
     if config.image != "dockerfile":
         return config.image
+    file = f"inference/Dockerfile.{kind}"
+    if not (ROOT / file).is_file():
+        raise ConfigError(
+            f"image is 'dockerfile', and {file} is not there: run in the repository, or give the address of an image in ECR."
+        )
     arm = machine is not None and machine.arch == "arm64"
     return ecr_assets.DockerImageAsset(
         stack,
         "Image",
         directory=str(ROOT),
-        file=f"inference/Dockerfile.{kind}",
+        file=file,
         # It is built where `cdk deploy` runs and runs elsewhere: a laptop with an ARM chip makes x86 images too.
         platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,
         # As .dockerignore: what is not copied must not change the image's hash.

@@ -7,7 +7,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from . import metrics
+from . import estimate, metrics
 from .config import DeployConfig
 
 _ROUTING = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
@@ -39,7 +39,7 @@ def rollback_alarms(
         alarm(
             "Latency",
             metrics.invocation(config, "ModelLatency", "p99"),
-            1000 * config.alarms.p99_ms,
+            1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config)),
             "p99-latency",
             3,
         ),

@@ -116,7 +116,7 @@ class Batch:
 class Pool:
     """An instance type that stands in when the first is not to be had."""
 
-    instance: str = option("", "its type", pattern=INSTANCE, form=INSTANCE_FORM)
+    instance: str = option("", "its type", pattern=INSTANCE.removeprefix("|"), form=INSTANCE_FORM)
     priority: int = option(2, "the lowest is tried first; the endpoint's own type has 1", low=2, high=5)
 
 
@@ -161,7 +161,7 @@ class Alarms:
         pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+",
         form="e-mail addresses",
     )
-    p99_ms: int = option(2000, "model latency at the 99th percentile", low=1)
+    p99_ms: int = option(0, "model latency at the 99th percentile; 0: from the estimated speed", low=0)
     errors: int = option(5, "5xx answers within five minutes", low=1)
     queue_seconds: int = option(600, "age of the oldest waiting request (async)", low=1)
     utilisation: int = option(90, "percent of memory or disk", low=1, high=100)

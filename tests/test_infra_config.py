@@ -196,6 +196,7 @@ def test_a_wrong_value_of_any_option_is_named_with_what_is_allowed(name: str, va
         outer, _, inner = name.partition("[0].")
         # The rest of the item is right, so that it is this value that is refused.
         good = {
+            "pools": {"instance": "ml.c6i.xlarge"},
             "schedules": {"name": "n", "cron": "cron(0 1 * * ? *)"},
             "variants": {"name": "n", "weight": 1},
         }

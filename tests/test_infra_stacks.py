@@ -19,7 +19,7 @@ import pytest
 from aws_cdk.assertions import Match, Template
 
 import infra.app
-from infra import metrics
+from infra import estimate, metrics
 from infra.app import build, main
 from infra.config import PRESETS, DeployConfig
 from infra.examples import EXAMPLES, example
@@ -419,6 +419,14 @@ def test_a_new_vpc_has_the_doors_that_were_asked_for() -> None:
     found["network"].has_resource_properties("AWS::EC2::FlowLog", {"TrafficType": "REJECT"})
 
 
+def test_a_known_account_asks_for_no_look_up() -> None:
+    """The CDK would look up the zones of a VPC in it."""
+    found = stacks("realtime", account="123456789012")
+    manifest = json.loads((found.assembly / "manifest.json").read_text())
+    assert "missing" not in manifest
+    assert manifest["artifacts"]["sagerank-network"]["environment"] == "aws://123456789012/us-east-1"
+
+
 def test_asynchronous_answers_go_to_s3_and_are_told() -> None:
     found = stacks("async")
     settings = found.one(CONFIG)["AsyncInferenceConfig"]
@@ -644,6 +652,23 @@ def test_latency_is_compared_in_microseconds() -> None:
     found["endpoint"].has_resource_properties(
         ALARM, {"MetricName": "ModelLatency", "ExtendedStatistic": "p99", "Threshold": 1_500_000}
     )
+
+
+def test_expected_traffic_does_not_raise_the_latency_alarm() -> None:
+    """A larger model on the same machine is slower by its nature, and must not take its own updates back."""
+
+    def limit(**options: str) -> float:
+        found = stacks("realtime", **options)
+        (alarm,) = [
+            a["Properties"]
+            for a in found.resources(ALARM)
+            if a["Properties"]["AlarmName"] == "sagerank-p99-latency"
+        ]
+        assert alarm["Threshold"] >= 3e6 * estimate._pace(found.config, "alarms.p99_ms").high - 1e5
+        return float(alarm["Threshold"])
+
+    assert limit(model="base") > 5 * limit()
+    assert limit(traffic__documents="1") == 2_000_000
 
 
 def test_golden_pairs_are_read_from_the_servers_log() -> None:
@@ -883,7 +908,7 @@ app = cdk.App(outdir=sys.argv[1], context={"@aws-cdk/core:validateAgainstDefault
 for name in EXAMPLES:
     options = {"capture__percent": "5"} if name in ("realtime", "async") else {}
     build(app, example(name, "prod", name=name, **options))
-build(app, example("realtime", name="unpacked", artefact="s3://models/tiny/"))
+build(app, example("realtime", name="unpacked", artefact="s3://models/tiny/", account="123456789012"))
 bad = cdk.Stack(app, "bad")
 aws_s3.Bucket(bad, "Bucket")
 cdk.CfnResource(bad, "Endpoint", type="AWS::SageMaker::EndpointConfig", properties={"ProductionVariants": [{"VariantName": "-"}]})
