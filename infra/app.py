@@ -77,11 +77,11 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     )
     endpoint.add_stack_dependency(model)
     observability.add_stack_dependency(endpoint)
-    for name, text in (
-        {"sagerank:name": config.name, "sagerank:model": config.model, "sagerank:mode": config.mode}
-        | dict(config.tags)
-    ).items():
-        cdk.Tags.of(app).add(name, text, exclude_resource_types=_UNTAGGED)
+    tags = {"sagerank:name": config.name, "sagerank:model": config.model, "sagerank:mode": config.mode}
+    made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
+    for stack in made:
+        for name, text in {**tags, **config.tags}.items():
+            cdk.Tags.of(stack).add(name, text, exclude_resource_types=_UNTAGGED)
     return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
 
 

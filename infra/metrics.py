@@ -37,6 +37,20 @@ def invocation(
     return _metric("AWS/SageMaker", name, statistic, where, minutes)
 
 
+def worst(
+    config: DeployConfig, function: str, name: str, statistic: str, *, minutes: float = 1
+) -> cloudwatch.IMetric:
+    """`function` (MAX, SUM) of the same metric over the variants whose answers are sent."""
+    variants = [VARIANT, *(variant.name for variant in config.variants if not variant.shadow)]
+    found = [invocation(config, name, statistic, variant=variant, minutes=minutes) for variant in variants]
+    if len(found) == 1:
+        return found[0]
+    ids: dict[str, cloudwatch.IMetric] = {f"m{index}": metric for index, metric in enumerate(found)}
+    return cloudwatch.MathExpression(
+        expression=f"{function}([{','.join(ids)}])", using_metrics=ids, period=cdk.Duration.minutes(minutes)
+    )
+
+
 def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
     """Answered requests. One latency is recorded for each, in every mode."""
     return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)

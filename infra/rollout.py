@@ -19,7 +19,7 @@ def rollback_alarms(
     """p99 latency, 5xx answers, golden pairs. They stand before the endpoint, which names them."""
 
     def alarm(
-        id: str, metric: cloudwatch.Metric, threshold: float, text: str, periods: int
+        id: str, metric: cloudwatch.IMetric, threshold: float, text: str, periods: int
     ) -> cloudwatch.Alarm:
         return cloudwatch.Alarm(
             scope,
@@ -38,14 +38,14 @@ def rollback_alarms(
     found = [
         alarm(
             "Latency",
-            metrics.invocation(config, "ModelLatency", "p99"),
+            metrics.worst(config, "MAX", "ModelLatency", "p99"),
             1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config)),
             "p99-latency",
             3,
         ),
         alarm(
             "Errors",
-            metrics.invocation(config, "Invocation5XXErrors", "Sum", minutes=5),
+            metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5),
             config.alarms.errors,
             "5xx-errors",
             1,

@@ -502,6 +502,16 @@ def test_an_ab_test_splits_and_a_shadow_copies() -> None:
         "s3://example-models/tiny/model.tar.gz",
         "s3://models/turbo.tar.gz",
     }
+    # Either variant's failures take an update back.
+    (alarm,) = [
+        a["Properties"]
+        for a in found.resources(ALARM)
+        if a["Properties"]["AlarmName"] == "sagerank-5xx-errors"
+    ]
+    watched = json.dumps(alarm["Metrics"])
+    assert "SUM([m0,m1])" in watched
+    assert "AllTraffic" in watched
+    assert "Challenger" in watched
     assert "Challenger: ml.c7i.xlarge hours" in found.outputs()["EstimatedMonthlyCost"]
     shadow = stacks("realtime", variants=other.replace('"count"', '"shadow": true, "count"')).one(CONFIG)
     assert [each["VariantName"] for each in shadow["ProductionVariants"]] == ["AllTraffic"]
