@@ -231,8 +231,9 @@ def _best(question: Question, catalogue: Catalogue) -> Bill:
 
     decision = decide(question, catalogue)
     if decision.best is None:
+        example = next(iter(decision.examples.values()), "")
         raise CostError(
-            f"Nothing carries this traffic within the limits. {next(iter(decision.examples.values()), '')}"
+            f"Nothing carries this traffic within the limits: raise --p95 or --max-instances, or allow more types. {example}"
         )
     return decision.best
 
