@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import memory
 from .catalogue import Catalogue
-from .decide import Curve, Decision, Question, break_even, curve, decide
-from .deploy import MODES, Bill, Deployment
-from .memory import SERVER_MB, fit, measured, serverless_mb
+from .decide import Curve, Decision, Question, break_even, curve, decide, monthly_usd
+from .deploy import Bill, Deployment
+from .memory import RESERVED_MB, SERVER_MB, SERVERLESS_SIZES, fit, measured, serverless_mb
 from .models import Choice
 from .report import (
     Chart,
@@ -83,7 +84,17 @@ def fit_report(choice: Choice, kind: str, tokens: int, region: str, catalogue: C
             f"{held} of {len(rows)} types hold it. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
         ),
         data_notes(catalogue),
+        explained=(
+            f"needs: {memory.__doc__}",
+            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
+            *dict.fromkeys(_price_source(catalogue, region, str(row[0])) for row in rows),
+        ),
     )
+
+
+def _price_source(catalogue: Catalogue, region: str, instance: str) -> str:
+    price = catalogue.hosting(region, instance)
+    return f"USD/hour: price of {price.date} ({price.confidence}): {catalogue.sources.get(price.source, price.source)}"
 
 
 def compare_report(question: Question, catalogue: Catalogue, most: int = 30) -> Report:
@@ -188,9 +199,14 @@ def simulation_report(simulated: Simulated, catalogue: Catalogue, seed: int) -> 
     deployment = formula.deployment
     serverless = deployment.mode == "serverless"
     p50, p95, p99 = (outcome.latencies.quantile(share) for share in (0.5, 0.95, 0.99))
+    minutes = len(outcome.arrivals)
     late = "-" if deployment.mode == "async" else f"{outcome.late:,}"
     rows = (
-        ("requests", f"{outcome.arrived:,}", f"{formula.traffic.requests:,.0f}"),
+        (
+            f"requests in {minutes:,} minutes",
+            f"{outcome.arrived:,}",
+            f"{formula.traffic.mean * 60 * minutes:,.0f}",
+        ),
         ("served", f"{outcome.served:,}", ""),
         ("refused (no worker free)", f"{outcome.refused:,}", ""),
         ("longer than 60 s (an error at SageMaker)", late, ""),
@@ -213,6 +229,7 @@ def simulation_report(simulated: Simulated, catalogue: Catalogue, seed: int) -> 
         (
             Table("outcome", "What happened", ("", "simulated", "formula"), rows, (note,)),
             lines_table("The bill of the simulated month", simulated.lines),
+            _first_day(simulated),
         ),
         (
             f"{deployment.name} costs {simulated.usd:,} USD a month, p95 {p95:.3f} s; {outcome.refused + outcome.late:,} of {outcome.arrived:,} requests fail.",
@@ -235,6 +252,26 @@ def _instances(simulated: Simulated) -> tuple[str, str]:
         f"{instances.mean():.2f} (peak {instances.max()})",
         f"{simulated.formula.instances_mean:.2f} (peak {simulated.formula.instances_peak})",
     )
+
+
+def _first_day(simulated: Simulated) -> Table:
+    outcome = simulated.outcome
+    hours = min(24, len(outcome.arrivals) // 60)
+    rows = []
+    for hour in range(hours):
+        minutes = slice(60 * hour, 60 * hour + 60)
+        mean = round(float(outcome.instances[minutes].mean()), 2)
+        rows.append(
+            (
+                hour,
+                round(float(outcome.arrivals[minutes].mean()) / 60, 3),
+                mean,
+                int(outcome.instances[minutes].max()),
+            )
+        )
+    what = "workers" if simulated.formula.deployment.mode == "serverless" else "instances"
+    columns = ("hour", "requests/s", f"{what}, mean", f"{what}, most")
+    return Table("timeline", "The first day, by the hour", columns, tuple(rows))
 
 
 def _timelines(simulated: Simulated) -> tuple[Chart, ...]:
@@ -270,11 +307,10 @@ def breakeven_report(
     """From how many requests a month the deployment is the cheaper one, against serverless and services billed by use."""
     deployment, tokens = item.deployment, question.tokens_at_once
     known = curve(deployment, item.traffic, catalogue, tokens)
-    others: list[Deployment] = []
-    for choice in dict.fromkeys((deployment.choice, *question.choices)):
-        size = serverless_mb(choice, "fp32", tokens)
-        if size is not None and deployment.mode != "serverless":
-            others.append(Deployment(choice, "fp32", MODES[1], deployment.region, str(size)))
+    choices = dict.fromkeys((deployment.choice, *question.choices)) if deployment.mode != "serverless" else ()
+    others = [
+        other for choice in choices if (other := _serverless(choice, item, catalogue, tokens)) is not None
+    ]
     evens = [
         (other, break_even(deployment, other, item.traffic, catalogue, tokens, known)) for other in others
     ]
@@ -290,7 +326,7 @@ def breakeven_report(
             services_table(item, catalogue, services, tokens),
             Table(
                 "serverless",
-                "Serverless endpoints, of the smallest size that holds the model",
+                "Serverless endpoints, of the smallest size that holds the model and answers within 60 s",
                 ("serverless", "dearer from requests/month"),
                 rows,
                 (
@@ -318,3 +354,15 @@ def breakeven_report(
 def _series(line: Curve) -> Series:
     known = [(count, float(usd)) for count, usd in zip(line.requests, line.usd, strict=True) if usd]
     return Series(line.name, tuple(count for count, _ in known), tuple(usd for _, usd in known))
+
+
+def _serverless(choice: Choice, item: Bill, catalogue: Catalogue, tokens: int) -> Deployment | None:
+    """The smallest that holds the choice and answers within the time there is."""
+    for size in SERVERLESS_SIZES:
+        other = Deployment(choice, "fp32", "serverless", item.deployment.region, str(size))
+        if (
+            monthly_usd(other, item.traffic.scaled(1000 / item.traffic.requests), catalogue, tokens)
+            is not None
+        ):
+            return other
+    return None

@@ -28,7 +28,10 @@ def svg(chart: Chart) -> str:
         from matplotlib.figure import Figure
 
         bars = chart.kind == "bars"
-        figure = Figure(figsize=(4.6, 0.7 + 0.42 * len(chart.series) if bars else 3.3), layout="constrained")
+        figure = Figure(
+            figsize=(4.3, 0.7 + 0.42 * len(chart.series) if bars else 2.9 + 0.2 * len(chart.series)),
+            layout="constrained",
+        )
         axes = figure.add_subplot()
         if bars:
             _bars(axes, chart.series)
@@ -50,7 +53,7 @@ def svg(chart: Chart) -> str:
         if not bars:
             axes.grid(alpha=0.25)
             if len(chart.series) > 1:
-                figure.legend(loc="outside lower left", frameon=False, fontsize=8)
+                figure.legend(loc="outside lower left", frameon=False, fontsize=8.5)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     picture = buffer.getvalue()

@@ -13,6 +13,8 @@ from . import CostError
 from .throughput import Measurement
 
 QUERY = "how do glaciers shape valleys"
+# Of the query and the special tokens, which each pair has and a request is billed once for.
+QUERY_TOKENS = 10
 _TEXT = (
     "Alpine glaciers carve valleys as they move: ice plucks blocks from the bed, grinds what it carries against the "
     "walls, and leaves moraines of unsorted debris where it melts. "
@@ -75,7 +77,7 @@ def measure(
         precision,
         instance,
         len(texts),
-        round(tokens / len(texts), 1),
+        round(tokens / len(texts) + QUERY_TOKENS, 1),
         round(statistics.median(times[1:]), 5),
         "measured",
         f"median of {repeats} whole calls of one client through sagemaker-runtime",

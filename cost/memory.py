@@ -4,7 +4,8 @@ peak = runtime + linear weights in the arithmetic's precision + activations of t
 The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit weights are mapped from the file, and the
 embedding table is read in place; the linear layers are held as they compute, and an eighth more for the copies that the
 runtime packs. Activations are the layer's input and output, gate, value and product of its MLP, and two blocks of
-attention scores, whose size stops growing at 2^19 cells a head. data/memory.csv holds the measured points.
+attention scores, whose size stops growing at 2^19 cells a head (PyTorch on a CPU keeps one that never stops).
+data/memory.csv holds the measured points.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from .catalogue import Instance
 from .models import MODELS, PRECISIONS, Choice, Model, precision
 from .store import DATA, rows
 
-# Python, runtime and tokenizer before any weight; ONNX Runtime's and PyTorch's intercept over data/memory.csv.
-RUNTIME_MB = {"onnx": 71.0, "torch": 250.0}
+# Python, runtime and tokenizer before any weight: intercepts over data/memory.csv.
+RUNTIME_MB = {"onnx": 71.0, "torch": 360.0}
+# What ONNX Runtime packs beside the weights of linear layers, as a share of them; the same from the same data.
 PACKED = 1.128
+# PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
+TORCH_LOADING_MB = 313.0
 BLOCK_CELLS = 1 << 19
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
@@ -56,9 +60,9 @@ def weights_mb(model: Model, kind: str) -> float:
     return PRECISIONS[precision(kind)][0] * model.parameters / 1e6
 
 
-def activations_mb(model: Model, tokens: int) -> float:
-    cells = min(tokens * tokens, BLOCK_CELLS)
-    return 4 * (2 * model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
+def activations_mb(model: Model, tokens: int, backend: str = "onnx") -> float:
+    cells = tokens * tokens if backend == "torch" else 2 * min(tokens * tokens, BLOCK_CELLS)
+    return 4 * (model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
 
 
 def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx") -> float:
@@ -72,8 +76,12 @@ def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx") -> fl
         raise CostError(f"tokens is {tokens}: give at least 1.")
     if backend not in RUNTIME_MB:
         raise unknown("backend", backend, RUNTIME_MB)
-    weights = sum(PRECISIONS[precision(kind)][1] * PACKED * model.linear for model in choice.stages) / 1e6
-    return RUNTIME_MB[backend] + weights + max(activations_mb(model, tokens) for model in choice.stages)
+    activations = max(activations_mb(model, tokens, backend) for model in choice.stages)
+    if backend == "torch":
+        loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
+        return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
+    weights = PRECISIONS[precision(kind)][1] * PACKED * sum(model.linear for model in choice.stages) / 1e6
+    return RUNTIME_MB[backend] + weights + activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +115,17 @@ def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
 
 @cache
 def measured(folder: Path = DATA) -> tuple[Point, ...]:
-    """The points of `sagerank bench memory` in memory.csv."""
+    """The points of `sagerank bench memory` in memory.csv; those of a model that has changed its shape since are left out."""
     path = folder / "memory.csv"
-    columns = ("model", "precision", "backend", "tokens", "peak_rss_mb")
+    columns = ("model", "parameters", "precision", "backend", "tokens", "peak_rss_mb")
     points = []
     for line, row in rows(path, *columns):
         if row["model"] not in MODELS:
             raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
         try:
-            mb, tokens = float(row["peak_rss_mb"]), int(row["tokens"])
+            mb, tokens, parameters = float(row["peak_rss_mb"]), int(row["tokens"]), int(row["parameters"])
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
-        points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
+        if parameters == MODELS[row["model"]].parameters:
+            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
     return tuple(points)

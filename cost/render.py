@@ -33,7 +33,16 @@ def _cell(value: object) -> str:
 
 
 def _is_number(table: Table, column: int) -> bool:
-    return all(row[column] is None or isinstance(row[column], (int, float, Decimal)) for row in table.rows)
+    """What stands to the right: numbers and percentages."""
+    return all(_stands_right(row[column]) for row in table.rows)
+
+
+def _stands_right(cell: object) -> bool:
+    return (
+        cell is None
+        or isinstance(cell, (int, float, Decimal))
+        or (isinstance(cell, str) and cell.endswith("%"))
+    )
 
 
 def _text(report: Report, explain: bool) -> str:
@@ -130,10 +139,14 @@ h1{font-size:1.35rem;line-height:1.3}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2rem}
 .charts svg{width:100%;max-width:520px;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%;font-size:.92rem}
-th,td{padding:.35rem .6rem .35rem 0;border-bottom:1px solid #dde4e8;white-space:nowrap;text-align:left;vertical-align:top}
+th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid #dde4e8;white-space:nowrap;text-align:left;vertical-align:top}
 td.wide{white-space:normal;min-width:16rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.total td{font-weight:600}.note{color:#4d6270;font-size:.9rem}li{margin:.2rem 0}
-@media(max-width:640px){th.n:first-child,td:first-child{position:sticky;left:0;background:#fff}}
+@media(max-width:640px){
+thead{display:none}table,tbody,tr,td{display:block}tr{padding:.5rem 0;border-bottom:1px solid #b9c6cd}
+td,td.n,td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
+td::before{content:attr(data-name);color:#4d6270;text-align:left;flex:none}td:first-child{font-weight:600}td.empty{display:none}
+}
 """
 
 
@@ -172,10 +185,10 @@ def _html_table(table: Table) -> str:
     body = ""
     for row in table.rows:
         cells = ""
-        for number, cell in zip(numbers, row, strict=True):
+        for number, name, cell in zip(numbers, table.columns, row, strict=True):
             text = _cell(cell)
-            kind = " class=n" if number else " class=wide" if len(text) > 60 else ""
-            cells += f"<td{kind}>{e(text)}</td>"
+            kind = "n" if number else "wide" if len(text) > 60 else ""
+            cells += f'<td class="{kind} {"empty" if cell in (None, "") else ""}" data-name="{e(name.strip())}">{e(text)}</td>'
         body += f"<tr{' class=total' if row[0] == 'total' else ''}>{cells}</tr>"
     notes = "".join(f'<p class="note">{e(note)}</p>' for note in table.notes)
     return f'<h2>{e(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'

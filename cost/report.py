@@ -72,7 +72,7 @@ def decision_report(question: Question, catalogue: Catalogue, services: Sequence
     """The comparison of the question's models on CPU, GPU and serverless, and the cheapest that meets its limits."""
     decision = decide(question, catalogue)
     best, shown = decision.best, _cheapest_of_each(decision, catalogue)
-    tables = [memory_table(question), _comparison(question, shown), _pareto(decision)]
+    tables = [_comparison(question, shown), _pareto(decision)]
     charts = [_bars(shown), _front(decision)]
     if best is not None:
         tables += [
@@ -80,6 +80,7 @@ def decision_report(question: Question, catalogue: Catalogue, services: Sequence
             savings_table(best.lines),
             services_table(best, catalogue, services, question.tokens_at_once),
         ]
+    tables.append(memory_table(question))
     traffic = question.traffic
     return Report(
         f"sagerank cost: {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
@@ -347,7 +348,9 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
             f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}. The announcement's 75 % is of memory."
         )
     if refused:
-        lines.append(f"Of the rest, {len(decision.bills) - 1} deployments also meet the limits; {refused}.")
+        lines.append(
+            f"Other deployments that meet the limits: {len(decision.bills) - 1}. Of those that do not, {refused}."
+        )
     return tuple(lines)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +14,10 @@ from .queueing import MINUTE, Counts, Latencies, Work
 # How long SageMaker keeps an idle worker is not published; users report minutes.
 KEEP_WARM_MINUTES = 10
 _BLOCK = 500_000  # requests in memory at once
+_ROUNDS = 16
+
+Times = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 def serve_workers(
@@ -30,43 +37,83 @@ def serve_workers(
     """
     if concurrency < 1:
         raise CostError(f"A concurrency of {concurrency} serves nothing: give at least 1.")
-    levels = np.zeros(len(arrived), np.int64)
+    course = _Course(np.zeros(len(arrived), np.int64), np.empty(0), concurrency, cold_start)
     busy = 0.0
     cold_starts = refusals = 0
-    ends: NDArray[np.float64] = np.empty(0)
     minutes = max(KEEP_WARM_MINUTES, int(_BLOCK * len(arrived) / max(1, int(arrived.sum()))))
     for begin in range(0, len(arrived), minutes):
         counts = arrived[begin : begin + minutes]
         if not counts.sum():
             continue
-        minute = np.repeat(np.arange(len(counts)), counts)
-        times = np.sort((begin + minute) * MINUTE + generator.random(len(minute)) * MINUTE)
+        minute = np.repeat(np.arange(begin, begin + len(counts)), counts)
+        times = np.sort(minute * MINUTE + generator.random(len(minute)) * MINUTE)
         seconds = work.draw(generator, len(times)).astype(np.float64)
-        cold = np.zeros(len(times), bool)
-        taken = np.ones(len(times), bool)
-        while True:
-            departures = np.sort(np.concatenate([ends, (times + seconds + cold * cold_start)[taken]]))
-            before = len(ends) + np.cumsum(taken) - taken
-            level = before - np.searchsorted(departures, times, "right") + 1
-            fits = level <= concurrency
-            peaks = np.zeros(len(counts), np.int64)
-            np.maximum.at(peaks, minute[fits], level[fits])
-            levels[begin : begin + len(counts)] = peaks
-            warm = _warm(levels, begin, len(counts))[minute]
-            # The highest level so far within the minute: what the minute's earlier requests have warmed.
-            shifted = minute * (concurrency + 1)
-            reached = np.maximum.accumulate(np.where(fits, level, 0) + shifted)
-            so_far = np.concatenate([[0], np.maximum(reached[:-1] - shifted[1:], 0)])
-            now_cold = fits & (level > np.maximum(warm, so_far))
-            if (now_cold == cold).all() and (fits == taken).all():
-                break
-            cold, taken = now_cold, fits
+        cold, taken = course.rounds(minute, times, seconds) or course.one_by_one(minute, times, seconds)
         latencies.add((seconds + cold * cold_start)[taken].astype(np.float32))
         busy += float(seconds[taken].sum())
         cold_starts += int(cold.sum())
         refusals += int((~taken).sum())
-        ends = departures[departures > (begin + len(counts)) * MINUTE]
-    return levels, busy, cold_starts, refusals
+        ends = np.concatenate([course.ends, (times + seconds + cold * cold_start)[taken]])
+        course.ends = np.sort(ends[ends > (begin + len(counts)) * MINUTE])
+    return course.levels, busy, cold_starts, refusals
+
+
+@dataclass(slots=True)
+class _Course:
+    """levels: the most workers busy at once in each minute so far; ends: when those now busy will be done."""
+
+    levels: Counts
+    ends: Times
+    concurrency: int
+    cold_start: float
+
+    def rounds(self, minute: Counts, times: Times, seconds: Times) -> tuple[Flags, Flags] | None:
+        """(cold, taken) of the requests of whole minutes; None where they are not settled soon, as under overload."""
+        begin, count = int(minute[0]), int(minute[-1] - minute[0]) + 1
+        cold, taken = np.zeros(len(times), bool), np.ones(len(times), bool)
+        for _ in range(_ROUNDS):
+            departures = np.sort(
+                np.concatenate([self.ends, (times + seconds + cold * self.cold_start)[taken]])
+            )
+            before = len(self.ends) + np.cumsum(taken) - taken
+            level = before - np.searchsorted(departures, times, "right") + 1
+            fits = level <= self.concurrency
+            peaks = np.zeros(count, np.int64)
+            np.maximum.at(peaks, minute[fits] - begin, level[fits])
+            self.levels[begin : begin + count] = peaks
+            warm = _warm(self.levels, begin, count)[minute - begin]
+            # The highest level so far within the minute: what the minute's earlier requests have warmed.
+            shifted = minute * (self.concurrency + 1)
+            reached = np.maximum.accumulate(np.where(fits, level, 0) + shifted)
+            so_far = np.concatenate([[0], np.maximum(reached[:-1] - shifted[1:], 0)])
+            now_cold = fits & (level > np.maximum(warm, so_far))
+            if (now_cold == cold).all() and (fits == taken).all():
+                return cold, taken
+            cold, taken = now_cold, fits
+        return None
+
+    def one_by_one(self, minute: Counts, times: Times, seconds: Times) -> tuple[Flags, Flags]:
+        """The same, for any load."""
+        cold, taken = np.zeros(len(times), bool), np.zeros(len(times), bool)
+        self.levels[int(minute[0]) : int(minute[-1]) + 1] = 0
+        busy = self.ends.tolist()
+        heapify(busy)
+        warm, current = 0, -1
+        for place, (now, time, work) in enumerate(
+            zip(minute.tolist(), times.tolist(), seconds.tolist(), strict=True)
+        ):
+            if now != current:
+                warm, current = int(self.levels[max(0, now - KEEP_WARM_MINUTES) : now].max(initial=0)), now
+            while busy and busy[0] <= time:
+                heappop(busy)
+            level = len(busy) + 1
+            if level > self.concurrency:
+                continue
+            taken[place], cold[place] = True, level > warm
+            warm = max(warm, level)
+            self.levels[now] = max(self.levels[now], level)
+            heappush(busy, time + work + (self.cold_start if cold[place] else 0.0))
+        return cold, taken
 
 
 def _warm(levels: Counts, begin: int, count: int) -> Counts:

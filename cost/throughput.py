@@ -14,8 +14,8 @@ from .store import DATA, rows, write
 KINDS = ("measured", "vendor")
 COLUMNS = ("model", "precision", "instance", "documents", "tokens", "seconds", "kind", "source", "date")
 # float32 operations a core does in a cycle, by the widest unit it has, and the share of it that packed transformer
-# layers reach. AVX2's share is that of throughput.csv's measurements; the others are allowances for lower clocks under
-# wide vectors and for units nobody here has measured.
+# layers reach. For AVX2, throughput.csv measures 0.80 to 0.86 of one core in CPU time: 0.75 leaves room for what is not
+# the model. The others are allowances for lower clocks under wide vectors, and for units nobody here has measured.
 _PER_CYCLE = (
     ("avx512", 64, 0.4),
     ("avx2", 32, 0.75),

@@ -37,6 +37,12 @@ def test_infra_asks_cost_in_one_file_and_the_container_for_its_settings(path: Pa
     assert all(module == allowed or module.startswith(f"{allowed}.") for module in ours), ours
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "cost").glob("*.py")), ids=lambda path: path.stem)
+def test_cost_imports_nothing_of_ours(path: Path) -> None:
+    for level, module in imports(path):
+        assert level == 1 or module.split(".")[0] not in OURS, f"{path.name} imports {module}"
+
+
 @pytest.mark.parametrize("name", ["contract", "settings", "plan", "checkpoint", "artefact", "dialects"])
 def test_the_light_modules_are_standard_library(name: str) -> None:
     for level, module in imports(ROOT / "inference" / f"{name}.py"):
@@ -48,6 +54,8 @@ def test_the_light_modules_are_standard_library(name: str) -> None:
     [
         ("sagerank.client", ["torch", "onnxruntime", "numpy", "tokenizers", "boto3", "starlette"]),
         ("sagerank.cli", ["torch", "onnxruntime", "numpy", "tokenizers", "boto3", "starlette"]),
+        ("cost.commands", ["numpy", "rich", "matplotlib", "boto3"]),
+        ("cost.memory", ["numpy", "rich", "matplotlib", "boto3"]),
         ("inference.server", ["torch", "onnxruntime", "numpy", "onnx"]),
         ("inference.handler", ["torch", "onnxruntime", "starlette", "onnx"]),
     ],
@@ -60,6 +68,6 @@ def test_light_imports_stay_light(module: str, heavy: list[str]) -> None:
 
 def test_importing_is_silent() -> None:
     done = run_python(
-        "import sagerank.cli, sagerank.client, inference.server, inference.handler, inference.engine, distillation.train"
+        "import sagerank.cli, sagerank.client, inference.server, inference.handler, inference.engine, distillation.train, cost.answers"
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
