@@ -9,13 +9,14 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.applicationautoscaling import models as applicationautoscaling
-from moto.applicationautoscaling.exceptions import AWSValidationException
+from moto.applicationautoscaling import responses as applicationautoscaling_responses
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
@@ -285,28 +286,35 @@ def _let_delete(kind: str, delete: Callable[[str, Any], object]) -> None:
 
 
 def _delete_stack(self: Any, name_or_stack_id: str) -> None:
-    """A stack is there, and has events, until it is gone."""
+    """A stack is there, and has events, until it is gone. Afterwards it must not be asked for outputs: moto makes a resource
+    anew when an output names it.
+    """
     for stack in [each for each in self.stacks.values() if name_or_stack_id in (each.stack_id, each.name)]:
         exports = [export.name for export in stack.exports]
         stack.delete()
+        stack.output_map = parsing.OutputMap(stack.resource_map, {}, stack.stack_id)
+        stack.resource_map._resource_json_map = {}
         self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
         for name in exports:
             self.exports.pop(name)
 
 
-def _check_target(namespace: str, resource: str, dimension: str | None) -> bool:
-    """moto's list of dimensions stops at instances of a variant."""
+def _know_every_dimension() -> None:
+    """moto's list stops at the instances of a variant."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("application-autoscaling")
-    if dimension is not None and dimension not in model.shape_for("ScalableDimension").enum:
-        raise AWSValidationException("Unsupported service namespace, resource type or scalable dimension")
-    return True
+    known = Enum(
+        "ScalableDimensionValueSet", {text: text for text in model.shape_for("ScalableDimension").enum}
+    )
+    for module in (applicationautoscaling, applicationautoscaling_responses):
+        module.ScalableDimensionValueSet = known
+    applicationautoscaling._target_params_are_valid = lambda namespace, resource, dimension: True
 
 
 def install() -> None:
     CloudFormationBackend.delete_stack = _delete_stack
-    applicationautoscaling._target_params_are_valid = _check_target
+    _know_every_dimension()
     for kind, gone in _DELETES.items():
         _let_delete(kind, gone)
     for kind, (create, delete) in _TYPES.items():
