@@ -5,7 +5,7 @@ TEST := .venv-test/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: demo test test-env lint types bench synth pins micro
+.PHONY: audit demo test e2e test-env lint types bench synth pins micro
 
 demo: .venv/ready  ## rerank real passages through boto3 and the container's server
 	@$(RUN)/sagerank demo
@@ -27,8 +27,11 @@ test-env: .venv-test/ready  ## install what tests, lint, types and builds need
 	@$(TEST)/python $(PIP) --no-deps -e .
 	@touch $@
 
-test: test-env  ## the whole suite
+test: test-env  ## the whole suite, but for what deploys
 	@$(TEST)/python -m pytest
+
+e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
+	@$(TEST)/python -m pytest -m e2e tests/test_deploy_e2e.py
 
 lint: test-env
 	@$(TEST)/ruff check .
@@ -41,8 +44,17 @@ bench: test-env  ## memory of one 8,192-token pair, Tiny and Base shape
 	@$(TEST)/sagerank bench memory --model random:tiny --tokens 8192
 	@$(TEST)/sagerank bench memory --model random:base --tokens 8192
 
-synth:
-	@echo "There is no CDK app yet: infra/ comes with the deployment stacks." && exit 1
+synth: test-env  ## synthesise every mode with every preset into cdk.out/, offline
+	@CDK_VALIDATION=false $(TEST)/python -m infra.app --every cdk.out
+
+audit: synth .venv-audit/ready  ## checkov on what `make synth` wrote
+	@.venv-audit/bin/checkov --quiet --compact --framework cloudformation --directory cdk.out --skip-download
+
+# checkov pins what the test environment needs newer, so it has an environment of its own.
+.venv-audit/ready:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python $(PIP) checkov==3.3.30
+	@touch $@
 
 micro: test-env  ## write graph and manifest of the embedded model beside its weights
 	@$(TEST)/sagerank build --model inference/micro --output inference/micro

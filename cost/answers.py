@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import memory
 from .catalogue import Catalogue
 from .decide import Curve, Decision, Question, break_even, curve, decide, monthly_usd
 from .deploy import Bill, Deployment
-from .memory import SERVER_MB, SERVERLESS_SIZES, fit, measured, serverless_mb
+from .memory import RESERVED_MB, SERVER_MB, SERVERLESS_SIZES, fit, measured, serverless_mb
 from .models import Choice
 from .report import (
     Chart,
@@ -83,7 +84,17 @@ def fit_report(choice: Choice, kind: str, tokens: int, region: str, catalogue: C
             f"{held} of {len(rows)} types hold it. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
         ),
         data_notes(catalogue),
+        explained=(
+            f"needs: {memory.__doc__}",
+            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
+            *dict.fromkeys(_price_source(catalogue, region, str(row[0])) for row in rows),
+        ),
     )
+
+
+def _price_source(catalogue: Catalogue, region: str, instance: str) -> str:
+    price = catalogue.hosting(region, instance)
+    return f"USD/hour: price of {price.date} ({price.confidence}): {catalogue.sources.get(price.source, price.source)}"
 
 
 def compare_report(question: Question, catalogue: Catalogue, most: int = 30) -> Report:
@@ -218,6 +229,7 @@ def simulation_report(simulated: Simulated, catalogue: Catalogue, seed: int) -> 
         (
             Table("outcome", "What happened", ("", "simulated", "formula"), rows, (note,)),
             lines_table("The bill of the simulated month", simulated.lines),
+            _first_day(simulated),
         ),
         (
             f"{deployment.name} costs {simulated.usd:,} USD a month, p95 {p95:.3f} s; {outcome.refused + outcome.late:,} of {outcome.arrived:,} requests fail.",
@@ -240,6 +252,26 @@ def _instances(simulated: Simulated) -> tuple[str, str]:
         f"{instances.mean():.2f} (peak {instances.max()})",
         f"{simulated.formula.instances_mean:.2f} (peak {simulated.formula.instances_peak})",
     )
+
+
+def _first_day(simulated: Simulated) -> Table:
+    outcome = simulated.outcome
+    hours = min(24, len(outcome.arrivals) // 60)
+    rows = []
+    for hour in range(hours):
+        minutes = slice(60 * hour, 60 * hour + 60)
+        mean = round(float(outcome.instances[minutes].mean()), 2)
+        rows.append(
+            (
+                hour,
+                round(float(outcome.arrivals[minutes].mean()) / 60, 3),
+                mean,
+                int(outcome.instances[minutes].max()),
+            )
+        )
+    what = "workers" if simulated.formula.deployment.mode == "serverless" else "instances"
+    columns = ("hour", "requests/s", f"{what}, mean", f"{what}, most")
+    return Table("timeline", "The first day, by the hour", columns, tuple(rows))
 
 
 def _timelines(simulated: Simulated) -> tuple[Chart, ...]:

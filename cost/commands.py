@@ -89,7 +89,7 @@ def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> No
         "realtime, serverless or async; more than once (default: realtime and serverless)",
         **many,
     )
-    option("--region", None, "AWS region; more than once (default: us-east-1)", **many)
+    option("--region", None, "AWS region, more than once, or all (default: us-east-1)", **many)
     option(
         "--instance", None, "instance type, or serverless memory in MB; more than once (default: all)", **many
     )
@@ -198,7 +198,7 @@ def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
         choices=tuple(choice(name) for name in options.model or ("turbo", "tiny", "base")),
         precisions=tuple(map(precision, options.precision or ("fp32", "bf16"))),
         modes=modes,
-        regions=tuple(catalogue.region(name) for name in options.region or ("us-east-1",)),
+        regions=_regions(options, catalogue),
         instances=tuple(options.instance or ()),
         p95_seconds=options.p95,
         min_ndcg=options.min_ndcg,
@@ -207,6 +207,12 @@ def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
         tokens_at_once=options.max_tokens,
         hypothetical=bool(options.precision),
     )
+
+
+def _regions(options: argparse.Namespace, catalogue: Catalogue) -> tuple[str, ...]:
+    if options.region == ["all"]:
+        return catalogue.regions
+    return tuple(catalogue.region(name) for name in options.region or ("us-east-1",))
 
 
 def _traffic(options: argparse.Namespace) -> Traffic:
@@ -225,8 +231,9 @@ def _best(question: Question, catalogue: Catalogue) -> Bill:
 
     decision = decide(question, catalogue)
     if decision.best is None:
+        example = next(iter(decision.examples.values()), "")
         raise CostError(
-            f"Nothing carries this traffic within the limits. {next(iter(decision.examples.values()), '')}"
+            f"Nothing carries this traffic within the limits: raise --p95 or --max-instances, or allow more types. {example}"
         )
     return decision.best
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -24,7 +25,7 @@ class Question:
     precisions: tuple[str, ...]
     modes: tuple[str, ...]
     regions: tuple[str, ...]
-    instances: tuple[str, ...] = ()  # none: all that have a price
+    instances: tuple[str, ...] = ()  # types, and serverless memory in MB; none: all that have a price
     p95_seconds: float | None = None  # None: any latency
     min_ndcg: float | None = None
     min_instances: int = 1
@@ -70,27 +71,26 @@ def _beats(a: Bill, b: Bill) -> bool:
 
 
 def candidates(question: Question, catalogue: Catalogue) -> Iterator[Deployment]:
-    for name in question.instances:
-        catalogue.instance(name)
+    sizes = [name for name in question.instances if name.isdecimal()] or [
+        str(size) for size in SERVERLESS_SIZES
+    ]
+    types = [catalogue.instance(name).name for name in question.instances if not name.isdecimal()]
     for region in question.regions:
-        offered = catalogue.offered(region)
-        if question.instances:
-            offered = [name for name in question.instances if catalogue.hosting(region, name)]
+        offered = (
+            catalogue.offered(region)
+            if not question.instances
+            else [name for name in types if catalogue.hosting(region, name)]
+        )
         # What nothing of ours runs on is no candidate at all.
         offered = [name for name in offered if not catalogue.instance(name).accelerator]
-        for choice in question.choices:
-            for precision in question.precisions:
-                for mode in question.modes:
-                    places: Sequence[str] = (
-                        [str(size) for size in SERVERLESS_SIZES] if mode == "serverless" else offered
-                    )
-                    least = 0 if mode == "async" else question.min_instances
-                    for place in places:
-                        gpu = mode != "serverless" and bool(catalogue.instance(place).gpu)
-                        if executes(precision, gpu) or question.hypothetical:
-                            yield Deployment(
-                                choice, precision, mode, region, place, least, question.max_instances
-                            )
+        for choice, precision, mode in itertools.product(
+            question.choices, question.precisions, question.modes
+        ):
+            least = 0 if mode == "async" else question.min_instances
+            for place in sizes if mode == "serverless" else offered:
+                gpu = mode != "serverless" and bool(catalogue.instance(place).gpu)
+                if executes(precision, gpu) or question.hypothetical:
+                    yield Deployment(choice, precision, mode, region, place, least, question.max_instances)
 
 
 def decide(question: Question, catalogue: Catalogue) -> Decision:

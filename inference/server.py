@@ -165,8 +165,14 @@ def _facts(scores: list[list[Scores]]) -> dict[str, object]:
     groups = [group for request in scores for group in request]
     longest = max(groups, key=lambda group: group.timings.queue + group.timings.forward).timings
     times = {name: round(1e3 * getattr(longest, name), 2) for name in ("tokenise", "queue", "forward")}
-    documents = sum(len(group.values) for group in groups)
-    return {"documents": documents, "tokens": sum(group.total_tokens for group in groups), **times}
+    sizes = {
+        "documents": sum(len(group.values) for group in groups),
+        "tokens": sum(group.total_tokens for group in groups),
+        # With the query before each document, as the model sees them; and what a rectangle round them would hold.
+        "computed": sum(len(g.values) * g.query_tokens + sum(g.document_tokens) for g in groups),
+        "padded": sum(len(g.values) * (g.query_tokens + max(g.document_tokens, default=0)) for g in groups),
+    }
+    return {**sizes, **times}
 
 
 def _error_response(error: RerankError, path: str, request_id: str, headers: dict[str, str]) -> Response:

@@ -17,6 +17,8 @@ import cost.commands
 import distillation.commands
 import evaluation.commands
 
+from .operate import commands as operate_commands
+
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder or a model.tar.gz"
 )
@@ -58,6 +60,9 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inference.checkpoint import CheckpointError
     from inference.contract import RerankError
     from inference.settings import SettingsError
+    from infra.options import ConfigError
+
+    from .operate import OperateError
 
     return (
         Refused,
@@ -67,6 +72,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
         SettingsError,
         EvaluationError,
         DistillationError,
+        ConfigError,
+        OperateError,
         CostError,
         OSError,
     )
@@ -117,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.commands.add(commands)
     cost.commands.add(commands)
     distillation.commands.add(commands)
+    operate_commands.add(commands)
     return parser
 
 

@@ -26,6 +26,8 @@ hypothesis.settings.load_profile("shared")
 
 # Nothing here may reach AWS or a hub, whatever the machine is set up with.
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1"}
+# The CDK validates templates for seconds in each process (one test asks for it), and warns of the node that is installed.
+os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
 
 # Every small model here uses micro's tokenizer.
 VOCABULARY = JinaBertConfig.read(MICRO).vocab_size

@@ -30,6 +30,13 @@ def test_inference_ships_alone(path: Path) -> None:
         assert level == 1 or module.split(".")[0] not in OURS, f"{path.name} imports {module}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "infra").glob("*.py")), ids=lambda path: path.stem)
+def test_infra_asks_cost_in_one_file_and_the_container_for_its_settings(path: Path) -> None:
+    ours = {module for level, module in imports(path) if not level and module.split(".")[0] in OURS}
+    allowed = {"estimate": "cost", "environment": "inference.settings"}.get(path.stem, "nothing")
+    assert all(module == allowed or module.startswith(f"{allowed}.") for module in ours), ours
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "cost").glob("*.py")), ids=lambda path: path.stem)
 def test_cost_imports_nothing_of_ours(path: Path) -> None:
     for level, module in imports(path):

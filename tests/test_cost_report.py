@@ -193,6 +193,33 @@ def test_bad_input_is_one_sentence(
     assert shown.out == ""
 
 
+def test_serverless_memory_and_all_regions_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    serverless = [
+        "compare",
+        "--mode",
+        "serverless",
+        "--instance",
+        "4096",
+        "--rate",
+        "0.01",
+        "--p95",
+        "inf",
+        "--model",
+        "tiny",
+    ]
+    assert main(["cost", *serverless, "--region", "all", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["deployments"]["rows"]
+    assert len({row["deployment"] for row in rows}) > 10
+    assert all("serverless 4 GB" in row["deployment"] for row in rows)
+
+
+def test_where_it_fits_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "fit", "--region", "eu-south-1", "--explain"]) == 0
+    shown = capsys.readouterr().out
+    assert "Peak memory of one model process" in shown
+    assert "USD/hour: price of 2026-09-22" in shown
+
+
 def test_a_budget_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", *FEW, "--rate", "0.5", "--max-monthly", "1"]) == 1
     assert "is above --max-monthly 1" in capsys.readouterr().err

@@ -21,6 +21,8 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 
+from inference.contract import Scores, Timings
+from inference.server import _facts
 from sagerank.build import MICRO
 
 BODY = json.dumps(
@@ -295,6 +297,12 @@ def test_the_model_dies_with_the_server() -> None:
                 not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
             )
         )
+
+
+def test_a_log_line_says_what_a_padded_batch_would_have_held() -> None:
+    facts = _facts([[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]])
+    sizes = {name: facts[name] for name in ("documents", "tokens", "computed", "padded")}
+    assert sizes == {"documents": 2, "tokens": 13, "computed": 13, "padded": 16}
 
 
 def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:

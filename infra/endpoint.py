@@ -1,0 +1,242 @@
+"""EndpointStack: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
+
+Model and configuration have no names of their own, so that a change replaces them: the new ones are made before the endpoint
+is updated, and the old ones go when the new ones serve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from . import metrics, rollout, scaling
+from .accepted import accept, accept_wildcard
+from .config import DeployConfig
+from .environment import environment
+from .estimate import component_memory, hardware
+from .model import Artefact, ModelStack
+from .network import Placement
+from .variants import main_variant, other_variant
+
+_Config = sagemaker.CfnEndpointConfig
+
+
+class EndpointStack(cdk.Stack):
+    """alarms: those that roll an update back. Mode batch has a model and nothing else: jobs come and go."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: DeployConfig,
+        model: ModelStack,
+        placement: Placement | None,
+        **stack: Any,
+    ) -> None:
+        super().__init__(scope, id, **stack)
+        self._config, self._outer, self._placement = config, model, placement
+        self.alarms: list[cloudwatch.Alarm] = []
+        created = self._model("Model", model.artefact, config.instance)
+        if model.artefact:
+            cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
+        if model.log_group is None:
+            cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
+            return
+        self.alarms = rollout.rollback_alarms(self, config, model.log_group)
+        configuration = self._configuration(created)
+        endpoint = sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=config.name,
+            endpoint_config_name=configuration.attr_endpoint_config_name,
+            deployment_config=rollout.deployment(config, self.alarms),
+            **self._retained(),
+        )
+        scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent = endpoint
+        if config.mode == "scale-to-zero":
+            scaled = self._component(created, endpoint)
+        scaling.scale(self, config, scaled)
+        cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
+
+    def _retained(self) -> dict[str, Any]:
+        """An update keeps the instances that scaling has started; weights are what the configuration says."""
+        if self._config.mode not in ("realtime", "marketplace", "async"):
+            return {}
+        weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
+        return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
+
+    def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
+        config, outer = self._config, self._outer
+        container = sagemaker.CfnModel.ContainerDefinitionProperty
+        if artefact is None:
+            primary = container(model_package_name=config.model_package)
+        else:
+            data: dict[str, Any] = {"model_data_url": artefact.uri}
+            if artefact.prefix:
+                source = sagemaker.CfnModel.S3DataSourceProperty(
+                    compression_type="None", s3_data_type="S3Prefix", s3_uri=artefact.uri
+                )
+                data = {
+                    "model_data_source": sagemaker.CfnModel.ModelDataSourceProperty(s3_data_source=source)
+                }
+            primary = container(image=outer.image, environment=environment(config, instance), **data)
+        created = sagemaker.CfnModel(
+            self,
+            id,
+            execution_role_arn=outer.role.role_arn,
+            primary_container=primary,
+            # The container has no network: SageMaker fetches artefact and image for it. Serverless has no such switch.
+            enable_network_isolation=True if config.mode != "serverless" else None,
+            vpc_config=self._vpc(sagemaker.CfnModel.VpcConfigProperty),
+        )
+        if config.mode == "serverless":
+            accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
+        # SageMaker tries the role's rights when the model is created.
+        created.node.add_dependency(*self._rights(id, artefact))
+        return created
+
+    def _rights(self, id: str, artefact: Artefact | None) -> list[iam.Policy]:
+        """The right to read one artefact, as long as its model exists. Another artefact makes another policy: until an update has
+        succeeded, and after a rollback, instances of the old model still start.
+        """
+        if artefact is None:
+            return []
+
+        def arn(key: str | None = None) -> str:
+            return self.format_arn(
+                service="s3", region="", account="", resource=artefact.bucket, resource_name=key
+            )
+
+        below = "*" if artefact.prefix else ""
+        objects = arn(f"{artefact.key}{below}")
+        statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[objects])]
+        if artefact.prefix:
+            bucket, listed = arn(), {"s3:prefix": f"{artefact.key}*"}
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["s3:ListBucket"], resources=[bucket], conditions={"StringLike": listed}
+                )
+            )
+        unique = hashlib.sha256(artefact.identity.encode()).hexdigest()[:8]
+        policy = iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)
+        if artefact.prefix:
+            accept_wildcard(self, policy, objects, "the files of one unpacked artefact")
+        return [policy]
+
+    def _vpc(self, kind: Any) -> Any:
+        where = self._placement
+        return kind(subnets=where.subnets, security_group_ids=where.security_groups) if where else None
+
+    def _configuration(self, created: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig:
+        config, key = self._config, self._outer.key
+        production = [main_variant(config, created)]
+        shadows: list[sagemaker.CfnEndpointConfig.ProductionVariantProperty] = []
+        for variant in config.variants:
+            id, artefact = f"Model{variant.name}", self._outer.artefact
+            if variant.artefact:
+                artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
+            model = self._model(id, artefact, variant.instance or config.instance)
+            (shadows if variant.shadow else production).append(other_variant(config, variant, model))
+        extra: dict[str, Any] = {}
+        # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.
+        if (
+            key
+            and config.instances
+            and not any(hardware(instance).local_disk for instance in config.instances)
+        ):
+            extra["kms_key_id"] = key.key_arn
+        if config.mode == "async":
+            extra["async_inference_config"] = self._asynchronous(created)
+        if config.capture.percent:
+            extra["data_capture_config"] = self._capture()
+        if config.mode == "scale-to-zero":
+            # With inference components these belong to the endpoint.
+            extra |= {"execution_role_arn": self._outer.role.role_arn, "enable_network_isolation": True}
+            extra["vpc_config"] = self._vpc(_Config.VpcConfigProperty)
+        return _Config(
+            self,
+            "Configuration",
+            production_variants=production,
+            shadow_production_variants=shadows or None,
+            **extra,
+        )
+
+    def _component(
+        self, created: sagemaker.CfnModel, endpoint: sagemaker.CfnEndpoint
+    ) -> sagemaker.CfnInferenceComponent:
+        config, machine = self._config, hardware(self._config.instance)
+        component = sagemaker.CfnInferenceComponent
+        made = component(
+            self,
+            "Component",
+            inference_component_name=metrics.component(config),
+            endpoint_name=endpoint.attr_endpoint_name,
+            variant_name=metrics.VARIANT,
+            specification=component.InferenceComponentSpecificationProperty(
+                model_name=created.attr_model_name,
+                startup_parameters=component.InferenceComponentStartupParametersProperty(
+                    container_startup_health_check_timeout_in_seconds=config.startup_seconds,
+                    model_data_download_timeout_in_seconds=config.startup_seconds,
+                ),
+                # More than half of the cores, so that each copy has an instance (or a GPU) to itself; not all of them, as
+                # SageMaker's agents have a share.
+                compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
+                    min_memory_required_in_mb=component_memory(config),
+                    number_of_accelerator_devices_required=1 if machine.gpu else None,
+                    number_of_cpu_cores_required=None if machine.gpu else max(1, int(0.75 * machine.vcpu)),
+                ),
+            ),
+            runtime_config=component.InferenceComponentRuntimeConfigProperty(
+                copy_count=max(1, config.autoscaling.min)
+            ),
+            deployment_config=rollout.component_deployment(config, self.alarms),
+        )
+        cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+        return made
+
+    def _asynchronous(
+        self, created: sagemaker.CfnModel
+    ) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
+        config, outer = self._config, self._outer
+        assert outer.data is not None
+        done, failed = (
+            sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
+        )
+        publish = iam.PolicyStatement(actions=["sns:Publish"], resources=[done.topic_arn, failed.topic_arn])
+        created.node.add_dependency(iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish]))
+        cdk.CfnOutput(self, "SuccessTopic", value=done.topic_arn)
+        cdk.CfnOutput(self, "ErrorTopic", value=failed.topic_arn)
+        return _Config.AsyncInferenceConfigProperty(
+            client_config=_Config.AsyncInferenceClientConfigProperty(
+                max_concurrent_invocations_per_instance=config.asynchronous.concurrency
+            ),
+            output_config=_Config.AsyncInferenceOutputConfigProperty(
+                kms_key_id=outer.key.key_arn if outer.key else None,
+                s3_output_path=outer.data.s3_url_for_object("output"),
+                s3_failure_path=outer.data.s3_url_for_object("output/failed"),
+                notification_config=_Config.AsyncInferenceNotificationConfigProperty(
+                    success_topic=done.topic_arn, error_topic=failed.topic_arn
+                ),
+            ),
+        )
+
+    def _capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
+        outer = self._outer
+        assert outer.data is not None
+        return _Config.DataCaptureConfigProperty(
+            enable_capture=True,
+            initial_sampling_percentage=self._config.capture.percent,
+            destination_s3_uri=outer.data.s3_url_for_object("capture"),
+            kms_key_id=outer.key.key_arn if outer.key else None,
+            capture_options=[
+                _Config.CaptureOptionProperty(capture_mode=mode) for mode in ("Input", "Output")
+            ],
+        )

@@ -1,0 +1,150 @@
+"""Instance types, image and artefact: whether they exist and go together."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import estimate
+from .options import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from .config import DeployConfig
+
+_ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
+
+
+@cache
+def instance_types(batch: bool = False) -> tuple[str, ...]:
+    """What SageMaker's API knows, from botocore's own model: no call is made."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    return tuple(model.shape_for("TransformInstanceType" if batch else "ProductionVariantInstanceType").enum)
+
+
+def check_instances(config: DeployConfig) -> None:
+    if not config.instance:
+        raise ConfigError(
+            f"instance is empty: mode {config.mode} needs a hosting type such as ml.c7i.xlarge, ml.c8g.xlarge or ml.g5.xlarge."
+        )
+    others = {
+        f"variants[{index}].instance": variant.instance for index, variant in enumerate(config.variants)
+    }
+    pools = {f"pools[{index}].instance": pool.instance for index, pool in enumerate(config.pools)}
+    for where, instance in {"instance": config.instance, **others, **pools}.items():
+        if instance:
+            _check_instance(config, where, instance)
+    if config.pools and config.mode not in ("realtime", "async"):
+        raise ConfigError(
+            f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+        )
+    types = [config.instance, *pools.values()]
+    priorities = [pool.priority for pool in config.pools]
+    if len(set(types)) < len(types) or len(set(priorities)) < len(priorities):
+        raise ConfigError(
+            "pools has an instance type or a priority twice: give each once, beside the endpoint's own type with priority 1."
+        )
+
+
+def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
+    known = instance_types(config.mode == "batch")
+    if instance not in known:
+        kind = "transform jobs" if config.mode == "batch" else "endpoints"
+        raise ConfigError(
+            f"{where} is {instance!r}, which SageMaker does not have for {kind}: {nearest(instance, known)}"
+        )
+    machine, main = estimate.hardware(instance), estimate.hardware(config.instance)
+    if machine.accelerator:
+        raise ConfigError(
+            f"{where} is {instance!r}: nothing of ours runs on {machine.accelerator}; take a CPU or an NVIDIA type."
+        )
+    if (machine.arch, bool(machine.gpu)) != (main.arch, bool(main.gpu)):
+        raise ConfigError(
+            f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
+        )
+    usable = estimate.precisions(instance)
+    if config.precision and config.precision not in usable:
+        raise ConfigError(
+            f"precision is {config.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
+        )
+
+
+def check_image(config: DeployConfig) -> None:
+    architecture = estimate.hardware(config.instance).arch if config.instance else "amd64"
+    where = config.instance or "serverless"
+    if config.image == "dlc" and architecture == "arm64":
+        raise ConfigError(
+            f"image is 'dlc', and AWS has no container for {where} with what we need: give dockerfile, or an x86 type such as ml.c7i.xlarge."
+        )
+    if config.image in ("dockerfile", "dlc"):
+        return
+    name = config.image.rpartition("/")[2].lower()
+    said = config.image_architecture or next(
+        (kind for kind, words in _ARCHITECTURE_WORDS.items() if any(word in name for word in words)),
+        architecture,
+    )
+    if said != architecture:
+        other = "ml.c8g.xlarge" if said == "arm64" else "ml.c7i.xlarge"
+        raise ConfigError(
+            f"image is {config.image!r}, built for {said}, and {where} is {architecture}: give an image for {architecture}, or an instance such as {other}."
+        )
+
+
+def check_memory(config: DeployConfig) -> None:
+    if config.mode == "serverless":
+        estimate.serverless_memory(config)
+        return
+    for instance in config.instances:
+        estimate.check_fit(config, instance)
+
+
+def check_artefact(config: DeployConfig) -> None:
+    named = [
+        ("artefact", config.artefact),
+        *((f"variants[{n}].artefact", v.artefact) for n, v in enumerate(config.variants) if v.artefact),
+    ]
+    for where, artefact in named:
+        if artefact.startswith("s3://") or config.mode == "marketplace":
+            continue
+        path = Path(artefact)
+        if not path.is_file():
+            raise ConfigError(
+                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {config.model} --output {artefact}`, or give an s3:// address."
+            )
+        parameters, code = _inspect(path, path.stat().st_mtime_ns)
+        if not parameters:
+            raise ConfigError(
+                f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
+            )
+        expected = estimate.parameters(config)
+        if abs(parameters / expected - 1) > 0.01:
+            raise ConfigError(
+                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
+            )
+        if config.image == "dlc" and not code:
+            raise ConfigError(
+                f"{where} is {artefact!r}, without the code/ that image dlc needs: build it with --code."
+            )
+
+
+@cache
+def _inspect(path: Path, changed: int) -> tuple[int, bool]:
+    """Parameters by the archive's manifest (0 without one), and whether it holds code/. Names are sorted, so that both
+    stand before the weights and nothing large is read.
+    """
+    code = False
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                code = code or member.name.startswith("code/")
+                if member.name == "manifest.json" and (file := archive.extractfile(member)):
+                    return int(json.load(file)["parameters"]), code
+    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"artefact {path} cannot be read ({error}): make it again with `sagerank build`."
+        ) from None
+    return 0, code

@@ -1,0 +1,93 @@
+"""The CloudWatch names of each mode: the metrics it really emits, their dimensions, its log group; and our own metrics, read from
+the server's log.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+from .config import DeployConfig
+
+VARIANT = "AllTraffic"
+
+
+def component(config: DeployConfig) -> str:
+    """Name of the inference component (scale-to-zero)."""
+    return f"{config.name}-component"
+
+
+def log_group(config: DeployConfig) -> str:
+    """Where SageMaker writes what the container prints. Transform jobs of an account share one."""
+    if config.mode == "scale-to-zero":
+        return f"/aws/sagemaker/InferenceComponents/{component(config)}"
+    return f"/aws/sagemaker/Endpoints/{config.name}" if config.endpoint else "/aws/sagemaker/TransformJobs"
+
+
+def invocation(
+    config: DeployConfig, name: str, statistic: str, *, variant: str = VARIANT, minutes: float = 1
+) -> cloudwatch.Metric:
+    """ModelLatency, OverheadLatency (microseconds), Invocation4XXErrors, Invocation5XXErrors, Invocations, InvocationsPerInstance,
+    InvocationsPerCopy and NoCapacityInvocationFailures (scale-to-zero), ModelSetupTime (serverless). Asynchronous endpoints
+    have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
+    """
+    where = {"EndpointName": config.name, "VariantName": variant}
+    if config.mode == "scale-to-zero":
+        where = {"InferenceComponentName": component(config)}
+    return _metric("AWS/SageMaker", name, statistic, where, minutes)
+
+
+def worst(
+    config: DeployConfig, function: str, name: str, statistic: str, *, minutes: float = 1
+) -> cloudwatch.IMetric:
+    """`function` (MAX, SUM) of the same metric over the variants whose answers are sent."""
+    variants = [VARIANT, *(variant.name for variant in config.variants if not variant.shadow)]
+    found = [invocation(config, name, statistic, variant=variant, minutes=minutes) for variant in variants]
+    if len(found) == 1:
+        return found[0]
+    ids: dict[str, cloudwatch.IMetric] = {f"m{index}": metric for index, metric in enumerate(found)}
+    return cloudwatch.MathExpression(
+        expression=f"{function}([{','.join(ids)}])", using_metrics=ids, period=cdk.Duration.minutes(minutes)
+    )
+
+
+def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
+    """Answered requests. One latency is recorded for each, in every mode."""
+    return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)
+
+
+def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
+    """ApproximateBacklogSize, ApproximateBacklogSizePerInstance, ApproximateAgeOfOldestRequest (seconds),
+    HasBacklogWithoutCapacity: of asynchronous endpoints.
+    """
+    return _metric("AWS/SageMaker", name, statistic, {"EndpointName": config.name}, 1)
+
+
+def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
+    """CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization, GPUMemoryUtilization, in percent. Each instance sends
+    one value a minute, so that SampleCount is their number.
+    """
+    where = {"EndpointName": config.name, "VariantName": VARIANT}
+    return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
+
+
+def logged(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
+    """What a metric filter finds in the server's log."""
+    return _metric(namespace(config), name, statistic, {}, 1)
+
+
+def namespace(config: DeployConfig) -> str:
+    """One for each endpoint: a metric filter cannot name the endpoint as a dimension."""
+    return f"sagerank/{config.name}"
+
+
+def _metric(
+    namespace: str, name: str, statistic: str, dimensions: dict[str, str], minutes: float
+) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace=namespace,
+        metric_name=name,
+        statistic=statistic,
+        dimensions_map=dimensions,
+        period=cdk.Duration.minutes(minutes),
+    )

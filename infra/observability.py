@@ -1,0 +1,179 @@
+"""ObservabilityStack: alarms that wake somebody, a dashboard, a budget."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from . import dashboard, estimate, metrics
+from .config import DeployConfig
+from .endpoint import EndpointStack
+from .estimate import hardware
+from .model import ModelStack
+
+# Fields of the server's log line of a request, and the metrics they become.
+_LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMilliseconds": "$.queue"}
+
+
+class ObservabilityStack(cdk.Stack):
+    """cost: the estimate that the synth prints and an output repeats."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: DeployConfig,
+        model: ModelStack,
+        endpoint: EndpointStack,
+        **stack: Any,
+    ) -> None:
+        super().__init__(scope, id, **stack)
+        self._config = config
+        if config.endpoint:
+            if config.own_server:
+                self._filters(model.log_group)
+            alarms = self._alarms()
+            for alarm in (*alarms, *endpoint.alarms):
+                alarm.add_alarm_action(actions.SnsAction(model.topic))
+            count = len(alarms) + len(endpoint.alarms)
+        else:
+            count = 0
+        self.cost = estimate.monthly(config, alarms=count)
+        self._events(model)
+        if config.endpoint:
+            board = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=config.name)
+            board.add_widgets(*dashboard.widgets(config, self.cost))
+            cdk.CfnOutput(self, "DashboardName", value=config.name)
+        if config.budget.enabled:
+            self._budget(model)
+        cdk.CfnOutput(self, "EstimatedMonthlyCost", value=str(self.cost)[:1024])
+        cdk.Annotations.of(self).add_info(f"Estimated cost: {self.cost}")
+
+    def _filters(self, log_group: logs.ILogGroup | None) -> None:
+        assert log_group is not None
+        for name, field in _LOGGED.items():
+            logs.MetricFilter(
+                self,
+                f"{name}Filter",
+                log_group=log_group,
+                filter_pattern=logs.FilterPattern.exists(field),
+                metric_namespace=metrics.namespace(self._config),
+                metric_name=name,
+                metric_value=field,
+            )
+
+    def _alarms(self) -> list[cloudwatch.Alarm]:
+        config, wanted = self._config, self._config.alarms
+        found = []
+        if config.mode != "serverless":
+            full = ["MemoryUtilization", "DiskUtilization"]
+            if hardware(config.instance).gpu:
+                full.append("GPUMemoryUtilization")
+            for name in full:
+                metric = metrics.machine(config, name, "Maximum")
+                found.append(
+                    self._alarm(name, metric, wanted.utilisation, 5, f"{name} over {wanted.utilisation} %")
+                )
+        if config.mode == "async":
+            age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
+            found.append(
+                self._alarm("Queue", age, wanted.queue_seconds, 3, "requests wait too long in the queue")
+            )
+        if wanted.idle_hours and config.mode != "serverless" and config.autoscaling.min:
+            idle = cloudwatch.Alarm(
+                self,
+                "Idle",
+                alarm_name=f"{config.name}-idle",
+                alarm_description=f"No request for {wanted.idle_hours} hours, and instances run: `sagerank idle`, `sagerank destroy`",
+                metric=metrics.requests(config, minutes=60),
+                threshold=1,
+                evaluation_periods=wanted.idle_hours,
+                comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+                # Without requests there is no metric either.
+                treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+            )
+            found.append(idle)
+        return found
+
+    def _alarm(
+        self, id: str, metric: cloudwatch.Metric, threshold: float, periods: int, text: str
+    ) -> cloudwatch.Alarm:
+        return cloudwatch.Alarm(
+            self,
+            id,
+            alarm_name=f"{self._config.name}-{id.lower()}",
+            alarm_description=f"{self._config.name}: {text}",
+            metric=metric,
+            threshold=threshold,
+            evaluation_periods=periods,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _events(self, model: ModelStack) -> None:
+        """A failed job or update is told: SageMaker rolls an update back without any error to the one who asked for it."""
+        detail: dict[str, Any]
+        if self._config.endpoint:
+            kind = "SageMaker Endpoint State Change"
+            detail = {
+                "EndpointName": [self._config.name],
+                "EndpointStatus": ["FAILED", "ROLLING_BACK", "UPDATE_ROLLBACK_FAILED"],
+            }
+        else:
+            kind = "SageMaker Transform Job State Change"
+            detail = {
+                "TransformJobStatus": ["Failed"],
+                "TransformJobName": [{"prefix": f"{self._config.name}-"}],
+            }
+        events.Rule(
+            self,
+            "Failures",
+            description=f"Failures of {self._config.name}",
+            event_pattern=events.EventPattern(source=["aws.sagemaker"], detail_type=[kind], detail=detail),
+            targets=[targets.SnsTopic(model.topic)],
+        )
+
+    def _budget(self, model: ModelStack) -> None:
+        config = self._config
+        limit = Decimal(str(config.budget.monthly_usd)) or (self.cost.usd or Decimal(0)) * Decimal("1.5")
+        if not limit:
+            return  # neither a limit nor a price is known
+        notification = budgets.CfnBudget.NotificationWithSubscribersProperty
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=config.name,
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=float(round(limit, 2)), unit="USD"),
+                # The tag counts once it is activated as a cost allocation tag.
+                cost_filters={"TagKeyValue": [f"user:sagerank:name${config.name}"]},
+            ),
+            notifications_with_subscribers=[
+                notification(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        notification_type=kind,
+                        comparison_operator="GREATER_THAN",
+                        threshold=share,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=[
+                        budgets.CfnBudget.SubscriberProperty(
+                            subscription_type="SNS", address=model.topic.topic_arn
+                        )
+                    ],
+                )
+                for kind, share in (("ACTUAL", 80), ("FORECASTED", 100))
+            ],
+        )

@@ -1,0 +1,132 @@
+"""How an update reaches the traffic, and the alarms that take it back."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from . import estimate, metrics
+from .config import DeployConfig
+
+_ROUTING = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
+
+
+def rollback_alarms(
+    scope: Construct, config: DeployConfig, log_group: logs.ILogGroup
+) -> list[cloudwatch.Alarm]:
+    """p99 latency, 5xx answers, golden pairs. They stand before the endpoint, which names them."""
+
+    def alarm(
+        id: str, metric: cloudwatch.IMetric, threshold: float, text: str, periods: int
+    ) -> cloudwatch.Alarm:
+        return cloudwatch.Alarm(
+            scope,
+            id,
+            alarm_name=f"{config.name}-{text}",
+            metric=metric,
+            threshold=threshold,
+            evaluation_periods=periods,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            # Without traffic there is nothing to judge by.
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            alarm_description=f"{text} of endpoint {config.name}",
+        )
+
+    # ModelLatency is in microseconds.
+    found = [
+        alarm(
+            "Latency",
+            metrics.worst(config, "MAX", "ModelLatency", "p99"),
+            1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config)),
+            "p99-latency",
+            3,
+        ),
+        alarm(
+            "Errors",
+            metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5),
+            config.alarms.errors,
+            "5xx-errors",
+            1,
+        ),
+    ]
+    if config.own_server:
+        # The server checks its golden pairs while idle and says `drifted` when they score otherwise.
+        logs.MetricFilter(
+            scope,
+            "GoldenFilter",
+            log_group=log_group,
+            filter_pattern=logs.FilterPattern.any(
+                logs.FilterPattern.string_value("$.event", "=", "drifted"),
+                logs.FilterPattern.string_value("$.event", "=", "failed"),
+            ),
+            metric_namespace=metrics.namespace(config),
+            metric_name="GoldenFailures",
+            metric_value="1",
+        )
+        found.append(alarm("Golden", metrics.logged(config, "GoldenFailures", "Sum"), 1, "golden-pairs", 1))
+    return found
+
+
+def deployment(
+    config: DeployConfig, alarms: list[cloudwatch.Alarm]
+) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
+    """None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
+    if config.mode in ("marketplace", "scale-to-zero"):
+        return None
+    rollout = config.rollout
+    rollback = (
+        sagemaker.CfnEndpoint.AutoRollbackConfigProperty(
+            alarms=[sagemaker.CfnEndpoint.AlarmProperty(alarm_name=alarm.alarm_name) for alarm in alarms]
+        )
+        if rollout.rollback
+        else None
+    )
+    # One instance of the smallest fleet, as a share: the fleet may have grown when the update comes.
+    percent = rollout.percent or min(50, max(10, -(-100 // max(1, config.autoscaling.min))))
+    size = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=percent)
+    if rollout.policy == "rolling":
+        return sagemaker.CfnEndpoint.DeploymentConfigProperty(
+            auto_rollback_configuration=rollback,
+            rolling_update_policy=sagemaker.CfnEndpoint.RollingUpdatePolicyProperty(
+                maximum_batch_size=size,
+                rollback_maximum_batch_size=sagemaker.CfnEndpoint.CapacitySizeProperty(
+                    type="CAPACITY_PERCENT", value=100
+                ),
+                wait_interval_in_seconds=rollout.wait_seconds,
+                maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+            ),
+        )
+    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
+        auto_rollback_configuration=rollback,
+        blue_green_update_policy=sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
+            traffic_routing_configuration=sagemaker.CfnEndpoint.TrafficRoutingConfigProperty(
+                type=_ROUTING[rollout.policy],
+                canary_size=size if rollout.policy == "canary" else None,
+                linear_step_size=size if rollout.policy == "linear" else None,
+                wait_interval_in_seconds=rollout.wait_seconds,
+            ),
+            termination_wait_in_seconds=rollout.termination_seconds,
+            maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+        ),
+    )
+
+
+def component_deployment(
+    config: DeployConfig, alarms: list[cloudwatch.Alarm]
+) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
+    """Copies are replaced one after another."""
+    component, rollout = sagemaker.CfnInferenceComponent, config.rollout
+    return component.InferenceComponentDeploymentConfigProperty(
+        auto_rollback_configuration=component.AutoRollbackConfigurationProperty(
+            alarms=[component.AlarmProperty(alarm_name=alarm.alarm_name) for alarm in alarms]
+        )
+        if rollout.rollback
+        else None,
+        rolling_update_policy=component.InferenceComponentRollingUpdatePolicyProperty(
+            maximum_batch_size=component.InferenceComponentCapacitySizeProperty(type="COPY_COUNT", value=1),
+            wait_interval_in_seconds=rollout.wait_seconds,
+            maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+        ),
+    )

@@ -1,0 +1,196 @@
+"""What SageMaker would refuse, or accept and fail at, after minutes: refused here, in a sentence, before anything exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import fitting
+from .environment import LIMITS, environment, settings
+from .options import ConfigError
+
+if TYPE_CHECKING:
+    from .config import DeployConfig
+
+
+def check(config: DeployConfig) -> None:
+    """Raises ConfigError for the first rule that `config` breaks."""
+    _mode(config)
+    if config.mode == "serverless":
+        _serverless(config)
+    else:
+        fitting.check_instances(config)
+    _network(config)
+    fitting.check_image(config)
+    _limits(config)
+    fitting.check_memory(config)
+    _scaling(config)
+    _variants(config)
+    _rollout(config)
+    _regions(config)
+    fitting.check_artefact(config)
+
+
+def _mode(config: DeployConfig) -> None:
+    if config.mode == "marketplace" and not config.model_package:
+        raise ConfigError(
+            "model_package is empty: mode marketplace needs the ARN of the model package you subscribed to."
+        )
+    if config.mode == "marketplace" and config.model != "base":
+        raise ConfigError(f"model is {config.model!r}: AWS Marketplace has Base; give base, or another mode.")
+    if config.mode != "marketplace" and config.model_package:
+        raise ConfigError(
+            f"model_package is {config.model_package!r}, which only mode marketplace uses: give mode marketplace, or leave it out."
+        )
+    if config.mode == "marketplace" and config.settings:
+        raise ConfigError(
+            "settings are for our own server, and a Marketplace package has another: leave them out."
+        )
+
+
+def _serverless(config: DeployConfig) -> None:
+    if config.instance:
+        raise ConfigError(
+            f"instance is {config.instance!r}: serverless has no instance types and no GPUs; leave it out, or give mode realtime."
+        )
+    if config.network.vpc not in ("", "none"):
+        raise ConfigError(
+            f"network.vpc is {config.network.vpc!r}: serverless endpoints cannot be in a VPC; give none, or mode realtime."
+        )
+    if config.artefact.startswith("s3://") and not config.artefact.endswith(".tar.gz"):
+        raise ConfigError(
+            f"artefact is {config.artefact!r}: serverless takes no uncompressed model data; give a model.tar.gz."
+        )
+    if config.capture.percent:
+        raise ConfigError(
+            f"capture.percent is {config.capture.percent}: serverless endpoints have no data capture; give 0."
+        )
+    if config.serverless.memory_mb % 1024:
+        raise ConfigError(
+            f"serverless.memory_mb is {config.serverless.memory_mb}: give 1024, 2048, 3072, 4096, 5120 or 6144."
+        )
+    if config.serverless.provisioned > config.serverless.max_concurrency:
+        raise ConfigError(
+            f"serverless.provisioned is {config.serverless.provisioned}: give at most serverless.max_concurrency, which is {config.serverless.max_concurrency}."
+        )
+
+
+def _network(config: DeployConfig) -> None:
+    network = config.network
+    own = config.vpc.startswith("vpc-")
+    if own and not (network.subnets and network.security_groups):
+        raise ConfigError(
+            f"network.vpc is {config.vpc!r}: give network.subnets and network.security_groups of it too."
+        )
+    if not own and (network.subnets or network.security_groups):
+        raise ConfigError(
+            f"network.subnets and network.security_groups belong to a VPC of yours, and network.vpc is {network.vpc!r}: give its id."
+        )
+    if network.endpoints and config.vpc != "new":
+        raise ConfigError(
+            f"network.endpoints are made in a new VPC, and network.vpc is {config.vpc!r}: leave them out."
+        )
+
+
+def _limits(config: DeployConfig) -> None:
+    environment(config)  # refuses what the server would refuse
+    chosen, (most_bytes, most_seconds) = settings(config), LIMITS[config.mode]
+    if int(chosen.get("max_body_bytes", 0)) > most_bytes:
+        raise ConfigError(
+            f"settings.max_body_bytes is {chosen['max_body_bytes']}: a request to mode {config.mode} has at most {most_bytes} bytes."
+        )
+    if float(chosen.get("request_seconds", 0)) >= most_seconds:
+        raise ConfigError(
+            f"settings.request_seconds is {chosen['request_seconds']}: SageMaker gives up after {most_seconds} s in mode {config.mode}; give less."
+        )
+
+
+def _scaling(config: DeployConfig) -> None:
+    scaling = config.autoscaling
+    ranges = [
+        ("autoscaling", scaling.min, scaling.max),
+        *((f"autoscaling.schedules[{n}]", s.min, s.max) for n, s in enumerate(scaling.schedules)),
+    ]
+    for where, least, most in ranges:
+        if least > most:
+            raise ConfigError(
+                f"{where}.min is {least}, more than {where}.max, which is {most}: lower one or raise the other."
+            )
+        if least == 0 and config.mode not in ("async", "scale-to-zero", "batch"):
+            raise ConfigError(
+                f"{where}.min is 0: mode {config.mode} cannot scale to zero; give at least 1, or mode scale-to-zero (inference components), async or serverless."
+            )
+    if config.mode == "serverless" and config.autoscaling.schedules and not config.serverless.provisioned:
+        raise ConfigError(
+            "autoscaling.schedules need serverless.provisioned, which is 0: on-demand concurrency scales by itself."
+        )
+    if config.mode == "serverless" and scaling.target > 1:
+        raise ConfigError(
+            f"autoscaling.target is {scaling.target:g}: in serverless it is the share of provisioned concurrency in use; give 0.1 to 0.9."
+        )
+
+
+def _variants(config: DeployConfig) -> None:
+    if not config.variants:
+        return
+    if config.mode != "realtime":
+        raise ConfigError(f"variants are for mode realtime, and mode is {config.mode!r}: leave them out.")
+    if config.pools:
+        raise ConfigError("variants and pools exclude each other here: give one of them.")
+    names = ["AllTraffic", *(variant.name for variant in config.variants)]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"variants has the name {max(names, key=names.count)!r} twice: the main variant is AllTraffic; give each another."
+        )
+    shadows = [variant.name for variant in config.variants if variant.shadow]
+    if shadows and len(config.variants) > 1:
+        raise ConfigError(
+            f"variants has the shadow {shadows[0]!r} among {len(config.variants)}: a shadow stands beside one production variant only; give it alone."
+        )
+    for variant in config.variants:
+        if not variant.weight:
+            raise ConfigError(
+                f"variants: the weight of {variant.name!r} is 0, so it would cost and see nothing: give more than 0; the main variant has 1."
+            )
+
+
+def _rollout(config: DeployConfig) -> None:
+    rollout, fleet = config.rollout, config.autoscaling.min
+    if rollout.policy == "all-at-once":
+        return
+    if config.mode not in ("realtime", "async"):
+        raise ConfigError(
+            f"rollout.policy is {rollout.policy!r}: mode {config.mode} is updated all-at-once by AWS; give that."
+        )
+    if fleet < 2:
+        raise ConfigError(
+            f"rollout.policy is {rollout.policy!r} with autoscaling.min {fleet}: one instance cannot be shifted in parts; give min 2, or all-at-once."
+        )
+    if rollout.percent and rollout.percent * fleet < 100:
+        raise ConfigError(
+            f"rollout.percent is {rollout.percent}, less than one of {fleet} instances: give at least {-(-100 // fleet)}, or 0."
+        )
+    least = {"canary": 1, "linear": 10, "rolling": 5}[rollout.policy]
+    if rollout.percent and rollout.percent < least:
+        raise ConfigError(
+            f"rollout.percent is {rollout.percent}: a step of {rollout.policy} is {least} to 50 percent."
+        )
+    if rollout.policy == "rolling" and config.variants:
+        raise ConfigError(
+            "rollout.policy is 'rolling', which AWS excludes for several variants: give canary, linear or all-at-once."
+        )
+
+
+def _regions(config: DeployConfig) -> None:
+    arns = {
+        "encryption.key": config.encryption.key,
+        "encryption.artefact_key": config.encryption.artefact_key,
+        "model_package": config.model_package,
+    }
+    found = {where: arn.split(":")[3] for where, arn in arns.items() if arn.startswith("arn:")}
+    if ".dkr.ecr." in config.image:
+        found["image"] = config.image.split(".")[3]
+    for where, region in found.items():
+        if region != config.region:
+            raise ConfigError(
+                f"{where} is in {region}, and region is {config.region!r}: SageMaker takes it from its own region only; give one there."
+            )

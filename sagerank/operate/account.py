@@ -1,0 +1,110 @@
+"""One AWS account in one region, and botocore's errors as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from . import OperateError
+
+_SIGNED_OUT = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError",
+    "TokenRetrievalError",
+    "LoginRefreshTokenExpired",
+)
+_EXPIRED = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "InvalidSignatureException",
+)
+
+
+class Account:
+    """Clients are made when asked for, and kept. Raises OperateError where no region is known."""
+
+    def __init__(self, region: str | None = None, *, endpoint_url: str | None = None) -> None:
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+
+        try:
+            self._session = boto3.Session(region_name=region)
+        except ProfileNotFound as error:
+            raise OperateError(
+                f"{error}: set AWS_PROFILE to a profile of `aws configure list-profiles`."
+            ) from None
+        if not self._session.region_name:
+            raise OperateError("No AWS region is set: give --region, or set AWS_REGION.")
+        self.region: str = self._session.region_name
+        self.endpoint_url = endpoint_url
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            from botocore.config import Config
+
+            # SageMaker itself gives up on an invocation after 60 s; a little more lets its own error come through.
+            config = Config(
+                read_timeout=65, connect_timeout=10, retries={"mode": "standard", "total_max_attempts": 5}
+            )
+            self._clients[service] = self._session.client(
+                service, endpoint_url=self.endpoint_url, config=config
+            )
+        return self._clients[service]
+
+    def pages(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
+        """Items of every page."""
+        for page in self.client(service).get_paginator(operation).paginate(**arguments):
+            yield from page.get(key, ())
+
+    @cached_property
+    def number(self) -> str:
+        """The account's twelve digits."""
+        return str(self.client("sts").get_caller_identity()["Account"])
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """What botocore raises inside becomes an OperateError."""
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+    try:
+        yield
+    except ClientError as error:
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        if code in _EXPIRED:
+            raise OperateError(
+                f"AWS does not accept the credentials ({code}): sign in again, with `aws sso login` or `aws configure`."
+            ) from None
+        if "AccessDenied" in code or code == "UnauthorizedOperation":
+            raise OperateError(f"AWS refused {error.operation_name} ({code}): {message}") from None
+        raise OperateError(f"AWS answered {error.operation_name} with {code}: {message}") from None
+    except EndpointConnectionError as error:
+        raise OperateError(f"AWS could not be reached: {error}") from None
+    except BotoCoreError as error:
+        if type(error).__name__ in _SIGNED_OUT:
+            raise OperateError(
+                "No AWS credentials were found: run `aws configure` or `aws sso login`, or give this process a role."
+            ) from None
+        raise OperateError(f"{type(error).__name__}: {error}") from None
+
+
+def absent(error: Any) -> bool:
+    """Whether a ClientError says that the thing asked for does not exist."""
+    code, message = (
+        error.response["Error"].get("Code", ""),
+        error.response["Error"].get("Message", "").lower(),
+    )
+    if code in ("ValidationError", "ValidationException"):
+        return any(
+            words in message
+            for words in ("could not find", "could not be found", "does not exist", "not found")
+        )
+    return "NotFound" in code or code.startswith("NoSuch") or code == "404"

@@ -1,0 +1,231 @@
+"""`sagerank destroy`: `cdk destroy`, and then the proof that nothing is left but what was to be kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import OperateError, cdk
+from .account import Account, absent
+from .stacks import Resource, Stack, find, last, resources_of
+
+# The oldest schema with all that is written here; every newer command line reads it.
+_SCHEMA = "36.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What a deployment has: its stacks, their resources, and objects in buckets that go with them."""
+
+    name: str
+    stacks: Mapping[str, Stack]
+    resources: tuple[Resource, ...]
+    objects: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What remains: kept by its deletion policy, left behind although it should be gone, and of types that are not looked up."""
+
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+
+def survey(account: Account, name: str) -> Doomed:
+    """Raises OperateError where no stack has the name, or one is still being changed."""
+    found = find(account, name)
+    if not found:
+        raise OperateError(
+            f"There is no deployment {name} in {account.region}: no stack {name}-model or {name}-endpoint exists. Give --name and --region as at `sagerank deploy`."
+        )
+    busy = [f"{stack.name} ({stack.status})" for stack in found.values() if not stack.settled]
+    if busy:
+        raise OperateError(f"CloudFormation is still at work on {', '.join(busy)}: wait until it ends.")
+    resources = tuple(each for stack in found.values() for each in resources_of(account, stack))
+    buckets = [each.id for each in resources if each.type == "AWS::S3::Bucket" and not each.kept]
+    return Doomed(
+        name, found, resources, {bucket: sum(1 for _ in _objects(account, bucket)) for bucket in buckets}
+    )
+
+
+def destroy(account: Account, doomed: Doomed) -> None:
+    """Empty the buckets that go, and run `cdk destroy`: it needs the stacks' names, not what they were made of."""
+    for bucket in doomed.objects:
+        _empty(account, bucket)
+    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
+        _write_assembly(Path(folder), account, list(doomed.stacks.values()))
+        cdk.run(["destroy", "--all", "--force", "--app", folder], cwd=Path(folder))
+
+
+def _objects(account: Account, bucket: str) -> Any:
+    from botocore.exceptions import ClientError
+
+    try:
+        yield from account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket)
+    except ClientError as error:
+        if not absent(error):
+            raise
+
+
+def _empty(account: Account, bucket: str) -> None:
+    """A bucket is deleted only when it is empty. Those of ours have no versions."""
+    batch: list[dict[str, str]] = []
+    for each in _objects(account, bucket):
+        batch.append({"Key": each["Key"]})
+        if len(batch) == 1000:
+            account.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            batch = []
+    if batch:
+        account.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+
+
+def _write_assembly(folder: Path, account: Account, doomed: list[Stack]) -> None:
+    """A cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
+    where = f"{account.number}-{account.region}"
+    artifacts: dict[str, Any] = {}
+    for position, stack in enumerate(doomed):
+        (folder / f"{stack.name}.template.json").write_text("{}", encoding="utf-8")
+        artifacts[stack.name] = {
+            "type": "aws:cloudformation:stack",
+            "environment": f"aws://{account.number}/{account.region}",
+            "displayName": stack.name,
+            "dependencies": [doomed[position - 1].name] if position else [],
+            "properties": {
+                "templateFile": f"{stack.name}.template.json",
+                "stackName": stack.name,
+                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-deploy-role-{where}",
+                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-cfn-exec-role-{where}",
+            },
+        }
+    (folder / "manifest.json").write_text(
+        json.dumps({"version": _SCHEMA, "artifacts": artifacts}), encoding="utf-8"
+    )
+
+
+def left(account: Account, doomed: Doomed) -> Left:
+    """Look every resource up by its service, and what SageMaker and Application Auto Scaling made by themselves."""
+    kept: list[str] = []
+    behind: list[str] = []
+    unchecked: set[str] = set()
+    for each in doomed.resources:
+        if each.type in _GOES_WITH:
+            continue
+        look = _LOOKUPS.get(each.type)
+        if look is None:
+            unchecked.add(each.type)
+        elif _exists(look, account, each.id):
+            (kept if each.kept else behind).append(f"{each.type} {each.id}")
+    behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
+    group = f"/aws/sagemaker/Endpoints/{doomed.name}"
+    kept_groups = {each.id for each in doomed.resources if each.type == "AWS::Logs::LogGroup" and each.kept}
+    known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
+    for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
+        if found["logGroupName"] == group and group not in kept_groups | known:
+            behind.append(f"log group {group}")
+    # Alarms of a target-tracking policy are Application Auto Scaling's own, and go with it.
+    tracking = f"TargetTracking-endpoint/{doomed.name}/"
+    for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):
+        behind.append(f"alarm {alarm['AlarmName']}")
+    return Left(tuple(kept), tuple(behind), tuple(sorted(unchecked)))
+
+
+def _exists(look: Callable[[Account, str], object], account: Account, id: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        return bool(look(account, id))
+    except ClientError as error:
+        if not absent(error):
+            raise
+        return False
+
+
+def _key(account: Account, id: str) -> bool:
+    # A key cannot go at once: it waits, unusable and free of charge.
+    return str(account.client("kms").describe_key(KeyId=id)["KeyMetadata"]["KeyState"]) not in (
+        "PendingDeletion",
+        "PendingReplicaDeletion",
+    )
+
+
+def _first(
+    service: str, operation: str, argument: str, answer: str, *, by_arn: bool = False, many: bool = False
+) -> Callable[[Account, str], object]:
+    """A lookup by one argument; what it finds is in `answer`."""
+
+    def look(account: Account, id: str) -> object:
+        name = last(id) if by_arn else id
+        return getattr(account.client(service), operation)(**{argument: [name] if many else name}).get(answer)
+
+    return look
+
+
+# A part of another resource, which is looked up: role, topic, bucket, log group, subnet, scaling target, key.
+_GOES_WITH = frozenset(
+    {
+        "AWS::IAM::Policy",
+        "AWS::SNS::TopicPolicy",
+        "AWS::SNS::Subscription",
+        "AWS::S3::BucketPolicy",
+        "AWS::Logs::MetricFilter",
+        "AWS::EC2::SubnetRouteTableAssociation",
+        "AWS::EC2::SecurityGroupIngress",
+        "AWS::EC2::SecurityGroupEgress",
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        "AWS::KMS::Alias",
+    }
+)
+_LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
+    "AWS::SageMaker::Endpoint": _first(
+        "sagemaker", "describe_endpoint", "EndpointName", "EndpointArn", by_arn=True
+    ),
+    "AWS::SageMaker::EndpointConfig": _first(
+        "sagemaker", "describe_endpoint_config", "EndpointConfigName", "EndpointConfigArn", by_arn=True
+    ),
+    "AWS::SageMaker::Model": _first("sagemaker", "describe_model", "ModelName", "ModelArn", by_arn=True),
+    "AWS::SageMaker::InferenceComponent": _first(
+        "sagemaker",
+        "describe_inference_component",
+        "InferenceComponentName",
+        "InferenceComponentArn",
+        by_arn=True,
+    ),
+    "AWS::S3::Bucket": _first("s3", "head_bucket", "Bucket", "ResponseMetadata"),
+    "AWS::KMS::Key": _key,
+    "AWS::IAM::Role": _first("iam", "get_role", "RoleName", "Role"),
+    "AWS::SNS::Topic": _first("sns", "get_topic_attributes", "TopicArn", "Attributes"),
+    "AWS::CloudWatch::Alarm": _first(
+        "cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms", many=True
+    ),
+    "AWS::CloudWatch::Dashboard": _first("cloudwatch", "get_dashboard", "DashboardName", "DashboardBody"),
+    "AWS::Logs::LogGroup": lambda account, id: any(
+        each["logGroupName"] == id
+        for each in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=id)
+    ),
+    "AWS::EC2::VPC": _first("ec2", "describe_vpcs", "VpcIds", "Vpcs", many=True),
+    "AWS::EC2::Subnet": _first("ec2", "describe_subnets", "SubnetIds", "Subnets", many=True),
+    "AWS::EC2::SecurityGroup": _first(
+        "ec2", "describe_security_groups", "GroupIds", "SecurityGroups", many=True
+    ),
+    "AWS::EC2::RouteTable": _first("ec2", "describe_route_tables", "RouteTableIds", "RouteTables", many=True),
+    "AWS::EC2::FlowLog": _first("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs", many=True),
+    "AWS::EC2::VPCEndpoint": lambda account, id: [
+        each
+        for each in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
+        if each["State"].lower() not in ("deleting", "deleted")
+    ],
+    "AWS::Events::Rule": _first("events", "describe_rule", "Name", "Arn", by_arn=True),
+    "AWS::ApplicationAutoScaling::ScalableTarget": lambda account, id: account.client(
+        "application-autoscaling"
+    ).describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[id.split("|")[0]])[
+        "ScalableTargets"
+    ],
+    "AWS::Budgets::Budget": lambda account, id: account.client("budgets").describe_budget(
+        AccountId=account.number, BudgetName=id
+    )["Budget"],
+}

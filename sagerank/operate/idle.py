@@ -1,0 +1,121 @@
+"""`sagerank idle`: endpoints of an account and region that nobody calls, and what they cost meanwhile."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from cost import CostError
+from cost.catalogue import Catalogue
+
+from .account import Account
+from .endpoint import Endpoint, Variant, describe
+
+HOURS_PER_MONTH = 730
+_QUERIES = 500  # of one GetMetricData
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """An endpoint without an invocation for `days`. usd_per_hour is None where a price is not known, and 0 where nothing runs."""
+
+    endpoint: str
+    mode: str
+    created: datetime.datetime
+    days: int
+    variants: tuple[str, ...]
+    usd_per_hour: Decimal | None
+    notes: tuple[str, ...]
+
+    @property
+    def usd_per_month(self) -> Decimal | None:
+        return None if self.usd_per_hour is None else self.usd_per_hour * HOURS_PER_MONTH
+
+
+def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -> tuple[list[Quiet], int]:
+    """Idle endpoints, the dearest first, and how many there are in all. Younger ones than `days` cannot have been idle for so long."""
+    now = now or datetime.datetime.now(datetime.UTC)
+    since = now - datetime.timedelta(days=days)
+    names = [each["EndpointName"] for each in account.pages("sagemaker", "list_endpoints", "Endpoints")]
+    old = [
+        endpoint
+        for name in names
+        if (endpoint := describe(account, name)).created <= since and endpoint.status == "InService"
+    ]
+    called = _called(account, old, since, now)
+    catalogue = Catalogue()
+    found = [
+        _quiet(endpoint, account.region, days, catalogue) for endpoint in old if endpoint.name not in called
+    ]
+    return sorted(found, key=lambda each: (each.usd_per_hour is not None, -(each.usd_per_hour or 0))), len(
+        names
+    )
+
+
+def _called(
+    account: Account, endpoints: Sequence[Endpoint], since: datetime.datetime, now: datetime.datetime
+) -> set[str]:
+    """Names of those with an invocation in the time."""
+    owners = [(endpoint.name, dimensions) for endpoint in endpoints for dimensions in _dimensions(endpoint)]
+    found: set[str] = set()
+    cloudwatch = account.client("cloudwatch")
+    for start in range(0, len(owners), _QUERIES):
+        part = owners[start : start + _QUERIES]
+        queries = [_query(f"q{index}", dimensions) for index, (_, dimensions) in enumerate(part)]
+        for page in cloudwatch.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries, StartTime=since, EndTime=now
+        ):
+            for result in page["MetricDataResults"]:
+                if sum(result["Values"]) > 0:
+                    found.add(part[int(result["Id"][1:])][0])
+    return found
+
+
+def _dimensions(endpoint: Endpoint) -> Iterator[dict[str, str]]:
+    for variant in endpoint.variants:
+        yield {"EndpointName": endpoint.name, "VariantName": variant.name}
+    for component in endpoint.components:
+        yield {"InferenceComponentName": component.name}
+
+
+def _query(id: str, dimensions: dict[str, str]) -> dict[str, Any]:
+    metric = {
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "Invocations",
+        "Dimensions": [{"Name": name, "Value": text} for name, text in dimensions.items()],
+    }
+    # A day: finer points are dropped after 15 days, and only the sum counts.
+    return {"Id": id, "MetricStat": {"Metric": metric, "Period": 86_400, "Stat": "Sum"}, "ReturnData": True}
+
+
+def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> Quiet:
+    prices, notes = hourly(endpoint, region, catalogue)
+    shown = tuple(_show(variant) for variant in endpoint.variants)
+    return Quiet(endpoint.name, endpoint.mode, endpoint.created, days, shown, prices, notes)
+
+
+def _show(variant: Variant) -> str:
+    return (
+        f"{variant.current} x {variant.instance}"
+        if variant.instance
+        else f"serverless {variant.memory_mb} MB"
+    )
+
+
+def hourly(endpoint: Endpoint, region: str, catalogue: Catalogue) -> tuple[Decimal | None, tuple[str, ...]]:
+    """US dollars an hour of what runs now, idle or not; None, and why, where a part has no known price."""
+    total, notes = Decimal(0), []
+    for variant in endpoint.variants:
+        try:
+            if variant.instance and variant.current:
+                total += variant.current * catalogue.hosting(region, variant.instance).usd
+            elif variant.provisioned:
+                total += (
+                    variant.provisioned * 3600 * catalogue.rate(region, "provisioned", variant.memory_mb).usd
+                )
+        except CostError as error:
+            notes.append(str(error))
+    return (None if notes else total), tuple(notes)

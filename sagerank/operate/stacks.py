@@ -1,0 +1,83 @@
+"""The CloudFormation stacks of a deployment, found by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .account import Account, absent
+
+# In the order in which they are made; they go in the reverse order.
+PARTS = ("network", "model", "endpoint", "observability")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """kept: its deletion policy lets it outlive the stack."""
+
+    type: str
+    id: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    name: str
+    status: str
+    reason: str
+    outputs: Mapping[str, str]
+
+    @property
+    def settled(self) -> bool:
+        return not self.status.endswith("_IN_PROGRESS")
+
+
+def find(account: Account, name: str) -> dict[str, Stack]:
+    """network, model, endpoint, observability -> those stacks that exist."""
+    return {part: stack for part in PARTS if (stack := _describe(account, f"{name}-{part}"))}
+
+
+def _describe(account: Account, stack: str) -> Stack | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        found = account.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if absent(error):
+            return None
+        raise
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
+    return Stack(found["StackName"], found["StackStatus"], found.get("StackStatusReason", ""), outputs)
+
+
+def resources_of(account: Account, stack: Stack) -> list[Resource]:
+    """What the stack made and what becomes of it."""
+    formation = account.client("cloudformation")
+    template: Any = formation.get_template(StackName=stack.name)["TemplateBody"]
+    if isinstance(template, str):  # botocore decodes JSON where it is valid
+        template = json.loads(template)
+    kept = {
+        name
+        for name, each in template["Resources"].items()
+        if each.get("DeletionPolicy", "Delete").startswith("Retain")
+    }
+    listed = account.pages(
+        "cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack.name
+    )
+    return [
+        Resource(each["ResourceType"], each["PhysicalResourceId"], each["LogicalResourceId"] in kept)
+        for each in listed
+        if each.get("PhysicalResourceId")
+    ]
+
+
+def names(made: Iterable[Resource], type: str) -> list[str]:
+    """Of those resources that are of a type."""
+    return [last(each.id) for each in made if each.type == type]
+
+
+def last(arn: str) -> str:
+    """The name at the end of an ARN: CloudFormation knows SageMaker's resources by ARN, SageMaker by name."""
+    return arn.rsplit("/", 1)[-1]

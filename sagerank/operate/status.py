@@ -1,0 +1,116 @@
+"""`sagerank status`: one screen about an endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from . import OperateError, stacks
+from .account import Account
+from .endpoint import Endpoint, describe
+from .idle import hourly
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """resource: endpoint/NAME/variant/VARIANT or inference-component/NAME. policies: metric and target of each."""
+
+    resource: str
+    least: int
+    most: int
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """wanted: configuration its stack made; alarms: name -> state; estimate: of the month, as the stack states it."""
+
+    endpoint: Endpoint
+    wanted: str
+    stacks: dict[str, str]
+    scaling: tuple[Scaling, ...]
+    alarms: dict[str, str]
+    usd_per_hour: Decimal | None
+    estimate: str
+
+    @property
+    def rolled_back(self) -> bool:
+        return bool(self.wanted) and self.wanted != self.endpoint.config
+
+
+def status(account: Account, name: str) -> Status:
+    """Raises OperateError where there is neither endpoint nor stack."""
+    from cost.catalogue import Catalogue
+
+    found = stacks.find(account, name)
+    try:
+        endpoint = describe(account, name)
+    except OperateError as error:
+        if not found:
+            raise
+        states = ", ".join(f"{stack.name} {stack.status}" for stack in found.values())
+        raise OperateError(
+            f"{error} Its stacks exist: {states}. Mode batch has no endpoint; else see the stacks' events."
+        ) from None
+    made = [each for stack in found.values() for each in stacks.resources_of(account, stack)]
+    configs = stacks.names(made, "AWS::SageMaker::EndpointConfig")
+    alarms = stacks.names(made, "AWS::CloudWatch::Alarm")
+    price, _ = hourly(endpoint, account.region, Catalogue())
+    outputs = found["observability"].outputs if "observability" in found else {}
+    return Status(
+        endpoint=endpoint,
+        wanted=configs[0] if configs else "",
+        stacks={part: stack.status for part, stack in found.items()},
+        scaling=tuple(_scaling(account, endpoint)),
+        alarms=_states(account, alarms),
+        usd_per_hour=price,
+        estimate=outputs.get("EstimatedMonthlyCost", ""),
+    )
+
+
+def _states(account: Account, alarms: list[str]) -> dict[str, str]:
+    if not alarms:
+        return {}  # an empty list would mean all of the account's
+    found = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=alarms[:100])
+    return {each["AlarmName"]: each["StateValue"] for each in found}
+
+
+def _scaled(endpoint: Endpoint) -> list[str]:
+    """Resource ids that Application Auto Scaling may know the endpoint by."""
+    variants = [f"endpoint/{endpoint.name}/variant/{variant.name}" for variant in endpoint.variants]
+    return [*variants, *(f"inference-component/{part.name}" for part in endpoint.components)]
+
+
+def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
+    arguments: dict[str, Any] = {"ServiceNamespace": "sagemaker", "ResourceIds": _scaled(endpoint)}
+    found = []
+    for target in account.pages(
+        "application-autoscaling", "describe_scalable_targets", "ScalableTargets", **arguments
+    ):
+        policies = account.pages(
+            "application-autoscaling",
+            "describe_scaling_policies",
+            "ScalingPolicies",
+            ServiceNamespace="sagemaker",
+            ResourceId=target["ResourceId"],
+        )
+        found.append(
+            Scaling(
+                target["ResourceId"],
+                target["MinCapacity"],
+                target["MaxCapacity"],
+                tuple(_policy(each) for each in policies),
+            )
+        )
+    return found
+
+
+def _policy(policy: dict[str, Any]) -> str:
+    tracked = policy.get("TargetTrackingScalingPolicyConfiguration")
+    if not tracked:
+        return f"step: {policy['PolicyName']}"
+    metric = tracked.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType") or tracked.get(
+        "CustomizedMetricSpecification", {}
+    ).get("MetricName", "a metric")
+    return f"{metric} at {tracked['TargetValue']:g}"

@@ -1,0 +1,134 @@
+"""`sagerank transform`: score a file, or a folder in S3, in one batch job on instances that exist for it alone."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import OperateError, stacks
+from .account import Account
+from .verify import place
+
+BUSY = ("InProgress", "Stopping")
+_POLL_SECONDS = 5.0
+CONTENT_TYPES = {".jsonl": "application/jsonlines", ".json": "application/json", ".csv": "text/csv"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """instance, count: what it runs on. payload_mb: of one request to the model; lines are packed into it."""
+
+    instance: str
+    count: int = 1
+    payload_mb: int = 6
+    concurrency: int = 1
+    seconds: int = 3600
+
+
+def start(
+    account: Account, name: str, source: str, job: Job, *, content_type: str = "", output: str = ""
+) -> tuple[str, str]:
+    """Upload a local file, create the job, and return its name and the S3 folder of its answers.
+
+    Raises OperateError for input of an unknown kind, or where the deployment cannot be asked.
+    """
+    found = stacks.find(account, name)
+    outputs = {key: text for stack in found.values() for key, text in stack.outputs.items()}
+    model = outputs.get("ModelName") or _endpoint_model(account, name)
+    kind = content_type or CONTENT_TYPES.get(Path(source).suffix, "")
+    if not kind:
+        raise OperateError(
+            f"What {source} holds cannot be told from its name: give --content-type, one of {', '.join(CONTENT_TYPES.values())}."
+        )
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    title = f"{name[:40]}-{stamp}"
+    target = output or (f"{outputs['OutputPath'].rstrip('/')}/{title}" if "OutputPath" in outputs else "")
+    if not target.startswith("s3://"):
+        raise OperateError(
+            f"The deployment {name} has no bucket for answers (mode batch has): give --output s3://BUCKET/FOLDER."
+        )
+    address = (
+        source
+        if source.startswith("s3://")
+        else _upload(account, Path(source), outputs.get("InputPath", ""), title)
+    )
+    account.client("sagemaker").create_transform_job(**_request(title, model, address, target, kind, job))
+    return title, target
+
+
+def _endpoint_model(account: Account, name: str) -> str:
+    """A deployment of another mode has a model as well."""
+    stack = stacks.find(account, name).get("endpoint")
+    made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::Model") if stack else []
+    if not made:
+        raise OperateError(
+            f"There is no deployment {name} in {account.region}: make one with `sagerank deploy --mode batch --name {name}`."
+        )
+    return made[0]
+
+
+def _upload(account: Account, file: Path, folder: str, title: str) -> str:
+    if not file.is_file():
+        raise OperateError(f"{file} is no file: give JSON Lines, JSON or CSV, or an s3:// folder.")
+    if not folder:
+        raise OperateError(
+            "The deployment has no bucket for input (mode batch has): upload the file, and give its s3:// address."
+        )
+    bucket, prefix = place(f"{folder.rstrip('/')}/{title}/{file.name}")
+    account.client("s3").upload_file(str(file), bucket, prefix)
+    return f"s3://{bucket}/{prefix}"
+
+
+def _request(title: str, model: str, source: str, target: str, kind: str, job: Job) -> dict[str, Any]:
+    by_line = kind in ("application/jsonlines", "text/csv")
+    return {
+        "TransformJobName": title,
+        "ModelName": model,
+        "BatchStrategy": "MultiRecord" if by_line else "SingleRecord",
+        "MaxPayloadInMB": job.payload_mb,
+        "MaxConcurrentTransforms": job.concurrency,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": job.seconds, "InvocationsMaxRetries": 1},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
+            "ContentType": kind,
+            "SplitType": "Line" if by_line else "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": target,
+            "Accept": kind,
+            "AssembleWith": "Line" if by_line else "None",
+        },
+        "TransformResources": {"InstanceType": job.instance, "InstanceCount": job.count},
+    }
+
+
+def wait(account: Account, title: str, progress: Callable[[str, float], None]) -> str:
+    """The job's last status. Raises OperateError, with SageMaker's reason, unless it completed."""
+    began = time.monotonic()
+    while (found := account.client("sagemaker").describe_transform_job(TransformJobName=title))[
+        "TransformJobStatus"
+    ] in BUSY:
+        progress(found["TransformJobStatus"], time.monotonic() - began)
+        time.sleep(_POLL_SECONDS)
+    status = str(found["TransformJobStatus"])
+    if status != "Completed":
+        raise OperateError(
+            f"The job {title} is {status}: {found.get('FailureReason') or 'SageMaker gives no reason'}. Its log is below /aws/sagemaker/TransformJobs, {title}/."
+        )
+    return status
+
+
+def download(account: Account, target: str, folder: Path) -> list[Path]:
+    """The answers: NAME.out beside where NAME was."""
+    bucket, prefix = place(target.rstrip("/") + "/")
+    written = []
+    for each in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
+        file = folder / each["Key"].removeprefix(prefix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        account.client("s3").download_file(bucket, each["Key"], str(file))
+        written.append(file)
+    return written

@@ -1,0 +1,286 @@
+"""`sagerank verify`: does the endpoint run what its stack wants, and score the golden pairs as the PyTorch reference did?"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.artefact import MANIFEST, GoldenPair, Manifest
+from inference.contract import RerankError
+
+from . import OperateError, stacks
+from .account import Account, absent
+from .endpoint import Endpoint, Variant, describe
+
+# Of a logit, against the float32 reference: the server's own limits on CPU and in bfloat16.
+TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
+_ASYNC_SECONDS = 600.0
+_PAUSES = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """logit is None where the invocation failed; then `error` says why."""
+
+    query: str
+    expected: float
+    logit: float | None
+    error: str = ""
+
+    @property
+    def drift(self) -> float:
+        return float("inf") if self.logit is None else abs(self.logit - self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A variant, or an inference component, with its golden pairs. model: as the manifest names it."""
+
+    target: str
+    model: str
+    tolerance: float
+    scores: tuple[Score, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(score.drift <= self.tolerance for score in self.scores)  # so that a NaN is a mismatch too
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
+
+    endpoint: str
+    status: str
+    config: str
+    wanted: str
+    stack: str
+    rolled_back: bool
+    reason: str
+    judged: tuple[Judged, ...]
+    not_judged: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.rolled_back and all(each.ok for each in self.judged)
+
+
+def verify(
+    account: Account,
+    name: str,
+    *,
+    manifest: Manifest | None = None,
+    tolerance: float | None = None,
+    wanted: str = "",
+) -> Verdict:
+    """Judge an endpoint in service by `manifest`, or else by the one inside the artefact that SageMaker loads.
+
+    wanted: name of the configuration it should run; by default the one its stack made last.
+    Raises OperateError where there is nothing to judge by.
+    """
+    endpoint = describe(account, name)
+    stack = stacks.find(account, name).get("endpoint")
+    wanted = wanted or (_wanted(account, stack) if stack else "")
+    rolled_back = bool(wanted) and endpoint.config != wanted
+    # CloudFormation's own rollback makes the stack want the old configuration again: its status tells.
+    undone = stack is not None and "ROLLBACK" in stack.status
+    reason = endpoint.failure or (stack.reason if stack and undone else "")
+    judged, not_judged = [], []
+    for target, variant, arguments in _targets(endpoint):
+        if variant.shadow:
+            not_judged.append(f"{target}: a shadow's answers are dropped")
+            continue
+        container = _container(account, variant)
+        found = manifest or _deployed_manifest(account, container)
+        limit = tolerance if tolerance is not None else _tolerance(container)
+        invoke = _invoke_async if endpoint.asynchronous else _invoke
+        judged.append(
+            Judged(
+                target,
+                found.model,
+                limit,
+                tuple(_score(account, name, arguments, pair, invoke) for pair in found.golden),
+            )
+        )
+    return Verdict(
+        endpoint=name,
+        status=endpoint.status,
+        config=endpoint.config,
+        wanted=wanted,
+        stack=stack.status if stack else "",
+        rolled_back=rolled_back or undone,
+        reason=reason,
+        judged=tuple(judged),
+        not_judged=tuple(not_judged),
+    )
+
+
+def _wanted(account: Account, stack: stacks.Stack) -> str:
+    made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::EndpointConfig")
+    return made[0] if made else ""
+
+
+def _targets(endpoint: Endpoint) -> list[tuple[str, Variant, dict[str, str]]]:
+    """What can be asked by name, and how an invocation says so."""
+    if endpoint.components:
+        of = {variant.name: variant for variant in endpoint.variants}
+        return [
+            (part.name, of[part.variant], {"InferenceComponentName": part.name})
+            for part in endpoint.components
+        ]
+    serving = [variant for variant in endpoint.variants if not variant.shadow]
+    return [
+        (each.name, each, {"TargetVariant": each.name} if len(serving) > 1 else {})
+        for each in endpoint.variants
+    ]
+
+
+def _container(account: Account, variant: Variant) -> Mapping[str, Any]:
+    if not variant.models:
+        raise OperateError(
+            f"The variant {variant.name} has no model: its inference components are gone, or its configuration was deleted."
+        )
+    found: Mapping[str, Any] = (
+        account.client("sagemaker").describe_model(ModelName=variant.models[0]).get("PrimaryContainer", {})
+    )
+    return found
+
+
+def _tolerance(container: Mapping[str, Any]) -> float:
+    return (
+        GPU_TOLERANCE
+        if container.get("Environment", {}).get("SAGERANK_DEVICE", "").startswith("cuda")
+        else TOLERANCE
+    )
+
+
+def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
+    """Of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    address = container.get("ModelDataUrl") or (
+        source.get("S3Uri", "").rstrip("/") + f"/{MANIFEST}" if source else ""
+    )
+    if not address:
+        raise OperateError(
+            "The model's container names no artefact (a Marketplace package has none to see): give --model, whose golden pairs are asked."
+        )
+    bucket, key = place(address)
+    from botocore.exceptions import ClientError
+
+    try:
+        body = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"]
+    except ClientError as error:
+        if not absent(error):
+            raise
+        raise OperateError(
+            f"{address} does not exist any more: give --model, whose golden pairs are asked."
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            text = body.read() if key.endswith(MANIFEST) else _member(body)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise OperateError(
+                f"{address} cannot be read ({error}): deploy an archive that `sagerank build` made."
+            ) from None
+        if text is None:
+            raise OperateError(f"{address} holds no {MANIFEST}: give --model, whose golden pairs are asked.")
+        (Path(folder) / MANIFEST).write_bytes(text)
+        return Manifest.read(Path(folder))
+
+
+def _member(body: io.RawIOBase) -> bytes | None:
+    with tarfile.open(fileobj=body, mode="r|gz") as archive:
+        for member in archive:
+            if member.name == MANIFEST and (file := archive.extractfile(member)):
+                return file.read()
+    return None
+
+
+def place(address: str) -> tuple[str, str]:
+    """Bucket and key of s3://BUCKET/KEY or https://s3.REGION.amazonaws.com/BUCKET/KEY."""
+    rest = address.partition("://")[2]
+    if address.startswith("https://"):
+        rest = rest.partition("/")[2]
+    bucket, _, key = rest.partition("/")
+    return bucket, key
+
+
+_Invoke = Callable[[Account, str, dict[str, str], bytes], bytes]
+
+
+def _score(
+    account: Account, name: str, arguments: dict[str, str], pair: GoldenPair, invoke: _Invoke
+) -> Score:
+    # TEI's form is the one that can ask for the logit itself.
+    body = json.dumps({"query": pair.query, "texts": [pair.document], "raw_scores": True}).encode()
+    try:
+        answer = json.loads(invoke(account, name, arguments, body))
+        return Score(pair.query, pair.logit, float(answer[0]["score"]))
+    except (RerankError, OperateError) as error:
+        return Score(pair.query, pair.logit, None, str(error))
+    except (ValueError, KeyError, TypeError, IndexError):
+        return Score(
+            pair.query, pair.logit, None, "The answer is not that of a reranker with TEI's interface."
+        )
+
+
+def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
+    from sagerank.transport import RETRYABLE, SageMakerTransport
+
+    transport = SageMakerTransport(
+        name,
+        region=account.region,
+        inference_component=arguments.get("InferenceComponentName"),
+        target_variant=arguments.get("TargetVariant"),
+        endpoint_url=account.endpoint_url,
+    )
+    try:
+        for pause in _PAUSES:
+            try:
+                return transport(body, 65.0)
+            except RETRYABLE:  # a serverless container that starts, or a burst of other calls
+                time.sleep(pause)
+        return transport(body, 65.0)
+    finally:
+        transport.close()
+
+
+def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
+    """Send the request inline, and wait for its answer in S3."""
+    sent = account.client("sagemaker-runtime").invoke_endpoint_async(
+        EndpointName=name, ContentType="application/json", Body=body
+    )
+    outcomes = {sent["OutputLocation"]: True, sent.get("FailureLocation", ""): False}
+    deadline = time.monotonic() + _ASYNC_SECONDS
+    while time.monotonic() < deadline:
+        for address, good in outcomes.items():
+            answer = _read(account, address) if address else None
+            if answer is not None and good:
+                return answer
+            if answer is not None:
+                raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
+        time.sleep(1.0)
+    raise OperateError(
+        f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
+    )
+
+
+def _read(account: Account, address: str) -> bytes | None:
+    """The object at an S3 address, once it is there."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = place(address)
+    try:
+        body: bytes = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if not absent(error):
+            raise
+        return None
+    return body

@@ -1,0 +1,265 @@
+"""SageMaker's control plane where moto's stops: instance types of today, endpoints that take a while and can fail, UpdateEndpoint
+with its silent rollback, inference components.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import utcnow
+from moto.sagemaker import models
+from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.responses import SageMakerResponse
+
+from .container import Container, ContainerFailed
+
+# (region, endpoint) -> name of the variant or inference component -> its container
+RUNNING: dict[tuple[str, str], dict[str, Container]] = {}
+_COMPONENTS: dict[tuple[str, str], dict[str, Any]] = {}
+# What moto drops of a request, and DescribeX of AWS gives back.
+_KEPT = {
+    "Model": ("EnableNetworkIsolation",),
+    "EndpointConfig": (
+        "ShadowProductionVariants",
+        "ExecutionRoleArn",
+        "VpcConfig",
+        "EnableNetworkIsolation",
+        "MetricsConfig",
+    ),
+}
+
+
+@cache
+def _instance_types() -> frozenset[str]:
+    import botocore.session
+
+    return frozenset(
+        botocore.session.get_session()
+        .get_service_model("sagemaker")
+        .shape_for("ProductionVariantInstanceType")
+        .enum
+    )
+
+
+def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
+    for variant in variants:
+        types = (
+            [variant["InstanceType"]]
+            if "InstanceType" in variant
+            else [pool["InstanceType"] for pool in variant.get("InstancePools", ())]
+        )
+        for kind in types:
+            if kind not in _instance_types():
+                raise ValidationError(
+                    message=f"Value '{kind}' at 'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value set"
+                )
+        if "ServerlessConfig" in variant:
+            self.validate_serverless_config(variant["ServerlessConfig"])
+        elif not types:
+            raise ValidationError(
+                message="A production variant needs InstanceType, InstancePools or ServerlessConfig."
+            )
+
+
+def _check_models(self: Any, variants: list[dict[str, Any]]) -> None:
+    for variant in variants:
+        if "ModelName" in variant and variant["ModelName"] not in self._models:
+            raise ValidationError(message=f'Could not find model "{variant["ModelName"]}".')
+
+
+def _start(backend: Any, config_name: str) -> dict[str, Container]:
+    """A container for each variant with a model."""
+    config = backend.endpoint_configs[config_name]
+    started: dict[str, Container] = {}
+    try:
+        for variant in (
+            *config.production_variants,
+            *(getattr(config, "shadow_production_variants", None) or ()),
+        ):
+            if "ModelName" in variant:
+                started[variant["VariantName"]] = Container(
+                    backend._models[variant["ModelName"]].primary_container, backend.region_name
+                )
+    except ContainerFailed:
+        _stop(started)
+        raise
+    return started
+
+
+def _stop(containers: Mapping[str, Container]) -> None:
+    for container in containers.values():
+        container.stop()
+
+
+def _in_thread(work: Any, *arguments: Any) -> None:
+    threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+_create_endpoint = models.SageMakerModelBackend.create_endpoint
+_delete_endpoint = models.SageMakerModelBackend.delete_endpoint
+
+
+def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> Any:
+    if endpoint_name in self.endpoints:
+        raise ValidationError(
+            message=f'Cannot create already existing endpoint "{self.endpoints[endpoint_name].arn}".'
+        )
+    endpoint = _create_endpoint(self, endpoint_name, endpoint_config_name, tags)
+    endpoint.endpoint_status = "Creating"
+
+    def start() -> None:
+        try:
+            RUNNING[self.region_name, endpoint_name] = _start(self, endpoint_config_name)
+            _set(endpoint, "InService")
+        except ContainerFailed as error:
+            _set(endpoint, "Failed", str(error))
+
+    _in_thread(start)
+    return endpoint
+
+
+def _set(endpoint: Any, status: str, reason: str | None = None) -> None:
+    endpoint.failure_reason, endpoint.last_modified_time = reason, utcnow()
+    endpoint.endpoint_status = status
+
+
+def update_endpoint(self: Any) -> ActionResult:
+    """All at once; containers that do not start leave the old configuration in service, and the status says InService."""
+    backend, name, wanted = (
+        self.sagemaker_backend,
+        self._get_param("EndpointName"),
+        self._get_param("EndpointConfigName"),
+    )
+    backend.describe_endpoint(name)
+    backend.describe_endpoint_config(wanted)
+    endpoint, key = backend.endpoints[name], (backend.region_name, name)
+    if endpoint.endpoint_status != "InService":
+        raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    endpoint.endpoint_status, endpoint.last_deployment_config = (
+        "Updating",
+        self._get_param("DeploymentConfig"),
+    )
+
+    def replace() -> None:
+        try:
+            fresh = _start(backend, wanted)
+        except ContainerFailed as error:
+            _set(endpoint, "InService", str(error))
+            return
+        old, RUNNING[key] = RUNNING.get(key, {}), fresh
+        endpoint.endpoint_config_name = wanted
+        endpoint.production_variants = endpoint._process_production_variants(
+            backend.endpoint_configs[wanted].production_variants
+        )
+        _set(endpoint, "InService")
+        _stop(old)
+
+    _in_thread(replace)
+    return ActionResult({"EndpointArn": endpoint.arn})
+
+
+def delete_endpoint(self: Any, endpoint_name: str) -> None:
+    if any(
+        each["EndpointName"] == endpoint_name
+        for (region, _), each in _COMPONENTS.items()
+        if region == self.region_name
+    ):
+        raise ValidationError(message=f"Cannot delete endpoint {endpoint_name}: it has inference components.")
+    _delete_endpoint(self, endpoint_name)
+    _stop(RUNNING.pop((self.region_name, endpoint_name), {}))
+
+
+def create_inference_component(self: Any) -> ActionResult:
+    backend, name, endpoint = (
+        self.sagemaker_backend,
+        self._get_param("InferenceComponentName"),
+        self._get_param("EndpointName"),
+    )
+    if backend.describe_endpoint(endpoint)["EndpointStatus"] != "InService":
+        raise ValidationError(message=f"Endpoint {endpoint} is not InService.")
+    specification = self._get_param("Specification")
+    container = Container(backend._models[specification["ModelName"]].primary_container, backend.region_name)
+    RUNNING.setdefault((backend.region_name, endpoint), {})[name] = container
+    copies, now = self._get_param("RuntimeConfig")["CopyCount"], utcnow()
+    _COMPONENTS[backend.region_name, name] = {
+        "InferenceComponentName": name,
+        "InferenceComponentArn": f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:inference-component/{name}",
+        "EndpointName": endpoint,
+        "EndpointArn": backend.endpoints[endpoint].arn,
+        "VariantName": self._get_param("VariantName"),
+        "Specification": specification,
+        "RuntimeConfig": {"DesiredCopyCount": copies, "CurrentCopyCount": copies},
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "InferenceComponentStatus": "InService",
+    }
+    return ActionResult(
+        {"InferenceComponentArn": _COMPONENTS[backend.region_name, name]["InferenceComponentArn"]}
+    )
+
+
+def _component(self: Any) -> dict[str, Any]:
+    name = self._get_param("InferenceComponentName")
+    if (self.region, name) not in _COMPONENTS:
+        raise ValidationError(message=f'Could not find inference component "{name}".')
+    return _COMPONENTS[self.region, name]
+
+
+def describe_inference_component(self: Any) -> ActionResult:
+    return ActionResult(_component(self))
+
+
+def list_inference_components(self: Any) -> ActionResult:
+    endpoint = self._get_param("EndpointNameEquals")
+    found = [
+        each
+        for (region, _), each in _COMPONENTS.items()
+        if region == self.region and endpoint in (None, each["EndpointName"])
+    ]
+    return ActionResult({"InferenceComponents": found})
+
+
+def delete_inference_component(self: Any) -> ActionResult:
+    component = _component(self)
+    del _COMPONENTS[self.region, component["InferenceComponentName"]]
+    _stop({"": RUNNING[self.region, component["EndpointName"]].pop(component["InferenceComponentName"])})
+    return EmptyResult()
+
+
+def _keep(kind: str, held_in: str) -> None:
+    """Let the created object remember what moto does not."""
+    from botocore import xform_name
+
+    operation = f"create_{xform_name(kind)}"
+    original = getattr(SageMakerResponse, operation)
+
+    def create(self: Any) -> Any:
+        result = original(self)
+        created = getattr(self.sagemaker_backend, held_in)[self._get_param(f"{kind}Name")]
+        for name in _KEPT[kind]:
+            if self._get_param(name) is not None:
+                setattr(created, xform_name(name), self._get_param(name))
+        return result
+
+    setattr(SageMakerResponse, operation, create)
+
+
+def install() -> None:
+    models.FakeEndpointConfig.validate_production_variants = _check_variants
+    models.SageMakerModelBackend.validate_production_variants = _check_models
+    models.SageMakerModelBackend.create_endpoint = create_endpoint
+    models.SageMakerModelBackend.delete_endpoint = delete_endpoint
+    for operation in (
+        update_endpoint,
+        create_inference_component,
+        describe_inference_component,
+        list_inference_components,
+        delete_inference_component,
+    ):
+        setattr(SageMakerResponse, operation.__name__, operation)
+    _keep("Model", "_models")
+    _keep("EndpointConfig", "endpoint_configs")

@@ -1,0 +1,75 @@
+"""Start and stop the local AWS, and what a process needs in its environment to take it for AWS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+ROOT = Path(__file__).parent.parent.parent
+# Stands in for Docker: builds nothing, and pushes the image's name to the local ECR.
+DOCKER = Path(__file__).with_name("docker.py")
+
+
+def environment(port: int) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # Not 127.0.0.1: moto reads a template's address as its own only under this name.
+        "AWS_ENDPOINT_URL": f"http://localhost:{port}",
+        # A change set gets no outputs from moto.
+        "CDK_METHOD": "direct",
+        "CDK_DOCKER": str(DOCKER),
+        "CDK_DISABLE_VERSION_CHECK": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+    }
+
+
+@contextmanager
+def running(log: Path) -> Iterator[dict[str, str]]:
+    """A local AWS on a free port: the environment of its clients. Its containers end with it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.local_aws", "--port", str(port)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not _answers(port):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"The local AWS did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.1)
+            yield environment(port)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://localhost:{port}/moto-api/", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,157 @@
+"""InvokeEndpoint and InvokeEndpointAsync reach the endpoint's container; every call is counted in CloudWatch as SageMaker does."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import Any
+
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core.utils import utcnow
+from moto.sagemaker.models import sagemaker_backends
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
+
+from .container import Answer, Container
+from .endpoints import RUNNING
+from .resources import client
+
+_Response = tuple[int, dict[str, Any], str | bytes]
+_BODY_BYTES = {"realtime": 6_291_456, "serverless": 4_194_304}
+
+
+def _error(kind: str, status: int, **body: Any) -> _Response:
+    return (
+        status,
+        {"status": status, "x-amzn-errortype": kind, "Content-Type": "application/json"},
+        json.dumps(body),
+    )
+
+
+def _find(self: Any, name: str) -> Any:
+    """The endpoint in service, or the answer that says why not."""
+    backend = sagemaker_backends[self.current_account][self.region]
+    endpoint = backend.endpoints.get(name)
+    if endpoint is None or endpoint.endpoint_status not in ("InService", "Updating", "SystemUpdating"):
+        return None, _error(
+            "ValidationError", 400, message=f"Endpoint {name} of account {self.current_account} not found."
+        )
+    return backend.endpoint_configs[endpoint.endpoint_config_name], None
+
+
+def _choose(self: Any, name: str) -> tuple[str, Container] | None:
+    running = RUNNING.get((self.region, name), {})
+    asked = self.headers.get("X-Amzn-SageMaker-Inference-Component") or self.headers.get(
+        "X-Amzn-SageMaker-Target-Variant"
+    )
+    return next(((each, running[each]) for each in running if asked in (None, each)), None)
+
+
+def _count(self: Any, name: str, variant: str, status: int) -> None:
+    where = [{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": variant}]
+    metrics = {
+        "Invocations": 1,
+        "Invocation4XXErrors": int(400 <= status < 500),
+        "Invocation5XXErrors": int(status >= 500),
+    }
+    cloudwatch_backends[self.current_account][self.region].put_metric_data(
+        "AWS/SageMaker",
+        [
+            {
+                "MetricName": metric,
+                "Dimensions": where,
+                "Value": value,
+                "Unit": "Count",
+                "Timestamp": utcnow(),
+            }
+            for metric, value in metrics.items()
+        ],
+    )
+
+
+def invoke_endpoint(self: Any) -> _Response:
+    name = self.path.split("/")[2]
+    config, missing = _find(self, name)
+    if missing:
+        return missing
+    if config.async_inference_config:
+        return _error(
+            "ValidationError", 400, message=f"Endpoint {name} is asynchronous: use InvokeEndpointAsync."
+        )
+    body = self.body if isinstance(self.body, bytes) else self.body.encode()
+    most = _BODY_BYTES["serverless" if "ServerlessConfig" in config.production_variants[0] else "realtime"]
+    if len(body) > most:
+        return _error("ValidationError", 400, message=f"Payload of {len(body)} bytes is larger than {most}.")
+    chosen = _choose(self, name)
+    if chosen is None:
+        return _error(
+            "ValidationError",
+            400,
+            message=f"Inference Component Name or Target Variant is required or unknown for endpoint {name}.",
+        )
+    variant, container = chosen
+    answer = container.invoke(body, self.headers.get("Content-Type", ""), self.headers.get("Accept", ""))
+    _count(self, name, variant, answer.status)
+    if answer.status != 200:
+        text = answer.body.decode(errors="replace")
+        return _error(
+            "ModelError",
+            424,
+            Message=f'Received error ({answer.status}) from primary with message "{text}".',
+            OriginalMessage=text,
+            OriginalStatusCode=answer.status,
+            LogStreamArn=f"arn:local:{name}",
+        )
+    return (
+        200,
+        {"Content-Type": answer.content_type, "x-Amzn-Invoked-Production-Variant": variant},
+        answer.body,
+    )
+
+
+def invoke_endpoint_async(self: Any) -> _Response:
+    name = self.path.split("/")[2]
+    config, missing = _find(self, name)
+    if missing:
+        return missing
+    if not config.async_inference_config:
+        return _error("ValidationError", 400, message=f"Endpoint {name} is not asynchronous.")
+    chosen = _choose(self, name)
+    assert chosen is not None
+    output, number = config.async_inference_config["OutputConfig"], str(uuid.uuid4())
+    good = f"{output['S3OutputPath'].rstrip('/')}/{number}.out"
+    bad = f"{output.get('S3FailurePath', output['S3OutputPath']).rstrip('/')}/{number}-error.out"
+    kind = self.headers.get("X-Amzn-SageMaker-Content-Type", "application/json")
+    where, inline = self.headers.get("X-Amzn-SageMaker-InputLocation"), self.body
+
+    def serve() -> None:
+        body = (
+            _read(self.region, where) if where else inline if isinstance(inline, bytes) else inline.encode()
+        )
+        answer: Answer = chosen[1].invoke(body, kind, seconds=900)
+        _count(self, name, chosen[0], answer.status)
+        bucket, _, key = (good if answer.status == 200 else bad).removeprefix("s3://").partition("/")
+        client("s3", self.region).put_object(Bucket=bucket, Key=key, Body=answer.body)
+
+    threading.Thread(target=serve, daemon=True).start()
+    headers = {
+        "status": 202,
+        "X-Amzn-SageMaker-OutputLocation": good,
+        "X-Amzn-SageMaker-FailureLocation": bad,
+    }
+    return (
+        202,
+        headers,
+        json.dumps({"InferenceId": self.headers.get("X-Amzn-SageMaker-Inference-Id", number)}),
+    )
+
+
+def _read(region: str, address: str) -> bytes:
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    body: bytes = client("s3", region).get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
+
+
+def install() -> None:
+    SageMakerRuntimeResponse.invoke_endpoint = invoke_endpoint
+    SageMakerRuntimeResponse.invoke_endpoint_async = invoke_endpoint_async

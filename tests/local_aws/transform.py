@@ -1,0 +1,60 @@
+"""Batch transform jobs that run: every record of every input object goes through the model's container."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from moto.core.utils import utcnow
+from moto.sagemaker import models
+
+from .container import Container, ContainerFailed
+from .resources import client
+
+_create = models.SageMakerModelBackend.create_transform_job
+
+
+def create_transform_job(self: Any, **asked: Any) -> Any:
+    job = _create(self, **asked)
+    job.transform_job_status, job.transform_end_time = "InProgress", None
+
+    def run() -> None:
+        try:
+            _transform(self, job)
+            status = "Completed"
+        except ContainerFailed as error:
+            status, job.failure_reason = "Failed", str(error)
+        job.transform_end_time = utcnow()
+        job.transform_job_status = status
+
+    threading.Thread(target=run, daemon=True).start()
+    return job
+
+
+def _transform(backend: Any, job: Any) -> None:
+    s3, given, target = client("s3", backend.region_name), job.transform_input, job.transform_output
+    bucket, _, prefix = given["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://").partition("/")
+    out_bucket, _, out_prefix = target["S3OutputPath"].removeprefix("s3://").partition("/")
+    container = Container(backend._models[job.model_name].primary_container, backend.region_name)
+    try:
+        for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
+            body: bytes = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+            single = given.get("SplitType") == "Line" and job.batch_strategy == "SingleRecord"
+            parts = [line for line in body.splitlines() if line] if single else [body]
+            answers = []
+            for part in parts:
+                answer = container.invoke(part, given.get("ContentType", ""), target.get("Accept", ""))
+                if answer.status != 200:
+                    raise ContainerFailed(
+                        f"ClientError: {item['Key']}: {answer.status}: {answer.body.decode(errors='replace')}"
+                    )
+                answers.append(answer.body)
+            joined = b"\n".join(answers) if target.get("AssembleWith") == "Line" else b"".join(answers)
+            name = item["Key"].removeprefix(prefix).lstrip("/") or item["Key"].rsplit("/", 1)[-1]
+            s3.put_object(Bucket=out_bucket, Key=f"{out_prefix.rstrip('/')}/{name}.out", Body=joined)
+    finally:
+        container.stop()
+
+
+def install() -> None:
+    models.SageMakerModelBackend.create_transform_job = create_transform_job
