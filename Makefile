@@ -62,7 +62,7 @@ micro: test-env  ## write graph and manifest of the embedded model beside its we
 pins:  ## resolve the extras again
 	$(COMPILE) --universal --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 	$(COMPILE) --universal --generate-hashes --extra client pyproject.toml -o requirements/client.txt
-	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra distil --extra eval-hf --group dev pyproject.toml -o requirements/test.txt
+	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra distil --extra eval-hf --extra infra --extra cost --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint requirements/gpu.in --extra gpu pyproject.toml -o requirements/gpu.txt
 	# The CPU build of PyTorch where pip finds one; elsewhere the registry's, with the CUDA packages it names itself.
 	sed -i -E 's/^torch==.*/torch==2.13.0/; /^(nvidia-|cuda-|triton)/d' requirements/test.txt

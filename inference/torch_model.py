@@ -12,9 +12,10 @@ from . import jina_bert
 
 class TorchModel:
     def __init__(self, model_dir: Path, *, device: str, threads: int) -> None:
-        # bfloat16 has float32's range; float16 overflows on ALiBi models. On CPU, PyTorch is here to be
-        # exact.
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        # bfloat16 has float32's range; float16 overflows on ALiBi models. A GPU before Ampere (T4, V100) only
+        # emulates bfloat16, slower than float32. On CPU, PyTorch is here to be exact.
+        fast = device.startswith("cuda") and torch.cuda.get_device_capability(device)[0] >= 8
+        dtype = torch.bfloat16 if fast else torch.float32
         self.tolerance = 0.1 if dtype is torch.bfloat16 else 1e-3
         if device == "cpu":
             torch.set_num_threads(threads)
