@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from .catalogue import Catalogue
-from .report import Report, Table, data_notes, explain_line
+from .report import explain_line
+from .sheet import Report, Table, data_notes
 from .template import Standing
 
 
