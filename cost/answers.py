@@ -1,4 +1,4 @@
-"""The other reports: where a model fits, deployments side by side, a simulated month, and break-even."""
+"""The other reports: deployments side by side, a simulated month, and break-even."""
 
 from __future__ import annotations
 
@@ -6,95 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import memory
 from .catalogue import Catalogue
 from .decide import Curve, Decision, Question, break_even, curve, decide, monthly_usd
 from .deploy import Bill, Deployment
-from .memory import RESERVED_MB, SERVER_MB, SERVERLESS_SIZES, fit, measured, serverless_mb
+from .memory import SERVERLESS_SIZES
 from .models import Choice
-from .report import (
-    Chart,
-    Report,
-    Series,
-    Table,
-    announcement,
-    data_notes,
-    explain,
-    explain_line,
-    lines_table,
-    services_table,
-)
+from .report import explain, explain_line, lines_table, services_table
+from .sheet import Chart, Report, Series, Table, data_notes
 from .simulate import Simulated
 from .throughput import measurements
 from .traffic import MINUTES_PER_DAY
-
-
-def fit_report(choice: Choice, kind: str, tokens: int, region: str, catalogue: Catalogue) -> Report:
-    """Every instance type sold in the region, and the serverless size, that holds the model; and the measured memory."""
-    rows = []
-    for name in catalogue.offered(region):
-        instance = catalogue.instance(name)
-        if instance.accelerator:
-            continue
-        room = fit(choice, kind, tokens, instance)
-        price = catalogue.hosting(region, name).usd
-        needs, has = round(room.needed_mb), round(room.available_mb)
-        rows.append(
-            (
-                name,
-                instance.arch,
-                instance.vcpu,
-                instance.memory_gib,
-                instance.gpu,
-                room.copies,
-                needs,
-                has,
-                price,
-            )
-        )
-    rows.sort(key=lambda row: (row[5] == 0, row[8]))
-    size = serverless_mb(choice, kind, tokens)
-    columns = ("instance", "arch", "vCPU", "GiB", "GPU", "copies", "needs MB", "has MB", "USD/hour")
-    points = tuple(
-        (
-            point.model,
-            point.backend,
-            point.precision,
-            point.tokens,
-            point.mb,
-            round(point.formula_mb, 1),
-            f"{point.error:+.1%}",
-        )
-        for point in measured(catalogue.folder)
-    )
-    held = sum(row[5] > 0 for row in rows)
-    return Report(
-        f"Where {choice.name} {kind} fits, {tokens:,} tokens at once, {region}",
-        (
-            Table("fit", "Instance types, those that hold it first, cheapest first", columns, tuple(rows)),
-            Table(
-                "memory",
-                "The memory formula against measured peaks",
-                ("model", "backend", "precision", "tokens", "measured MB", "formula MB", "error"),
-                points,
-                (announcement(tokens),),
-            ),
-        ),
-        (
-            f"{held} of {len(rows)} types hold it. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
-        ),
-        data_notes(catalogue),
-        explained=(
-            f"needs: {memory.__doc__}",
-            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
-            *dict.fromkeys(_price_source(catalogue, region, str(row[0])) for row in rows),
-        ),
-    )
-
-
-def _price_source(catalogue: Catalogue, region: str, instance: str) -> str:
-    price = catalogue.hosting(region, instance)
-    return f"USD/hour: price of {price.date} ({price.confidence}): {catalogue.sources.get(price.source, price.source)}"
 
 
 def compare_report(question: Question, catalogue: Catalogue, most: int = 30) -> Report:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import CostError
-from .deploy import SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
+from .formulas import SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
 from .queueing import MINUTE, Counts
 
 COOLDOWN_MINUTES = 5

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .catalogue import Catalogue
     from .decide import Question
     from .deploy import Bill
-    from .report import Report
+    from .sheet import Report
     from .traffic import Traffic
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -152,7 +152,7 @@ def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
     from .models import choice
 
     if options.what == "fit":
-        from .answers import fit_report
+        from .sizes import fit_report
 
         model, kind = (options.model or ["tiny"])[0], (options.precision or ["fp32"])[0]
         return fit_report(

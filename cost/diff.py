@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from .catalogue import Catalogue
-from .report import Report, Table, data_notes, explain_line
+from .report import explain_line
+from .sheet import Report, Table, data_notes
 from .template import Standing
 
 
@@ -27,12 +28,11 @@ def diff_report(old: Standing, new: Standing, catalogue: Catalogue, limit: Decim
     if limit is not None:
         over = new.usd > limit
         conclusion.append(f"That is {'OVER' if over else 'within'} the budget of {limit:,} USD a month.")
-    gone = [f"no longer: {note}" for note in old.notes if note not in new.notes]
     return Report(
         "Monthly cost",
         (Table("diff", "By resource", ("resource", "old USD", "new USD", "change USD"), tuple(rows)),),
         tuple(conclusion),
-        (*new.notes, *gone, *data_notes(catalogue)),
+        (*new.notes, *data_notes(catalogue)),
         explained=tuple(
             explain_line(line, catalogue).replace(f"  {line.name}", name, 1)
             for name, line in new.lines.items()

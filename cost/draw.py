@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .report import Chart, Series
+from .sheet import Chart, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import os
 from decimal import Decimal
 
 from . import unknown
-from .report import Report, Table
+from .sheet import Report, Table
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 

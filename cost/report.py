@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 
-from .catalogue import STALE_DAYS, Catalogue
+from .catalogue import Catalogue
 from .decide import Decision, Question, break_even, curve, decide, service_usd
 from .deploy import CENT, Bill, Line, total
-from .memory import copy_mb, measured, peak_mb, serverless_mb, weights_mb
-from .models import MODELS
+from .sheet import Chart, Report, Series, Table, data_notes
+from .sizes import memory_table
 
 # Shares that buyers report, and the most AWS states ("up to 64 %"); no rate per instance type is known.
 SAVINGS_PLANS = (20, 40, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """key names the table in JSON and CSV. Cells are text, numbers or None (not known)."""
-
-    key: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A line or a cloud of points; a bar is a series of one y and no x."""
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """kind: bars, lines or points. log: the axes that are logarithmic."""
-
-    title: str
-    kind: str
-    x: str
-    y: str
-    series: tuple[Series, ...]
-    log: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """monthly: dollars that a budget is compared with; None where the report has no total."""
-
-    title: str
-    tables: tuple[Table, ...]
-    conclusion: tuple[str, ...]
-    notes: tuple[str, ...]
-    charts: tuple[Chart, ...] = field(default=())
-    explained: tuple[str, ...] = field(default=())
-    monthly: Decimal | None = None
-
-
-def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
-    age = catalogue.age_days()
-    line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts; a month has 730 hours."
-    stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
-    return (line, stale) if age > STALE_DAYS else (line,)
 
 
 def decision_report(question: Question, catalogue: Catalogue, services: Sequence[str] = ()) -> Report:
@@ -168,70 +115,6 @@ def _pareto(decision: Decision) -> Table:
         ("model", "deployment", "region", "USD/month", "p95 s", "NDCG@10"),
         tuple(rows),
         (f"{len(front) - 10} more, all dearer.",) if len(front) > 10 else (),
-    )
-
-
-def memory_table(question: Question) -> Table:
-    tokens = question.tokens_at_once
-    base = peak_mb(MODELS["base"], "fp32", tokens)
-    rows: list[tuple[object, ...]] = []
-    for choice in question.choices:
-        stored = sum(weights_mb(stage, "fp32") for stage in choice.stages)
-        process = copy_mb(choice, "fp32", tokens)
-        rows.append(
-            (
-                choice.name,
-                round(choice.parameters / 1e6, 1),
-                round(stored, 1),
-                f"{stored / weights_mb(MODELS['base'], 'fp32') - 1:+.1%}",
-                round(process),
-                f"{process / base - 1:+.1%}",
-                serverless_mb(choice, "fp32", tokens),
-            )
-        )
-    return Table(
-        "memory",
-        f"Memory (16-bit weights, fp32 arithmetic on a CPU, one pair of {tokens:,} tokens)",
-        (
-            "model",
-            "M parameters",
-            "weights MB",
-            "weights to Base",
-            "process MB",
-            "process to Base",
-            "serverless MB",
-        ),
-        tuple(rows),
-        (_checked(), announcement(tokens)),
-    )
-
-
-def _checked() -> str:
-    points = measured()
-    if not points:
-        return "The formula has not been measured here."
-    worst = max(points, key=lambda point: abs(point.error))
-    return (
-        f"The formula is within {abs(worst.error):.1%} of all {len(points)} measured peaks (worst: {worst.model}, {worst.backend}, {worst.tokens} tokens: "
-        f"{worst.formula_mb:.0f} MB for {worst.mb:.0f} MB measured)."
-    )
-
-
-def announcement(tokens: int) -> str:
-    """What the announcement's two percentages are true of, and what they are not."""
-    base, turbo, tiny = (MODELS[name] for name in ("base", "turbo", "tiny"))
-
-    def less(b: float, a: float) -> str:
-        return f"{1 - a / b:.1%}"
-
-    def whole(at: int) -> str:
-        b, u, i = (peak_mb(model, "fp32", at) for model in (base, turbo, tiny))
-        return f"{less(b, u)} and {less(u, i)} at {at:,} tokens"
-
-    return (
-        "The announcement says 75 % less memory for Turbo than for Base, and 13 % less for Tiny than for Turbo. Of stored weights, that is of parameters, it is "
-        f"{less(base.parameters, turbo.parameters)} and {less(turbo.parameters, tiny.parameters)}; of the whole process {whole(128)} and {whole(tokens)}: "
-        "runtime and activations do not shrink with the weights."
     )
 
 

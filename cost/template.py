@@ -64,6 +64,7 @@ def read(path: Path, catalogue: Catalogue, region: str) -> Standing:
         )
     lines: dict[str, Line] = {}
     notes: list[str] = []
+    unpriced: set[str] = set()
     for file in files:
         content = _load(file)
         if "Resources" in content:
@@ -75,6 +76,7 @@ def read(path: Path, catalogue: Catalogue, region: str) -> Standing:
             )
             lines |= found.lines
             notes += found.notes
+            unpriced |= found.unpriced
         elif "mode" in content:
             found_bill = _configured(file, content, catalogue, region)
             lines |= {line.name: line for line in found_bill.lines}
@@ -83,6 +85,8 @@ def read(path: Path, catalogue: Catalogue, region: str) -> Standing:
             raise CostError(
                 f"{file} has neither Resources (a template) nor mode (a deployment): give one of them."
             )
+    if unpriced:
+        notes.append(f"not counted, as use decides or no price is known here: {', '.join(sorted(unpriced))}")
     return Standing(lines, tuple(dict.fromkeys(notes)))
 
 
@@ -154,6 +158,7 @@ class _Template:
         self._resources, self._catalogue, self._region, self._stack = resources, catalogue, region, stack
         self.lines: dict[str, Line] = {}
         self.notes: list[str] = []
+        self.unpriced: set[str] = set()
         for name, resource in resources.items():
             kind, properties = str(resource.get("Type", "")), resource.get("Properties", {})
             if kind == "AWS::SageMaker::EndpointConfig":
@@ -168,9 +173,7 @@ class _Template:
             elif kind == "AWS::CloudWatch::Alarm":
                 self._add(name, "alarm", Decimal(1), "alarm-month", "alarm")
             elif not kind.startswith(_FREE):
-                self.notes.append(
-                    f"not counted: {kind}, of which no price is known here or which is billed by use"
-                )
+                self.unpriced.add(kind)
 
     def _add(
         self, name: str, what: str, quantity: Decimal, unit: str, item: str, memory_mb: int | None = None

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cost import CostError
 from cost.catalogue import Catalogue, Instance
 from cost.decide import Question, break_even, curve, decide, service_usd
-from cost.deploy import Deployment, bill, erlang_c, wait
+from cost.deploy import Deployment, bill
+from cost.formulas import erlang_c, wait
 from cost.memory import activations_mb, fit, measured, peak_mb, serverless_mb, weights_mb
 from cost.models import MODELS, choice
 from cost.store import DATA, write_text

@@ -22,7 +22,8 @@ from cost.commands import WHAT
 from cost.decide import Question
 from cost.models import choice
 from cost.render import FORMATS, render
-from cost.report import Report, decision_report
+from cost.report import decision_report
+from cost.sheet import Report
 from cost.traffic import daily
 from sagerank.cli import main
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cost import CostError
 from cost.autoscale import follow_backlog, track_target
 from cost.catalogue import Catalogue
-from cost.deploy import Deployment, bill, erlang_c
+from cost.deploy import Deployment, bill
+from cost.formulas import erlang_c
 from cost.models import choice
 from cost.queueing import Counts, Latencies, Work, serve, serve_pooled
 from cost.serverless import KEEP_WARM_MINUTES, _Course, serve_workers
