@@ -74,11 +74,9 @@ def _read(recipe: Recipe) -> Text:
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
     """The distillations whose student this one started from, first to last."""
-    if not recipe.start:
-        return []
     folder = Path(recipe.start).parent
-    if not (folder / "recipe.json").is_file():
-        return []
+    if Path(recipe.start).name != "student" or not (folder / "recipe.json").is_file():
+        return []  # not a student in its work folder
     before = Recipe.read(folder / "recipe.json")
     return [*_earlier(before), (before, folder)]
 

@@ -38,6 +38,7 @@ _HELP = {
     "max_tokens": "pairs are cut to this for the student",
     "checkpoint_every": "steps between checkpoints",
     "seed": "of everything drawn",
+    "keep_start": "share of the first weights in the student's last ones",
     "gate": "BEIR folder the student is judged on; more than once",
     "gate_queries": "queries of each collection",
     "retention": "share of the teacher's NDCG@10 the student must keep",

@@ -63,8 +63,17 @@ def distil(
         work,
         on_checkpoint=lambda step, loss: progress(f"train, loss {loss:.3f}", step, config.steps),
     )
+    if recipe.keep_start:
+        _blend(model, jina_bert.load(work / "start"), recipe.keep_start)
     save_student(model, work / "student", tokenizer, recipe.dtype)
     return work / "student"
+
+
+@torch.no_grad()
+def _blend(model: JinaBert, start: JinaBert, share: float) -> None:
+    """Move every weight of `model` that share of the way back to `start`'s."""
+    for weight, first in zip(model.parameters(), start.parameters(), strict=True):
+        weight.lerp_(first.to(weight.device), share)
 
 
 def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str) -> None:
@@ -73,11 +82,13 @@ def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str
 
 
 def _claim(path: Path, recipe: Recipe) -> None:
-    """A work folder belongs to one recipe: what lies there was made with its settings. The gate may change."""
+    """A work folder belongs to one recipe: what lies there was made with its settings. The gate and what is
+    made of the trained weights may change.
+    """
     own = {
         name: value
         for name, value in recipe.to_json().items()
-        if name not in ("gate", "gate_queries", "retention", "first_stage_margin", "dtype")
+        if name not in ("gate", "gate_queries", "retention", "first_stage_margin", "dtype", "keep_start")
     }
     own = json.loads(json.dumps(own))
     if path.exists():

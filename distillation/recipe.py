@@ -78,6 +78,8 @@ class Recipe:
     max_tokens: int = 256
     checkpoint_every: int = 100
     seed: int = 1
+    # Share of the first weights in the student's last ones: what it knew before helps on other text (Wortsman et al. 2022).
+    keep_start: float = 0.0
     gate: tuple[str, ...] = ()  # BEIR folders
     gate_queries: int = 100  # of each
     retention: float = 0.85  # of the first teacher's NDCG@10
@@ -103,6 +105,8 @@ class Recipe:
         }.items():
             if getattr(self, name) < low:
                 raise DistillationError(f"{name} is {getattr(self, name)}: it must be at least {low}.")
+        if not 0 <= self.keep_start < 1:
+            raise DistillationError(f"keep_start is {self.keep_start}: it must be at least 0 and below 1.")
         if self.lexical < 0 or not 0 <= self.retention <= 2:
             raise DistillationError("lexical must be at least 0, and retention between 0 and 2.")
         if self.dtype not in ("int8", "float16", "bfloat16", "float32"):
