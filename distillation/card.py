@@ -10,8 +10,9 @@ from pathlib import Path
 from evaluation.collection import load
 from inference.checkpoint import JinaBertConfig
 
+from .distil import training_text
 from .gate import Judged
-from .mine import Text, read_jsonl, read_text, share_alike
+from .mine import read_jsonl, share_alike
 from .overlap import RUN, overlap
 from .recipe import Recipe
 
@@ -45,18 +46,15 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         )
     stages = [*_earlier(recipe), (recipe, work)]
     lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
-    for source in recipe.gate:
-        found = [overlap(load(source), _read(stage)) for stage, _ in stages]
+    texts = [training_text(stage) for stage, _ in stages]
+    for collection in map(load, recipe.gate):
+        found = [overlap(collection, text) for text in texts]
         most = max(found, key=lambda item: item.queries + item.documents)
         lines.append(
             f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
         )
     lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
-    lines += [
-        "",
-        "## Training",
-        "",
-    ]
+    lines += ["", "## Training", ""]
     for number, (stage, folder) in enumerate(stages, 1):
         lines += [f"### Stage {number} of {len(stages)}", ""] if len(stages) > 1 else []
         lines += _stage(stage, folder, number)
@@ -66,10 +64,6 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
         for (source, text_licence), count in sorted(_text(stages).items())
     ]
     return "\n".join([*lines, ""])
-
-
-def _read(recipe: Recipe) -> Text:
-    return read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
 
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:

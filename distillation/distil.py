@@ -46,7 +46,7 @@ def distil(
     _claim(work / "recipe.json", recipe)
     if threads:
         torch.set_num_threads(threads)
-    text = read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
+    text = training_text(recipe)
     vectors = _vectors(recipe, text, work, threads, progress)
     items = _candidates(recipe, text, vectors, work / "candidates.jsonl", progress)
     scored = _scores(recipe, text, vectors, items, work / "scores.jsonl", threads, progress)
@@ -67,6 +67,10 @@ def distil(
         _blend(model, jina_bert.load(work / "start"), recipe.keep_start)
     save_student(model, work / "student", tokenizer, recipe.dtype)
     return work / "student"
+
+
+def training_text(recipe: Recipe) -> Text:
+    return read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
 
 
 @torch.no_grad()

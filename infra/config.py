@@ -162,7 +162,7 @@ class DeployConfig:
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
         """Defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
-        own = _load(file) if file else {}
+        own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
         if preset not in PRESETS:
@@ -203,7 +203,8 @@ def _prod(mode: str) -> dict[str, Any]:
 PRESETS = {"dev": _dev, "prod": _prod}
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
+    """The options of a YAML, TOML or JSON file, unchecked. Raises ConfigError where it is malformed."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

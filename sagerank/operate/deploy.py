@@ -71,9 +71,9 @@ def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
     """The configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
     named, one that is built from the model's name.
     """
-    from infra.config import DeployConfig, _load
+    from infra.config import DeployConfig, read_file
 
-    named = {**(_load(file) if file else {}), **given}
+    named = {**(read_file(file) if file else {}), **given}
     options = {name: text for name, text in given.items() if name != "config"}
     if "artefact" not in named and named.get("mode") != "marketplace":
         # Whatever else is wrong comes before the build, which may download.
