@@ -18,20 +18,18 @@ Inputs: input_ids [T] int64, lengths [B] int64 (sum T). Output: logits [B] float
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from .checkpoint import SCALE, CheckpointError, JinaBertConfig, alibi_slopes, check_tensors
+from .checkpoint import SCALE, CheckpointError, JinaBertConfig, check_tensors
+from .graph_attention import Attention
 
-# Attention cells (pairs x rows x columns) per block: 12 heads of float32 make 25 MB of scores, whatever the
-# length.
-BLOCK_CELLS = 1 << 19
 _TYPES = {
     "F32": (TensorProto.FLOAT, 4),
     "F16": (TensorProto.FLOAT16, 2),
@@ -49,8 +47,8 @@ def write(folder: Path) -> None:
     graph = _Graph(config, _Weights(folder / "model.safetensors", config))
     model = helper.make_model(
         graph.build(),
-        opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)],
-        ir_version=10,
+        opset_imports=[helper.make_opsetid("", 24), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=11,
         producer_name="sagerank",
     )
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -90,23 +88,19 @@ class _Weights:
         return result
 
 
-class _Graph:
-    """Collects nodes in the order of the computation. A method returns the name of the value it made."""
-
+class _Graph(Attention):
     def __init__(self, config: JinaBertConfig, weights: _Weights) -> None:
-        self.config, self.weights = config, weights
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[TensorProto] = []
-        self._count = 0
+        super().__init__(config)
+        self.weights = weights
 
     def build(self) -> onnx.GraphProto:
-        self._layout()
+        self.layout()
         x = self._embed()
         for index in range(self.config.num_hidden_layers):
-            x = self._layer(index, x, last=index == self.config.num_hidden_layers - 1)
+            x = self._layer(index, x)
         pooled = self.op("Tanh", [self._linear(x, "bert.pooler.dense")])
         logits = self._linear(pooled, "classifier")
-        self.op("Reshape", [logits, self.constant("every", np.array([-1], np.int64))], "logits")
+        self.op("Reshape", [logits, self.integers(-1)], "logits")
         return helper.make_graph(
             self.nodes,
             "jina_bert",
@@ -117,29 +111,6 @@ class _Graph:
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["pairs"])],
             self.initializers,
         )
-
-    # -- pieces of a graph
-    # ------------------------------------------------------------------------------------------
-
-    def op(
-        self, kind: str, inputs: list[str], output: str | None = None, *, domain: str = "", **attributes: Any
-    ) -> str:
-        if output is None:
-            self._count += 1
-            output = f"{kind}_{self._count}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
-        return output
-
-    def constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
-        if all(existing.name != name for existing in self.initializers):
-            self.initializers.append(numpy_helper.from_array(value, name))
-        return name
-
-    def integers(self, *values: int) -> str:
-        return self.constant("i_" + "_".join(map(str, values)), np.array(values, np.int64))
-
-    def integer(self, value: int) -> str:
-        return self.constant(f"n_{value}", np.array(value, np.int64))
 
     def weight(self, stored: str, rows: slice = slice(None), part: str = "") -> str:
         """The tensor as float32. ONNX Runtime folds what is done to a constant when it loads the graph."""
@@ -162,147 +133,76 @@ class _Graph:
         # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
         return self.op("Gemm", [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")], transB=1)
 
-    def _norm(self, x: str, name: str) -> str:
+    def _layer_norm(self, x: str, name: str) -> str:
         scale, shift = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.op("LayerNormalization", [x, scale, shift], axis=-1, epsilon=self.config.layer_norm_eps)
 
-    # -- the model, top to bottom
-    # -----------------------------------------------------------------------------------
-
-    def _layout(self) -> None:
-        """Indices between the packed [T] and the padded [B, P] form, made once for all layers.
-
-        P is the longest length S rounded up so that it splits into equal blocks: at most blocks - 1 rows
-        more.
-        """
-        op = self.op
-        pairs = op("Shape", ["lengths"], "pairs")  # [1]
-        size = op("ReduceMax", ["lengths"], keepdims=0)  # S
-        cells = op("Mul", [op("Mul", [size, size]), op("Squeeze", [pairs])])
-        one = self.integer(1)
-        blocks = op("Div", [op("Add", [cells, self.integer(BLOCK_CELLS - 1)]), self.integer(BLOCK_CELLS)])
-        # A block is at least one row, so there are never more blocks than rows.
-        op("Min", [blocks, size], "blocks")
-        op("Div", [op("Sub", [op("Add", [size, "blocks"]), one]), "blocks"], "rows")
-        op("Mul", ["rows", "blocks"], "padded")  # P
-        op("Unsqueeze", ["rows", self.integers(0)], "rows_1d")
-        position = op("Range", [self.integer(0), "padded", one], "position")  # [P]
-        op("Cast", [position], "column", to=TensorProto.FLOAT)
-        length = op("Unsqueeze", ["lengths", self.integers(1)])  # [B, 1]
-        real = op("Less", [position, length])  # [B, P]
-        first = op(
-            "Sub", [op("CumSum", ["lengths", self.integer(0)]), "lengths"], "first"
-        )  # [B] row of each pair's token 0
-        padded_rows = op("Add", [op("Unsqueeze", [first, self.integers(1)]), position])  # [B, P]
-        # A padding cell may read any real row: the mask removes it as a key, and nothing reads it as a query.
-        tokens = op("Squeeze", [op("Shape", ["input_ids"])])
-        op("Min", [padded_rows, op("Sub", [tokens, one])], "pad")
-        # Row-major order over [B, P] is the packed order again.
-        flat = op("Reshape", [real, self.integers(-1)])
-        op("Squeeze", [op("NonZero", [flat]), self.integers(0)], "pack")  # [T]
-        op("Cast", ["lengths"], "lengths_int32", to=TensorProto.INT32)
-
     def _embed(self) -> str:
+        """Embeddings [U, h] of the batch's distinct tokens, and "token" [T]: which of them each token is.
+
+        ALiBi leaves no position in the embeddings: equal tokens are equal until the first attention, so all
+        before it is computed once for each.
+        """
         table = "bert.embeddings.word_embeddings.weight"
+        vocabulary = self.integer(self.config.vocab_size)
+        tokens, separator = "input_ids", self.config.segment_separator_id
+        if separator is not None:
+            tokens = self.op("Add", [tokens, self.op("Mul", [self._segments(separator), vocabulary])])
+        self.nodes.append(helper.make_node("Unique", [tokens], ["distinct", "", "token"]))
+        self.op("Gather", ["token", "pad"], "token_pad")  # [B, P]
+        ids = self.op("Mod", ["distinct", vocabulary])
         kind = self._initializer(table, table)
-        x = self.op("Gather", [table, "input_ids"])
+        x = self.op("Gather", [table, ids])
         if kind != TensorProto.FLOAT:
             x = self.op("Cast", [x], to=TensorProto.FLOAT)  # the rows that are read, not the table
         if kind == TensorProto.INT8:
             self._initializer(table + SCALE, table + SCALE)
-            scale = self.op("Gather", [table + SCALE, "input_ids"])
+            scale = self.op("Gather", [table + SCALE, ids])
             x = self.op("Mul", [x, self.op("Unsqueeze", [scale, self.integers(1)])])
-        return self._norm(self.op("Add", [x, self._segments()]), "bert.embeddings.LayerNorm")
+        segments = self.weight("bert.embeddings.token_type_embeddings.weight")
+        segment = self.op("Gather", [segments, self.op("Div", ["distinct", vocabulary])])
+        return self._layer_norm(self.op("Add", [x, segment]), "bert.embeddings.LayerNorm")
 
-    def _segments(self) -> str:
-        """Segment embeddings, [1, h] or [T, h]."""
-        table, separator = "bert.embeddings.token_type_embeddings.weight", self.config.segment_separator_id
-        if separator is None:
-            return self.weight(table, slice(0, 1))
+    def _segments(self, separator: int) -> str:
+        """Segment 0 or 1 of each token [T]."""
         here = self.op(
             "Cast", [self.op("Equal", ["input_ids", self.integer(separator)])], to=TensorProto.INT64
         )
         before = self.op(
             "CumSum", [here, self.integer(0)], exclusive=1
         )  # [T] separators so far, in all pairs
-        pair = self.op("Div", ["pack", "padded"])  # [T]
+        pair = self.op("Div", ["pack", "size"])  # [T]
         earlier = self.op("Gather", [self.op("Gather", [before, "first"]), pair])  # those of earlier pairs
-        segment = self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])
-        return self.op("Gather", [self.weight(table), segment])
+        return self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])
 
-    def _layer(self, index: int, x: str, *, last: bool) -> str:
-        """x [T, h] -> [T, h], or [B, h] (row 0 of each pair) in the last layer."""
+    def _layer(self, index: int, x: str) -> str:
+        """x [T, h] -> [T, h]; in the last layer -> [B, h], row 0 of each pair; in the first, x is [U, h]."""
         layer = f"bert.encoder.layer.{index}"
-        attention = f"{layer}.attention"
-        top = self.op("Gather", [x, "first"]) if last else x
-        query = self._linear(top, f"{attention}.self.query")
-        key, value = (
-            self.op("Gather", [self._linear(x, f"{attention}.self.{name}"), "pad"])
-            for name in ("key", "value")
-        )  # [B, P, h]
-        if last:
-            rows = self.op("Unsqueeze", [query, self.integers(1)])  # [B, 1, h]
-            context = self._attend(
-                self.nodes, f"last_{index}", rows, key, value, self.op("Cast", [self.integers(0)], to=1)
-            )
-            context = self.op("Squeeze", [context, self.integers(1)])
+        if index == 0:
+            every, pad = self.op("Gather", [x, "token"]), "token_pad"
         else:
-            context = self._blocks(index, self.op("Gather", [query, "pad"]), key, value)
-        dense = self._linear(context, f"{attention}.output.dense")
-        top = self._norm(self.op("Add", [dense, top]), f"{attention}.output.LayerNorm")
+            every, pad = x, "pad"
+        if index == self.config.num_hidden_layers - 1:
+            top = self.op("Gather", [every, "first"])
+            projections = {
+                f"{name}.{part}": self.weight(f"{layer}.attention.self.{name}.{part}")
+                for name, part in itertools.product(("query", "key", "value"), ("weight", "bias"))
+                if (name, part) != ("key", "bias")
+            }
+            context = self.attend_first(top, self.op("Gather", [x, pad]), projections)
+        else:
+            top = every
+            query, key, value = (
+                self._linear(x, f"{layer}.attention.self.{name}") for name in ("query", "key", "value")
+            )
+            context = self.attend_all(query, key, value, "token" if index == 0 else None, pad)
+        dense = self._linear(context, f"{layer}.attention.output.dense")
+        top = self._layer_norm(self.op("Add", [dense, top]), f"{layer}.attention.output.LayerNorm")
         f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
         # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
         gate = self.op("Gemm", [top, self.weight(gated, slice(0, f), ".gate")], transB=1)
         up = self.op("Gemm", [top, self.weight(gated, slice(f, 2 * f), ".up")], transB=1)
         inner = self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
-        return self._norm(
+        return self._layer_norm(
             self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm"
-        )
-
-    def _blocks(self, index: int, query: str, key: str, value: str) -> str:
-        """Loop over blocks of R query rows: [B, P, h] each -> context [T, h]."""
-        name = f"layer_{index}"
-        body: list[onnx.NodeProto] = []
-
-        def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-            body.append(helper.make_node(kind, inputs, [f"{name}_{output}"], **attributes))
-            return f"{name}_{output}"
-
-        start = node("Mul", [f"{name}_step", "rows_1d"], "start")
-        stop = node("Add", [start, "rows_1d"], "stop")
-        block = node("Slice", [query, start, stop, self.integers(1)], "query")
-        row = node("Slice", ["column", start, stop, self.integers(0)], "row")
-        self._attend(body, name, block, key, value, row)
-        body.append(helper.make_node("Identity", [f"{name}_go"], [f"{name}_go_on"]))
-        step = helper.make_tensor_value_info(f"{name}_step", TensorProto.INT64, [])
-        go = helper.make_tensor_value_info(f"{name}_go", TensorProto.BOOL, [])
-        go_on = helper.make_tensor_value_info(f"{name}_go_on", TensorProto.BOOL, [])
-        h = self.config.hidden_size
-        out = helper.make_tensor_value_info(f"{name}_context", TensorProto.FLOAT, [None, None, h])
-        loop = helper.make_graph(body, name, [step, go], [go_on, out])
-        stacked = self.op("Loop", ["blocks", ""], f"{name}_blocks", body=loop)  # [blocks, B, R, h]
-        padded = self.op("Transpose", [stacked], perm=[1, 0, 2, 3])
-        return self.op("Gather", [self.op("Reshape", [padded, self.integers(-1, h)]), "pack"])
-
-    def _attend(
-        self, nodes: list[onnx.NodeProto], name: str, query: str, key: str, value: str, row: str
-    ) -> str:
-        """Attention of query rows [B, R, h], at positions row [R], over key and value [B, P, h] -> [B, R, h]."""
-        n = self.config.num_attention_heads
-        slopes = self.constant("slopes", -np.array(alibi_slopes(n), np.float32).reshape(1, n, 1, 1))
-
-        def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-            nodes.append(helper.make_node(kind, inputs, [f"{name}_{output}"], **attributes))
-            return f"{name}_{output}"
-
-        across = node("Unsqueeze", [row, self.integers(1)], "across")
-        distance = node("Abs", [node("Sub", [across, "column"], "difference")], "distance")  # [R, P]
-        bias = node("Mul", [slopes, distance], "bias")  # [1, n, R, P], added after scaling
-        return node(
-            "MultiHeadAttention",
-            [query, key, value, "", "lengths_int32", bias],
-            "context",
-            domain="com.microsoft",
-            num_heads=n,
-            mask_filter_value=float(np.finfo(np.float32).min),
         )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inference import jina_bert
+from inference import graph, jina_bert
 from inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, tensor_shapes
 from inference.onnx_model import OnnxModel
 from inference.torch_model import TorchModel
@@ -66,7 +66,7 @@ def ids_of(length: int) -> Tensor:
 
 
 # Around the block sizes of both implementations, and to the full context.
-LENGTHS = (1, 2, 3, 127, 128, 129, 257, 724, 725, 1025, 2048, 8192)
+LENGTHS = (1, 2, 3, 127, 128, 129, 257, 767, 768, 769, 1025, 2048, 8192)
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,32 @@ def test_torch_and_onnx_equal_the_dense_formulas(
     assert OnnxModel(small_folder, threads=2)(pair)[0] == pytest.approx(naive[length], abs=1e-5)
 
 
-@pytest.mark.parametrize("lengths", [(1, 1), (5, 129, 64), (725, 3, 400, 1), (2048, 2047, 10), (128,) * 9])
+@pytest.mark.parametrize("lengths", [(1, 1), (5, 129, 64), (769, 3, 400, 1), (2048, 2047, 10), (128,) * 9])
 def test_a_batch_scores_as_its_pairs_alone(lengths: tuple[int, ...], small_folder: Path) -> None:
     pairs = [ids_of(length).tolist() for length in lengths]
     for model in (TorchModel(small_folder, device="cpu", threads=2), OnnxModel(small_folder, threads=2)):
         alone = [model([pair])[0] for pair in pairs]
         assert model(pairs) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_far_key_that_weighs_is_read(tmp_path: Path) -> None:
+    """A window is no guess: a token whose key is so large that it outweighs its distance is not left out."""
+    model = random_model()
+    with torch.no_grad():
+        model.bert.embeddings["LayerNorm"].weight[:] = 1.0
+        for layer in model.bert.encoder["layer"]:  # type: ignore[union-attr]
+            layer.attention["self"]["key"].weight *= 6
+            layer.attention["self"]["query"].weight *= 6
+    jina_bert.save(model, tmp_path, torch.float32)
+    graph.write(tmp_path)
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    ids = ids_of(1500)
+    near = ids.clone()
+    near[1400] = (near[1400] + 1) % SMALL.vocab_size
+    logits = OnnxModel(tmp_path, threads=2)([ids.tolist(), near.tolist()])
+    expected = [naive_logit(weights, SMALL, pair) for pair in (ids, near)]
+    assert logits == pytest.approx(expected, abs=2e-4)
+    assert abs(expected[0] - expected[1]) > 1e-3, "the far token changes the score of token 0"
 
 
 def test_padding_ids_do_not_matter(small_folder: Path) -> None:
