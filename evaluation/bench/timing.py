@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .. import EvaluationError
 from ..progress import Progress
-from ..scorer import Scorer
+
+if TYPE_CHECKING:
+    from ..scorer import Scorer
 
 # Threads of the runtimes wait actively for up to 200 ms after their last work, on the cores that the next subject needs.
 PAUSE_SECONDS = 0.3
@@ -37,6 +40,7 @@ class Timed:
     """A subject with what the rounds showed of it, or why there is nothing to show."""
 
     name: str
+    model: str
     subject: Subject | None = None
     tolerance: float | None = None  # of a logit against the first subject; None: other weights, not compared
     max_abs_diff: float | None = None  # of the logits against the first subject
@@ -53,8 +57,9 @@ def check_parity(timed: Sequence[Timed], query: str, documents: Sequence[str]) -
     assert timed[0].subject is not None
     reference, _ = timed[0].subject.score(query, documents)
     for one in timed[1:]:
+        if one.subject is None:
+            continue
         with _listed(one):
-            assert one.subject is not None
             logits, _ = one.subject.score(query, documents)
             if one.tolerance is None:
                 continue
@@ -88,27 +93,20 @@ def interleave(
         before()
         for place in range(len(timed)):
             one = timed[(turn + place) % len(timed)]
-            if one.error is None:
+            if one.subject is not None and one.error is None:
                 time.sleep(pause)
                 with _listed(one):
-                    assert one.subject is not None
                     one.seconds.append(one.subject.score(query, documents)[1])
         progress("rounds", turn + 1, rounds)
 
 
-class _listed:  # noqa: N801 - reads as a statement
+@contextmanager
+def _listed(one: Timed) -> Iterator[None]:
     """What cannot be run is listed with its reason, and the others go on."""
-
-    def __init__(self, one: Timed) -> None:
-        self._one = one
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, EvaluationError):
-            self._one.error = str(error)
-        return isinstance(error, EvaluationError)
+    try:
+        yield
+    except EvaluationError as error:
+        one.error = str(error)
 
 
 def ratios(timed: Timed, reference: Timed) -> list[float]:
