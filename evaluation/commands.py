@@ -256,9 +256,9 @@ def _print_result(result: dict[str, Any]) -> None:
 
 def _table(options: argparse.Namespace, store: ScoreStore) -> int:
     from .announcement import compared, not_run, table_cells
+    from .bench.timing import documents_per_50_ms
     from .draw import Point, picture, scatter_text
     from .scorer import EngineScorer
-    from .bench.timing import documents_per_50_ms
 
     prepared = [_prepare(options, source) for source in options.data]
     rows: list[dict[str, Any]] = []

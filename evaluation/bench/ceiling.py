@@ -49,9 +49,7 @@ class Sgemm:
     """All products at hand, in the process that measures them."""
 
     def __init__(self, threads: int) -> None:
-        products = [
-            product for shape in SHAPES for make in _LIBRARIES for product in make(shape, threads)
-        ]
+        products = [product for shape in SHAPES for make in _LIBRARIES for product in make(shape, threads)]
         self._best = max(products, key=lambda product: product.rate(SEARCH_SECONDS))
         self.what = f"{self._best.library}, {' x '.join(map(str, self._best.shape))}"
 

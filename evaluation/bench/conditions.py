@@ -122,4 +122,6 @@ def _cpuinfo(key: str) -> str | None:
 def _jiffies() -> list[int]:
     """Of all cores since the system started: user, nice, system, idle, iowait, irq, softirq, steal."""
     path = Path("/proc/stat")
-    return [int(text) for text in path.read_text().split("\n", 1)[0].split()[1:9]] if path.exists() else [0] * 8
+    return (
+        [int(text) for text in path.read_text().split("\n", 1)[0].split()[1:9]] if path.exists() else [0] * 8
+    )

@@ -34,7 +34,9 @@ class Row:
     total: Percentiles
     tokenise: Percentiles
     forward: Percentiles
-    gflops: float | None  # GFLOP/s of the forwards: their work without padding, pruned, by the sum of their times
+    gflops: (
+        float | None
+    )  # GFLOP/s of the forwards: their work without padding, pruned, by the sum of their times
     ceiling_gflops: float
     share_of_ceiling: float | None
 
@@ -67,7 +69,9 @@ def measure(
                 for count in documents:
                     ceiling.measure()
                     step = f"{name}, {count} documents"
-                    rows.append(_row(name, folder, subject, workload, count, calls, ceiling.rates[-1], step, progress))
+                    rows.append(
+                        _row(name, folder, subject, workload, count, calls, ceiling.rates[-1], step, progress)
+                    )
         return Measured(rows, ceiling.what)
 
 

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cost.memory import peak_mb
@@ -64,7 +64,9 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
     arguments = (folder, tokens, pairs, settings.backend, settings.threads)
     done = subprocess.run(
         [sys.executable, "-m", peak.__name__, *map(str, arguments)],
-        capture_output=True, text=True, check=False
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}: out of memory?"]
@@ -109,7 +111,9 @@ def _csv_row(point: MemoryPoint, folder: Path) -> dict[str, str]:
     command += f" --batch {point.pairs}" if point.pairs > 1 else ""
     command += f" --backend {point.backend} --threads {point.threads}"
     units = " and ".join(vector_units()[:1])
-    where = f"{platform.system()} {platform.machine().replace('_', '-')}" + (f" with {units}" if units else "")
+    where = f"{platform.system()} {platform.machine().replace('_', '-')}" + (
+        f" with {units}" if units else ""
+    )
     version = ".".join(platform.python_version_tuple()[:2])
     values = {
         "model": shape,

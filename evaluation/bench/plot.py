@@ -43,9 +43,7 @@ def bars(entries: Sequence[Bar], title: str, unit: str, path: Path) -> None:
     save(figure, path)
 
 
-def curves(
-    lines: dict[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, path: Path
-) -> None:
+def curves(lines: dict[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, path: Path) -> None:
     """Write .svg, .png or .pdf: a line for each name over its points, both axes from 0."""
     check_ending(path)
     pyplot = canvas()

@@ -79,7 +79,9 @@ def main() -> None:
     stages = {"imported": time.monotonic() - began}
     engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
     stages["loaded"] = time.monotonic() - began
-    engine.score("how do glaciers shape valleys", ["Alpine glaciers carve valleys and leave moraines of debris."])
+    engine.score(
+        "how do glaciers shape valleys", ["Alpine glaciers carve valleys and leave moraines of debris."]
+    )
     stages["scored"] = time.monotonic() - began
     sys.stdout.write(json.dumps(stages))
 

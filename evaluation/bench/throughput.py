@@ -125,9 +125,7 @@ def _open(
     return Timed(name, model, subject, allowed)
 
 
-def _row(
-    one: Timed, reference: Timed, documents: int, needed: int | None, ceilings: Sequence[float]
-) -> Row:
+def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceilings: Sequence[float]) -> Row:
     if one.error:
         return Row(one.name, one.model, max_abs_diff=one.max_abs_diff, error=one.error)
     seconds = statistics.median(one.seconds)
