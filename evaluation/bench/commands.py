@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import EvaluationError
-from .report import ceiling_lines, measuring, number
+from .report import begin, ceiling_lines, number
 
 if TYPE_CHECKING:
+    from .throughput import Row
     from .workload import Workload
 
 MODEL = "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact; more than once (default: micro)"
@@ -45,7 +46,10 @@ def add(commands: Any) -> None:
         help="of a logit: a peer farther from sagerank is not timed (default: %(default)s; int8 peers 0.5)",
     )
     sub.add_argument(
-        "--cache", type=Path, help="where peers are installed (default: ~/.cache/sagerank/peers)"
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sagerank" / "peers",
+        help="where peers are installed (default: %(default)s)",
     )
     _add_workload(sub)
     sub = measurement("latency", _latency, "milliseconds of one call, by its number of documents")
@@ -78,76 +82,56 @@ def _add_workload(sub: Any) -> None:
 
 def _throughput(options: argparse.Namespace) -> int:
     from ..progress import bars
-    from .throughput import measure, peer_names
+    from .throughput import label, measure, peer_names, sentences
 
-    with measuring(options, "rounds", "tolerance") as run:
-        peers = peer_names(options.peers)
-        workload = _workload(options)
-        cache = (
-            options.cache
-            or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank" / "peers"
+    run = begin(options, "rounds", "tolerance")
+    peers, workload = peer_names(options.peers), _workload(options)
+    with bars() as progress:
+        found = measure(
+            run.models,
+            workload,
+            peers=peers,
+            threads=run.threads,
+            rounds=options.rounds,
+            tolerance=options.tolerance,
+            cache=options.cache.expanduser(),
+            progress=progress,
         )
-        with bars() as progress:
-            found = measure(
-                run.models,
-                workload,
-                peers=peers,
-                threads=run.threads,
-                rounds=options.rounds,
-                tolerance=options.tolerance,
-                cache=cache,
-                progress=progress,
-            )
-        mean = sum(found.tokens) / len(found.tokens)
-        what = (
-            f"{workload.name}: {len(workload.documents)} documents, {mean:.0f} tokens with the query in the mean "
-            f"({min(found.tokens)} to {max(found.tokens)}), {options.rounds} interleaved rounds"
+    mean = sum(found.tokens) / len(found.tokens)
+    what = (
+        f"{workload.name}: {len(workload.documents)} documents, {mean:.0f} tokens with the query in the mean "
+        f"({min(found.tokens)} to {max(found.tokens)}), {options.rounds} interleaved rounds"
+    )
+    timed = [row for row in found.rows if row.error is None]
+    if options.plot:
+        _draw_throughput(timed, f"{workload.name}, {run.threads} threads", options.plot)
+    head = ("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")
+    cells: list[tuple[str, ...]] = [head]
+    for row in timed:
+        speeds = (f"{row.docs_per_50_ms:.2f}", f"{row.docs_per_second:.2f}", f"{row.ratio_to_sagerank:.3f}")
+        spread = "{:.3f} to {:.3f}".format(*row.spread or ())
+        shares = (
+            number(row.max_abs_diff, ".1e"),
+            number(row.gflops, ".1f"),
+            number(row.share_of_ceiling, ".0%"),
         )
-        several = len(run.models) > 1
-        drawn = [row for row in found.rows if row.docs_per_50_ms is not None]
-
-        def label(row: Any) -> str:
-            return f"{row.name} {row.model}" if several and row.name == "sagerank" else str(row.name)
-
-        if options.plot:
-            from .plot import Bar
-            from .plot import bars as draw
-
-            entries = []
-            for row in drawn:
-                low, high = (span * drawn[0].docs_per_50_ms for span in row.spread)
-                shown = row.model if several and row.name == "sagerank" else row.name
-                entries.append(Bar(shown, row.docs_per_50_ms, low, high, row.name == "sagerank"))
-            draw(
-                entries,
-                f"Documents per 50 ms, {workload.name}, {run.threads} threads",
-                "documents per 50 ms",
-                options.plot,
-            )
-        cells = [("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")]
-        cells += [
-            (
-                label(row),
-                f"{row.docs_per_50_ms:.2f}",
-                f"{row.docs_per_second:.2f}",
-                f"{row.ratio_to_sagerank:.3f}",
-                "{:.3f} to {:.3f}".format(*row.spread),
-                number(row.max_abs_diff, ".1e"),
-                number(row.gflops, ".1f"),
-                number(row.share_of_ceiling, ".0%"),
-            )
-            for row in drawn
-        ]
-        run.show(found.rows, [what, *ceiling_lines(found.ceiling, drawn)], cells)
-        if not options.json:
-            for row in drawn[1:]:
-                faster, name = 1 / row.ratio_to_sagerank, label(drawn[0])
-                low, high = (1 / span for span in reversed(row.spread))
-                print(f"{name} is {faster:.2f}x as fast as {label(row)} ({low:.2f} to {high:.2f})")
-            for row in found.rows:
-                if row.error:
-                    print(f"not timed: {label(row)}: {row.error}")
+        cells.append((label(row, timed), *speeds, spread, *shares))
+    run.show(found.rows, [what, *ceiling_lines(found.ceiling, timed)], cells)
+    if not options.json:
+        print("\n".join(sentences(found.rows)))
     return 0
+
+
+def _draw_throughput(rows: Sequence[Row], where: str, path: Path) -> None:
+    from .plot import Bar, bars
+    from .throughput import label
+
+    entries = []
+    for row in rows:
+        value, base = row.docs_per_50_ms or 0.0, rows[0].docs_per_50_ms or 0.0
+        low, high = (ratio * base for ratio in row.spread or (0.0, 0.0))
+        entries.append(Bar(label(row, rows), value, low, high, row.name == "sagerank"))
+    bars(entries, f"Documents per 50 ms: {where}", "documents per 50 ms", path)
 
 
 def _latency(options: argparse.Namespace) -> int:
@@ -155,45 +139,35 @@ def _latency(options: argparse.Namespace) -> int:
     from .latency import measure
     from .workload import passages
 
-    with measuring(options, "calls") as run:
-        with bars() as progress:
-            found = measure(
-                run.models,
-                passages(),
-                documents=options.documents,
-                calls=options.calls,
-                threads=run.threads,
-                progress=progress,
-            )
-        if options.plot:
-            from .plot import curves
-
-            lines = {
-                f"{name} p{part}": [
-                    (row.documents, getattr(row.total, f"p{part}")) for row in found.rows if row.model == name
-                ]
-                for name in run.models
-                for part in (50, 90, 99)
-            }
-            curves(lines, f"One call, {run.threads} threads", "documents", "milliseconds", options.plot)
-        head = (
-            "",
-            "documents",
-            "p50, ms",
-            "p90",
-            "p99",
-            "tokenise p50",
-            "forward p50",
-            "GFLOP/s",
-            "of ceiling",
+    run = begin(options, "calls")
+    with bars() as progress:
+        found = measure(
+            run.models,
+            passages(),
+            documents=options.documents,
+            calls=options.calls,
+            threads=run.threads,
+            progress=progress,
         )
-        cells: list[tuple[str, ...]] = [head]
-        for row in found.rows:
-            times = (row.total.p50, row.total.p90, row.total.p99, row.tokenise.p50, row.forward.p50)
-            shares = (number(row.gflops, ".1f"), number(row.share_of_ceiling, ".0%"))
-            cells.append((row.model, str(row.documents), *(f"{value:.2f}" for value in times), *shares))
-        what = f"{options.calls} calls of Engine.score, one after the other"
-        run.show(found.rows, [what, *ceiling_lines(found.ceiling, found.rows)], cells)
+    if options.plot:
+        from .plot import curves
+
+        lines = {
+            f"{name} p{part}": [
+                (row.documents, getattr(row.total, f"p{part}")) for row in found.rows if row.model == name
+            ]
+            for name in run.models
+            for part in (50, 90, 99)
+        }
+        curves(lines, f"One call, {run.threads} threads", "documents", "milliseconds", options.plot)
+    times = ("p50, ms", "p90", "p99", "tokenise p50", "forward p50")
+    cells: list[tuple[str, ...]] = [("", "documents", *times, "GFLOP/s", "of ceiling")]
+    for row in found.rows:
+        milliseconds = (row.total.p50, row.total.p90, row.total.p99, row.tokenise.p50, row.forward.p50)
+        shares = (number(row.gflops, ".1f"), number(row.share_of_ceiling, ".0%"))
+        cells.append((row.model, str(row.documents), *(f"{value:.2f}" for value in milliseconds), *shares))
+    what = f"{options.calls} calls of Engine.score, one after the other"
+    run.show(found.rows, [what, *ceiling_lines(found.ceiling, found.rows)], cells)
     return 0
 
 
@@ -205,41 +179,39 @@ def _memory(options: argparse.Namespace) -> int:
     for name in ("tokens", "batch"):
         if min(getattr(options, name)) < 1:
             raise EvaluationError(f"--{name} is {min(getattr(options, name))}: give at least 1.")
-    with measuring(options) as run:
-        settings = Settings(backend=options.backend, threads=options.threads)
-        points = []
-        for name, folder in run.models.items():
-            for tokens in options.tokens:
-                for pairs in options.batch:
-                    points.append(measure(folder, name, tokens, settings, pairs=pairs))
-                    if options.save:  # each at once: a long series that is stopped keeps what it has
-                        save(points[-1:], run.models, options.save)
-        if options.plot:
-            from .plot import curves
+    run = begin(options)
+    settings = Settings(backend=options.backend, threads=options.threads)
+    points = []
+    for name, folder in run.models.items():
+        for tokens in options.tokens:
+            for pairs in options.batch:
+                points.append(measure(folder, name, tokens, settings, pairs=pairs))
+                if options.save:  # each at once: a long series that is stopped keeps what it has
+                    save(points[-1:], run.models, options.save)
+    if options.plot:
+        from .plot import curves
 
-            lines = {
-                name: sorted(
-                    (point.tokens * point.pairs, point.peak_rss_mb) for point in points if point.model == name
-                )
-                for name in run.models
-            }
-            curves(
-                lines, f"Peak resident memory, {options.backend}", "tokens of the batch", "MB", options.plot
+        lines = {
+            name: sorted(
+                (point.tokens * point.pairs, point.peak_rss_mb) for point in points if point.model == name
             )
-        cells = [("", "precision", "pairs x tokens", "loaded, MB", "peak, MB", "formula, MB", "seconds")]
-        cells += [
-            (
-                point.model,
-                point.precision,
-                f"{point.pairs} x {point.tokens}",
-                f"{point.loaded_rss_mb:.0f}",
-                f"{point.peak_rss_mb:.0f}",
-                number(point.formula_mb, ".0f"),
-                f"{point.seconds:.2f}",
-            )
-            for point in points
-        ]
-        run.show(points, [f"one forward in a fresh process, backend {options.backend}"], cells, single=True)
+            for name in run.models
+        }
+        curves(lines, f"Peak resident memory, {options.backend}", "tokens of the batch", "MB", options.plot)
+    cells = [("", "precision", "pairs x tokens", "loaded, MB", "peak, MB", "formula, MB", "seconds")]
+    cells += [
+        (
+            point.model,
+            point.precision,
+            f"{point.pairs} x {point.tokens}",
+            f"{point.loaded_rss_mb:.0f}",
+            f"{point.peak_rss_mb:.0f}",
+            number(point.formula_mb, ".0f"),
+            f"{point.seconds:.2f}",
+        )
+        for point in points
+    ]
+    run.show(points, [f"one forward in a fresh process, backend {options.backend}"], cells, single=True)
     return 0
 
 
@@ -247,26 +219,28 @@ def _startup(options: argparse.Namespace) -> int:
     from ..progress import bars
     from .startup import measure
 
-    with measuring(options, "repeats") as run:
-        with bars() as progress:
-            rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
-        stages = [field.name for field in dataclasses.fields(rows[0].median)]
-        if options.plot:
-            from .plot import Bar
-            from .plot import bars as draw
+    run = begin(options, "repeats")
+    with bars() as progress:
+        rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
+    stages = [field.name for field in dataclasses.fields(rows[0].median)]
+    if options.plot:
+        from .plot import Bar
+        from .plot import bars as draw
 
-            entries = [
-                Bar(f"{row.model}, {stage}", getattr(row.median, stage), high=getattr(row.longest, stage))
-                for row in rows
-                for stage in stages
-            ]
-            draw(entries, f"Start, {run.threads} threads", "seconds", options.plot)
-        cells: list[tuple[str, ...]] = [("", *(f"{stage}, s" for stage in stages), "longest ready")]
-        for row in rows:
-            times = (*(getattr(row.median, stage) for stage in stages), row.longest.ready)
-            cells.append((row.model, *(f"{value:.2f}" for value in times)))
-        what = f"medians of {options.repeats} starts with files in the page cache; ready: a server's first /ping 200"
-        run.show(rows, [what], cells)
+        entries = [
+            Bar(f"{row.model}, {stage}", getattr(row.median, stage), high=getattr(row.longest, stage))
+            for row in rows
+            for stage in stages
+        ]
+        draw(entries, f"Start, {run.threads} threads", "seconds", options.plot)
+    cells: list[tuple[str, ...]] = [("", *(f"{stage}, s" for stage in stages), "longest ready")]
+    for row in rows:
+        times = (*(getattr(row.median, stage) for stage in stages), row.longest.ready)
+        cells.append((row.model, *(f"{value:.2f}" for value in times)))
+    what = (
+        f"medians of {options.repeats} starts with files in the page cache; ready: a server's first /ping 200"
+    )
+    run.show(rows, [what], cells)
     return 0
 
 

@@ -6,8 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +49,11 @@ class Report:
             print(line, file=sys.stderr if self._options.json else sys.stdout)
 
 
-@contextmanager
-def measuring(options: argparse.Namespace, *positive: str) -> Iterator[Report]:
-    """Refuse what cannot work, before the measurement rather than after."""
+def begin(options: argparse.Namespace, *positive: str) -> Report:
+    """Look at the machine and build the models. Refuses what cannot work before the measurement rather than after.
+
+    positive: options that have to be above 0.
+    """
     from inference.settings import Settings
     from sagerank.build import resolve
 
@@ -66,7 +67,7 @@ def measuring(options: argparse.Namespace, *positive: str) -> Iterator[Report]:
         check_ending(options.plot)
         options.plot.parent.mkdir(parents=True, exist_ok=True)
     models = {name: resolve(name) for name in options.model or ["micro"]}
-    yield Report(options, models, Settings(threads=options.threads).threads, sample())
+    return Report(options, models, Settings(threads=options.threads).threads, sample())
 
 
 def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:

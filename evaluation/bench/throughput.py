@@ -150,3 +150,23 @@ def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceili
         share_of_ceiling=share,
         error=None,
     )
+
+
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """sagerank's rows are told apart by their models where there are several."""
+    several = sum(other.name == "sagerank" for other in rows) > 1
+    return f"sagerank, {row.model}" if several and row.name == "sagerank" else row.name
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """How much faster the first is than each of the others, and why a row has no figures."""
+    said = []
+    for row in rows:
+        if row.error:
+            said.append(f"not timed: {row.name}: {row.error}")
+        elif row is not rows[0] and row.ratio_to_sagerank and row.spread:
+            low, high = (1 / ratio for ratio in reversed(row.spread))
+            said.append(
+                f"{label(rows[0], rows)} is {1 / row.ratio_to_sagerank:.2f}x as fast as {label(row, rows)} ({low:.2f} to {high:.2f})"
+            )
+    return said

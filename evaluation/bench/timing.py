@@ -6,6 +6,7 @@ what is compared is the ratio within a round: drift hits both sides of it.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,8 +67,10 @@ def check_parity(timed: Sequence[Timed], query: str, documents: Sequence[str]) -
             if len(logits) != len(reference):
                 raise EvaluationError(f"it gave {len(logits)} scores for {len(reference)} documents.")
             apart = [abs(logit - other) for logit, other in zip(logits, reference, strict=True)]
+            if any(map(math.isnan, apart)):
+                raise EvaluationError("it scores NaN: not timed.")
             one.max_abs_diff = max(apart)
-            if not all(distance <= one.tolerance for distance in apart):  # so that a NaN is a difference too
+            if one.max_abs_diff > one.tolerance:
                 raise EvaluationError(
                     f"its scores differ by {one.max_abs_diff:.3g} from {timed[0].name}'s, more than {one.tolerance:g}: not timed."
                 )
