@@ -1,6 +1,6 @@
 """The ceiling: what the fastest float32 matrix product at hand reaches here, with the same number of threads.
 
-The products have the shapes of the family's linear layers over a thousand tokens, and one large square. ONNX Runtime's
+The products have the shapes of the family's linear layers over a thousand tokens. ONNX Runtime's
 own Gemm, numpy's BLAS and PyTorch (where it is installed) are tried; the fastest pair of library and shape is the
 ceiling, and is measured again in each round of a benchmark.
 """
@@ -15,14 +15,13 @@ from typing import Any
 
 from .process import Remote
 
-# Rows, inner, columns: projections and MLP of Tiny and Turbo, MLP of Base, and a square.
+# Rows, inner, columns: projections and MLP of Tiny and Turbo, and MLP of Base.
 SHAPES = (
     (1024, 384, 384),
     (1024, 384, 1536),
     (1024, 1536, 384),
     (1024, 768, 3072),
     (1024, 3072, 768),
-    (2048, 2048, 2048),
 )
 SEARCH_SECONDS = 0.1
 ROUND_SECONDS = 0.4
