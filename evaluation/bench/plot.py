@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,9 @@ def bars(entries: Sequence[Bar], title: str, unit: str, path: Path) -> None:
     save(figure, path)
 
 
-def curves(lines: dict[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, path: Path) -> None:
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, path: Path
+) -> None:
     """Write .svg, .png or .pdf: a line for each name over its points, both axes from 0."""
     check_ending(path)
     pyplot = canvas()
