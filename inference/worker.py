@@ -147,9 +147,7 @@ class Worker(asyncio.Protocol):
         if payload[:1] == _LOGITS:
             future.set_result(array("f", payload[1:]).tolist())
         else:
-            future.set_exception(
-                InternalError(f"The model failed on this batch ({payload[1:].decode()}).")
-            )
+            future.set_exception(InternalError(f"The model failed on this batch ({payload[1:].decode()})."))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.alive = False

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import EvaluationError
 
@@ -51,6 +52,24 @@ class Outcome:
     duplicated: int
     errors: int
     wrong: int
+
+    @property
+    def requests(self) -> int:
+        """That were sent."""
+        return len(self.latencies) + self.lost + self.errors + self.wrong
+
+    @classmethod
+    def together(cls, runs: Sequence[Outcome]) -> Outcome:
+        """Of several runs one after the other."""
+        return cls(
+            documents=sum(run.documents for run in runs),
+            seconds=sum(run.seconds for run in runs),
+            latencies=tuple(latency for run in runs for latency in run.latencies),
+            lost=sum(run.lost for run in runs),
+            duplicated=sum(run.duplicated for run in runs),
+            errors=sum(run.errors for run in runs),
+            wrong=sum(run.wrong for run in runs),
+        )
 
     def quantile(self, share: float) -> float | None:
         """Seconds that the share of the right answers did not exceed."""
@@ -100,9 +119,11 @@ async def open_loop(
     seconds: float,
     tolerance: float,
     timeout: float,
-    seed: int = 0,
+    until: asyncio.Future[Any] | None = None,
 ) -> Outcome:
-    """Send requests (those given, in turn) at random times of a Poisson process, and wait for the last answer."""
+    """Send requests (those given, in turn) at random times of a Poisson process for so many seconds, or until something is
+    done, and wait for the last answer.
+    """
     sent: list[Sent] = []
     idle: list[_Connection] = []
     connections: list[_Connection] = []
@@ -118,16 +139,19 @@ async def open_loop(
 
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for number, offset in enumerate(_arrivals(per_second, seconds, seed)):
+        for number, offset in enumerate(_arrivals(per_second, seconds)):
             due = start + offset
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if until and until.done():
+                break
             sent.append(Sent(requests[number % len(requests)], due))
             group.create_task(ask(sent[-1], number))
     return await _close(connections, sent, start, tolerance)
 
 
-def _arrivals(per_second: float, seconds: float, seed: int) -> Iterator[float]:
-    chance = random.Random(seed)
+def _arrivals(per_second: float, seconds: float) -> Iterator[float]:
+    """Seconds from the start; the same ones each time."""
+    chance = random.Random(0)
     moment = chance.expovariate(per_second)
     while moment < seconds:
         yield moment

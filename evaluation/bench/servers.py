@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from .. import EvaluationError
 
 START_SECONDS = 120.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-# AWS's launcher, but with its configuration beside the model and not in /etc, on loopback alone, and with the threads
-# of its frontend left as they are.
+# AWS's launcher, but with its configuration beside the model and not in /etc, and on loopback alone.
 _LAUNCHER = """
 import sys, warnings
 warnings.filterwarnings("ignore")
@@ -69,7 +68,7 @@ def ours(model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0) ->
 
 
 @contextmanager
-def toolkit(model_dir: Path, *, workers: int) -> Iterator[Served]:
+def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
     """Multi-model-server of the SageMaker inference toolkit with inference.handler: so many copies of the model, no batching.
 
     Raises EvaluationError where it cannot run here.
@@ -95,6 +94,7 @@ def toolkit(model_dir: Path, *, workers: int) -> Iterator[Served]:
             "SAGEMAKER_BASE_DIR": str(base),
             "SAGEMAKER_BIND_TO_PORT": str(port := _free_port()),
             "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers),
+            "SAGERANK_THREADS": str(max(1, threads // workers)),
             "TEMP": str(base),
         }
         command = [sys.executable, "-P", "-c", _LAUNCHER, str(base / "mms.properties")]
@@ -136,19 +136,16 @@ def _running(
                 time.sleep(0.05)
             yield Served(name, port, process.pid)
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                pass
-            with_children_gone(process)
+            _end(process)
 
 
-def with_children_gone(process: subprocess.Popen[bytes]) -> None:
-    try:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The server as it would like to end, and then whatever is left of its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()
 
 
