@@ -139,7 +139,7 @@ async def open_loop(
 
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for number, offset in enumerate(_arrivals(per_second, seconds)):
+        for number, offset in enumerate(arrivals(per_second, seconds)):
             due = start + offset
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if until and until.done():
@@ -149,7 +149,7 @@ async def open_loop(
     return await _close(connections, sent, start, tolerance)
 
 
-def _arrivals(per_second: float, seconds: float) -> Iterator[float]:
+def arrivals(per_second: float, seconds: float) -> Iterator[float]:
     """Seconds from the start; the same ones each time."""
     chance = random.Random(0)
     moment = chance.expovariate(per_second)

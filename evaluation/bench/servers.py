@@ -43,13 +43,16 @@ class Served:
     port: int
     pid: int
 
+    def processes(self) -> list[int]:
+        return list(_session(self.pid))
+
     def cpu_seconds(self) -> float:
         """Of all its processes, since they started."""
-        return sum(map(_cpu_seconds, _tree(self.pid)))
+        return sum(map(_cpu_seconds, self.processes()))
 
     def memory_mb(self) -> float:
         """Of all its processes, 10^6 bytes; a page that several of them share counts once (proportional set size)."""
-        return sum(map(_proportional_mb, _tree(self.pid)))
+        return sum(map(_proportional_mb, self.processes()))
 
 
 @contextmanager
@@ -75,12 +78,12 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
     """
     if shutil.which("java") is None:
         raise EvaluationError("multi-model-server needs Java, and there is no `java` here: install a JRE.")
-    try:
-        import sagemaker_inference  # noqa: F401
-    except ImportError:
+    # The launcher looks for the `multi-model-server` command, which starts its workers' `python`.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if shutil.which("multi-model-server", path=path) is None:
         raise EvaluationError(
             "The toolkit is not installed: pip install multi-model-server==1.1.11 sagemaker-inference==1.10.1 'setuptools<81'."
-        ) from None
+        )
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         _lay_out(model_dir, base / "model")
@@ -88,8 +91,7 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGERANK_")}
         environment.pop("PYTHONPATH", None)
         environment |= {
-            # The launcher looks for the `multi-model-server` command and starts its workers' `python`.
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": path,
             "SAGEMAKER_PROGRAM": "inference.handler",
             "SAGEMAKER_BASE_DIR": str(base),
             "SAGEMAKER_BIND_TO_PORT": str(port := _free_port()),
@@ -169,20 +171,22 @@ def _free_port() -> int:
     raise EvaluationError("No port of 18200 to 32000 is free on 127.0.0.1: stop a server.")
 
 
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        for path in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += map(int, path.read_text().split())
-            except OSError:  # a thread that ended meanwhile
-                continue
-    return found
+def _session(leader: int) -> Iterator[int]:
+    """Every process of a session; children may outlive the one that started them, as multi-model-server's Java does."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if int(_fields(path)[3]) == leader:
+                yield int(path.name)
+
+
+def _fields(path: Path) -> list[str]:
+    """Of /proc/PID/stat, from the state on: the name before it may hold blanks."""
+    return (path / "stat").read_text().rpartition(")")[2].split()
 
 
 def _cpu_seconds(pid: int) -> float:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _fields(Path(f"/proc/{pid}"))
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS  # user and system
