@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import EvaluationError
+from . import serve
 from .report import begin, ceiling_lines, number
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def add(commands: Any) -> None:
     sub.add_argument("--save", type=Path, help="add the points to this CSV file, as cost/data/memory.csv")
     sub = measurement("startup", _startup, "seconds from a process's start to its first score or /ping 200")
     sub.add_argument("--repeats", type=int, default=5, help="starts that count (default: %(default)s)")
+
+    description = "requests under load: the server beside the engine alone and AWS's toolkit"
+    serve.add_arguments(measurements.add_parser("serve", help=description, description=description))
 
 
 def _add_workload(sub: Any) -> None:
