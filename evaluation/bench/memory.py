@@ -60,7 +60,7 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
     """Run the child; what this process has loaded (PyTorch, to build a model) does not count. Raises EvaluationError where
     the child fails.
     """
-    precision = _precision(folder)
+    precision = _precision(folder) if settings.backend == "onnx" else "fp32"  # PyTorch computes so on a CPU
     arguments = (folder, tokens, pairs, settings.backend, settings.threads)
     done = subprocess.run(
         [sys.executable, "-m", peak.__name__, *map(str, arguments)],

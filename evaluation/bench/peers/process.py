@@ -24,7 +24,10 @@ from .once import once
 RUNNER = Path(__file__).with_name("runner.py")
 PREPARE = Path(__file__).with_name("prepare.py")
 # Both its tokens and its casing tell tokenisers apart.
-_PROBE = ("How do Alpine glaciers shape valleys?", "Glaciers carve U-shaped valleys; they leave moraines (till).")
+_PROBE = (
+    "How do Alpine glaciers shape valleys?",
+    "Glaciers carve U-shaped valleys; they leave moraines (till).",
+)
 
 
 class PeerProcess:
@@ -69,7 +72,9 @@ class PeerProcess:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             code = self._process.wait()
-            ended = f"its process ended with {code}" if code >= 0 else f"its process was ended by signal {-code}"
+            ended = (
+                f"its process ended with {code}" if code >= 0 else f"its process was ended by signal {-code}"
+            )
             raise PeerError(f"{self.name}: {last_words(Path(self._errors.name), ended)}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:

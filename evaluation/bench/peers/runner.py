@@ -115,9 +115,7 @@ def transformers(folder: Path, threads: int) -> Peer:
         scores: list[float] = []
         for start in range(0, len(documents), batch):
             some = documents[start : start + batch]
-            encoded = tokenizer(
-                [query] * len(some), some, padding=True, truncation=True, return_tensors="pt"
-            )
+            encoded = tokenizer([query] * len(some), some, padding=True, truncation=True, return_tensors="pt")
             scores += model(**encoded).logits[:, 0].tolist()
         return scores
 
