@@ -37,17 +37,18 @@ SERVERLESS_SIZES = range(1024, 6145, 1024)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Measured peak resident memory of one process that scored one pair of `tokens`."""
+    """Measured peak resident memory of one process that scored a batch of `tokens`."""
 
     model: str
     precision: str
     backend: str
     tokens: int
     mb: float
+    longest: int = 0  # pair of the batch; 0: it was one pair
 
     @property
     def formula_mb(self) -> float:
-        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend)
+        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend, self.longest)
 
     @property
     def error(self) -> float:
@@ -60,23 +61,25 @@ def weights_mb(model: Model, kind: str) -> float:
     return PRECISIONS[precision(kind)][0] * model.parameters / 1e6
 
 
-def activations_mb(model: Model, tokens: int, backend: str = "onnx") -> float:
-    cells = tokens * tokens if backend == "torch" else 2 * min(tokens * tokens, BLOCK_CELLS)
+def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
+    """Of a batch of `tokens` whose pairs have `longest` each; 0: of one pair."""
+    cells = tokens * (longest or tokens)
+    cells = cells if backend == "torch" else 2 * min(cells, BLOCK_CELLS)
     return 4 * (model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
 
 
-def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx") -> float:
-    """Of the model's process on a CPU, while it works on a batch or pair of `tokens`."""
-    return copy_mb(Choice((model,)), kind, tokens, backend)
+def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
+    """Of the model's process on a CPU, while it works on a batch of `tokens` with pairs of `longest`; 0: on one pair."""
+    return copy_mb(Choice((model,)), kind, tokens, backend, longest)
 
 
-def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx") -> float:
+def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
     """Of all stages of a choice in one process: weights add up, and one stage works at a time."""
     if tokens < 1:
         raise CostError(f"tokens is {tokens}: give at least 1.")
     if backend not in RUNTIME_MB:
         raise unknown("backend", backend, RUNTIME_MB)
-    activations = max(activations_mb(model, tokens, backend) for model in choice.stages)
+    activations = max(activations_mb(model, tokens, backend, longest) for model in choice.stages)
     if backend == "torch":
         loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
         return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
@@ -124,8 +127,9 @@ def measured(folder: Path = DATA) -> tuple[Point, ...]:
             raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
         try:
             mb, tokens, parameters = float(row["peak_rss_mb"]), int(row["tokens"]), int(row["parameters"])
+            longest = int(row.get("longest", tokens))
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
         if parameters == MODELS[row["model"]].parameters:
-            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb))
+            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb, longest))
     return tuple(points)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .table import show, table_of
+
 if TYPE_CHECKING:
     from .collection import Collection
     from .evaluate import Ranking
@@ -240,7 +242,7 @@ def _print_result(result: dict[str, Any]) -> None:
         low, high = row["ndcg@10_95"]
         cells.append((row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
     title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents"
-    _show(_table_of(title, cells, left=1))
+    show(table_of(title, cells, left=1))
     for row in result["models"]:
         for other, difference in row["ndcg@10_minus"].items():
             print(
@@ -249,21 +251,14 @@ def _print_result(result: dict[str, Any]) -> None:
             )
 
 
-def _show(table: Any) -> None:
-    """As wide as its content where the output is no terminal, so that nothing is cut in a file."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
-
-
 # -- the announcement's tables -----------------------------------------------------------------------------------
 
 
 def _table(options: argparse.Namespace, store: ScoreStore) -> int:
     from .announcement import compared, not_run, table_cells
+    from .bench.timing import documents_per_50_ms
     from .draw import Point, picture, scatter_text
     from .scorer import EngineScorer
-    from .throughput import documents_per_50_ms
 
     prepared = [_prepare(options, source) for source in options.data]
     rows: list[dict[str, Any]] = []
@@ -314,23 +309,8 @@ def _print_table(rows: Sequence[dict[str, Any]], first: dict[str, float]) -> Non
     from .announcement import table_cells
 
     title = "NDCG@10 in points. Published: mean over BEIR. Ours: mean over " + ", ".join(first)
-    _show(_table_of(title, table_cells(rows, first), left=1))
+    show(table_of(title, table_cells(rows, first), left=1))
     _print_not_run(rows)
-
-
-def _table_of(title: str, cells: Sequence[tuple[str, ...]], *, left: int) -> Any:
-    """A table of head and rows; the first `left` columns are words."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for place, name in enumerate(cells[0]):
-        if place < left:
-            table.add_column(name, overflow="fold")
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    for row in cells[1:]:
-        table.add_row(*row)
-    return table
 
 
 def _print_not_run(rows: Sequence[dict[str, Any]]) -> None:
@@ -397,7 +377,7 @@ def _rag(options: argparse.Namespace, store: ScoreStore) -> int:
     title = f"{len(questions.questions)} questions, {len(questions.contexts):,} contexts: {options.top_k or 10} retrieved, {options.keep} kept"
     cells = [("embedder", "reranker", "hit rate", "MRR")]
     cells += [(row.embedder, row.reranker or "none", f"{row.hit_rate:.4f}", f"{row.mrr:.4f}") for row in rows]
-    _show(_table_of(title, cells, left=2))
-    _show(_table_of("Mean over embedders; gap to the published value in points", rag_cells(means), left=1))
+    show(table_of(title, cells, left=2))
+    show(table_of("Mean over embedders; gap to the published value in points", rag_cells(means), left=1))
     _print_not_run(means)
     return 0

@@ -6,6 +6,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import EvaluationError
 
@@ -22,18 +23,32 @@ def check_ending(path: Path) -> None:
         raise EvaluationError(f"{path}: a plot ends in .svg, .png or .pdf.")
 
 
+def canvas() -> Any:
+    """pyplot without a display; text stays text, and equal input gives equal bytes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sagerank"}
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    metadata = {"Date": None} if path.suffix == ".svg" else {}
+    figure.savefig(path, metadata=metadata, dpi=150)
+    pyplot.close(figure)
+
+
 def picture(points: Sequence[Point], title: str, table: Sequence[Sequence[str]], path: Path) -> None:
     """Write .svg, .png or .pdf: the scatter, and `table` (head first) below it.
 
     Raises EvaluationError for another ending.
     """
     check_ending(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Text stays text, and equal input gives equal bytes.
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sagerank"}
-    from matplotlib import pyplot
+    pyplot = canvas()
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     heights = [4.4, 0.26 * len(table)]
@@ -61,9 +76,7 @@ def picture(points: Sequence[Point], title: str, table: Sequence[Sequence[str]],
     drawn.auto_set_column_width(list(range(len(table[0]))))
     for row in range(len(table)):
         drawn[row, 0].set_text_props(horizontalalignment="left")
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
-    figure.savefig(path, metadata=metadata, dpi=150)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def scatter_text(points: Sequence[Point], title: str) -> str:

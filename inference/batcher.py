@@ -1,10 +1,14 @@
 """Merges what concurrent requests are waiting for into batches.
 
 Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
-company. One batch is kept ahead, so the worker never waits for the front. Fair: a batch starts with the
-request that has been given the fewest tokens so far, so one of a hundred long documents is no wall before the
-short ones. An error belongs to its batch, and within it to the pair that causes it: a failed batch is split
-until the culprit is alone.
+company. One batch is kept ahead, so the worker never waits for the front. An error belongs to its batch, and within it
+to the pair that causes it: a failed batch is split until the culprit is alone.
+
+In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
+equal requests are answered one after the other (sharing the worker would make all of them as late as the last), a small
+one overtakes a large one, and a large one cannot be put off for ever, since its due time is reached. What a request has
+beyond the first _TURN batches counts as it is given out: one of a hundred long documents is no wall before the short ones,
+early or late.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ from .tokenise import Windows
 
 _AHEAD = 2  # batches at the worker: one running, one waiting at its door
 _SIMILAR = 2  # a pair joins a batch whose longest is at most this many times its length
+_PATIENCE = 4  # times its own size, until a request is due
+_TURN = 16  # batches; a larger request is due for so many at first
 
 Run = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request. `waiting` are its windows that no batch holds yet, shortest first."""
+    """One request. `waiting` are its windows that no batch holds yet, shortest first. Sizes are in tokens."""
 
     ids: Sequence[Sequence[int]]
     done: asyncio.Future[None]
@@ -37,12 +43,24 @@ class _Job:
     lengths: list[int]
     logits: list[float]
     left: int
-    served: int
+    came: int  # by the batcher's clock
+    turn: int
+    waiting_tokens: int
+    served: int = 0
     first_sent: float = 0.0
 
     @property
-    def waiting_tokens(self) -> int:
-        return sum(self.lengths[index] for index in self.waiting)
+    def due(self) -> int:
+        return self.came + _PATIENCE * max(self.turn, self.served)
+
+    def take(self, begin: int, end: int) -> list[_Entry]:
+        """Entries of waiting[begin:end], which no longer wait."""
+        taken = self.waiting[begin:end]
+        del self.waiting[begin:end]
+        tokens = sum(self.lengths[index] for index in taken)
+        self.served += tokens
+        self.waiting_tokens -= tokens
+        return [(self, index) for index in taken]
 
 
 _Entry: TypeAlias = tuple[_Job, int]
@@ -58,6 +76,15 @@ class BatchStats:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch at the worker."""
+
+    entries: list[_Entry]
+    charged: int
+    sent: float
+
+
 class Batcher:
     def __init__(
         self,
@@ -71,7 +98,9 @@ class Batcher:
         self._batch_tokens, self._max_queue_tokens = batch_tokens, max_queue_tokens
         self._jobs: list[_Job] = []
         self._retries: deque[list[_Entry]] = deque()
-        self._flying: dict[asyncio.Task[None], int] = {}  # -> tokens charged
+        self._flying: dict[asyncio.Future[list[float]], _Flight] = {}
+        self._clock = 0  # tokens given out
+        self._last_landing = 0.0
         self._rate = 10_000.0  # tokens per second, measured as batches come back
         self._paused = True
 
@@ -118,8 +147,9 @@ class Batcher:
             lengths=lengths,
             logits=[0.0] * len(lengths),
             left=len(lengths),
-            # No head start over those that are here, and no arrears from before it came.
-            served=min((other.served for other in self._jobs), default=0),
+            came=self._clock,
+            turn=min(tokens, _TURN * self._batch_tokens),
+            waiting_tokens=tokens,
         )
         self._jobs.append(job)
         self._dispatch()
@@ -138,8 +168,9 @@ class Batcher:
         if job in self._jobs:
             self._jobs.remove(job)
         job.waiting.clear()
+        job.waiting_tokens = 0
 
-    def _finish(self, job: _Job, error: RerankError | None = None) -> None:
+    def _finish(self, job: _Job, error: Exception | None = None) -> None:
         if not job.done.done():
             if error is None:
                 job.done.set_result(None)
@@ -152,7 +183,7 @@ class Batcher:
             # Nothing long waits behind another batch: a short request that comes meanwhile would wait for
             # both.
             ahead = bool(self._flying)
-            if ahead and max(self._flying.values()) > self._batch_tokens:
+            if ahead and any(flight.charged > self._batch_tokens for flight in self._flying.values()):
                 return
             entries = self._retries.popleft() if self._retries else self._next_batch(ahead=ahead)
             entries = [(job, index) for job, index in entries if not job.done.done()]
@@ -160,23 +191,16 @@ class Batcher:
                 if self._retries:
                     continue
                 return
-            charged = cost(max(job.lengths[index] for job, index in entries), len(entries))
-            task = asyncio.create_task(self._send(entries, charged))
-            self._flying[task] = charged
-            task.add_done_callback(self._landed)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._flying[task]
-        task.result()
-        self._dispatch()
+            self._send(entries)
 
     def _next_batch(self, *, ahead: bool) -> list[_Entry]:
-        """Pairs of similar length, those of the least-served requests first."""
-        jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.served)
+        """Pairs of similar length, those of the requests that are due first."""
+        jobs = [job for job in self._jobs if job.waiting]
         if ahead:
             jobs = [job for job in jobs if job.lengths[job.waiting[-1]] <= self._batch_tokens]
         if not jobs:
             return []
+        jobs.sort(key=lambda job: job.due)
         longest = jobs[0].lengths[jobs[0].waiting[-1]]
         room = max(1, self._batch_tokens // longest)
         entries: list[_Entry] = []
@@ -187,37 +211,48 @@ class Batcher:
                 begin > 0 and end - begin < room and job.lengths[job.waiting[begin - 1]] * _SIMILAR >= longest
             ):
                 begin -= 1
-            for index in job.waiting[begin:end]:
-                entries.append((job, index))
-                job.served += job.lengths[index]
-            del job.waiting[begin:end]
+            entries += job.take(begin, end)
             room -= end - begin
             if room <= 0:
                 break
         return entries
 
-    async def _send(self, entries: list[_Entry], charged: int) -> None:
-        start = time.monotonic()
+    def _send(self, entries: list[_Entry]) -> None:
+        lengths = [job.lengths[index] for job, index in entries]
+        self._clock += sum(lengths)
+        now = time.monotonic()
         for job, _ in entries:
-            job.first_sent = job.first_sent or start
-        try:
-            logits = await self._run([job.ids[index] for job, index in entries])
-        except Unavailable as error:
-            for job, _ in entries:
-                self._finish(job, error)
-            return
-        except InternalError as error:
-            self._split(entries, error)
-            return
-        seconds = time.monotonic() - start
-        tokens = sum(job.lengths[index] for job, index in entries)
-        self._rate += 0.1 * (tokens / max(seconds, 1e-6) - self._rate)
-        self._observe(BatchStats(len(entries), tokens, charged, seconds))
-        for (job, index), logit in zip(entries, logits, strict=True):
+            job.first_sent = job.first_sent or now
+        # No task where the worker returns a future: a batch is two turns of the loop, its answer and its landing.
+        answer = asyncio.ensure_future(self._run([job.ids[index] for job, index in entries]))
+        self._flying[answer] = _Flight(entries, cost(max(lengths), len(lengths)), now)
+        answer.add_done_callback(self._landed)
+
+    def _landed(self, answer: asyncio.Future[list[float]]) -> None:
+        flight = self._flying.pop(answer)
+        error = answer.exception()
+        if error is None:
+            self._scatter(flight, answer.result())
+        elif isinstance(error, InternalError):
+            self._split(flight.entries, error)
+        else:
+            for job, _ in flight.entries:
+                self._finish(job, error if isinstance(error, Unavailable) else InternalError(str(error)))
+        self._dispatch()
+
+    def _scatter(self, flight: _Flight, logits: list[float]) -> None:
+        for (job, index), logit in zip(flight.entries, logits, strict=True):
             job.logits[index] = logit
             job.left -= 1
             if job.left == 0:
                 self._finish(job)
+        # Of two batches at the worker, the second begins when the first lands.
+        now = time.monotonic()
+        seconds = now - max(flight.sent, self._last_landing)
+        self._last_landing = now
+        tokens = sum(job.lengths[index] for job, index in flight.entries)
+        self._rate += 0.1 * (tokens / max(seconds, 1e-6) - self._rate)
+        self._observe(BatchStats(len(flight.entries), tokens, flight.charged, seconds))
 
     def _split(self, entries: list[_Entry], error: InternalError) -> None:
         if len(entries) == 1:

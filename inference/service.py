@@ -8,16 +8,18 @@ import asyncio
 import json
 import logging
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from .artefact import ArtefactError, Manifest
 from .batcher import Batcher
-from .contract import Dialect, Group, RerankError, RerankRequest, Scores, Timings, Unavailable
+from .contract import Dialect, Group, RerankError, RerankRequest, Scores, Timings, Truncation, Unavailable
 from .engine import load_tokeniser
 from .metrics import Metrics
 from .settings import Settings
-from .tokenise import Tokeniser
+from .tokenise import Tokeniser, Windows
 from .worker import LoadFailed, Worker, WorkerDied
 
 _DEATHS, _WITHIN = 3, 300.0  # so many deaths in so many seconds are no accident
@@ -112,12 +114,7 @@ class Service:
 
     async def _score_group(self, request: RerankRequest, group: Group, deadline: float) -> Scores:
         start = time.monotonic()
-        windows = await asyncio.to_thread(
-            self._tokeniser,
-            group.query,
-            group.documents,
-            request.truncation,
-        )
+        windows = await asyncio.to_thread(self._tokenise, group, request.truncation)
         tokenised = time.monotonic()
         logits, queued = await self.batcher.score(windows, timeout=max(0.0, deadline - tokenised))
         forward = time.monotonic() - tokenised - queued
@@ -127,6 +124,11 @@ class Service:
             document_tokens=tuple(windows.document_tokens),
             timings=Timings(tokenise=tokenised - start, queue=queued, forward=forward),
         )
+
+    def _tokenise(self, group: Group, truncation: Truncation) -> Windows:
+        """With ids as the worker's frames carry them, packed here and not in the event loop."""
+        windows = self._tokeniser(group.query, group.documents, truncation)
+        return replace(windows, ids=[array("i", ids) for ids in windows.ids])
 
     async def _watch_golden(self, tolerance: float) -> None:
         """Score the golden pairs again when there is nothing else to do; a drift takes this server out of

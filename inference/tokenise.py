@@ -33,7 +33,7 @@ class Windows:
     most the context.
     """
 
-    ids: list[list[int]]
+    ids: Sequence[Sequence[int]]
     document: list[int]
     query_tokens: int
     document_tokens: list[int]

@@ -33,14 +33,20 @@ class LoadFailed(Exception):
     """The model could not be loaded or does not score as it should: trying again would not help."""
 
 
-class Worker:
-    """One child process. `run` may be called again before it answers: the next batch then waits at the
-    child's door.
+class Worker(asyncio.Protocol):
+    """One child process, and our end of the socket to it. `run` may be called again before it answers: the next batch
+    then waits at the child's door.
+
+    A protocol and not streams: front and model share the cores, so what an answer costs here the model loses.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pending: deque[asyncio.Future[list[float]]] = deque()
+        # Of batches at the child: the answer to come, and the end of the patience with it.
+        self._pending: deque[tuple[asyncio.Future[list[float]], asyncio.TimerHandle]] = deque()
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+        self._process: subprocess.Popen[bytes] | None = None
         self.alive = False
 
     async def start(self) -> float:
@@ -49,6 +55,9 @@ class Worker:
 
         Raises LoadFailed or WorkerDied.
         """
+        loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[bytes] = loop.create_future()
+        self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
         with theirs:
             # Our import path, in case the package was not installed but put there by the container.
@@ -63,95 +72,104 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        ours.setblocking(False)
+        await loop.create_connection(lambda: self, sock=ours)
         try:
-            kind, payload = await self._receive()
-        except asyncio.IncompleteReadError:
+            answer = await self._loaded
+        except EOFError:
             raise WorkerDied(f"The model's process ended while loading: {await self._end()}.") from None
-        if kind == _REFUSED:
+        if answer[:1] == _REFUSED:
             await self._end()
-            raise LoadFailed(payload.decode())
+            raise LoadFailed(answer[1:].decode())
         self.alive = True
-        self._listener = asyncio.create_task(self._listen())
-        return float(payload)
+        return float(answer[1:])
 
-    async def run(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Token ids of each pair -> logits. Raises InternalError where this batch failed, WorkerDied where
-        the process did.
+    def run(self, batch: Sequence[array[int]]) -> asyncio.Future[list[float]]:
+        """Token ids of each pair (32-bit) -> logits to come, or InternalError where this batch fails, or WorkerDied where
+        the process does.
         """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[float]] = loop.create_future()
         if not self.alive:
-            raise WorkerDied("The model's process is gone; try again shortly.")
-        message = array("i", [len(batch), *map(len, batch)])
-        for pair in batch:
-            message.extend(pair)
-        future: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
-        self._pending.append(future)
-        self._writer.write(_frame(message.tobytes()))
-        try:
-            async with asyncio.timeout(self._settings.batch_seconds):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            self.kill()
-            raise WorkerDied("The model hung and is being replaced; try again shortly.") from None
+            future.set_exception(WorkerDied("The model's process is gone; try again shortly."))
+            return future
+        patience = loop.call_later(self._settings.batch_seconds, self._hung, future)
+        self._pending.append((future, patience))
+        sizes = array("i", [len(batch), *map(len, batch)])
+        self._transport.write(_frame(b"".join((sizes, *batch))))
+        return future
+
+    def _hung(self, future: asyncio.Future[list[float]]) -> None:
+        _fail(future, WorkerDied("The model hung and is being replaced; try again shortly."))
+        self.kill()
 
     def kill(self) -> None:
-        self._process.kill()
+        if self._process:
+            self._process.kill()
 
     async def stop(self) -> None:
         """End the child and wait for it."""
-        if hasattr(self, "_listener"):
-            self._listener.cancel()
-        if hasattr(self, "_process"):
-            self.kill()
+        self.kill()
+        if self._process:
             await self._end()
-        self._fail_pending()
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
 
     async def wait_death(self) -> str:
         """Return, with how it ended, once the child is gone."""
-        await asyncio.wait([self._listener])
+        await self._gone.wait()
         return await self._end()
 
-    async def _listen(self) -> None:
-        try:
-            while True:
-                kind, payload = await self._receive()
-                future = self._pending.popleft()
-                if future.cancelled():
-                    continue
-                if kind == _LOGITS:
-                    future.set_result(list(array("f", payload)))
-                else:
-                    future.set_exception(
-                        InternalError(f"The model failed on this batch ({payload.decode()}).")
-                    )
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        finally:
-            self._fail_pending()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
 
-    def _fail_pending(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while len(self._received) >= 4:
+            end = 4 + int.from_bytes(self._received[:4], sys.byteorder)
+            if len(self._received) < end:
+                return
+            payload = bytes(self._received[4:end])
+            del self._received[:end]
+            if self._loaded.done():
+                self._answer(payload)
+            else:
+                self._loaded.set_result(payload)
+
+    def _answer(self, payload: bytes) -> None:
+        future, patience = self._pending.popleft()
+        patience.cancel()
+        if future.done():
+            return
+        if payload[:1] == _LOGITS:
+            future.set_result(array("f", payload[1:]).tolist())
+        else:
+            future.set_exception(InternalError(f"The model failed on this batch ({payload[1:].decode()})."))
+
+    def connection_lost(self, error: Exception | None) -> None:
         self.alive = False
+        if not self._loaded.done():
+            self._loaded.set_exception(EOFError())
         while self._pending:
-            future = self._pending.popleft()
-            if not future.done():
-                future.set_exception(
-                    WorkerDied("The model's process died under this request; try again shortly.")
-                )
-                future.exception()  # a caller that has left must not leave a warning behind
-
-    async def _receive(self) -> tuple[bytes, bytes]:
-        size = int.from_bytes(await self._reader.readexactly(4), sys.byteorder)
-        payload = await self._reader.readexactly(size)
-        return payload[:1], payload[1:]
+            future, patience = self._pending.popleft()
+            patience.cancel()
+            _fail(future, WorkerDied("The model's process died under this request; try again shortly."))
+        self._gone.set()
 
     async def _end(self) -> str:
-        self._writer.close()
+        assert self._process is not None
+        self._transport.close()
         code = await asyncio.to_thread(self._process.wait)
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _fail(future: asyncio.Future[list[float]], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # a caller that has left must not leave a warning behind
 
 
 def _frame(payload: bytes) -> bytes:

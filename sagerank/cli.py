@@ -15,6 +15,7 @@ from typing import Any
 
 import cost.commands
 import distillation.commands
+import evaluation.bench.commands
 import evaluation.commands
 
 from .operate import commands as operate_commands
@@ -116,11 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--code", action="store_true", help="add code/ for containers with the SageMaker toolkit"
     )
     command("doctor", _doctor, "check the installation and a model, and say what to do")
-    bench = command("bench", _bench, "measure")
-    bench.add_argument("what", choices=["memory"], help="peak resident memory of one pair")
-    bench.add_argument("--tokens", type=int, default=8192, help="length of the pair (default: %(default)s)")
-    bench.add_argument("--backend", default="onnx", choices=["onnx", "torch"])
-    bench.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+    evaluation.bench.commands.add(commands)
     evaluation.commands.add(commands)
     cost.commands.add(commands)
     distillation.commands.add(commands)
@@ -271,30 +268,6 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
     return 0 if all(check.ok for check in checks) else 1
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from inference.settings import Settings
-
-    from .build import resolve
-    from .memory import measure
-
-    if options.tokens < 1:
-        raise Refused(f"--tokens is {options.tokens}: give at least 1.")
-    point = measure(
-        resolve(options.model),
-        options.model,
-        options.tokens,
-        Settings(backend=options.backend, threads=options.threads),
-    )
-    if options.json:
-        _print_json(dataclasses.asdict(point))
-    else:
-        print(
-            f"{point.model}, one pair of {point.tokens} tokens, {point.backend}, {point.threads} threads: "
-            f"peak {point.peak_rss_mb:.0f} MB resident ({point.loaded_rss_mb:.0f} MB loaded), {point.seconds:.2f} s"
-        )
-    return 0
 
 
 if __name__ == "__main__":

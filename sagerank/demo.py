@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,9 @@ class Demonstration:
 
 
 @contextmanager
-def serving(model_dir: Path) -> Iterator[tuple[str, float]]:
+def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, float]]:
     """A server process for an artefact on a free loopback port: its URL, and seconds from its start until it
-    was ready.
+    was ready. environment: further settings, SAGERANK_*.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ def serving(model_dir: Path) -> Iterator[tuple[str, float]]:
     began = time.monotonic()
     server = subprocess.Popen(
         [sys.executable, "-m", "inference.server"],
-        env={**os.environ, **settings},
+        env={**os.environ, **(environment or {}), **settings},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -105,6 +105,54 @@ def test_a_long_request_does_not_starve_a_short_one() -> None:
     run(test)
 
 
+def test_equal_requests_are_answered_one_after_the_other() -> None:
+    """Shared, the worker would make each of them as late as the last."""
+
+    async def test() -> None:
+        worker = ScriptedWorker()
+        it = batcher(worker)
+        lengths = (47, 48, 49, 50)
+        await asyncio.gather(*(it.score(windows(*[length] * 6), timeout=9) for length in lengths))
+        assert worker.batches == [[length] * 2 for length in lengths for _ in range(3)]
+
+    run(test)
+
+
+def test_a_small_request_overtakes_a_large_one() -> None:
+    async def test() -> None:
+        worker = ScriptedWorker(held=True)
+        it = batcher(worker)
+        large = asyncio.create_task(it.score(windows(*[50] * 40), timeout=9))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(it.score(windows(10), timeout=9))
+        await asyncio.sleep(0)
+        worker.gate.set()
+        await small
+        await large
+        assert worker.batches.index([10]) == 2, "after the batch that runs and the one at the door"
+
+    run(test)
+
+
+@pytest.mark.parametrize("pairs", [3, 60])
+def test_a_large_request_is_not_put_off_for_ever(pairs: int) -> None:
+    """Small ones keep coming, as fast as they are answered. The large one's pace may be a quarter, but not nothing."""
+
+    async def test() -> None:
+        worker = ScriptedWorker()
+        it = batcher(worker)
+        large = asyncio.create_task(it.score(windows(*[100] * pairs), timeout=9))
+
+        async def small() -> None:
+            while not large.done():
+                await it.score(windows(99), timeout=9)
+
+        await asyncio.gather(large, *(small() for _ in range(4)))
+        assert worker.batches.count([99]) <= 5 * pairs + 20
+
+    run(test)
+
+
 def test_poison_fails_its_own_request_only() -> None:
     async def test() -> None:
         worker = ScriptedWorker(held=True)

@@ -275,6 +275,18 @@ def test_killing_the_model_answers_everyone_and_heals() -> None:
         assert any(entry["event"] == "restarting" and "SIGKILL" in entry["reason"] for entry in log)
 
 
+def test_a_model_that_hangs_is_replaced() -> None:
+    with running(SAGERANK_BATCH_SECONDS="1") as server:
+        wait_for(lambda: server.ping() == 200)
+        first = server.worker()
+        os.kill(first, signal.SIGSTOP)
+        code, answer = server.post()
+        assert code == 503
+        assert "hung" in answer["detail"]["message"]
+        wait_for(lambda: server.ping() == 200 and server.worker() != first)
+        assert server.post()[0] == 200
+
+
 def test_a_model_that_keeps_dying_stays_down() -> None:
     with running() as server:
         for _ in range(3):

@@ -1,0 +1,33 @@
+"""The dense JinaBERT as a class of transformers, named by `auto_map` in the config.json of the folder that peers load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import BertConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .dense import DenseJinaBert
+
+
+class JinaBertForSequenceClassification(PreTrainedModel):
+    config_class = BertConfig
+    base_model_prefix = "dense"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.dense = DenseJinaBert(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor
+        | None = None,  # for exporters, which expect BERT's inputs; the model makes its own
+        **options: Any,
+    ) -> SequenceClassifierOutput:
+        """`options`: how callers want the answer wrapped; it is wrapped in any case."""
+        mask = input_ids.new_ones(input_ids.shape) if attention_mask is None else attention_mask
+        return SequenceClassifierOutput(logits=self.dense(input_ids, mask))

@@ -1,0 +1,208 @@
+"""A peer at work: executed by the interpreter of the peer's environment, with the standard library and the peer's packages.
+
+    python -I runner.py LOADER FOLDER OPTIONS
+
+One JSON object a line. First {"ready": true}; then {"pair": [query, document]} -> {"ids": [...]}, and
+{"query": q, "documents": [...]} -> {"scores": [...], "seconds": s, "batch": b}, the seconds of the peer's own public
+scoring call, tokenisation included; {"error": sentence} where one fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Peer:
+    tokenise: Callable[[str, str], list[int]]
+    score: Callable[[str, list[str], int], list[float]]  # the last: documents in a batch
+    batches: tuple[int, ...]  # sizes to choose from
+    heads: int
+    chosen: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def batch(self, query: str, documents: list[str]) -> int:
+        """The fastest of the sizes for so many documents of such a length, measured on the first call.
+
+        Dense attention is quadratic: sizes that would take more than half of the free memory are cut to what does not.
+        """
+        longest = max(len(self.tokenise(query, document)) for document in documents)
+        workload = (len(documents), longest)
+        if workload not in self.chosen:
+            # Bias, scores and their softmax, in float32.
+            most = max(1, _free_memory() // 2 // (3 * 4 * self.heads * longest**2))
+            sizes = sorted({min(size, most) for size in self.batches})
+            # All that hold every document are the same.
+            sizes = [size for size in sizes if size == sizes[0] or size // 2 < len(documents)]
+            seconds = {}
+            if len(sizes) > 1:
+                self.score(query, documents, sizes[0])
+                for size in sizes:
+                    start = time.perf_counter()
+                    self.score(query, documents, size)
+                    seconds[size] = time.perf_counter() - start
+            self.chosen[workload] = min(seconds, key=seconds.__getitem__, default=sizes[0])
+        return self.chosen[workload]
+
+
+def fastembed(folder: Path, threads: int, file: str) -> Peer:
+    from fastembed.common.model_description import ModelSource
+    from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+    name = "local/jina-bert"
+    TextCrossEncoder.add_custom_model(name, sources=ModelSource(hf=name), model_file=file)
+    model = TextCrossEncoder(name, threads=threads, specific_model_path=str(folder))
+    tokenizer = model.model.tokenizer
+
+    def score(query: str, documents: list[str], batch: int) -> list[float]:
+        return [float(value) for value in model.rerank(query, documents, batch_size=batch)]
+
+    return Peer(lambda query, document: tokenizer.encode(query, document).ids, score, (8, 16, 32, 64), 0)
+
+
+def sentence_transformers(folder: Path, threads: int, backend: str, file: str | None = None) -> Peer:
+    from sentence_transformers import CrossEncoder
+    from torch.nn import Identity
+
+    options: dict[str, Any] = {} if file is None else {"file_name": file}
+    if backend == "onnx":
+        from onnxruntime import SessionOptions
+
+        session = SessionOptions()
+        session.intra_op_num_threads = threads
+        options |= {"provider": "CPUExecutionProvider", "session_options": session}
+    elif backend == "openvino":
+        options["ov_config"] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+    model = CrossEncoder(
+        str(folder),
+        backend=backend,
+        trust_remote_code=True,
+        local_files_only=True,
+        activation_fn=Identity(),
+        device="cpu",
+        model_kwargs=options,
+    )
+
+    def score(query: str, documents: list[str], batch: int) -> list[float]:
+        pairs = [(query, document) for document in documents]
+        values = model.predict(pairs, batch_size=batch, show_progress_bar=False)
+        return [float(value) for value in values]
+
+    return Peer(
+        lambda query, document: model.tokenizer(query, document)["input_ids"], score, (8, 16, 32, 64), 0
+    )
+
+
+def transformers(folder: Path, threads: int) -> Peer:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+
+    @torch.inference_mode()
+    def score(query: str, documents: list[str], batch: int) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(documents), batch):
+            some = documents[start : start + batch]
+            encoded = tokenizer([query] * len(some), some, padding=True, truncation=True, return_tensors="pt")
+            scores += model(**encoded).logits[:, 0].tolist()
+        return scores
+
+    return Peer(lambda query, document: tokenizer(query, document)["input_ids"], score, (32,), 0)
+
+
+def infinity(folder: Path, threads: int, engine: str) -> Peer:
+    from infinity_emb import EngineArgs, SyncEngineArray
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    engines: dict[int, SyncEngineArray] = {}
+
+    def start(batch: int) -> SyncEngineArray:
+        if batch not in engines:
+            for old in engines.values():
+                old.stop()
+            engines.clear()
+            arguments = EngineArgs(
+                model_name_or_path=str(folder),
+                served_model_name="model",
+                engine=engine,
+                device="cpu",
+                dtype="float32",
+                batch_size=batch,
+                model_warmup=False,
+                bettertransformer=False,
+                trust_remote_code=True,
+            )
+            engines[batch] = SyncEngineArray.from_args([arguments])
+        return engines[batch]
+
+    def score(query: str, documents: list[str], batch: int) -> list[float]:
+        ranked, _ = start(batch).rerank(model="model", query=query, docs=documents, raw_scores=True).result()
+        by_index = {item.index: item.relevance_score for item in ranked}
+        return [float(by_index[index]) for index in range(len(documents))]
+
+    start(32)
+    return Peer(lambda query, document: tokenizer(query, document)["input_ids"], score, (32,), 0)
+
+
+LOADERS: dict[str, Callable[..., Peer]] = {
+    "fastembed": fastembed,
+    "sentence-transformers": sentence_transformers,
+    "transformers": transformers,
+    "infinity": infinity,
+}
+
+
+def _free_memory() -> int:
+    """Bytes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        lines = dict(line.split(":") for line in file)
+    return 1024 * int(lines["MemAvailable"].split()[0])
+
+
+def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
+    if "pair" in request:
+        return {"ids": [int(token) for token in peer.tokenise(*request["pair"])]}
+    query, documents = request["query"], request["documents"]
+    batch = peer.batch(query, documents)
+    start = time.perf_counter()
+    scores = peer.score(query, documents, batch)
+    return {"scores": scores, "seconds": time.perf_counter() - start, "batch": batch}
+
+
+def main() -> None:
+    # Libraries print. The protocol keeps stdout to itself, and what they print goes to stderr.
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    loader, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    if loader != "fastembed":
+        import torch
+
+        torch.set_num_threads(options["threads"])
+    peer = LOADERS[loader](folder, **options)
+    peer.heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_attention_heads"]
+    lines.write('{"ready": true}\n')
+    lines.flush()
+    for line in sys.stdin:
+        try:
+            result = answer(peer, json.loads(line))
+        except Exception as error:  # whatever a library raises belongs to this call
+            result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        lines.write(json.dumps(result) + "\n")
+        lines.flush()
+
+
+if __name__ == "__main__":
+    main()
