@@ -13,7 +13,7 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,8 @@ from tokenizers import Tokenizer
 
 from .checkpoint import CheckpointError
 from .contract import TokenLimitExceeded, Truncation
+
+_SLICE = 100_000  # characters handed to the library at once, some 50 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,8 @@ class Tokeniser:
         Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
         do not fit.
         """
-        query_encoding, *encodings = self._tokenizer.encode_batch_fast(
-            [query, *documents], add_special_tokens=False
-        )
-        head: list[int] = query_encoding.ids
+        texts = self._encode([query, *documents])
+        head = next(texts)
         if len(head) > self.query_tokens:
             if not truncation.allowed:
                 raise TokenLimitExceeded(
@@ -108,8 +108,7 @@ class Tokeniser:
         ids: list[list[int]] = []
         owner: list[int] = []
         counts: list[int] = []
-        for index, encoding in enumerate(encodings):
-            tokens: list[int] = encoding.ids
+        for index, tokens in enumerate(texts):
             limit = truncation.max_document_tokens
             if limit is not None and len(tokens) > limit:
                 tokens = _clip(tokens, limit, left=truncation.left)
@@ -122,6 +121,25 @@ class Tokeniser:
                 ids.append([*before, *tokens[start : start + room], *after])
                 owner.append(index)
         return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Ids of each text. By slices: what an encoding holds beside its ids is many times their size, and between two
+        slices the library's threads take up what other callers wait for.
+        """
+        for first, last in _slices([len(text) for text in texts]):
+            for encoding in self._tokenizer.encode_batch_fast(texts[first:last], add_special_tokens=False):
+                yield encoding.ids
+
+
+def _slices(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges that together are all, of _SLICE characters each at most, or of one text."""
+    first, size = 0, 0
+    for index, more in enumerate(sizes):
+        if size + more > _SLICE and index > first:
+            yield first, index
+            first, size = index, 0
+        size += more
+    yield first, len(sizes)
 
 
 def _clip(tokens: list[int], count: int, *, left: bool) -> list[int]:

@@ -84,8 +84,8 @@ class Worker(asyncio.Protocol):
         self.alive = True
         return float(answer[1:])
 
-    def run(self, batch: Sequence[array[int]]) -> asyncio.Future[list[float]]:
-        """Token ids of each pair (32-bit) -> logits to come, or InternalError where this batch fails, or WorkerDied where
+    def run(self, batch: Sequence[Sequence[int]]) -> asyncio.Future[list[float]]:
+        """Token ids of each pair -> logits to come, or InternalError where this batch fails, or WorkerDied where
         the process does.
         """
         loop = asyncio.get_running_loop()
@@ -95,8 +95,10 @@ class Worker(asyncio.Protocol):
             return future
         patience = loop.call_later(self._settings.batch_seconds, self._hung, future)
         self._pending.append((future, patience))
-        sizes = array("i", [len(batch), *map(len, batch)])
-        self._transport.write(_frame(b"".join((sizes, *batch))))
+        message = array("i", [len(batch), *map(len, batch)])
+        for pair in batch:
+            message.extend(pair)  # a copy of memory where the pair is such an array
+        self._transport.write(_frame(message.tobytes()))
         return future
 
     def _hung(self, future: asyncio.Future[list[float]]) -> None:

@@ -139,3 +139,19 @@ def test_wrong_files_and_settings_are_refused(tmp_path: Path) -> None:
         Tokeniser.load(tmp_path)
     with pytest.raises(CheckpointError, match="leaves no room"):
         Tokeniser.load(MICRO, query_tokens=512, max_tokens=512)
+
+
+def test_long_lists_are_tokenised_in_slices_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices only bound what is held at once: the windows are the same, whatever their size."""
+    from inference import tokenise
+
+    tokeniser = tokenise.Tokeniser.load(MICRO)
+    documents = ["rain " * 5, "", "clouds " * 40, "a", "b", "snow " * 30]
+    whole = tokeniser("what causes rain", documents)
+    for size in (1, 7, 160, 300):
+        monkeypatch.setattr(tokenise, "_SLICE", size)
+        assert tokeniser("what causes rain", documents) == whole
+        sizes = [len(text) for text in documents]
+        ranges = list(tokenise._slices(sizes))
+        assert [index for first, last in ranges for index in range(first, last)] == list(range(6))
+        assert all(last - first == 1 or sum(sizes[first:last]) <= size for first, last in ranges)
