@@ -38,6 +38,7 @@ class _Job:
     logits: list[float]
     left: int
     served: int
+    run: Run
     first_sent: float = 0.0
 
     @property
@@ -46,6 +47,14 @@ class _Job:
 
 
 _Entry: TypeAlias = tuple[_Job, int]
+
+
+@dataclass(slots=True)
+class Account:
+    """What one request has been given so far: the later stages of a cascade go on from it."""
+
+    admitted: bool = False
+    served: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +106,24 @@ class Batcher:
     def idle(self) -> bool:
         return not self._jobs and not self._flying
 
-    async def score(self, windows: Windows, *, timeout: float) -> tuple[list[float], float]:
+    async def score(
+        self, windows: Windows, *, timeout: float, run: Run | None = None, account: Account | None = None
+    ) -> tuple[list[float], float]:
         """Logits of each window, in order, and the seconds until the first was sent.
+
+        run: the model, where it is another than the batcher's own; one batch is of one model. account: of a request
+        that comes more than once: admitted once, it is not turned away halfway, nor served anew as if it had just come.
 
         Raises Overloaded at once, DeadlineExceeded after `timeout` seconds, Unavailable or InternalError as
         the worker does. When the caller is cancelled, what it still waits for is dropped.
         """
+        account = account or Account()
         lengths = [len(ids) for ids in windows.ids]
         tokens = sum(lengths)
         # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
         largest = max((job.waiting_tokens for job in self._jobs), default=0)
-        if self.queued_tokens + tokens - max(tokens, largest) > self._max_queue_tokens:
+        waiting = self.queued_tokens + tokens - max(tokens, largest)
+        if waiting > self._max_queue_tokens and not account.admitted:
             wait = round(max(1.0, self.queued_tokens / self._rate), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
         start = time.monotonic()
@@ -119,8 +135,10 @@ class Batcher:
             logits=[0.0] * len(lengths),
             left=len(lengths),
             # No head start over those that are here, and no arrears from before it came.
-            served=min((other.served for other in self._jobs), default=0),
+            served=max(account.served, min((other.served for other in self._jobs), default=0)),
+            run=run or self._run,
         )
+        account.admitted = True
         self._jobs.append(job)
         self._dispatch()
         try:
@@ -131,6 +149,7 @@ class Batcher:
                 f"No answer within {timeout:g} s: send fewer or shorter documents, or add instances."
             ) from None
         finally:
+            account.served = job.served
             self._drop(job)
         return job.logits, job.first_sent - start
 
@@ -177,6 +196,7 @@ class Batcher:
             jobs = [job for job in jobs if job.lengths[job.waiting[-1]] <= self._batch_tokens]
         if not jobs:
             return []
+        jobs = [job for job in jobs if job.run == jobs[0].run]
         longest = jobs[0].lengths[jobs[0].waiting[-1]]
         room = max(1, self._batch_tokens // longest)
         entries: list[_Entry] = []
@@ -201,7 +221,7 @@ class Batcher:
         for job, _ in entries:
             job.first_sent = job.first_sent or start
         try:
-            logits = await self._run([job.ids[index] for job, index in entries])
+            logits = await entries[0][0].run([job.ids[index] for job, index in entries])
         except Unavailable as error:
             for job, _ in entries:
                 self._finish(job, error)

@@ -58,15 +58,11 @@ class Rounds:
             return self._windows
         self._scored = best_first(self.values, stage.keep)
         shared = stage.tokeniser is first.tokeniser
-        self._windows = (
-            self._all.select(self._scored) if shared else self._tokenise(stage, self._scored)
-        )
+        self._windows = self._all.select(self._scored) if shared else self._tokenise(stage, self._scored)
         return self._windows
 
     def _tokenise(self, stage: Stage, documents: Sequence[int]) -> Windows:
-        return stage.tokeniser(
-            self._query, [self._documents[index] for index in documents], self._truncation
-        )
+        return stage.tokeniser(self._query, [self._documents[index] for index in documents], self._truncation)
 
     def take(self, logits: Sequence[float]) -> None:
         """Logits of the windows that `read` gave last."""

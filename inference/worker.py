@@ -43,9 +43,9 @@ class Worker:
         self._pending: deque[asyncio.Future[list[float]]] = deque()
         self.alive = False
 
-    async def start(self) -> float:
+    async def start(self) -> list[float]:
         """Return when the child is loaded, warm and scores its golden pairs, with the tolerance of that
-        check.
+        check for each of its models.
 
         Raises LoadFailed or WorkerDied.
         """
@@ -73,15 +73,15 @@ class Worker:
             raise LoadFailed(payload.decode())
         self.alive = True
         self._listener = asyncio.create_task(self._listen())
-        return float(payload)
+        return [float(tolerance) for tolerance in payload.split()]
 
-    async def run(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Token ids of each pair -> logits. Raises InternalError where this batch failed, WorkerDied where
+    async def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> list[float]:
+        """Token ids of each pair -> logits by one of the models. Raises InternalError where this batch failed, WorkerDied where
         the process did.
         """
         if not self.alive:
             raise WorkerDied("The model's process is gone; try again shortly.")
-        message = array("i", [len(batch), *map(len, batch)])
+        message = array("i", [model, len(batch), *map(len, batch)])
         for pair in batch:
             message.extend(pair)
         future: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
@@ -168,17 +168,18 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     except Exception as error:
         connection.sendall(_frame(_REFUSED + f"{error}".encode()))
         return
-    connection.sendall(_frame(_READY + str(engine.forward.tolerance).encode()))
+    tolerances = " ".join(str(forward.tolerance) for forward in engine.forwards)
+    connection.sendall(_frame(_READY + tolerances.encode()))
     stream = connection.makefile("rb", buffering=1 << 20)
     while header := stream.read(4):
         message = array("i", stream.read(int.from_bytes(header, sys.byteorder)))
-        count = message[0]
-        start, batch = 1 + count, []
-        for length in message[1 : 1 + count]:
+        model, count = message[:2]
+        start, batch = 2 + count, []
+        for length in message[2 : 2 + count]:
             batch.append(message[start : start + length])
             start += length
         try:
-            answer = _LOGITS + array("f", engine.forward(batch)).tobytes()
+            answer = _LOGITS + array("f", engine.forwards[model](batch)).tobytes()
         except Exception as error:  # one bad batch, out of memory among them, is not the end of the others
             answer = _FAILED + type(error).__name__.encode()
         connection.sendall(_frame(answer))
