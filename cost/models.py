@@ -56,18 +56,23 @@ MODELS = _read()
 PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1)}
 
 
+_KEEP = 20  # documents of a later stage, where its number is not given
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model, or a cascade: the first scores all documents, the next the best `keep` again."""
+    """A model, or a cascade: the first scores all documents, each next one the best `keep` of its place again."""
 
     stages: tuple[Model, ...]
-    keep: int = 20
+    keep: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """As `choice` reads it."""
         first, *rest = self.stages
-        return first.name + "".join(f">{model.name}@{self.keep}" for model in rest)
+        return first.name + "".join(
+            f">{model.name}@{count}" for model, count in zip(rest, self.keep, strict=True)
+        )
 
     @property
     def ndcg(self) -> float | None:
@@ -81,14 +86,16 @@ class Choice:
     def flops(self, documents: int, tokens: int) -> float:
         """Of one request."""
         first, *rest = self.stages
-        again = min(self.keep, documents)
-        return documents * first.flops(tokens) + sum(again * model.flops(tokens) for model in rest)
+        again = sum(
+            min(count, documents) * model.flops(tokens) for model, count in zip(rest, self.keep, strict=True)
+        )
+        return documents * first.flops(tokens) + again
 
 
 def choice(text: str) -> Choice:
-    """`tiny`, or a cascade `tiny>base@20`."""
+    """`tiny`, or a cascade `tiny>base@20`, `tiny>turbo@40>base@10`; a stage without @ keeps 20."""
     stages: list[Model] = []
-    keep = 20
+    keep: list[int] = []
     for part in text.split(">"):
         name, at, count = part.partition("@")
         if name not in MODELS:
@@ -97,13 +104,18 @@ def choice(text: str) -> Choice:
             raise CostError(
                 f"{part!r} in {text!r}: @ goes with a later stage and a number, as in tiny>base@20."
             )
-        keep = int(count) if at else keep
+        if stages:
+            keep.append(int(count) if at else _KEEP)
         stages.append(MODELS[name])
     if len(stages) > 3 or len(set(stages)) != len(stages):
         raise CostError(
             f"The cascade {text!r} has a model twice, or more than three: give one as in tiny>base@20."
         )
-    return Choice(tuple(stages), keep)
+    if keep != sorted(set(keep), reverse=True):
+        raise CostError(
+            f"The cascade {text!r} keeps as many documents after a stage as before it: keep fewer from stage to stage."
+        )
+    return Choice(tuple(stages), tuple(keep))
 
 
 def precision(name: str) -> str:

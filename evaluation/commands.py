@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .table import show, table_of
 
 if TYPE_CHECKING:
+    from .cascade import Curve
     from .collection import Collection
     from .evaluate import Ranking
     from .scorer import Scorer
@@ -34,8 +35,9 @@ def add(commands: Any) -> None:
         "what",
         nargs="?",
         default="run",
-        choices=["run", "table", "rag"],
-        help="run: rerank a first stage (default); table: beside the published numbers; rag: hit rate and MRR",
+        choices=["run", "table", "rag", "cascade"],
+        help="run: rerank a first stage (default); table: beside the published numbers; rag: hit rate and MRR; "
+        "cascade: quality against cost for every K of FIRST>SECOND",
     )
     sub.add_argument(
         "--data",
@@ -80,7 +82,16 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--plot",
         type=Path,
-        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf",
+        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve",
+    )
+    sub.add_argument(
+        "--retain",
+        type=float,
+        default=0.99,
+        help="cascade: share of the last model's NDCG@10 that K has to keep (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--arithmetic", action="store_true", help="cascade: cost by the models' shapes instead of timing them"
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -97,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
             "run": _run,
             "table": _table,
             "rag": _rag,
+            "cascade": _cascade,
         }
         return what[options.what](options, store)
 
@@ -111,9 +123,20 @@ def _check(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
     sources = options.data or []
-    for name, command in {"plot": "table", "save_run": "run", "questions": "rag", "embedder": "rag"}.items():
-        if getattr(options, name) and options.what != command:
-            raise EvaluationError(f"--{name.replace('_', '-')} goes with `sagerank eval {command}`.")
+    goes_with = {
+        "plot": ("table", "cascade"),
+        "save_run": ("run",),
+        "questions": ("rag",),
+        "embedder": ("rag",),
+        "arithmetic": ("cascade",),
+    }
+    for name, commands in goes_with.items():
+        if getattr(options, name) and options.what not in commands:
+            raise EvaluationError(
+                f"--{name.replace('_', '-')} goes with `sagerank eval {' or '.join(commands)}`."
+            )
+    if not 0 < options.retain <= 1:
+        raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
     if options.what == "rag":
         if len(sources) + bool(options.questions) != 1:
             raise EvaluationError("Give one --data or one --questions: a folder, or question-context pairs.")
@@ -127,6 +150,8 @@ def _check(options: argparse.Namespace) -> None:
         raise EvaluationError(
             "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
         )
+    if options.what == "cascade" and (len(sources) != 1 or len(options.model or []) != 1):
+        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
     if options.run_file and len(sources) != 1:
         raise EvaluationError("--run goes with exactly one --data.")
     if options.save_run and (len(sources) != 1 or len(options.model or []) > 1):
@@ -381,3 +406,115 @@ def _rag(options: argparse.Namespace, store: ScoreStore) -> int:
     show(table_of("Mean over embedders; gap to the published value in points", rag_cells(means), left=1))
     _print_not_run(means)
     return 0
+
+
+# -- cascades ----------------------------------------------------------------------------------------------------
+
+
+def _cascade(options: argparse.Namespace, store: ScoreStore) -> int:
+    from tqdm import tqdm
+
+    from . import EvaluationError
+    from .cascade import arithmetic, curve, measured, sample
+    from .draw import curve_picture, curve_text
+    from .scorer import Cascade
+
+    (spec,) = options.model
+    head, sign, tail = spec.rpartition(">")
+    if not sign or not head or not tail or tail.rpartition("@")[2].isdecimal():
+        raise EvaluationError(f"--model is {spec!r}: write FIRST>SECOND without K, which is what is sought.")
+    before, last = _open(head, options), _open(tail, options)
+    collection, base = _prepare(options, options.data[0])
+    stages = [*(before.stages if isinstance(before, Cascade) else [before]), last]
+    paces = (arithmetic if options.arithmetic else measured)(stages, sample(collection, base.run))
+    total = sum(len(rows) for rows in base.run.values())
+    with tqdm(total=total, desc=spec[-60:], unit="document", disable=None, leave=False) as bar:
+        found = curve(
+            collection,
+            base.run,
+            before,
+            last,
+            store,
+            retain=options.retain,
+            paces=paces,
+            progress=bar.update,
+        )
+    title = f"{spec}: NDCG@10 against cost, {collection.name}, {len(collection.queries)} queries"
+    if options.plot:
+        curve_picture(found, title, options.plot)
+    made = not any(
+        part.startswith(("endpoint:", "http://", "https://", "hf:", "onnx:")) for part in spec.split(">")
+    )
+    line = None
+    if found.chosen:
+        command = "build" if made else "eval"
+        line = f"sagerank {command} --model '{spec}@{found.chosen}'" + (
+            " --output model.tar.gz" if made else f" --data {options.data[0]}"
+        )
+    if options.json:
+        facts = {"data": collection.name, "model": spec, "command": line, **dataclasses.asdict(found)}
+        print(json.dumps(facts, indent=2))
+        return 0
+    unit = paces[0].unit
+    cells = [
+        (
+            "K",
+            "NDCG@10",
+            "of the last model's",
+            "margin",
+            "one-sided 95 % from",
+            f"{unit} a query",
+            "of its cost",
+        )
+    ]
+    for step in found.steps:
+        if step.keep in (
+            0,
+            1,
+            2,
+            3,
+            5,
+            10,
+            15,
+            20,
+            30,
+            50,
+            75,
+            found.chosen,
+            found.by_mean,
+            len(found.steps) - 1,
+        ):
+            mark = " <" if step.keep == found.chosen else ""
+            cells.append(
+                (
+                    f"{step.keep}{mark}",
+                    f"{step.ndcg:.4f}",
+                    f"{step.share:.1%}",
+                    f"{step.margin:+.4f}",
+                    f"{step.low:+.4f}",
+                    f"{step.cost:.4g}",
+                    f"{step.cost_share:.1%}",
+                )
+            )
+    show(table_of(title, cells, left=0))
+    print(curve_text(found, title))
+    for pace in paces:
+        how = "estimated from its shape" if options.arithmetic else "measured here"
+        print(f"{pace.name}: {pace.cost:.4g} {unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}")
+    print(
+        f"The last model alone: NDCG@10 {found.last_ndcg:.4f}, {found.last_cost:.4g} {unit} a query. To keep {options.retain:.1%} of it: {_verdict(found)}"
+    )
+    if line:
+        print(line)
+    return 0
+
+
+def _verdict(found: Curve) -> str:
+    by_mean = "no K does" if found.by_mean is None else f"K = {found.by_mean} does"
+    if found.chosen is None:
+        return (
+            f"no K is sure to, beyond noise (by the mean alone {by_mean}): more queries, or a lower --retain."
+        )
+    if found.chosen == 0:
+        return "the stages before it do without it."
+    return f"K = {found.chosen}, beyond noise (by the mean alone {by_mean})."

@@ -1,4 +1,6 @@
-"""The announcement's pictures from our own measurements: quality against throughput, and the table of models."""
+"""Pictures of our own measurements: the announcement's quality against throughput with the table of models, and a
+cascade's quality against its cost.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,12 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import EvaluationError
+
+if TYPE_CHECKING:
+    from .cascade import Curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +107,59 @@ def scatter_text(points: Sequence[Point], title: str) -> str:
 
 def _letter(place: int) -> str:
     return string.ascii_letters[place % 52]
+
+
+def curve_picture(curve: Curve, title: str, path: Path) -> None:
+    """Write .svg, .png or .pdf: NDCG@10 over cost for every K, and what had to be retained.
+
+    Raises EvaluationError for another ending.
+    """
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(8.2, 4.8), layout="constrained")
+    costs, unit = [step.cost for step in curve.steps], curve.paces[0].unit
+    axes.plot(costs, [step.ndcg for step in curve.steps], marker=".", markersize=4, label="cascade, by K")
+    goal = curve.retain * curve.last_ndcg
+    axes.plot(
+        costs,
+        [goal + step.low for step in curve.steps],
+        linewidth=0.8,
+        color="C0",
+        alpha=0.5,
+        label="one-sided 95 % bound of it",
+    )
+    axes.axhline(
+        goal, linestyle="--", color="grey", linewidth=1, label=f"{curve.retain:.1%} of the last model"
+    )
+    axes.scatter(curve.last_cost, curve.last_ndcg, s=70, color="C1", label="last model alone", zorder=3)
+    axes.scatter(costs[0], curve.steps[0].ndcg, s=70, color="C2", label="without the last model", zorder=3)
+    if curve.chosen:
+        step = curve.steps[curve.chosen]
+        axes.scatter(step.cost, step.ndcg, s=90, color="C3", marker="D", label=f"K = {step.keep}", zorder=3)
+    axes.set(xlabel=f"{unit} a query", ylabel="NDCG@10", title=title, xlim=(0, None))
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def curve_text(curve: Curve, title: str) -> str:
+    """The same for a terminal."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(88, 20)
+    plotext.title(title)
+    plotext.xlabel(f"{curve.paces[0].unit} a query")
+    plotext.ylabel("NDCG@10")
+    costs, values = [step.cost for step in curve.steps], [step.ndcg for step in curve.steps]
+    plotext.xlim(0, 1.05 * max(*costs, curve.last_cost))
+    plotext.plot(costs, values, marker=".")
+    goal = curve.retain * curve.last_ndcg
+    plotext.plot([0, max(costs)], [goal, goal], marker="-")
+    plotext.scatter([curve.last_cost], [curve.last_ndcg], marker="L")
+    names = [f"-  {curve.retain:.1%} of the last model", "L  the last model alone"]
+    if curve.chosen:
+        step = curve.steps[curve.chosen]
+        plotext.scatter([step.cost], [step.ndcg], marker="K")
+        names.append(f"K  {step.keep} documents for the last model")
+    return "\n".join([str(plotext.uncolorize(plotext.build())).rstrip(), "", *names])

@@ -2,7 +2,7 @@
 
 Written as one string, for `--model` and `--teacher`:
 
-    micro, tiny, turbo, base, FOLDER, FILE.tar.gz   what `sagerank build` knows, by the local engine
+    micro, tiny, turbo, base, FOLDER, FILE.tar.gz   what `sagerank build` knows, by the local engine (cascades too)
     endpoint:NAME[@REGION]                          a live SageMaker endpoint
     http://..., https://...                         a server that answers as ours does
     hf:NAME_OR_FOLDER                               any cross-encoder, by sentence-transformers
@@ -23,6 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.artefact import Manifest, sha256
+from inference.cascade import merge
+from inference.checkpoint import CheckpointError
+from inference.contract import best_first
 
 from . import EvaluationError
 
@@ -44,6 +47,8 @@ class EngineScorer:
     """A sagerank artefact in this process; the scores are logits."""
 
     def __init__(self, folder: Path, *, threads: int = 0, max_document_tokens: int | None = None) -> None:
+        from cost.models import Model
+        from inference.checkpoint import JinaBertConfig
         from inference.contract import Truncation
         from inference.engine import Engine
         from inference.settings import Settings
@@ -51,12 +56,27 @@ class EngineScorer:
         self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
         self.parameters = self._engine.manifest.parameters
+        config = JinaBertConfig.read(folder)
+        self._shape = Model(
+            name=self._engine.manifest.model,
+            vocabulary=config.vocab_size,
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            intermediate=config.intermediate_size,
+            ndcg=None,
+        )
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
         self.name = f"{self._engine.manifest.model}@{weights[:12]}{limit}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return list(self._engine.score(query, documents, self._truncation).values)
+
+    def gflop(self, query: str, documents: Sequence[str]) -> float:
+        """Of these pairs by the model's shape, without padding."""
+        windows = self._engine.tokeniser(query, documents, self._truncation)
+        return sum(self._shape.flops(len(ids)) for ids in windows.ids) / 1e9
 
 
 class ClientScorer:
@@ -179,12 +199,11 @@ class OnnxScorer:
 class Cascade:
     """The first scores all; each next one scores the best `keep` of what came before again.
 
-    Scores of different models do not compare: what a later one scored stands above the rest, and the rest keeps
-    its order below.
+    As an artefact of the same models does, by the same rule: inference.cascade.merge.
     """
 
     def __init__(self, stages: Sequence[Scorer], keep: Sequence[int]) -> None:
-        self._stages, self._keep = stages, keep
+        self.stages, self.keep = stages, keep
         self.name = ">".join(
             [
                 stages[0].name,
@@ -199,14 +218,10 @@ class Cascade:
         self, score: Callable[[Scorer, Sequence[str]], list[float]], documents: Sequence[str]
     ) -> list[float]:
         """The same with each stage's scores from `score`: a pair's score depends on its company, a stage's does not."""
-        scores = score(self._stages[0], documents)
-        for stage, keep in zip(self._stages[1:], self._keep, strict=True):
-            best = sorted(range(len(documents)), key=lambda index: -scores[index])[:keep]
-            again = score(stage, [documents[index] for index in best])
-            rest = [value for index, value in enumerate(scores) if index not in set(best)]
-            shift = max(rest) - min(again) + 1 if rest else 0.0
-            for index, value in zip(best, again, strict=True):
-                scores[index] = value + max(0.0, shift)
+        scores = score(self.stages[0], documents)
+        for stage, keep in zip(self.stages[1:], self.keep, strict=True):
+            best = best_first(scores, keep)
+            scores = merge(scores, best, score(stage, [documents[index] for index in best]))
         return scores
 
 
@@ -217,22 +232,19 @@ def open_scorer(
 
     max_tokens cuts documents where an artefact scores, and pairs with hf: and onnx: (where 512 is the default).
     """
+    from sagerank.build import resolve
+    from sagerank.cascade import Spec
+
     if ">" in spec:
-        first, *rest = spec.split(">")
-        stages, keep = [first], []
-        for part in rest:
-            name, _, count = part.rpartition("@")
-            if not name or not count.isdigit() or int(count) < 1:
-                raise ScorerError(
-                    f"The stage {part!r} of a cascade is written MODEL@K, with K documents kept."
-                )
-            stages.append(name)
-            keep.append(int(count))
+        try:
+            cascade = Spec.parse(spec)
+        except CheckpointError as error:
+            raise ScorerError(str(error)) from None
         opened = {
             name: open_scorer(name, threads=threads, max_tokens=max_tokens, endpoint_url=endpoint_url)
-            for name in stages
+            for name in cascade.models
         }
-        return Cascade([opened[name] for name in stages], keep)
+        return Cascade([opened[name] for name in cascade.models], cascade.keep)
     if spec.startswith(("endpoint:", "http://", "https://")):
         return ClientScorer(spec, endpoint_url=endpoint_url)
     kinds: Mapping[str, Callable[[], Scorer]] = {
@@ -242,6 +254,10 @@ def open_scorer(
     for prefix, make in kinds.items():
         if spec.startswith(prefix):
             return make()
-    from sagerank.build import resolve
-
-    return EngineScorer(resolve(spec), threads=threads, max_document_tokens=max_tokens)
+    folder = resolve(spec)
+    manifest = Manifest.read(folder)
+    engines = [
+        EngineScorer(stage, threads=threads, max_document_tokens=max_tokens)
+        for stage in manifest.stages(folder)
+    ]
+    return Cascade(engines, manifest.keep) if manifest.keep else engines[0]

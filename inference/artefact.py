@@ -1,5 +1,5 @@
 """What is deployed: a folder with manifest.json, which vouches for every other file and carries the golden
-pairs.
+pairs. A cascade is such a folder whose models are artefacts too, in `stages/0`, `stages/1` and so on.
 
 As `model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy
 of the same model is no change.
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+STAGES = "stages"
 
 
 class ArtefactError(ValueError):
@@ -43,6 +44,7 @@ class Manifest:
     max_tokens: int
     files: dict[str, str]  # name -> SHA-256
     golden: tuple[GoldenPair, ...]
+    keep: tuple[int, ...] = ()  # of a cascade: how many documents each stage after the first scores
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -60,14 +62,29 @@ class Manifest:
                 f"{path} is not of format {FORMAT}: build the artefact with this version of sagerank."
             )
         try:
-            return cls(**{**raw, "golden": tuple(GoldenPair(**pair) for pair in raw["golden"])})
+            golden = tuple(GoldenPair(**pair) for pair in raw["golden"])
+            manifest = cls(**{**raw, "golden": golden, "keep": tuple(raw.get("keep", ()))})
         except (KeyError, TypeError) as error:
             raise ArtefactError(
                 f"{path} has other fields than expected ({error}): build the artefact again."
             ) from None
+        if not all(type(count) is int and count > 0 for count in manifest.keep):
+            raise ArtefactError(
+                f"{path} keeps {list(manifest.keep)} documents, which are no counts: build the artefact again."
+            )
+        return manifest
+
+    def stages(self, folder: Path) -> list[Path]:
+        """The folders of the models, each an artefact: `folder` itself, or the stages of its cascade."""
+        if not self.keep:
+            return [folder]
+        return [folder / STAGES / str(number) for number in range(len(self.keep) + 1)]
 
     def write(self, folder: Path) -> None:
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        fields = {"format": FORMAT, **asdict(self)}
+        if not self.keep:
+            del fields["keep"]
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
     def verify(self, folder: Path) -> None:

@@ -43,10 +43,11 @@ class _Job:
     lengths: list[int]
     logits: list[float]
     left: int
+    run: Run
     came: int  # by the batcher's clock
     turn: int
     waiting_tokens: int
-    served: int = 0
+    served: int
     first_sent: float = 0.0
 
     @property
@@ -64,6 +65,14 @@ class _Job:
 
 
 _Entry: TypeAlias = tuple[_Job, int]
+
+
+@dataclass(slots=True)
+class Account:
+    """What one request has been given so far: the later stages of a cascade go on from it."""
+
+    came: int = -1  # by the batcher's clock; -1: not admitted yet
+    served: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +135,28 @@ class Batcher:
     def idle(self) -> bool:
         return not self._jobs and not self._flying
 
-    async def score(self, windows: Windows, *, timeout: float) -> tuple[list[float], float]:
+    async def score(
+        self, windows: Windows, *, timeout: float, run: Run | None = None, account: Account | None = None
+    ) -> tuple[list[float], float]:
         """Logits of each window, in order, and the seconds until the first was sent.
+
+        run: the model, where it is another than the batcher's own; one batch is of one model. account: of a request
+        that comes more than once: admitted once, it is not turned away halfway, nor served anew as if it had just come.
 
         Raises Overloaded at once, DeadlineExceeded after `timeout` seconds, Unavailable or InternalError as
         the worker does. When the caller is cancelled, what it still waits for is dropped.
         """
+        account = account or Account()
         lengths = [len(ids) for ids in windows.ids]
         tokens = sum(lengths)
         # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
         largest = max((job.waiting_tokens for job in self._jobs), default=0)
-        if self.queued_tokens + tokens - max(tokens, largest) > self._max_queue_tokens:
+        waiting = self.queued_tokens + tokens - max(tokens, largest)
+        if waiting > self._max_queue_tokens and account.came < 0:
             wait = round(max(1.0, self.queued_tokens / self._rate), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
+        if account.came < 0:
+            account.came = self._clock
         start = time.monotonic()
         job = _Job(
             ids=windows.ids,
@@ -147,9 +165,11 @@ class Batcher:
             lengths=lengths,
             logits=[0.0] * len(lengths),
             left=len(lengths),
-            came=self._clock,
-            turn=min(tokens, _TURN * self._batch_tokens),
+            run=run or self._run,
+            came=account.came,
+            turn=min(account.served + tokens, _TURN * self._batch_tokens),
             waiting_tokens=tokens,
+            served=account.served,
         )
         self._jobs.append(job)
         self._dispatch()
@@ -161,6 +181,7 @@ class Batcher:
                 f"No answer within {timeout:g} s: send fewer or shorter documents, or add instances."
             ) from None
         finally:
+            account.served = job.served
             self._drop(job)
         return job.logits, job.first_sent - start
 
@@ -201,6 +222,7 @@ class Batcher:
         if not jobs:
             return []
         jobs.sort(key=lambda job: job.due)
+        jobs = [job for job in jobs if job.run == jobs[0].run]
         longest = jobs[0].lengths[jobs[0].waiting[-1]]
         room = max(1, self._batch_tokens // longest)
         entries: list[_Entry] = []
@@ -224,7 +246,7 @@ class Batcher:
         for job, _ in entries:
             job.first_sent = job.first_sent or now
         # No task where the worker returns a future: a batch is two turns of the loop, its answer and its landing.
-        answer = asyncio.ensure_future(self._run([job.ids[index] for job, index in entries]))
+        answer = asyncio.ensure_future(entries[0][0].run([job.ids[index] for job, index in entries]))
         self._flying[answer] = _Flight(entries, cost(max(lengths), len(lengths)), now)
         answer.add_done_callback(self._landed)
 

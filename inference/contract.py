@@ -124,11 +124,12 @@ class RerankRequest:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds."""
+    """Seconds. stages: the share of `forward` of each model of a cascade."""
 
     tokenise: float
     queue: float
     forward: float
+    stages: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

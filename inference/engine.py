@@ -1,4 +1,4 @@
-"""Scores in one process: tokenise, plan, forward, scatter."""
+"""Scores in one process: tokenise, plan, forward, scatter; of a cascade, once for each of its models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from .artefact import Manifest
+from .artefact import STAGES, ArtefactError, Manifest
+from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, Timings, Truncation
 from .dialects import Call, render
 from .plan import plan
-from .tokenise import Tokeniser
+from .tokenise import Tokeniser, Windows
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -26,15 +27,28 @@ class Forward(Protocol):
 
 
 class Engine:
+    """A model, or the stages of a cascade; `forwards` are theirs, in that order."""
+
     def __init__(
-        self, manifest: Manifest, tokeniser: Tokeniser, forward: Forward, *, batch_tokens: int
+        self,
+        manifest: Manifest,
+        stages: Sequence[Stage],
+        forwards: Sequence[Forward],
+        *,
+        batch_tokens: int,
     ) -> None:
-        self.manifest, self.tokeniser, self.forward, self.batch_tokens = (
-            manifest,
-            tokeniser,
-            forward,
-            batch_tokens,
-        )
+        self.manifest, self.stages, self.forwards = manifest, stages, forwards
+        self.batch_tokens = batch_tokens
+
+    @property
+    def tokeniser(self) -> Tokeniser:
+        """Of the first model, which reads every document."""
+        return self.stages[0].tokeniser
+
+    @property
+    def forward(self) -> Forward:
+        """Of the first model."""
+        return self.forwards[0]
 
     @classmethod
     def load(cls, model_dir: Path, settings: Settings) -> Self:
@@ -44,14 +58,15 @@ class Engine:
         """
         manifest = Manifest.read(model_dir)
         manifest.verify(model_dir)
-        tokeniser = load_tokeniser(model_dir, manifest, settings)
-        engine = cls(
-            manifest, tokeniser, load_forward(model_dir, settings), batch_tokens=settings.batch_tokens
-        )
+        stages = load_stages(model_dir, settings)
+        folders = manifest.stages(model_dir)
+        forwards = [load_forward(folder, settings, company=len(folders) > 1) for folder in folders]
+        engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
         engine.check_golden()
         # One batch of full size claims the memory that serving needs, before anybody waits for it.
-        pair = tokeniser("", [""]).ids[0]
-        engine.forward([pair] * max(1, settings.batch_tokens // len(pair)))
+        for stage, forward in zip(stages, forwards, strict=True):
+            pair = stage.tokeniser("", [""]).ids[0]
+            forward([pair] * max(1, settings.batch_tokens // len(pair)))
         return engine
 
     def score(
@@ -63,22 +78,30 @@ class Engine:
         """Logits in the order of `documents`. Raises TokenLimitExceeded where truncation is not allowed and a
         text does not fit.
         """
-        start = time.perf_counter()
-        windows = self.tokeniser(query, documents, truncation)
-        tokenised = time.perf_counter()
+        rounds = Rounds(self.stages, query, documents, truncation)
+        tokenise, seconds = 0.0, []
+        for forward in self.forwards:
+            start = time.perf_counter()
+            windows = rounds.read()
+            tokenised = time.perf_counter()
+            rounds.take(self._run(forward, windows))
+            tokenise += tokenised - start
+            seconds.append(time.perf_counter() - tokenised)
+        by_stage = tuple(seconds) if len(seconds) > 1 else ()
+        return Scores(
+            values=tuple(rounds.values),
+            query_tokens=rounds.query_tokens,
+            document_tokens=rounds.document_tokens,
+            timings=Timings(tokenise=tokenise, queue=0.0, forward=sum(seconds), stages=by_stage),
+        )
+
+    def _run(self, forward: Forward, windows: Windows) -> list[float]:
+        """Logits of the windows, in order."""
         logits = [0.0] * len(windows.ids)
         for batch in plan([len(ids) for ids in windows.ids], max_tokens=self.batch_tokens):
-            for index, logit in zip(
-                batch, self.forward([windows.ids[index] for index in batch]), strict=True
-            ):
+            for index, logit in zip(batch, forward([windows.ids[index] for index in batch]), strict=True):
                 logits[index] = logit
-        timings = Timings(tokenise=tokenised - start, queue=0.0, forward=time.perf_counter() - tokenised)
-        return Scores(
-            values=tuple(windows.scatter(logits)),
-            query_tokens=windows.query_tokens,
-            document_tokens=tuple(windows.document_tokens),
-            timings=timings,
-        )
+        return logits
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
         """Score what was parsed and render it: body and content type. Raises a RerankError with its dialect."""
@@ -94,10 +117,29 @@ class Engine:
         return render(call, scores, model=self.manifest.model, request_id=request_id)
 
     def check_golden(self) -> None:
-        """Raise ArtefactError unless the golden pairs score as the reference scored them."""
-        pairs = self.manifest.golden
-        logits = [self.score(pair.query, [pair.document]).values[0] for pair in pairs]
-        self.manifest.check_golden(logits, self.forward.tolerance)
+        """Raise ArtefactError unless each model scores its golden pairs as the reference scored them."""
+        for stage, forward in zip(self.stages, self.forwards, strict=True):
+            logits = []
+            for pair in stage.manifest.golden:
+                windows = stage.tokeniser(pair.query, [pair.document])
+                logits += windows.scatter(self._run(forward, windows))
+            stage.manifest.check_golden(logits, forward.tolerance)
+
+
+def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
+    """The models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
+    root = Manifest.read(model_dir)
+    tokenisers: dict[tuple[str, int], Tokeniser] = {}
+    stages = []
+    for folder, keep in zip(root.stages(model_dir), (None, *root.keep), strict=True):
+        manifest = Manifest.read(folder)
+        if manifest.keep and root.keep:
+            raise ArtefactError(f"{folder} is a cascade inside a cascade: build the artefact again.")
+        key = manifest.files.get("tokenizer.json", ""), manifest.max_tokens
+        if key not in tokenisers:
+            tokenisers[key] = load_tokeniser(folder, manifest, settings)
+        stages.append(Stage(manifest, tokenisers[key], keep))
+    return stages
 
 
 def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> Tokeniser:
@@ -109,12 +151,19 @@ def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> T
     )
 
 
-def load_forward(model_dir: Path, settings: Settings) -> Forward:
-    """The backend that the settings name; its runtime is imported here and nowhere else."""
+def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) -> Forward:
+    """The backend that the settings name; its runtime is imported here and nowhere else.
+
+    company: other models compute in this process, in turn with this one. Raises ArtefactError for a cascade's folder, which holds several models.
+    """
+    if (model_dir / STAGES).is_dir():
+        raise ArtefactError(
+            f"{model_dir} is a cascade: give one of its models, such as {model_dir / STAGES / '0'}."
+        )
     if settings.backend == "onnx":
         from .onnx_model import OnnxModel
 
-        return OnnxModel(model_dir, threads=settings.threads)
+        return OnnxModel(model_dir, threads=settings.threads, company=company)
     from .torch_model import TorchModel
 
     return TorchModel(model_dir, device=settings.device, threads=settings.threads)

@@ -32,6 +32,12 @@ class Metrics:
         )
         self.ready = Gauge("sagerank_ready", "1 while /ping answers 200", registry=registry)
         self.queued = Gauge("sagerank_queued_tokens", "Tokens waiting for a batch", registry=registry)
+        self._scored = Counter(
+            "sagerank_model_documents",
+            "Documents that each model of the artefact scored",
+            ["position", "model"],
+            registry=registry,
+        )
         self._tokens = Counter(
             "sagerank_tokens", "Tokens scored, special tokens among them", registry=registry
         )
@@ -53,6 +59,9 @@ class Metrics:
         self._padding.inc(stats.charged - stats.tokens)
         self._batch.observe(stats.pairs)
         self._forward.observe(stats.seconds)
+
+    def observe_stage(self, position: int, model: str, documents: int) -> None:
+        self._scored.labels(str(position), model).inc(documents)
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

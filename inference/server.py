@@ -172,7 +172,9 @@ def _facts(scores: list[list[Scores]]) -> dict[str, object]:
         "computed": sum(len(g.values) * g.query_tokens + sum(g.document_tokens) for g in groups),
         "padded": sum(len(g.values) * (g.query_tokens + max(g.document_tokens, default=0)) for g in groups),
     }
-    return {**sizes, **times}
+    # Of a cascade's models, each.
+    stages = {"stages": [round(1e3 * part, 2) for part in longest.stages]} if longest.stages else {}
+    return {**sizes, **times, **stages}
 
 
 def _error_response(error: RerankError, path: str, request_id: str, headers: dict[str, str]) -> Response:

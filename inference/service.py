@@ -10,16 +10,17 @@ import logging
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .artefact import ArtefactError, Manifest
-from .batcher import Batcher
-from .contract import Dialect, Group, RerankError, RerankRequest, Scores, Timings, Truncation, Unavailable
-from .engine import load_tokeniser
+from .batcher import Account, Batcher, Run
+from .cascade import Rounds, Stage
+from .contract import Group, RerankError, RerankRequest, Scores, Timings, Unavailable
+from .engine import load_stages
 from .metrics import Metrics
 from .settings import Settings
-from .tokenise import Tokeniser, Windows
+from .tokenise import Windows
 from .worker import LoadFailed, Worker, WorkerDied
 
 _DEATHS, _WITHIN = 3, 300.0  # so many deaths in so many seconds are no accident
@@ -41,8 +42,8 @@ class Service:
             max_queue_tokens=settings.max_queue_tokens,
             observe=metrics.observe_batch,
         )
-        self._tokeniser: Tokeniser
-        self._manifest: Manifest
+        self._stages: list[Stage]
+        self._runs: list[Run]  # the model of each
 
     async def run(self, on_failure: Callable[[], None]) -> None:
         """Keep a worker until cancelled. Calls on_failure when the model cannot be loaded at all."""
@@ -52,8 +53,8 @@ class Service:
                 began = time.monotonic()
                 try:
                     # The tokenizer loads while the child loads the model.
-                    loading = asyncio.to_thread(self._load_tokeniser)
-                    tolerance, _ = await asyncio.gather(self._worker.start(), loading)
+                    loading = asyncio.to_thread(self._load_stages)
+                    tolerances, _ = await asyncio.gather(self._worker.start(), loading)
                     self._set(
                         "ready",
                         model=self.model,
@@ -61,7 +62,7 @@ class Service:
                         pid=self._worker.pid,
                     )
                     self.batcher.resume()
-                    golden = asyncio.create_task(self._watch_golden(tolerance))
+                    golden = asyncio.create_task(self._watch_golden(tolerances))
                     how = await self._worker.wait_death()
                     golden.cancel()
                 except WorkerDied as error:
@@ -84,10 +85,13 @@ class Service:
         finally:
             await self._worker.stop()
 
-    def _load_tokeniser(self) -> None:
-        self._manifest = Manifest.read(self.settings.model_dir)
-        self._tokeniser = load_tokeniser(self.settings.model_dir, self._manifest, self.settings)
-        self.model = self._manifest.model
+    def _load_stages(self) -> None:
+        self._stages = load_stages(self.settings.model_dir, self.settings)
+        self._runs = [self._runner(number) for number in range(len(self._stages))]
+        self.model = Manifest.read(self.settings.model_dir).model
+
+    def _runner(self, number: int) -> Run:
+        return lambda batch: self._worker.run(batch, number)
 
     def _set(self, state: str, **facts: object) -> None:
         self.state = state
@@ -113,24 +117,30 @@ class Service:
                 task.cancel()
 
     async def _score_group(self, request: RerankRequest, group: Group, deadline: float) -> Scores:
-        start = time.monotonic()
-        windows = await asyncio.to_thread(self._tokenise, group, request.truncation)
-        tokenised = time.monotonic()
-        logits, queued = await self.batcher.score(windows, timeout=max(0.0, deadline - tokenised))
-        forward = time.monotonic() - tokenised - queued
+        rounds = Rounds(self._stages, group.query, group.documents, request.truncation)
+        account, tokenise, queue, seconds = Account(), 0.0, 0.0, []
+        for number, run in enumerate(self._runs):
+            start = time.monotonic()
+            windows = await asyncio.to_thread(_packed, rounds)
+            tokenised = time.monotonic()
+            logits, queued = await self.batcher.score(
+                windows, timeout=max(0.0, deadline - tokenised), run=run, account=account
+            )
+            rounds.take(logits)
+            tokenise, queue = tokenise + tokenised - start, queue + queued
+            seconds.append(time.monotonic() - tokenised - queued)
+            self.metrics.observe_stage(
+                number, self._stages[number].manifest.model, len(windows.document_tokens)
+            )
+        by_stage = tuple(seconds) if len(seconds) > 1 else ()
         return Scores(
-            values=tuple(windows.scatter(logits)),
-            query_tokens=windows.query_tokens,
-            document_tokens=tuple(windows.document_tokens),
-            timings=Timings(tokenise=tokenised - start, queue=queued, forward=forward),
+            values=tuple(rounds.values),
+            query_tokens=rounds.query_tokens,
+            document_tokens=rounds.document_tokens,
+            timings=Timings(tokenise=tokenise, queue=queue, forward=sum(seconds), stages=by_stage),
         )
 
-    def _tokenise(self, group: Group, truncation: Truncation) -> Windows:
-        """With ids as the worker's frames carry them, packed here and not in the event loop."""
-        windows = self._tokeniser(group.query, group.documents, truncation)
-        return replace(windows, ids=[array("i", ids) for ids in windows.ids])
-
-    async def _watch_golden(self, tolerance: float) -> None:
+    async def _watch_golden(self, tolerances: Sequence[float]) -> None:
         """Score the golden pairs again when there is nothing else to do; a drift takes this server out of
         service.
         """
@@ -138,12 +148,24 @@ class Service:
             await asyncio.sleep(self.settings.golden_seconds)
             if not self.batcher.idle:
                 continue
-            groups = tuple(Group(pair.query, (pair.document,)) for pair in self._manifest.golden)
             try:
-                scores = await self.score(RerankRequest(Dialect.JINA, groups))
-                self._manifest.check_golden([group.values[0] for group in scores], tolerance)
+                for stage, run, tolerance in zip(self._stages, self._runs, tolerances, strict=True):
+                    logits = []
+                    for pair in stage.manifest.golden:
+                        windows = await asyncio.to_thread(stage.tokeniser, pair.query, [pair.document])
+                        found, _ = await self.batcher.score(
+                            windows, timeout=self.settings.request_seconds, run=run
+                        )
+                        logits += windows.scatter(found)
+                    stage.manifest.check_golden(logits, tolerance)
             except RerankError:
                 continue  # no time for it now, or no worker: that is known elsewhere
             except ArtefactError as error:
                 self._set("drifted", reason=str(error))
                 return
+
+
+def _packed(rounds: Rounds) -> Windows:
+    """With ids as the worker's frames carry them, packed here and not in the event loop."""
+    windows = rounds.read()
+    return replace(windows, ids=[array("i", ids) for ids in windows.ids])

@@ -40,6 +40,18 @@ class Windows:
     query_tokens: int
     document_tokens: list[int]
 
+    def select(self, documents: Sequence[int]) -> Windows:
+        """Those of some documents, in the order given: as if only they had been tokenised."""
+        of: dict[int, list[Sequence[int]]] = {}
+        for ids, document in zip(self.ids, self.document, strict=True):
+            of.setdefault(document, []).append(ids)
+        return Windows(
+            ids=[ids for document in documents for ids in of[document]],
+            document=[place for place, document in enumerate(documents) for _ in of[document]],
+            query_tokens=self.query_tokens,
+            document_tokens=[self.document_tokens[document] for document in documents],
+        )
+
     def scatter(self, logits: Sequence[float]) -> list[float]:
         """Logits per window -> logit per document, the maximum over its windows."""
         values = [float("-inf")] * len(self.document_tokens)

@@ -49,9 +49,9 @@ class Worker(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self.alive = False
 
-    async def start(self) -> float:
+    async def start(self) -> list[float]:
         """Return when the child is loaded, warm and scores its golden pairs, with the tolerance of that
-        check.
+        check for each of its models.
 
         Raises LoadFailed or WorkerDied.
         """
@@ -82,11 +82,11 @@ class Worker(asyncio.Protocol):
             await self._end()
             raise LoadFailed(answer[1:].decode())
         self.alive = True
-        return float(answer[1:])
+        return [float(tolerance) for tolerance in answer[1:].split()]
 
-    def run(self, batch: Sequence[Sequence[int]]) -> asyncio.Future[list[float]]:
-        """Token ids of each pair -> logits to come, or InternalError where this batch fails, or WorkerDied where
-        the process does.
+    def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> asyncio.Future[list[float]]:
+        """Token ids of each pair -> logits to come by one of the models, or InternalError where this batch fails, or
+        WorkerDied where the process does.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[float]] = loop.create_future()
@@ -95,7 +95,7 @@ class Worker(asyncio.Protocol):
             return future
         patience = loop.call_later(self._settings.batch_seconds, self._hung, future)
         self._pending.append((future, patience))
-        message = array("i", [len(batch), *map(len, batch)])
+        message = array("i", [model, len(batch), *map(len, batch)])
         for pair in batch:
             message.extend(pair)  # a copy of memory where the pair is such an array
         self._transport.write(_frame(message.tobytes()))
@@ -188,17 +188,18 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     except Exception as error:
         connection.sendall(_frame(_REFUSED + f"{error}".encode()))
         return
-    connection.sendall(_frame(_READY + str(engine.forward.tolerance).encode()))
+    tolerances = " ".join(str(forward.tolerance) for forward in engine.forwards)
+    connection.sendall(_frame(_READY + tolerances.encode()))
     stream = connection.makefile("rb", buffering=1 << 20)
     while header := stream.read(4):
         message = array("i", stream.read(int.from_bytes(header, sys.byteorder)))
-        count = message[0]
-        start, batch = 1 + count, []
-        for length in message[1 : 1 + count]:
+        model, count = message[:2]
+        start, batch = 2 + count, []
+        for length in message[2 : 2 + count]:
             batch.append(message[start : start + length])
             start += length
         try:
-            answer = _LOGITS + array("f", engine.forward(batch)).tobytes()
+            answer = _LOGITS + array("f", engine.forwards[model](batch)).tobytes()
         except Exception as error:  # one bad batch, out of memory among them, is not the end of the others
             answer = _FAILED + type(error).__name__.encode()
         connection.sendall(_frame(answer))

@@ -77,7 +77,11 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     )
     endpoint.add_stack_dependency(model)
     observability.add_stack_dependency(endpoint)
-    tags = {"sagerank:name": config.name, "sagerank:model": config.model, "sagerank:mode": config.mode}
+    tags = {
+        "sagerank:name": config.name,
+        "sagerank:model": config.model.replace(">", "/"),  # no tag may hold the sign
+        "sagerank:mode": config.mode,
+    }
     made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
     for stack in made:
         for name, text in {**tags, **config.tags}.items():

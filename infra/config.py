@@ -34,6 +34,7 @@ from .sections import (
 
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
 
+_MODEL = "(micro|tiny|turbo|base)"
 MODES = ("realtime", "serverless", "async", "scale-to-zero", "batch", "marketplace")
 
 
@@ -52,7 +53,12 @@ class DeployConfig:
         "defaults: dev is cheap and leaves nothing behind; prod has two instances, canaries and retained data",
         choices=("dev", "prod"),
     )
-    model: str = option("tiny", "which reranker", choices=("micro", "tiny", "turbo", "base"))
+    model: str = option(
+        "tiny",
+        "which reranker; or a cascade, whose first model scores all documents and the next the best K",
+        pattern=rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}",
+        form="one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20",
+    )
     mode: str = option("realtime", "how it runs", choices=MODES)
     instance: str = option(
         "",

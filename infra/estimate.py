@@ -50,6 +50,14 @@ def hardware(instance: str) -> Instance:
         raise ConfigError(f"instance is {instance!r}: {error}") from None
 
 
+def check_model(config: DeployConfig) -> None:
+    """Raises ConfigError for a cascade that makes no sense."""
+    try:
+        _choice(config)
+    except CostError as error:
+        raise ConfigError(f"model is {config.model!r}: {error}") from None
+
+
 def parameters(config: DeployConfig) -> int:
     return sum(model.parameters for model in _choice(config).stages)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -113,7 +114,7 @@ def check_artefact(config: DeployConfig) -> None:
         path = Path(artefact)
         if not path.is_file():
             raise ConfigError(
-                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {config.model} --output {artefact}`, or give an s3:// address."
+                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(config.model)} --output {artefact}`, or give an s3:// address."
             )
         parameters, code = _inspect(path, path.stat().st_mtime_ns)
         if not parameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import fitting
+from . import estimate, fitting
 from .environment import LIMITS, environment, settings
 from .options import ConfigError
 
@@ -31,6 +31,7 @@ def check(config: DeployConfig) -> None:
 
 
 def _mode(config: DeployConfig) -> None:
+    estimate.check_model(config)
     if config.mode == "marketplace" and not config.model_package:
         raise ConfigError(
             "model_package is empty: mode marketplace needs the ARN of the model package you subscribed to."

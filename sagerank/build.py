@@ -19,6 +19,8 @@ import inference
 from inference.artefact import FORMAT, MANIFEST, ArtefactError, GoldenPair, Manifest, pack, sha256, unpack
 from inference.checkpoint import CheckpointError, JinaBertConfig
 
+from .cascade import Spec, compose
+
 MICRO = Path(inference.__file__).parent / "micro"
 ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
 
@@ -92,13 +94,16 @@ GOLDEN_TEXTS = (
 
 
 def resolve(model: str, *, cache: Path | None = None) -> Path:
-    """The artefact folder of a model name, an artefact (folder or .tar.gz) or a Hugging Face folder, built
-    where need be.
+    """The artefact folder of a model name, an artefact (folder or .tar.gz), a Hugging Face folder or a cascade
+    FIRST>SECOND@K of them, built where need be.
 
     Raises CheckpointError or ArtefactError with what to do.
     """
     if model == "micro":
         return MICRO
+    cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
+    if ">" in model:
+        return _resolve_cascade(Spec.parse(model), cache)
     path = Path(model)
     if (path / MANIFEST).is_file():
         return path
@@ -106,7 +111,6 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
         raise CheckpointError(
             f"There is no model {model!r}: give one of {', '.join(NAMES)}, a model folder or a model.tar.gz."
         )
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
     if path.is_file():
         target = cache / f"{sha256(path)[:16]}"
         if not (target / MANIFEST).is_file():
@@ -116,6 +120,15 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
     target = cache / f"{model.replace(':', '-') if model in NAMES else path.resolve().name}-{key}"
     if not (target / MANIFEST).is_file():
         _publish(lambda folder: build(model, folder), target)
+    return target
+
+
+def _resolve_cascade(spec: Spec, cache: Path) -> Path:
+    stages = [resolve(model, cache=cache) for model in spec.models]
+    identity = json.dumps([FORMAT, spec.keep, [sha256(stage / MANIFEST) for stage in stages]])
+    target = cache / f"cascade-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if not (target / MANIFEST).is_file():
+        _publish(lambda folder: compose(spec, stages, folder), target)
     return target
 
 
@@ -154,6 +167,9 @@ def build(model: str, folder: Path) -> Manifest:
 
     The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in.
     """
+    if ">" in model:
+        spec = Spec.parse(model)
+        return compose(spec, [resolve(each) for each in spec.models], folder)
     try:
         import torch
 

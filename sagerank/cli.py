@@ -21,7 +21,8 @@ import evaluation.commands
 from .operate import commands as operate_commands
 
 MODEL_HELP = (
-    "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder or a model.tar.gz"
+    "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
+    "or a cascade FIRST>SECOND@K of them"
 )
 
 
@@ -247,7 +248,7 @@ def _build(options: argparse.Namespace) -> int:
         size = (
             output.stat().st_size
             if output.is_file()
-            else sum(path.stat().st_size for path in output.iterdir())
+            else sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         )
         print(
             f"{output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}, {size / 1e6:.1f} MB"

@@ -75,8 +75,10 @@ def _examine_artefact(model: str) -> Iterator[Check]:
             True,
             f"{manifest.model}, {manifest.parameters:,} parameters, {len(manifest.files)} hashes agree",
         )
-        Engine.load(folder, Settings(model_dir=folder))
+        engine = Engine.load(folder, Settings(model_dir=folder))
     except (ArtefactError, CheckpointError) as error:
         yield Check("artefact", False, str(error), fix)
         return
-    yield Check("golden scores", True, f"{len(manifest.golden)} pairs score as the reference does")
+    for stage in engine.stages:
+        pairs = f"{len(stage.manifest.golden)} pairs of {stage.manifest.model} score as the reference does"
+        yield Check("golden scores", True, pairs)

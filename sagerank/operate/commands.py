@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Options of their own for what every deployment decides; the rest is -c OPTION=VALUE.
 _OWN = {
     "name": "of the endpoint, and the prefix of its stacks (default: sagerank)",
-    "model": "micro, tiny, turbo or base",
+    "model": "micro, tiny, turbo, base, or a cascade such as tiny>base@20",
     "mode": "realtime, serverless, async, scale-to-zero, batch or marketplace (default: realtime)",
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",

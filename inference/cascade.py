@@ -1,0 +1,110 @@
+"""Several models in a row: the first scores every document, each next one the best few of what came before.
+
+`Rounds` is one query on its way through them, without the models: the engine runs what it asks for at once, the
+service through its batcher. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .contract import Truncation, best_first
+
+if TYPE_CHECKING:
+    from .artefact import Manifest
+    from .tokenise import Tokeniser, Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One model of an artefact. keep: how many of the best documents it scores; None: all, as the first does."""
+
+    manifest: Manifest
+    tokeniser: Tokeniser
+    keep: int | None
+
+
+class Rounds:
+    """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `values` are the answer's."""
+
+    def __init__(
+        self, stages: Sequence[Stage], query: str, documents: Sequence[str], truncation: Truncation
+    ) -> None:
+        self._stages, self._truncation = stages, truncation
+        self._query, self._documents = query, documents
+        self._number = 0
+        self._scored: list[int] = []  # the documents of the stage at hand
+        self._all: Windows
+        self._windows: Windows
+        self.values: list[float] = []  # logits, in the order of the documents
+
+    def read(self) -> Windows:
+        """The windows of the next stage. Raises TokenLimitExceeded as its tokeniser does.
+
+        Where truncation is not allowed every stage's tokeniser is asked at once: a request is refused for what it
+        holds, not for where the first model ranks it.
+        """
+        stage, first = self._stages[self._number], self._stages[0]
+        if self._number == 0:
+            self._scored = list(range(len(self._documents)))
+            self._windows = self._all = self._tokenise(first, self._scored)
+            if not self._truncation.allowed:
+                for other in self._stages[1:]:
+                    if other.tokeniser is not first.tokeniser:
+                        self._tokenise(other, self._scored)
+            return self._windows
+        self._scored = best_first(self.values, stage.keep)
+        shared = stage.tokeniser is first.tokeniser
+        self._windows = self._all.select(self._scored) if shared else self._tokenise(stage, self._scored)
+        return self._windows
+
+    def _tokenise(self, stage: Stage, documents: Sequence[int]) -> Windows:
+        return stage.tokeniser(self._query, [self._documents[index] for index in documents], self._truncation)
+
+    def take(self, logits: Sequence[float]) -> None:
+        """Logits of the windows that `read` gave last."""
+        again = self._windows.scatter(logits)
+        self.values = merge(self.values, self._scored, again) if self._number else again
+        self._number += 1
+
+    @property
+    def query_tokens(self) -> int:
+        """As billed, by the first stage, which reads every text; a document that is scored again is billed once."""
+        return self._all.query_tokens
+
+    @property
+    def document_tokens(self) -> tuple[int, ...]:
+        return tuple(self._all.document_tokens)
+
+
+def merge(values: Sequence[float], best: Sequence[int], again: Sequence[float]) -> list[float]:
+    """Logits of all documents once a later model has scored the `best` of them `again`.
+
+    Logits of different models do not compare, so what the later one scored stands above the rest. Its logits stay as
+    they are: a threshold means what it means for that model alone. The rest keeps its order below; where it would
+    reach higher, it is laid into the probabilities below the lowest of them, evenly by logit: a shift would sink most
+    of it under the eight decimals of an answer, where everything is equal.
+    """
+    merged, chosen = list(values), set(best)
+    for index, value in zip(best, again, strict=True):
+        merged[index] = value
+    rest = [index for index in range(len(values)) if index not in chosen]
+    if not rest or not best:
+        return merged
+    lowest = min(again)
+    bottom, top = min(values[index] for index in rest), max(values[index] for index in rest)
+    if top < lowest:
+        return merged
+    for index in rest:
+        share = (values[index] - bottom + 1) / (top - bottom + 2)  # in (0, 1)
+        # The logit of share * sigmoid(lowest), by way of logarithms, which neither overflow nor vanish.
+        log_probability = math.log(share) + _log_sigmoid(lowest)
+        merged[index] = log_probability - math.log(-math.expm1(log_probability))
+    return merged
+
+
+def _log_sigmoid(logit: float) -> float:
+    return min(logit, 0.0) - math.log1p(math.exp(-abs(logit)))
