@@ -11,7 +11,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .dense import DenseJinaBert
 
 
-class JinaBertForSequenceClassification(PreTrainedModel):
+class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     config_class = BertConfig
     base_model_prefix = "dense"
 
@@ -24,7 +24,8 @@ class JinaBertForSequenceClassification(PreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,  # for exporters, which expect BERT's inputs; the model makes its own
+        token_type_ids: Tensor
+        | None = None,  # for exporters, which expect BERT's inputs; the model makes its own
         **options: Any,
     ) -> SequenceClassifierOutput:
         """`options`: how callers want the answer wrapped; it is wrapped in any case."""

@@ -24,7 +24,10 @@ from .once import once
 RUNNER = Path(__file__).with_name("runner.py")
 PREPARE = Path(__file__).with_name("prepare.py")
 # Both its tokens and its casing tell tokenisers apart.
-_PROBE = ("How do Alpine glaciers shape valleys?", "Glaciers carve U-shaped valleys; they leave moraines (till).")
+_PROBE = (
+    "How do Alpine glaciers shape valleys?",
+    "Glaciers carve U-shaped valleys; they leave moraines (till).",
+)
 
 
 class PeerProcess:
@@ -69,8 +72,13 @@ class PeerProcess:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             code = self._process.wait()
-            ended = f"its process ended with {code}" if code >= 0 else f"its process was ended by signal {-code}"
-            raise PeerError(f"{self.name}: {last_words(Path(self._errors.name), ended)}")
+            if code < 0:
+                raise PeerError(
+                    f"{self.name}: its process was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+                )
+            raise PeerError(
+                f"{self.name}: {last_words(Path(self._errors.name), f'its process ended with {code}')}"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(f"{self.name}: {answer['error']}")
