@@ -116,7 +116,7 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
         if not (target / MANIFEST).is_file():
             _publish(lambda folder: unpack(path, folder), target)
         return target
-    key = hashlib.sha256(_identity(model).encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{_identity(model)} {_writers()}".encode()).hexdigest()[:16]
     target = cache / f"{model.replace(':', '-') if model in NAMES else path.resolve().name}-{key}"
     if not (target / MANIFEST).is_file():
         _publish(lambda folder: build(model, folder), target)
@@ -142,6 +142,12 @@ def _identity(model: str) -> str:
     return json.dumps(
         [FORMAT, str(Path(model).resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
     )
+
+
+def _writers() -> str:
+    """The code that writes graph and weights: a cached build by another version is not this one's."""
+    package = Path(inference.__file__).parent
+    return " ".join(sha256(path) for path in (*sorted(package.glob("graph*.py")), package / "jina_bert.py"))
 
 
 def _publish(make: Callable[[Path], object], target: Path) -> None:

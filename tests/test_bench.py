@@ -273,7 +273,7 @@ def test_other_scores_are_listed_with_their_distance_and_not_timed(micro: Engine
     from inference.settings import Settings
 
     settings = Settings(model_dir=small_folder, threads=1)
-    other = Engine(micro.manifest, micro.tokeniser, load_forward(small_folder, settings), batch_tokens=1024)
+    other = Engine(micro.manifest, micro.stages, [load_forward(small_folder, settings)], batch_tokens=1024)
     asked: list[str] = []
     same = Timed("same", "m", InProcess("same", micro, asked), tolerance=1e-6)
     apart = Timed("apart", "m", InProcess("apart", other, asked), tolerance=1e-2)

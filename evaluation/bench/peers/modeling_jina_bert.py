@@ -11,7 +11,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .dense import DenseJinaBert
 
 
-class JinaBertForSequenceClassification(PreTrainedModel):
+class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     config_class = BertConfig
     base_model_prefix = "dense"
 

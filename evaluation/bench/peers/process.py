@@ -72,10 +72,13 @@ class PeerProcess:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             code = self._process.wait()
-            ended = (
-                f"its process ended with {code}" if code >= 0 else f"its process was ended by signal {-code}"
+            if code < 0:
+                raise PeerError(
+                    f"{self.name}: its process was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+                )
+            raise PeerError(
+                f"{self.name}: {last_words(Path(self._errors.name), f'its process ended with {code}')}"
             )
-            raise PeerError(f"{self.name}: {last_words(Path(self._errors.name), ended)}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(f"{self.name}: {answer['error']}")

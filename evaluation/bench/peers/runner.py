@@ -172,6 +172,16 @@ def _free_memory() -> int:
     return 1024 * int(lines["MemAvailable"].split()[0])
 
 
+def load(loader: str, folder: Path, options: dict[str, Any]) -> Peer:
+    if loader != "fastembed":
+        import torch
+
+        torch.set_num_threads(options["threads"])
+    peer = LOADERS[loader](folder, **options)
+    peer.heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_attention_heads"]
+    return peer
+
+
 def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     if "pair" in request:
         return {"ids": [int(token) for token in peer.tokenise(*request["pair"])]}
@@ -186,22 +196,26 @@ def main() -> None:
     # Libraries print. The protocol keeps stdout to itself, and what they print goes to stderr.
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    loader, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    if loader != "fastembed":
-        import torch
 
-        torch.set_num_threads(options["threads"])
-    peer = LOADERS[loader](folder, **options)
-    peer.heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_attention_heads"]
-    lines.write('{"ready": true}\n')
-    lines.flush()
-    for line in sys.stdin:
-        try:
-            result = answer(peer, json.loads(line))
-        except Exception as error:  # whatever a library raises belongs to this call
-            result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    def say(result: dict[str, Any]) -> None:
         lines.write(json.dumps(result) + "\n")
         lines.flush()
+
+    try:
+        peer = load(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]))
+    except Exception as error:  # whatever a library raises becomes its row's sentence
+        say(failure(error))
+        return
+    say({"ready": True})
+    for line in sys.stdin:
+        try:
+            say(answer(peer, json.loads(line)))
+        except Exception as error:
+            say(failure(error))
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
 
 
 if __name__ == "__main__":
