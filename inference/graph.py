@@ -40,13 +40,14 @@ _TYPES = {
 }
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, arithmetic: type[Graph] | None = None) -> None:
     """Write folder/model.onnx for folder/config.json and folder/model.safetensors (canonical names).
 
-    Raises CheckpointError where the tensors do not fit the configuration. Equal inputs give equal bytes.
+    arithmetic: the class of the graph; Graph, float32, by default. Raises CheckpointError where the tensors do
+    not fit the configuration. Equal inputs give equal bytes.
     """
     config = JinaBertConfig.read(folder)
-    graph = _Graph(config, _Weights(folder / "model.safetensors", config))
+    graph = (arithmetic or Graph)(config, Weights(folder / "model.safetensors", config))
     model = helper.make_model(
         graph.build(),
         opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)],
@@ -56,7 +57,7 @@ def write(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
-class _Weights:
+class Weights:
     """Where each tensor lies in the safetensors file (8 bytes of header length, JSON header, data)."""
 
     def __init__(self, path: Path, config: JinaBertConfig) -> None:
@@ -90,10 +91,10 @@ class _Weights:
         return result
 
 
-class _Graph:
+class Graph:
     """Collects nodes in the order of the computation. A method returns the name of the value it made."""
 
-    def __init__(self, config: JinaBertConfig, weights: _Weights) -> None:
+    def __init__(self, config: JinaBertConfig, weights: Weights) -> None:
         self.config, self.weights = config, weights
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
@@ -159,8 +160,22 @@ class _Graph:
         return tensor.data_type
 
     def _linear(self, x: str, name: str) -> str:
-        # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
-        return self.op("Gemm", [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")], transB=1)
+        return self._product(x, f"{name}.weight", bias=f"{name}.bias")
+
+    def _product(
+        self, x: str, stored: str, rows: slice = slice(None), part: str = "", *, bias: str | None = None
+    ) -> str:
+        """x [T, in] times (some rows of) a stored weight [out, in], transposed, plus bias -> [T, out]."""
+        # Gemm takes the weight as PyTorch stores it; MatMul would need a transposed copy.
+        inputs = [x, self.weight(stored, rows, part)]
+        return self.op("Gemm", inputs if bias is None else [*inputs, self.weight(bias)], transB=1)
+
+    def _geglu(self, x: str, layer: str) -> str:
+        f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
+        # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
+        gate = self._product(x, gated, slice(0, f), ".gate")
+        up = self._product(x, gated, slice(f, 2 * f), ".up")
+        return self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
 
     def _norm(self, x: str, name: str) -> str:
         scale, shift = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
@@ -250,14 +265,8 @@ class _Graph:
             context = self._blocks(index, self.op("Gather", [query, "pad"]), key, value)
         dense = self._linear(context, f"{attention}.output.dense")
         top = self._norm(self.op("Add", [dense, top]), f"{attention}.output.LayerNorm")
-        f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
-        # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
-        gate = self.op("Gemm", [top, self.weight(gated, slice(0, f), ".gate")], transB=1)
-        up = self.op("Gemm", [top, self.weight(gated, slice(f, 2 * f), ".up")], transB=1)
-        inner = self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
-        return self._norm(
-            self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm"
-        )
+        down = self._linear(self._geglu(top, layer), f"{layer}.mlp.wo")
+        return self._norm(self.op("Add", [down, top]), f"{layer}.mlp.layernorm")
 
     def _blocks(self, index: int, query: str, key: str, value: str) -> str:
         """Loop over blocks of R query rows: [B, P, h] each -> context [T, h]."""
