@@ -106,7 +106,7 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
         raise CheckpointError(
             f"There is no model {model!r}: give one of {', '.join(NAMES)}, a model folder or a model.tar.gz."
         )
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
+    cache = cache or default_cache()
     if path.is_file():
         target = cache / f"{sha256(path)[:16]}"
         if not (target / MANIFEST).is_file():
@@ -117,6 +117,10 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
     if not (target / MANIFEST).is_file():
         _publish(lambda folder: build(model, folder), target)
     return target
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
 
 
 def _identity(model: str) -> str:
@@ -175,6 +179,10 @@ def build(model: str, folder: Path) -> Manifest:
         shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
     else:
         source = _source(model)
+        if _precision(source) != "fp32":
+            raise CheckpointError(
+                f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
+            )
         tensors = jina_bert.read_tensors(source)
         dtypes = {tensor.dtype for tensor in tensors.values()}
         stored = torch.int8 if torch.int8 in dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
@@ -202,7 +210,7 @@ def build(model: str, folder: Path) -> Manifest:
     manifest = Manifest(
         model=_published_name(model),
         revision=HUB[model].revision if model in HUB else None,
-        dtype=_stored_dtype(folder),
+        dtype=stored_dtype(folder),
         parameters=config.parameters,
         max_tokens=config.max_position_embeddings,
         files={name: sha256(folder / name) for name in ARTEFACT_FILES},
@@ -210,6 +218,13 @@ def build(model: str, folder: Path) -> Manifest:
     )
     manifest.write(folder)
     return manifest
+
+
+def _precision(folder: Path) -> str:
+    try:
+        return Manifest.read(folder).precision
+    except ArtefactError:
+        return "fp32"  # no artefact, or one that is built again because its manifest is outdated
 
 
 def archive(model: str, output: Path, *, code: bool = False, cache: Path | None = None) -> Manifest:
@@ -244,7 +259,8 @@ def _published_name(model: str) -> str:
     )
 
 
-def _stored_dtype(folder: Path) -> str:
+def stored_dtype(folder: Path) -> str:
+    """The dtypes of model.safetensors, in its own words."""
     with (folder / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     dtypes: set[str] = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
