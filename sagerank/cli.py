@@ -134,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         help="BEIR folder to compare int8 with fp32 on; more than once (default: 250 queries that come with sagerank)",
     )
     gate.add_argument(
+        "--gate-queries", type=int, help="only the first so many queries of each (default: all)"
+    )
+    gate.add_argument(
         "--max-ndcg-drop", type=float, default=0.005, help="of mean NDCG@10 (default: %(default)s)"
     )
     gate.add_argument(
@@ -278,6 +281,8 @@ def _build(options: argparse.Namespace) -> int:
         from .precision import refuse_bf16
 
         refuse_bf16(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    if options.gate_queries is not None and options.gate_queries < 1:
+        raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
     if options.precision == "int8":
         manifest, extra["gate"] = _build_int8(options)
     elif output.name.endswith(".tar.gz"):
@@ -317,6 +322,7 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
                 options.model,
                 options.output,
                 gate=options.gate,
+                queries=options.gate_queries,
                 thresholds=Thresholds(options.max_ndcg_drop, options.min_agreement, options.max_score_error),
                 code=options.code,
                 show=show,

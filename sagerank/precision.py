@@ -71,6 +71,7 @@ def build_int8(
     output: Path,
     *,
     gate: Sequence[str] = (),
+    queries: int | None = None,
     thresholds: Thresholds = Thresholds(),
     code: bool = False,
     cache: Path | None = None,
@@ -79,8 +80,8 @@ def build_int8(
 ) -> Manifest:
     """Write the int8 artefact of a model to `output`, a folder or a file ending in .tar.gz, if it passes the gate.
 
-    gate: BEIR folders or names; by default the labelled sample in this package. `show` gets the figures in
-    either case. Random weights rank at random: their figures are shown, and held against nothing. Raises
+    gate: BEIR folders or names; by default the labelled sample in this package; of each the first so many
+    `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and held against nothing. Raises
     GateFailed with every figure that falls short, and leaves `output` as it was.
     """
     from .quantise import quantise
@@ -100,7 +101,7 @@ def build_int8(
         with ScoreStore((cache or default_cache()) / "gate.jsonl") as store:
             judged = [
                 judge(exact, fast, collection, candidates, store, progress)
-                for collection, candidates in _gate_data(gate)
+                for collection, candidates in _gate_data(gate, queries)
             ]
         show(judged)
         if not model.startswith("random:"):
@@ -238,13 +239,13 @@ def _agreements(reference: Run, result: Run) -> Iterator[float]:
         yield len(first & again) / len(first)
 
 
-def _gate_data(sources: Sequence[str]) -> Iterator[tuple[Collection, Run]]:
+def _gate_data(sources: Sequence[str], queries: int | None) -> Iterator[tuple[Collection, Run]]:
     """Collections with their candidates: a folder's own run.*.trec, or BM25's."""
     if not sources:
-        collection = sample()
+        collection = sample().first(queries)
         yield collection, _filled(collection, bm25(collection, TOP_K))
     for source in sources:
-        collection = load(source)
+        collection = load(source).first(queries)
         runs = sorted(Path(source).glob("run.*.trec"))
         yield collection, read_run(runs[0], collection, TOP_K) if runs else bm25(collection, TOP_K)
 
