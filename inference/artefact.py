@@ -45,6 +45,9 @@ class Manifest:
     files: dict[str, str]  # name -> SHA-256
     golden: tuple[GoldenPair, ...]
     keep: tuple[int, ...] = ()  # of a cascade: how many documents each stage after the first scores
+    precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8
+    # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
+    tolerance: float = 0.0
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -99,7 +102,11 @@ class Manifest:
                 )
 
     def check_golden(self, logits: Sequence[float], tolerance: float) -> None:
-        """Raise ArtefactError unless `logits`, one for each golden pair in order, agree with the reference."""
+        """Raise ArtefactError unless `logits`, one for each golden pair in order, agree with the reference.
+
+        tolerance: of the backend; the manifest's own counts where it is wider.
+        """
+        tolerance = max(tolerance, self.tolerance)
         drifts = [abs(logit - pair.logit) for logit, pair in zip(logits, self.golden, strict=True)]
         if not all(drift <= tolerance for drift in drifts):  # so that a NaN is a mismatch too
             far = ", ".join(f"{drift:.2g}" for drift in drifts)

@@ -38,13 +38,14 @@ _TYPES = {
 }
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, arithmetic: type[Graph] | None = None) -> None:
     """Write folder/model.onnx for folder/config.json and folder/model.safetensors (canonical names).
 
-    Raises CheckpointError where the tensors do not fit the configuration. Equal inputs give equal bytes.
+    arithmetic: the class of the graph; Graph, float32, by default. Raises CheckpointError where the tensors do
+    not fit the configuration. Equal inputs give equal bytes.
     """
     config = JinaBertConfig.read(folder)
-    graph = _Graph(config, _Weights(folder / "model.safetensors", config))
+    graph = (arithmetic or Graph)(config, Weights(folder / "model.safetensors", config))
     model = helper.make_model(
         graph.build(),
         opset_imports=[helper.make_opsetid("", 24), helper.make_opsetid("com.microsoft", 1)],
@@ -54,7 +55,7 @@ def write(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
-class _Weights:
+class Weights:
     """Where each tensor lies in the safetensors file (8 bytes of header length, JSON header, data)."""
 
     def __init__(self, path: Path, config: JinaBertConfig) -> None:
@@ -88,8 +89,8 @@ class _Weights:
         return result
 
 
-class _Graph(Attention):
-    def __init__(self, config: JinaBertConfig, weights: _Weights) -> None:
+class Graph(Attention):
+    def __init__(self, config: JinaBertConfig, weights: Weights) -> None:
         super().__init__(config)
         self.weights = weights
 
@@ -130,8 +131,22 @@ class _Graph(Attention):
         return tensor.data_type
 
     def _linear(self, x: str, name: str) -> str:
-        # Gemm takes the weight as PyTorch stores it ([out, in]); MatMul would need a transposed copy.
-        return self.op("Gemm", [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")], transB=1)
+        return self._product(x, f"{name}.weight", bias=f"{name}.bias")
+
+    def _product(
+        self, x: str, stored: str, rows: slice = slice(None), part: str = "", *, bias: str | None = None
+    ) -> str:
+        """x [T, in] times (some rows of) a stored weight [out, in], transposed, plus bias -> [T, out]."""
+        # Gemm takes the weight as PyTorch stores it; MatMul would need a transposed copy.
+        inputs = [x, self.weight(stored, rows, part)]
+        return self.op("Gemm", inputs if bias is None else [*inputs, self.weight(bias)], transB=1)
+
+    def _geglu(self, x: str, layer: str) -> str:
+        f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
+        # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
+        gate = self._product(x, gated, slice(0, f), ".gate")
+        up = self._product(x, gated, slice(f, 2 * f), ".up")
+        return self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
 
     def _layer_norm(self, x: str, name: str) -> str:
         scale, shift = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
@@ -198,11 +213,5 @@ class _Graph(Attention):
             context = self.attend_all(query, key, value, "token" if index == 0 else None, pad)
         dense = self._linear(context, f"{layer}.attention.output.dense")
         top = self._layer_norm(self.op("Add", [dense, top]), f"{layer}.attention.output.LayerNorm")
-        f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
-        # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
-        gate = self.op("Gemm", [top, self.weight(gated, slice(0, f), ".gate")], transB=1)
-        up = self.op("Gemm", [top, self.weight(gated, slice(f, 2 * f), ".up")], transB=1)
-        inner = self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
-        return self._layer_norm(
-            self.op("Add", [self._linear(inner, f"{layer}.mlp.wo"), top]), f"{layer}.mlp.layernorm"
-        )
+        down = self._linear(self._geglu(top, layer), f"{layer}.mlp.wo")
+        return self._layer_norm(self.op("Add", [down, top]), f"{layer}.mlp.layernorm")

@@ -177,8 +177,8 @@ class Attention(Nodes):
                 bias = op("Unsqueeze", [op("Mul", [distance, slope]), self.integers(1)])
                 # Rows past a pair's end are computed for nothing and never read; keys past it are masked.
                 upto = op("Min", [op("Sub", [real, left]), wide])  # a block starts before its pair ends
-                part = op("Gather", [q, self._rows(begins_at, at, row)])
-                near_rows = self._rows(begins_at, left, column)
+                part = op("Gather", [q, self._packed_rows(begins_at, at, row)])
+                near_rows = self._packed_rows(begins_at, left, column)
                 keys, values = op("Gather", [k, near_rows]), op("Gather", [v, near_rows])
                 return self._attention(part, keys, values, bias, upto, 1)
 
@@ -239,7 +239,7 @@ class Attention(Nodes):
             "ReduceSum", [self.op("Cast", [after], to=TensorProto.INT64), self.integers(1)], keepdims=0
         )
 
-    def _rows(self, first: str, start: str, offset: str) -> str:
+    def _packed_rows(self, first: str, start: str, offset: str) -> str:
         """Packed rows [N, X] of positions start [N] + offset [X] in pairs whose token 0 is row first [N]."""
         return self.op(
             "Min", [self.op("Add", [self.column(self.op("Add", [first, start])), offset]), "last_row"]

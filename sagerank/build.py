@@ -101,7 +101,7 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
     """
     if model == "micro":
         return MICRO
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
+    cache = cache or default_cache()
     if ">" in model:
         return _resolve_cascade(Spec.parse(model), cache)
     path = Path(model)
@@ -130,6 +130,10 @@ def _resolve_cascade(spec: Spec, cache: Path) -> Path:
     if not (target / MANIFEST).is_file():
         _publish(lambda folder: compose(spec, stages, folder), target)
     return target
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
 
 
 def _identity(model: str) -> str:
@@ -197,6 +201,10 @@ def build(model: str, folder: Path) -> Manifest:
         shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
     else:
         source = _source(model)
+        if _precision(source) != "fp32":
+            raise CheckpointError(
+                f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
+            )
         tensors = jina_bert.read_tensors(source)
         dtypes = {tensor.dtype for tensor in tensors.values()}
         stored = torch.int8 if torch.int8 in dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
@@ -224,7 +232,7 @@ def build(model: str, folder: Path) -> Manifest:
     manifest = Manifest(
         model=_published_name(model),
         revision=HUB[model].revision if model in HUB else None,
-        dtype=_stored_dtype(folder),
+        dtype=stored_dtype(folder),
         parameters=config.parameters,
         max_tokens=config.max_position_embeddings,
         files={name: sha256(folder / name) for name in ARTEFACT_FILES},
@@ -232,6 +240,13 @@ def build(model: str, folder: Path) -> Manifest:
     )
     manifest.write(folder)
     return manifest
+
+
+def _precision(folder: Path) -> str:
+    try:
+        return Manifest.read(folder).precision
+    except ArtefactError:
+        return "fp32"  # no artefact, or one that is built again because its manifest is outdated
 
 
 def archive(model: str, output: Path, *, code: bool = False, cache: Path | None = None) -> Manifest:
@@ -266,7 +281,8 @@ def _published_name(model: str) -> str:
     )
 
 
-def _stored_dtype(folder: Path) -> str:
+def stored_dtype(folder: Path) -> str:
+    """The dtypes of model.safetensors, in its own words."""
     with (folder / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     dtypes: set[str] = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cost.commands
 import distillation.commands
@@ -19,6 +19,11 @@ import evaluation.bench.commands
 import evaluation.commands
 
 from .operate import commands as operate_commands
+
+if TYPE_CHECKING:
+    from inference.artefact import Manifest
+
+    from .precision import Judged
 
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
@@ -117,6 +122,38 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--code", action="store_true", help="add code/ for containers with the SageMaker toolkit"
     )
+    build.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "int8", "bf16"],
+        help="of the arithmetic on CPU; int8 is written only if it passes the gate (default: %(default)s)",
+    )
+    gate = build.add_argument_group("the gate of --precision int8")
+    gate.add_argument(
+        "--gate",
+        action="append",
+        default=[],
+        help="BEIR folder to compare int8 with fp32 on; more than once (default: 250 queries that come with sagerank)",
+    )
+    gate.add_argument(
+        "--gate-queries", type=int, help="only the first so many queries of each (default: all)"
+    )
+    gate.add_argument(
+        "--max-ndcg-drop", type=float, default=0.005, help="of mean NDCG@10 (default: %(default)s)"
+    )
+    gate.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0.95,
+        help="share of fp32's first ten among int8's first ten (default: %(default)s)",
+    )
+    gate.add_argument(
+        "--max-score-error",
+        type=float,
+        default=0.05,
+        help="mean error of a logit, in standard deviations of fp32's logits (default: %(default)s)",
+    )
+    build.set_defaults(extra="distil")
     command("doctor", _doctor, "check the installation and a model, and say what to do")
     evaluation.bench.commands.add(commands)
     evaluation.commands.add(commands)
@@ -235,15 +272,24 @@ def _build(options: argparse.Namespace) -> int:
     from .build import archive, build
 
     output: Path = options.output
-    if output.name.endswith(".tar.gz"):
+    extra: dict[str, Any] = {"output": str(output)}
+    if options.code and not output.name.endswith(".tar.gz"):
+        raise Refused("--code goes with an output that ends in .tar.gz.")
+    if options.precision == "bf16":
+        from .precision import refuse_bf16
+
+        refuse_bf16(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    if options.gate_queries is not None and options.gate_queries < 1:
+        raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
+    if options.precision == "int8":
+        manifest, extra["gate"] = _build_int8(options)
+    elif output.name.endswith(".tar.gz"):
         manifest = archive(options.model, output, code=options.code)
     else:
-        if options.code:
-            raise Refused("--code goes with an output that ends in .tar.gz.")
         output.mkdir(parents=True, exist_ok=True)
         manifest = build(options.model, output)
     if options.json:
-        _print_json(dataclasses.asdict(manifest) | {"output": str(output)})
+        _print_json(dataclasses.asdict(manifest) | extra)
     else:
         size = (
             output.stat().st_size
@@ -254,6 +300,50 @@ def _build(options: argparse.Namespace) -> int:
             f"{output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}, {size / 1e6:.1f} MB"
         )
     return 0
+
+
+def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
+    from evaluation.progress import bars
+
+    from .precision import GateFailed, Thresholds, build_int8
+
+    rows: list[dict[str, Any]] = []
+
+    def show(judged: list[Judged]) -> None:
+        rows.extend(dataclasses.asdict(row) | {"error": row.error} for row in judged)
+        if not options.json:
+            print(_gate_table(judged))
+
+    try:
+        with bars() as progress:
+            manifest = build_int8(
+                options.model,
+                options.output,
+                gate=options.gate,
+                queries=options.gate_queries,
+                thresholds=Thresholds(options.max_ndcg_drop, options.min_agreement, options.max_score_error),
+                code=options.code,
+                show=show,
+                progress=progress,
+            )
+    except GateFailed:
+        if options.json:
+            _print_json({"gate": rows})
+        raise
+    return manifest, rows
+
+
+def _gate_table(judged: Sequence[Judged]) -> str:
+    lines = [
+        "gate        queries  pairs   NDCG@10 fp32   int8   difference (95 %)          first ten   logit error: mean    max   mean/spread"
+    ]
+    for row in judged:
+        change = f"{row.difference.mean:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})"
+        lines.append(
+            f"{row.data:<12}{row.queries:>7}{row.pairs:>7}{row.fp32:>15.4f}{row.int8:>7.4f}   {change:<26}"
+            f"{row.agreement:>9.1%}{row.mean_error:>20.4f}{row.max_error:>7.3f}{row.error:>14.1%}"
+        )
+    return "\n".join(lines)
 
 
 def _doctor(options: argparse.Namespace) -> int:
