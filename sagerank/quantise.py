@@ -61,9 +61,10 @@ def _balance(model: jina_bert.JinaBert, texts: Sequence[Sequence[int]]) -> None:
     """Even out the channels of the feed-forward of every layer that runs in int8, in place."""
     feed_forwards: list[nn.ModuleDict] = [layer.mlp for layer in model.bert.encoder["layer"][:-1]]  # type: ignore[index]
     for mlp, largest in zip(feed_forwards, _largest(model, feed_forwards, texts), strict=True):
-        up = mlp["gated_layers"].weight[len(largest) :]  # [f, h], after the gate's rows
-        down = mlp["wo"].weight  # [h, f]
+        gated, down = mlp["gated_layers"].weight, mlp["wo"].weight  # [2f, h], [h, f]
+        assert isinstance(gated, Tensor)
         assert isinstance(down, Tensor)
+        up = gated[len(largest) :]  # after the gate's rows
         factor = largest.clamp(min=1e-6) ** SHARE / down.abs().amax(0).clamp(min=1e-6) ** (1 - SHARE)
         up /= factor[:, None]
         down *= factor
