@@ -53,7 +53,10 @@ def onnx_int8(folder: Path, output: Path, earlier: Path) -> None:
 
 
 def onnxruntime_int8(folder: Path, output: Path, earlier: Path) -> None:
-    """output/onnx/model_int8.onnx, dynamic int8 by onnxruntime, a scale for each channel."""
+    """output/onnx/model_int8.onnx, dynamic int8 by onnxruntime, a scale for each channel.
+
+    Unsigned weights: AVX2 multiplies signed ones into 16 bits that saturate, and the scores go far astray.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     (output / "onnx").mkdir()
@@ -61,7 +64,7 @@ def onnxruntime_int8(folder: Path, output: Path, earlier: Path) -> None:
         folder / "onnx/model.onnx",
         output / "onnx/model_int8.onnx",
         per_channel=True,
-        weight_type=QuantType.QInt8,
+        weight_type=QuantType.QUInt8,
     )
 
 

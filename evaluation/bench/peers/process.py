@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import subprocess
 import tempfile
@@ -138,9 +139,10 @@ def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str,
     """Run the steps that have not been run; the folder of each one's output, relative to `folder`."""
     outputs: dict[str, str] = {}
     earlier = ""
+    version = hashlib.sha256(PREPARE.read_bytes()).hexdigest()[:8]
     for step in spec.steps:
-        # Other pins may make another model of it.
-        output = folder / f"{step}-{python.parent.parent.name}"
+        # Other pins, or another way of doing it, may make another model.
+        output = folder / f"{step}-{python.parent.parent.name}-{version}"
 
         def run(output: Path, step: str = step, earlier: str = earlier) -> None:
             done = subprocess.run(
