@@ -2,9 +2,10 @@
 
 peak = runtime + linear weights in the arithmetic's precision + activations of the largest batch, in MB = 10^6 bytes.
 The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit weights are mapped from the file, and the
-embedding table is read in place; the linear layers are held as they compute, and an eighth more for the copies that the
-runtime packs. Activations are the layer's input and output, gate, value and product of its MLP, and two blocks of
-attention scores, whose size stops growing at 2^19 cells a head (PyTorch on a CPU keeps one that never stops).
+embedding table is read in place; the linear layers are held as they compute, and a fifth more for the copies that the
+runtime packs. Activations are the larger of what the MLP holds (its input and output, gate, value and product) and what attention holds:
+of pairs below 768 tokens scores and ALiBi of all heads, of longer ones the rows of each head, as their windows are computed a
+few at a time (PyTorch on a CPU keeps the scores of all rows).
 data/memory.csv holds the measured points.
 """
 
@@ -20,12 +21,13 @@ from .models import MODELS, PRECISIONS, Choice, Model, precision
 from .store import DATA, rows
 
 # Python, runtime and tokenizer before any weight: intercepts over data/memory.csv.
-RUNTIME_MB = {"onnx": 71.0, "torch": 360.0}
+RUNTIME_MB = {"onnx": 72.2, "torch": 360.0}
 # What ONNX Runtime packs beside the weights of linear layers, as a share of them; the same from the same data.
-PACKED = 1.128
+PACKED = 1.188
 # PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
 TORCH_LOADING_MB = 313.0
-BLOCK_CELLS = 1 << 19
+# Tokens of a pair from which ONNX Runtime's graph computes attention in windows (inference/graph_attention.py).
+WINDOWS_FROM = 768
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
 # PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
@@ -63,9 +65,16 @@ def weights_mb(model: Model, kind: str) -> float:
 
 def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
     """Of a batch of `tokens` whose pairs have `longest` each; 0: of one pair."""
-    cells = tokens * (longest or tokens)
-    cells = cells if backend == "torch" else 2 * min(cells, BLOCK_CELLS)
-    return 4 * (model.heads * cells + tokens * (2 * model.hidden + 3 * model.intermediate)) / 1e6
+    longest = longest or tokens
+    scores = model.heads * tokens * longest
+    mlp = tokens * (2 * model.hidden + 3 * model.intermediate)
+    if backend == "torch":
+        values: float = scores + mlp
+    elif longest < WINDOWS_FROM:
+        values = max(mlp, 2 * scores + 6 * tokens * model.hidden)
+    else:
+        values = mlp + 4.4 * tokens * model.hidden
+    return 4 * values / 1e6
 
 
 def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
