@@ -27,7 +27,8 @@ PACKED = 1.188
 # PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
 TORCH_LOADING_MB = 313.0
 # Tokens of a pair from which ONNX Runtime's graph computes attention in windows (inference/graph_attention.py).
-WINDOWS_FROM = 768
+# Cells of a head that are computed together there.
+WINDOWS_FROM, WINDOW_CELLS = 768, 1 << 21
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
 # PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
@@ -73,7 +74,8 @@ def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: in
     elif longest < WINDOWS_FROM:
         values = max(mlp, 2 * scores + 6 * tokens * model.hidden)
     else:
-        values = mlp + 4.4 * tokens * model.hidden
+        cells = min(tokens * longest, WINDOW_CELLS)
+        values = max(mlp + 4.4 * tokens * model.hidden, 4 * cells + 10 * tokens * model.hidden)
     return 4 * values / 1e6
 
 

@@ -5,10 +5,9 @@ exporter:
 
 * Tokens are packed. Every linear layer, LayerNorm and GEGLU runs on [T, h], the real tokens of the batch one
   after the other; pairs are laid out as [B, P, h] for attention alone. Padding costs attention only, about 5
-  % of the arithmetic at 150 tokens.
-* Attention is a Loop over blocks of query rows, whose ALiBi bias is made from positions and slopes inside the
-  loop. No tensor has the size heads x P x P, so an 8,192-token pair is an ordinary request.
-* The last layer computes row 0 of each pair only, the one the head reads.
+  % of the arithmetic at 150 tokens. Before the first attention each distinct token is computed once.
+* Attention is that of `graph_attention`: long pairs in windows, so that no tensor has the size heads x P x P.
+* The last layer computes row 0 of each pair only, the one the head reads, and no keys and values for it.
 
 Weights are external data that points into model.safetensors: one copy on disk serves CPU and GPU, 16-bit
 checkpoints stay 16-bit there, and the embedding table stays 16-bit and memory-mapped in the process too.

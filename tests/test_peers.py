@@ -146,7 +146,8 @@ def test_plain_transformers_scores_as_the_engine_does(
 
 
 def test_sentence_transformers_scores_as_the_engine_does(folder: Path, cache: Path, micro: Engine) -> None:
-    with open_peer("sentence-transformers-torch", MICRO, threads=1, cache=cache, python=PYTHON) as peer:
+    name = "sentence-transformers-torch"
+    with open_peer(name, MICRO, threads=1, cache=cache, tune=True, python=PYTHON) as peer:
         assert farthest(peer.score(QUERY, DOCUMENTS)[0], micro) < 1e-4
         assert peer.batch in (8, 16)
 
@@ -231,11 +232,12 @@ def slow_batches() -> tuple[runner.Peer, list[int]]:
 
 def test_a_batch_size_is_chosen_once_for_a_workload(slow_batches: tuple[runner.Peer, list[int]]) -> None:
     peer, tried = slow_batches
-    first = peer.batch("q", ["d"] * 100)
+    assert (peer.batch("q", ["d"] * 100, False), tried) == (8, [])  # the library's own
+    first = peer.batch("q", ["d"] * 100, True)
     assert tried == [8, 8, 16, 32, 64]  # the first of all is slower than any other
-    assert peer.batch("q", ["d"] * 100) == first
+    assert peer.batch("q", ["d"] * 100, True) == first
     assert len(tried) == 5
-    assert peer.batch("q", ["d"] * 5) == 8  # every size holds them all: nothing to try
+    assert peer.batch("q", ["d"] * 5, True) == 8  # every size holds them all: nothing to try
     assert len(tried) == 5
 
 
@@ -244,8 +246,8 @@ def test_long_documents_get_the_batch_that_memory_allows(
 ) -> None:
     peer, tried = slow_batches
     monkeypatch.setattr(runner, "_free_memory", lambda: 16 * 2**30)
-    assert peer.batch("q", ["d" * 4096] * 20) == 3  # 2.4 GB each
-    assert peer.batch("q", ["d" * 60000] * 20) == 1
+    assert peer.batch("q", ["d" * 4096] * 20, True) == 3  # 2.4 GB each
+    assert peer.batch("q", ["d" * 60000] * 20, True) == 1
     assert tried == []
 
 

@@ -47,6 +47,9 @@ def add(commands: Any) -> None:
         help="of a logit: a peer farther from sagerank is not timed (default: %(default)s; int8 peers 0.5)",
     )
     sub.add_argument(
+        "--tune-peers", action="store_true", help="each with its fastest batch size, not its library's own"
+    )
+    sub.add_argument(
         "--cache",
         type=Path,
         default=Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sagerank" / "peers",
@@ -99,6 +102,7 @@ def _throughput(options: argparse.Namespace) -> int:
             rounds=options.rounds,
             tolerance=options.tolerance,
             cache=options.cache.expanduser(),
+            tune_peers=options.tune_peers,
             progress=progress,
         )
     mean = sum(found.tokens) / len(found.tokens)

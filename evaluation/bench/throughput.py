@@ -56,11 +56,13 @@ def measure(
     rounds: int,
     tolerance: float = TOLERANCE,
     cache: Path,
+    tune_peers: bool = False,
     pause: float = PAUSE_SECONDS,
     progress: Progress = lambda step, done, total: None,
 ) -> Measured:
     """Rows of sagerank for each of `models` (name -> artefact folder), then of each peer on the first one's weights.
 
+    tune_peers: each peer with the fastest of several batch sizes in place of its library's own.
     Raises EvaluationError or ArtefactError where sagerank itself cannot be measured; a peer that cannot is a row with an error.
     """
     query, documents = workload.query, workload.documents
@@ -76,7 +78,7 @@ def measure(
             timed.append(Timed("sagerank", name, subject))
         for place, name in enumerate(peers):
             progress("peers", place, len(peers))
-            timed.append(_open(name, first, models[first], threads, tolerance, cache, stack))
+            timed.append(_open(name, first, models[first], threads, tolerance, cache, tune_peers, stack))
             progress("peers", place + 1, len(peers))
         check_parity(timed, query, documents)
         ceiling = stack.enter_context(Ceiling(threads))
@@ -113,13 +115,14 @@ def _open(
     threads: int,
     tolerance: float,
     cache: Path,
+    tune: bool,
     stack: ExitStack,
 ) -> Timed:
     from .peers import open_peer
 
     allowed = max(tolerance, INT8_TOLERANCE) if name.endswith("-int8") else tolerance
     try:
-        subject = stack.enter_context(open_peer(name, artefact, threads=threads, cache=cache))
+        subject = stack.enter_context(open_peer(name, artefact, threads=threads, cache=cache, tune=tune))
     except EvaluationError as error:
         return Timed(name, model, error=str(error))
     return Timed(name, model, subject, allowed)

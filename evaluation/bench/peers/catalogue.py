@@ -60,7 +60,7 @@ _ALL = (
         runner="fastembed",
         options={"file": "onnx/model.onnx"},
         tolerance=FP32_TOLERANCE,
-        note="TextCrossEncoder.rerank on a custom model: padded ONNX graph, arrival order, the fastest batch of 8 to 64",
+        note="TextCrossEncoder.rerank on a custom model: padded ONNX graph, arrival order",
     ),
     PeerSpec(
         name="sentence-transformers-torch",
@@ -70,7 +70,7 @@ _ALL = (
         runner="sentence-transformers",
         options={"backend": "torch"},
         tolerance=FP32_TOLERANCE,
-        note="CrossEncoder.predict, sorted by length in characters, fused attention, the fastest batch of 8 to 64",
+        note="CrossEncoder.predict, sorted by length in characters, fused attention",
     ),
     PeerSpec(
         name="sentence-transformers-onnx",
@@ -79,7 +79,7 @@ _ALL = (
         runner="sentence-transformers",
         options={"backend": "onnx", "file": "onnx/model.onnx"},
         tolerance=FP32_TOLERANCE,
-        note="CrossEncoder.predict through optimum-onnx, sorted by length in characters, the fastest batch of 8 to 64",
+        note="CrossEncoder.predict through optimum-onnx, sorted by length in characters",
     ),
     PeerSpec(
         name="sentence-transformers-openvino",
@@ -90,7 +90,7 @@ _ALL = (
         options={"backend": "openvino", "file": "{openvino}/openvino/openvino_model.xml"},
         steps=("openvino",),
         tolerance=FP32_TOLERANCE,
-        note="CrossEncoder.predict through optimum-intel's export, sorted by length in characters, the fastest batch of 8 to 64",
+        note="CrossEncoder.predict through optimum-intel's export, sorted by length in characters",
     ),
     PeerSpec(
         name="infinity",

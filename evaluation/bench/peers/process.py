@@ -34,8 +34,10 @@ _PROBE = (
 class PeerProcess:
     """A started peer. Raises PeerError where it does not answer, then and later."""
 
-    def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, command: Sequence[str], variables: Mapping[str, str], *, tune: bool = False
+    ) -> None:
+        self.name, self._tune = name, tune
         self.batch: int | None = None  # documents in a batch of the last call
         self._errors = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
@@ -50,9 +52,9 @@ class PeerProcess:
     def score(self, query: str, documents: Sequence[str]) -> tuple[list[float], float]:
         """Logits in the order of `documents`, and the seconds of the peer's own scoring call, measured in its process.
 
-        The first call with so many documents of such a length takes longer: it chooses the batch size.
+        To tune, the first call with so many documents of such a length takes longer: it chooses the batch size.
         """
-        answer = self._ask({"query": query, "documents": list(documents)})
+        answer = self._ask({"query": query, "documents": list(documents), "tune": self._tune})
         self.batch = answer["batch"]
         return answer["scores"], answer["seconds"]
 
@@ -100,11 +102,11 @@ class PeerProcess:
 
 @contextmanager
 def open_peer(
-    name: str, artefact: Path, *, threads: int, cache: Path, python: Path | None = None
+    name: str, artefact: Path, *, threads: int, cache: Path, tune: bool = False, python: Path | None = None
 ) -> Iterator[PeerProcess]:
     """Start a peer of PEERS on an artefact's weights with so many threads; it is ended with the context.
 
-    Its environment, the exported weights and what it makes of them are kept under `cache`. python: use this interpreter,
+    tune: with the fastest batch size for each workload in place of the library's own. Its environment, the exported weights and what it makes of them are kept under `cache`. python: use this interpreter,
     and install nothing. Raises PeerError with one sentence where any of that fails, or where it tokenises otherwise
     than we do.
     """
@@ -127,7 +129,7 @@ def open_peer(
     options: dict[str, str | int] = {key: value.format(**outputs) for key, value in spec.options.items()}
     options["threads"] = threads
     command = [str(python), "-I", str(RUNNER), spec.runner, str(folder), json.dumps(options)]
-    peer = PeerProcess(name, command, variables)
+    peer = PeerProcess(name, command, variables, tune=tune)
     try:
         _check_tokens(peer, artefact)
         yield peer

@@ -3,8 +3,8 @@
     python -I runner.py LOADER FOLDER OPTIONS
 
 One JSON object a line. First {"ready": true}; then {"pair": [query, document]} -> {"ids": [...]}, and
-{"query": q, "documents": [...]} -> {"scores": [...], "seconds": s, "batch": b}, the seconds of the peer's own public
-scoring call, tokenisation included; {"error": sentence} where one fails.
+{"query": q, "documents": [...], "tune": false} -> {"scores": [...], "seconds": s, "batch": b}, the seconds of the peer's own
+public scoring call, tokenisation included; {"error": sentence} where one fails.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import Any
 class Peer:
     tokenise: Callable[[str, str], list[int]]
     score: Callable[[str, list[str], int], list[float]]  # the last: documents in a batch
-    batches: tuple[int, ...]  # sizes to choose from
+    batches: tuple[int, ...]  # the library's own size, and others to choose from
     heads: int
-    chosen: dict[tuple[int, int], int] = field(default_factory=dict)
+    chosen: dict[tuple[int, int, bool], int] = field(default_factory=dict)
 
-    def batch(self, query: str, documents: list[str]) -> int:
-        """The fastest of the sizes for so many documents of such a length, measured on the first call.
+    def batch(self, query: str, documents: list[str], tune: bool) -> int:
+        """The library's own size; to tune, the fastest for so many documents of such a length, measured on the first call.
 
         Dense attention is quadratic: sizes that would take more than half of the free memory are cut to what does not.
         """
         longest = max(len(self.tokenise(query, document)) for document in documents)
-        workload = (len(documents), longest)
+        workload = (len(documents), longest, tune)
         if workload not in self.chosen:
             # Bias, scores and their softmax, in float32.
             most = max(1, _free_memory() // 2 // (3 * 4 * self.heads * longest**2))
-            sizes = sorted({min(size, most) for size in self.batches})
+            sizes = sorted({min(size, most) for size in (self.batches if tune else self.batches[:1])})
             # All that hold every document are the same.
             sizes = [size for size in sizes if size == sizes[0] or size // 2 < len(documents)]
             seconds = {}
@@ -63,7 +63,7 @@ def fastembed(folder: Path, threads: int, file: str) -> Peer:
     def score(query: str, documents: list[str], batch: int) -> list[float]:
         return [float(value) for value in model.rerank(query, documents, batch_size=batch)]
 
-    return Peer(lambda query, document: tokenizer.encode(query, document).ids, score, (8, 16, 32, 64), 0)
+    return Peer(lambda query, document: tokenizer.encode(query, document).ids, score, (64, 8, 16, 32), 0)
 
 
 def sentence_transformers(folder: Path, threads: int, backend: str, file: str | None = None) -> Peer:
@@ -99,7 +99,7 @@ def sentence_transformers(folder: Path, threads: int, backend: str, file: str | 
         return [float(value) for value in values]
 
     return Peer(
-        lambda query, document: model.tokenizer(query, document)["input_ids"], score, (8, 16, 32, 64), 0
+        lambda query, document: model.tokenizer(query, document)["input_ids"], score, (32, 8, 16, 64), 0
     )
 
 
@@ -186,7 +186,7 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     if "pair" in request:
         return {"ids": [int(token) for token in peer.tokenise(*request["pair"])]}
     query, documents = request["query"], request["documents"]
-    batch = peer.batch(query, documents)
+    batch = peer.batch(query, documents, request["tune"])
     start = time.perf_counter()
     scores = peer.score(query, documents, batch)
     return {"scores": scores, "seconds": time.perf_counter() - start, "batch": batch}
