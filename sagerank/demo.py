@@ -53,7 +53,7 @@ def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> It
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        while not _ready(url):
+        while not ready(url):
             if server.poll() is not None or time.monotonic() - began > 60:
                 server.kill()
                 raise RuntimeError(f"The server did not start: {(server.communicate()[0] or '').strip()}")
@@ -64,7 +64,8 @@ def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> It
         server.communicate(timeout=30)
 
 
-def _ready(url: str) -> bool:
+def ready(url: str) -> bool:
+    """Whether the server's /ping is 200."""
     try:
         with urllib.request.urlopen(f"{url}/ping", timeout=5) as answer:
             return bool(answer.status == 200)

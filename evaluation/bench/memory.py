@@ -155,4 +155,4 @@ def _shape(folder: Path) -> str | None:
 
 def _precision(folder: Path) -> str:
     """Of the arithmetic, in the cost module's words."""
-    return str(getattr(Manifest.read(folder), "precision", "fp32"))
+    return Manifest.read(folder).precision

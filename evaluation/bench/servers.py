@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import inference
+from inference.artefact import unpack
+from sagerank.build import archive
+from sagerank.demo import ready
 
 from .. import EvaluationError
 
@@ -86,7 +86,9 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
         )
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        _lay_out(model_dir, base / "model")
+        packed = base / "model.tar.gz"
+        archive(str(model_dir), packed, code=True)
+        unpack(packed, base / "model")
         # Its workers read these settings alone: ours would be unknown to the copy of the code that they load.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGERANK_")}
         environment.pop("PYTHONPATH", None)
@@ -105,20 +107,6 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
             yield served
 
 
-def _lay_out(model_dir: Path, target: Path) -> None:
-    """As SageMaker unpacks an archive that `sagerank build --code` wrote."""
-    package = Path(inference.__file__).parent
-    (target / "code/inference").mkdir(parents=True)
-    (target / "MAR-INF").mkdir()
-    # Without this, it takes our manifest.json for its own of years ago.
-    (target / "MAR-INF/MANIFEST.json").write_text('{"runtime":"python","model":{"modelName":"model"}}\n')
-    for path in package.glob("*.py"):
-        shutil.copyfile(path, target / "code/inference" / path.name)
-    for path in model_dir.iterdir():
-        if path.is_file():
-            shutil.copyfile(path, target / path.name)
-
-
 @contextmanager
 def _running(
     name: str, command: list[str], environment: Mapping[str, str], port: int, folder: Path
@@ -130,7 +118,7 @@ def _running(
         )
         try:
             deadline = time.monotonic() + START_SECONDS
-            while not _ready(port):
+            while not ready(f"http://127.0.0.1:{port}"):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
@@ -149,14 +137,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(30)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _free_port() -> int:

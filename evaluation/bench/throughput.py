@@ -118,9 +118,9 @@ def _open(
     tune: bool,
     stack: ExitStack,
 ) -> Timed:
-    from .peers import open_peer
+    from .peers import PEERS, open_peer
 
-    allowed = max(tolerance, INT8_TOLERANCE) if name.endswith("-int8") else tolerance
+    allowed = max(tolerance, INT8_TOLERANCE) if PEERS[name].precision == "int8" else tolerance
     try:
         subject = stack.enter_context(open_peer(name, artefact, threads=threads, cache=cache, tune=tune))
     except EvaluationError as error:
