@@ -46,6 +46,11 @@ class Instance:
     accelerator: str  # Inferentia and Trainium: nothing of ours runs there
     local_disk: bool  # NVMe of its own: no volume is billed
 
+    @property
+    def cores(self) -> int:
+        """Physical cores: a vCPU is half a core on amd64 and a core on arm64."""
+        return self.vcpu if self.arch == "arm64" else max(1, self.vcpu // 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Service:

@@ -5,7 +5,8 @@ The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit w
 embedding table is read in place; the linear layers are held as they compute, and a fifth more for the copies that the
 runtime packs. Activations are the larger of what the MLP holds (its input and output, gate, value and product) and what attention holds:
 of pairs below 768 tokens scores and ALiBi of all heads, of longer ones the rows of each head, as their windows are computed a
-few at a time (PyTorch on a CPU keeps the scores of all rows).
+few at a time (PyTorch on a CPU keeps the scores of all rows). ONNX Runtime computes a batch on each core at once; a pair
+larger than a batch is computed alone.
 data/memory.csv holds the measured points.
 """
 
@@ -29,6 +30,8 @@ TORCH_LOADING_MB = 313.0
 # Tokens of a pair from which ONNX Runtime's graph computes attention in windows (inference/graph_attention.py).
 # Cells of a head that are computed together there.
 WINDOWS_FROM, WINDOW_CELLS = 768, 1 << 21
+# Of a batch (inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
+BATCH_TOKENS, BATCH_LONGEST = 1024, 512
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
 # PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
@@ -48,10 +51,12 @@ class Point:
     tokens: int
     mb: float
     longest: int = 0  # pair of the batch; 0: it was one pair
+    threads: int = 1  # so many such batches at once, unless they are larger than a batch
 
     @property
     def formula_mb(self) -> float:
-        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend, self.longest)
+        cores = self.threads if self.tokens <= BATCH_TOKENS else 1
+        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend, self.longest, cores)
 
     @property
     def error(self) -> float:
@@ -79,13 +84,17 @@ def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: in
     return 4 * values / 1e6
 
 
-def peak_mb(model: Model, kind: str, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
+def peak_mb(
+    model: Model, kind: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
+) -> float:
     """Of the model's process on a CPU, while it works on a batch of `tokens` with pairs of `longest`; 0: on one pair."""
-    return copy_mb(Choice((model,)), kind, tokens, backend, longest)
+    return copy_mb(Choice((model,)), kind, tokens, backend, longest, cores)
 
 
-def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
-    """Of all stages of a choice in one process: weights add up, and one stage works at a time."""
+def copy_mb(
+    choice: Choice, kind: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
+) -> float:
+    """Of all stages of a choice in one process: weights add up, and one stage works at a time, on a batch for each core."""
     if tokens < 1:
         raise CostError(f"tokens is {tokens}: give at least 1.")
     if backend not in RUNTIME_MB:
@@ -95,7 +104,9 @@ def copy_mb(choice: Choice, kind: str, tokens: int, backend: str = "onnx", longe
         loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
         return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
     weights = PRECISIONS[precision(kind)][1] * PACKED * sum(model.linear for model in choice.stages) / 1e6
-    return RUNTIME_MB[backend] + weights + activations
+    batch = min(tokens, BATCH_TOKENS), backend, min(longest or tokens, BATCH_LONGEST)
+    together = cores * max(activations_mb(model, *batch) for model in choice.stages) if cores > 1 else 0.0
+    return RUNTIME_MB[backend] + weights + max(activations, together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
     """Copies of the model that the instance's memory holds beside the server, each able to take `tokens` at once."""
     available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
     if not instance.gpu:
-        needed = copy_mb(choice, kind, tokens)
+        needed = copy_mb(choice, kind, tokens, cores=instance.cores)
         return Fit(max(0, int(available // needed)), needed, available, "memory")
     weights = sum(weights_mb(model, kind) * (2 if kind == "fp32" else 1) for model in choice.stages)
     needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
@@ -123,8 +134,12 @@ def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
 
 def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
-    needed = copy_mb(choice, kind, tokens) + SERVER_MB
-    return next((size for size in SERVERLESS_SIZES if size * 1.048576 >= needed), None)
+
+    def holds(size: int) -> bool:
+        vcpu = -(-size // 2048)  # one for each 2 GB
+        return size * 1.048576 >= copy_mb(choice, kind, tokens, cores=vcpu) + SERVER_MB
+
+    return next(filter(holds, SERVERLESS_SIZES), None)
 
 
 @cache
@@ -138,9 +153,9 @@ def measured(folder: Path = DATA) -> tuple[Point, ...]:
             raise CostError(f"{path}:{line}: {unknown('model', row['model'], MODELS)}")
         try:
             mb, tokens, parameters = float(row["peak_rss_mb"]), int(row["tokens"]), int(row["parameters"])
-            longest = int(row.get("longest", tokens))
+            longest, threads = int(row.get("longest", tokens)), int(row.get("threads", 1))
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
         if parameters == MODELS[row["model"]].parameters:
-            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb, longest))
+            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb, longest, threads))
     return tuple(points)

@@ -73,11 +73,6 @@ class Measurement:
     date: str
 
 
-def cores(instance: Instance) -> int:
-    """Physical cores: a vCPU is half a core on amd64 and a core on arm64."""
-    return instance.vcpu if instance.arch == "arm64" else max(1, instance.vcpu // 2)
-
-
 def executes(kind: str, gpu: bool) -> bool:
     """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs. int8 weights are stored so, and
     multiplied as float32.
@@ -143,7 +138,7 @@ def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
                 f"{kind} gains nothing on {instance.name} ({', '.join(sorted(instance.isa))}): take fp32."
             )
     name, width, share = unit
-    count = cores(instance)
+    count = instance.cores
     together = 1 / (1 + max(0, count - 2) / _CORES_HALF)
     rate = count * together * 1e6 * instance.clock_mhz * width * share * factor
     gain = f", {kind} x {factor:g}" if factor != 1.0 else ""

@@ -205,7 +205,7 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     lanes = max(forward.lanes for forward in engine.forwards)
     tolerances = [forward.tolerance for forward in engine.forwards]
     connection.sendall(_frame(_READY + " ".join(map(str, (lanes, *tolerances))).encode()))
-    stream = connection.makefile("rb", buffering=1 << 20)
+    stream = cast(BinaryIO, connection.makefile("rb", buffering=1 << 20))
     reading, writing = threading.Lock(), threading.Lock()
 
     def lane() -> None:

@@ -101,7 +101,9 @@ def serverless_memory(config: DeployConfig) -> int:
 
 def component_memory(config: DeployConfig) -> int:
     """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
-    return int(1.25 * copy_mb(_choice(config), precision(config, config.instance), config.tokens)) + 128
+    cores = hardware(config.instance).cores
+    needed = copy_mb(_choice(config), precision(config, config.instance), config.tokens, cores=cores)
+    return int(1.25 * needed) + 128
 
 
 def invocations_per_minute(config: DeployConfig) -> float:

@@ -87,6 +87,57 @@ def test_what_queues_while_the_worker_is_busy_is_merged() -> None:
     run(test)
 
 
+class LaneWorker(ScriptedWorker):
+    """Answers each batch after a few turns of the loop, and remembers what was there at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there: list[int] = []
+        self.together: list[list[int]] = []
+
+    async def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        longest = max(map(len, batch))
+        self.there.append(longest)
+        self.together.append(list(self.there))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.there.remove(longest)
+        return await super().__call__(batch)
+
+
+def test_every_lane_has_a_batch_and_one_waits() -> None:
+    async def test() -> None:
+        worker = LaneWorker()
+        it = batcher(worker)
+        it.resume(lanes=3)
+        await asyncio.gather(*(it.score(windows(*[20] * 9), timeout=9) for _ in range(6)))
+        assert max(map(len, worker.together)) == 4
+
+    run(test)
+
+
+def test_a_long_pair_is_alone_at_the_worker_and_is_reached_under_any_load() -> None:
+    async def test() -> None:
+        worker = LaneWorker()
+        it = batcher(worker)
+        it.resume(lanes=3)
+        over = False
+
+        async def crowd() -> None:
+            while not over:
+                await it.score(windows(20, 30), timeout=9)
+
+        others = [asyncio.create_task(crowd()) for _ in range(40)]
+        await asyncio.sleep(0)
+        scores, _ = await it.score(windows(500, 10, 700), timeout=9)
+        over = True
+        await asyncio.gather(*others)
+        assert scores == [500.0, 10.0, 700.0]
+        assert [there for there in worker.together if max(there) > 100] == [[700], [500]]
+
+    run(test)
+
+
 def test_a_long_request_does_not_starve_a_short_one() -> None:
     async def test() -> None:
         worker = ScriptedWorker(held=True)

@@ -140,18 +140,17 @@ def test_memory_writes_points_that_the_cost_module_reads(
     assert one["conditions"].startswith(
         "sagerank bench memory --model micro --tokens 128 --backend onnx --threads 1; "
     )
-    (batch,) = [row for row in rows if row["model"] == "micro" and row["longest"] != row["tokens"]]
+    ours = [row for row in rows if row["model"] == "micro" and row["threads"] == "1"]
+    (batch,) = [row for row in ours if row["longest"] != row["tokens"]]
     assert (batch["tokens"], batch["longest"], batch["threads"]) == ("512", "128", "1")
     assert "--batch 4" in batch["conditions"]
-    assert all(
-        row["longest"] == row["tokens"] for row in rows if row["model"] == "micro" and row is not batch
-    )
+    assert all(row["longest"] == row["tokens"] for row in ours if row is not batch)
     read = {
-        (point.model, point.backend, point.tokens, point.longest): point
+        (point.model, point.backend, point.tokens, point.longest, point.threads): point
         for point in cost.memory.measured(tmp_path)
     }
     assert len(read) == len(rows)
-    point = read["micro", "onnx", 512, 128]
+    point = read["micro", "onnx", 512, 128, 1]
     assert point.mb == points[1]["peak_rss_mb"]
     assert point.formula_mb == pytest.approx(points[1]["formula_mb"], abs=0.1)
     assert abs(point.error) < 0.1

@@ -1,4 +1,4 @@
-"""`sagerank bench memory`: the peak resident memory of one batch of pairs, measured in a process of its own, and the
+"""`sagerank bench memory`: the peak resident memory of a batch of pairs on each core, measured in a process of its own, and the
 points that the cost module's formula is checked against.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cost.memory import peak_mb
+from cost.memory import Point
 from cost.models import MODELS
 from cost.store import rows, write
 from inference.artefact import Manifest
@@ -72,7 +72,11 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
         reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}: out of memory?"]
         raise EvaluationError(f"The measured process failed: {reason[0]}")
     shape = _shape(folder)
-    formula = peak_mb(MODELS[shape], precision, pairs * tokens, settings.backend, tokens) if shape else None
+    found = json.loads(done.stdout)
+    formula = None
+    if shape:
+        size = pairs * tokens, found["peak_rss_mb"], tokens, settings.threads
+        formula = round(Point(shape, precision, settings.backend, *size).formula_mb, 1)
     return MemoryPoint(
         model=model,
         precision=precision,
@@ -80,8 +84,8 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
         tokens=tokens,
         pairs=pairs,
         threads=settings.threads,
-        formula_mb=formula and round(formula, 1),
-        **json.loads(done.stdout),
+        formula_mb=formula,
+        **found,
     )
 
 

@@ -1,4 +1,5 @@
-"""The process that `sagerank bench memory` measures: it loads a model, runs one batch, and prints its own peak.
+"""The process that `sagerank bench memory` measures: it loads a model, runs a batch on each core as the engine does (one alone where
+it is larger than the engine's), and prints its own peak.
 
 Only the engine is imported here: whatever else this process held would count.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from inference.settings import Settings
@@ -18,11 +20,15 @@ def main() -> None:
     backend, threads = sys.argv[4], int(sys.argv[5])
     from inference.engine import load_forward
 
-    forward = load_forward(folder, Settings(model_dir=folder, backend=backend, threads=threads))
+    settings = Settings(model_dir=folder, backend=backend, threads=threads)
+    forward = load_forward(folder, settings)
     forward([[5] * 8])
     loaded = resident()
+    lanes = forward.lanes if pairs * tokens <= settings.batch_tokens else 1
+    batch = [[5 + index % 1000 for index in range(tokens)]] * pairs
     start = time.perf_counter()
-    forward([[5 + index % 1000 for index in range(tokens)]] * pairs)
+    with ThreadPoolExecutor(lanes) as pool:
+        list(pool.map(forward, [batch] * lanes))
     seconds = round(time.perf_counter() - start, 3)
     sys.stdout.write(json.dumps({"loaded_rss_mb": loaded, "peak_rss_mb": resident(), "seconds": seconds}))
 
