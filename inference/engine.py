@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from .artefact import STAGES, ArtefactError, Manifest
+from .artefact import MANIFEST, STAGES, ArtefactError, Manifest
 from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, Timings, Truncation
 from .dialects import Call, render
@@ -156,7 +156,7 @@ def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) 
 
     company: other models compute in this process, in turn with this one. Raises ArtefactError for a cascade's folder, which holds several models.
     """
-    if (model_dir / STAGES).is_dir():
+    if (model_dir / MANIFEST).is_file() and Manifest.read(model_dir).keep:
         raise ArtefactError(
             f"{model_dir} is a cascade: give one of its models, such as {model_dir / STAGES / '0'}."
         )

@@ -137,11 +137,15 @@ def test_three_stages_and_a_tokenizer_of_its_own(second: Path, tmp_path: Path) -
 logits = st.floats(-12, 12, width=32)
 
 
+def distinct(values: Sequence[float]) -> list[str]:
+    return [f"document {place}" for place in range(len(values))]
+
+
 @given(st.lists(logits, min_size=1, max_size=60), st.lists(logits, min_size=1, max_size=20))
 def test_merging_keeps_order_and_the_last_models_scores(values: list[float], again: list[float]) -> None:
     best = best_first(values, len(again))
     again = again[: len(best)]
-    merged = merge(values, best, again)
+    merged = merge(values, best, again, distinct(values))
     assert [merged[index] for index in best] == again
     rest = [index for index in range(len(values)) if index not in best]
     assert all(merged[index] < min(again) for index in rest)
@@ -154,13 +158,13 @@ def test_merging_keeps_order_and_the_last_models_scores(values: list[float], aga
 def test_what_an_answer_shows_is_distinct_after_sigmoid_and_rounding() -> None:
     """80 documents below a best one that the last model finds irrelevant: a shift would round most of them to 0."""
     values = [9.0, *(-0.2 * place for place in range(80))]
-    merged = merge(values, [0], [-10.5])
+    merged = merge(values, [0], [-10.5], distinct(values))
     shown = [round(sigmoid(value), 8) for value in merged]
     assert shown[0] == round(sigmoid(-10.5), 8)
     assert len(set(shown)) == len(shown)
     assert shown == sorted(shown, reverse=True)
-    assert merge([5.0, -3.0], [0], [-2.0]) == [-2.0, -3.0], "what is below already stays as it is"
-    assert all(map(math.isfinite, merge([1e4, 9e3, -9e3], [0], [-1e4])))
+    assert merge([5.0, -3.0], [0], [-2.0], ["a", "b"]) == [-2.0, -3.0], "what is below already stays as it is"
+    assert all(map(math.isfinite, merge([1e4, 9e3, -9e3], [0], [-1e4], ["a", "b", "c"])))
 
 
 def test_a_text_too_long_for_any_stage_is_refused_wherever_it_ranks() -> None:

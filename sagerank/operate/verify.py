@@ -99,7 +99,7 @@ def verify(
             continue
         container = _container(account, variant)
         found = manifest or _deployed_manifest(account, container)
-        limit = tolerance if tolerance is not None else _tolerance(container)
+        limit = tolerance if tolerance is not None else max(_tolerance(container), found.tolerance)
         invoke = _invoke_async if endpoint.asynchronous else _invoke
         judged.append(
             Judged(
