@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from .artefact import MANIFEST, STAGES, ArtefactError, Manifest
+from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cascade import Rounds, Stage
-from .contract import RerankError, Scores, Timings, Truncation
+from .contract import RerankError, Scores, Timings, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .plan import plan
 from .tokenise import Tokeniser, Windows
@@ -138,8 +139,21 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
         key = manifest.files.get("tokenizer.json", ""), manifest.max_tokens
         if key not in tokenisers:
             tokenisers[key] = load_tokeniser(folder, manifest, settings)
-        stages.append(Stage(manifest, tokenisers[key], keep))
+        stages.append(Stage(_whole(manifest, tokenisers[key]), tokenisers[key], keep))
     return stages
+
+
+def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
+    """With the golden pairs that these settings leave whole: what is cut has no score to compare."""
+
+    def fits(pair: GoldenPair) -> bool:
+        try:
+            tokeniser(pair.query, [pair.document], Truncation(allowed=False))
+        except TokenLimitExceeded:
+            return False
+        return True
+
+    return replace(manifest, golden=tuple(filter(fits, manifest.golden)))
 
 
 def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> Tokeniser:
