@@ -46,9 +46,7 @@ class Manifest:
     files: dict[str, str]  # name -> SHA-256
     golden: tuple[GoldenPair, ...]
     keep: tuple[int, ...] = ()  # of a cascade: how many documents each stage after the first scores
-    precision: str = (
-        "fp32"  # of the arithmetic on CPU: fp32 or int8; FIRST>SECOND of stages that differ in it
-    )
+    precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8; fp32>int8 of stages that differ
     # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
     tolerance: float = 0.0
 

@@ -58,8 +58,8 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
     """
     manifests = [Manifest.read(stage) for stage in stages]
     _check(spec, manifests)
-    for model, stage in zip(spec.models, stages, strict=True):
-        if stage.resolve() == folder.resolve():
+    for model, source in zip(spec.models, stages, strict=True):
+        if source.resolve() == folder.resolve():
             raise CheckpointError(
                 f"The cascade would replace its own model {model!r}: give another --output."
             )
