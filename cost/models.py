@@ -32,13 +32,18 @@ class Model:
         small = self.layers * (4 * h + h + 2 * h + 2 * h)
         return self.linear + small + (self.vocabulary + 2 + 2) * h + h * h + h + h + 1
 
-    def flops(self, tokens: int) -> float:
-        """Of one pair; a multiply-add counts two. The last layer computes keys and values for all tokens, and the rest for one."""
+    def flops(self, tokens: int) -> int:
+        """Of one pair: its matrix products without padding, a multiply-add as two. Pruned: the last layer computes keys and
+        values for all tokens, and the rest for token 0 alone, which is all that the head reads. Not counted: ALiBi, softmax,
+        LayerNorm, GELU, embeddings, biases.
+        """
         h, f = self.hidden, self.intermediate
-        full = 4 * h * h + 3 * h * f
-        per_token = (self.layers - 1) * full + 2 * h * h
-        attention = (self.layers - 1) * 2 * h * tokens + 2 * h
-        return 2.0 * tokens * (per_token + attention) + 2.0 * full
+        # Over all layers: whose query, output projection and MLP are computed, and whose keys and values.
+        rows, columns = (self.layers - 1) * tokens + 1, self.layers * tokens
+        linear = rows * (2 * h * h + 3 * h * f) + columns * 2 * h * h
+        attention = rows * tokens * 2 * h  # queries x keys, weights x values
+        head = h * h + h
+        return 2 * (linear + attention + head)
 
 
 def _read() -> dict[str, Model]:
@@ -83,7 +88,7 @@ class Choice:
     def parameters(self) -> int:
         return sum(model.parameters for model in self.stages)
 
-    def flops(self, documents: int, tokens: int) -> float:
+    def flops(self, documents: int, tokens: int) -> int:
         """Of one request."""
         first, *rest = self.stages
         again = sum(

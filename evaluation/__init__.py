@@ -1,6 +1,6 @@
 """How well a reranker ranks: test collections, first stages, scorers, metrics, and the announcement's tables.
 
-collection -> first_stage -> scorer -> metrics -> report, and `rag` for question-context pairs. Positives are
+collection -> first_stage -> scorer -> metrics -> commands, and `rag` for question-context pairs. Positives are
 never injected into the candidates: a query whose relevant documents the first stage missed counts.
 """
 

@@ -48,6 +48,11 @@ def not_run(row: dict[str, Any]) -> Iterator[None]:
         row["not_run"] = str(error).splitlines()[0]
 
 
+def reasons(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Why each row that has no figures has none."""
+    return [f"not run: {row['name']}: {row['not_run']}" for row in rows if "not_run" in row]
+
+
 def table_cells(rows: Sequence[dict[str, Any]], first: dict[str, float]) -> list[tuple[str, ...]]:
     """The table of models, head first."""
     mean = f"{sum(first.values()) / len(first):.2f}"

@@ -68,6 +68,11 @@ class Curve:
     chosen: int | None
     by_mean: int | None
 
+    @property
+    def unit(self) -> str:
+        """Of all costs: ms or GFLOP."""
+        return self.paces[0].unit
+
 
 def curve(
     collection: Collection,

@@ -116,7 +116,7 @@ def curve_picture(curve: Curve, title: str, path: Path) -> None:
     """
     pyplot = canvas()
     figure, axes = pyplot.subplots(figsize=(8.2, 4.8), layout="constrained")
-    costs, unit = [step.cost for step in curve.steps], curve.paces[0].unit
+    costs = [step.cost for step in curve.steps]
     axes.plot(costs, [step.ndcg for step in curve.steps], marker=".", markersize=4, label="cascade, by K")
     goal = curve.retain * curve.last_ndcg
     axes.plot(
@@ -135,7 +135,7 @@ def curve_picture(curve: Curve, title: str, path: Path) -> None:
     if curve.chosen:
         step = curve.steps[curve.chosen]
         axes.scatter(step.cost, step.ndcg, s=90, color="C3", marker="D", label=f"K = {step.keep}", zorder=3)
-    axes.set(xlabel=f"{unit} a query", ylabel="NDCG@10", title=title, xlim=(0, None))
+    axes.set(xlabel=f"{curve.unit} a query", ylabel="NDCG@10", title=title, xlim=(0, None))
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.grid(alpha=0.3)
     save(figure, path)
@@ -149,7 +149,7 @@ def curve_text(curve: Curve, title: str) -> str:
     plotext.theme("clear")
     plotext.plotsize(88, 20)
     plotext.title(title)
-    plotext.xlabel(f"{curve.paces[0].unit} a query")
+    plotext.xlabel(f"{curve.unit} a query")
     plotext.ylabel("NDCG@10")
     costs, values = [step.cost for step in curve.steps], [step.ndcg for step in curve.steps]
     plotext.xlim(0, 1.05 * max(*costs, curve.last_cost))

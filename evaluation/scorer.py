@@ -47,25 +47,17 @@ class EngineScorer:
     """A sagerank artefact in this process; the scores are logits."""
 
     def __init__(self, folder: Path, *, threads: int = 0, max_document_tokens: int | None = None) -> None:
-        from cost.models import Model
         from inference.checkpoint import JinaBertConfig
         from inference.contract import Truncation
         from inference.engine import Engine
         from inference.settings import Settings
 
+        from .bench.arithmetic import shape
+
         self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
         self.parameters = self._engine.manifest.parameters
-        config = JinaBertConfig.read(folder)
-        self._shape = Model(
-            name=self._engine.manifest.model,
-            vocabulary=config.vocab_size,
-            hidden=config.hidden_size,
-            layers=config.num_hidden_layers,
-            heads=config.num_attention_heads,
-            intermediate=config.intermediate_size,
-            ndcg=None,
-        )
+        self._shape = shape(JinaBertConfig.read(folder))
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
         self.name = f"{self._engine.manifest.model}@{weights[:12]}{limit}"

@@ -1,7 +1,7 @@
 """Merges what concurrent requests are waiting for into batches.
 
 Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
-company. One batch is kept ahead, so the worker never waits for the front. An error belongs to its batch, and within it
+company. It computes as many batches at once as it has lanes, and one more is kept ahead, so it never waits for the front. An error belongs to its batch, and within it
 to the pair that causes it: a failed batch is split until the culprit is alone.
 
 In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
@@ -25,7 +25,6 @@ from .contract import DeadlineExceeded, InternalError, Overloaded, RerankError, 
 from .plan import cost
 from .tokenise import Windows
 
-_AHEAD = 2  # batches at the worker: one running, one waiting at its door
 _SIMILAR = 2  # a pair joins a batch whose longest is at most this many times its length
 _PATIENCE = 4  # times its own size, until a request is due
 _TURN = 16  # batches; a larger request is due for so many at first
@@ -110,12 +109,14 @@ class Batcher:
         self._flying: dict[asyncio.Future[list[float]], _Flight] = {}
         self._clock = 0  # tokens given out
         self._last_landing = 0.0
-        self._rate = 10_000.0  # tokens per second, measured as batches come back
+        # Tokens and seconds of the last batches that came back: the worker's speed.
+        self._lately = 10_000.0, 1.0
         self._paused = True
+        self._lanes = 1
 
-    def resume(self) -> None:
-        """A worker is there: send it what waits."""
-        self._paused = False
+    def resume(self, lanes: int = 1) -> None:
+        """A worker is there, which computes so many batches at once: send it what waits."""
+        self._paused, self._lanes = False, lanes
         self._dispatch()
 
     def pause(self) -> None:
@@ -153,7 +154,8 @@ class Batcher:
         largest = max((job.waiting_tokens for job in self._jobs), default=0)
         waiting = self.queued_tokens + tokens - max(tokens, largest)
         if waiting > self._max_queue_tokens and account.came < 0:
-            wait = round(max(1.0, self.queued_tokens / self._rate), 1)
+            tokens_lately, seconds_lately = self._lately
+            wait = round(max(1.0, self.queued_tokens * seconds_lately / tokens_lately), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
         if account.came < 0:
             account.came = self._clock
@@ -200,7 +202,7 @@ class Batcher:
         self._drop(job)
 
     def _dispatch(self) -> None:
-        while not self._paused and len(self._flying) < _AHEAD:
+        while not self._paused and len(self._flying) <= self._lanes:
             # Nothing long waits behind another batch: a short request that comes meanwhile would wait for
             # both.
             ahead = bool(self._flying)
@@ -216,14 +218,13 @@ class Batcher:
 
     def _next_batch(self, *, ahead: bool) -> list[_Entry]:
         """Pairs of similar length, those of the requests that are due first."""
-        jobs = [job for job in self._jobs if job.waiting]
-        if ahead:
-            jobs = [job for job in jobs if job.lengths[job.waiting[-1]] <= self._batch_tokens]
+        jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.due)
+        jobs = [job for job in jobs if job.run == jobs[0].run]
         if not jobs:
             return []
-        jobs.sort(key=lambda job: job.due)
-        jobs = [job for job in jobs if job.run == jobs[0].run]
         longest = jobs[0].lengths[jobs[0].waiting[-1]]
+        if ahead and longest > self._batch_tokens:
+            return []  # it takes all of the worker, once that is free: others must not keep it waiting
         room = max(1, self._batch_tokens // longest)
         entries: list[_Entry] = []
         for job in jobs:
@@ -268,12 +269,12 @@ class Batcher:
             job.left -= 1
             if job.left == 0:
                 self._finish(job)
-        # Of two batches at the worker, the second begins when the first lands.
+        # The worker's time since the last landing is this one's, whatever else it computes.
         now = time.monotonic()
         seconds = now - max(flight.sent, self._last_landing)
         self._last_landing = now
         tokens = sum(job.lengths[index] for job, index in flight.entries)
-        self._rate += 0.1 * (tokens / max(seconds, 1e-6) - self._rate)
+        self._lately = 0.9 * self._lately[0] + tokens, 0.9 * self._lately[1] + seconds
         self._observe(BatchStats(len(flight.entries), tokens, flight.charged, seconds))
 
     def _split(self, entries: list[_Entry], error: InternalError) -> None:

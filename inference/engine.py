@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -23,6 +25,7 @@ class Forward(Protocol):
     """The model proper: token ids of each pair of one batch -> logits."""
 
     tolerance: float  # how far a golden logit may be from the float32 reference
+    lanes: int  # calls that may run at once
 
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]: ...
 
@@ -40,6 +43,8 @@ class Engine:
     ) -> None:
         self.manifest, self.stages, self.forwards = manifest, stages, forwards
         self.batch_tokens = batch_tokens
+        # The caller's thread is a lane too.
+        self._others = ThreadPoolExecutor(max(1, *(forward.lanes - 1 for forward in forwards)))
 
     @property
     def tokeniser(self) -> Tokeniser:
@@ -64,10 +69,11 @@ class Engine:
         forwards = [load_forward(folder, settings, company=len(folders) > 1) for folder in folders]
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
         engine.check_golden()
-        # One batch of full size claims the memory that serving needs, before anybody waits for it.
+        # Batches of full size claim the memory that serving needs, before anybody waits for it.
         for stage, forward in zip(stages, forwards, strict=True):
             pair = stage.tokeniser("", [""]).ids[0]
-            forward([pair] * max(1, settings.batch_tokens // len(pair)))
+            full = max(1, settings.batch_tokens // len(pair))
+            engine._logits(forward, [pair] * (full * forward.lanes))
         return engine
 
     def score(
@@ -85,7 +91,7 @@ class Engine:
             start = time.perf_counter()
             windows = rounds.read()
             tokenised = time.perf_counter()
-            rounds.take(self._run(forward, windows))
+            rounds.take(self._logits(forward, windows.ids))
             tokenise += tokenised - start
             seconds.append(time.perf_counter() - tokenised)
         by_stage = tuple(seconds) if len(seconds) > 1 else ()
@@ -96,12 +102,34 @@ class Engine:
             timings=Timings(tokenise=tokenise, queue=0.0, forward=sum(seconds), stages=by_stage),
         )
 
-    def _run(self, forward: Forward, windows: Windows) -> list[float]:
-        """Logits of the windows, in order."""
-        logits = [0.0] * len(windows.ids)
-        for batch in plan([len(ids) for ids in windows.ids], max_tokens=self.batch_tokens):
-            for index, logit in zip(batch, forward([windows.ids[index] for index in batch]), strict=True):
+    def _logits(self, forward: Forward, pairs: Sequence[Sequence[int]]) -> list[float]:
+        """Logits of the pairs' token ids, in order; as many batches at once as the model has lanes."""
+        logits = [0.0] * len(pairs)
+        batches = deque(plan([len(ids) for ids in pairs], max_tokens=self.batch_tokens))
+
+        def work(batch: Sequence[int]) -> None:
+            for index, logit in zip(batch, forward([pairs[index] for index in batch]), strict=True):
                 logits[index] = logit
+
+        def lane() -> None:
+            while True:
+                try:
+                    batch = batches.popleft()
+                except IndexError:
+                    return
+                work(batch)
+
+        # The longest come first. One that exceeds a batch has all cores and the memory to itself.
+        while batches and len(pairs[batches[0][0]]) > self.batch_tokens:
+            work(batches.popleft())
+        others = [self._others.submit(lane) for _ in range(min(forward.lanes, len(batches)) - 1)]
+        try:
+            lane()
+        finally:
+            batches.clear()
+            wait(others)
+        for other in others:
+            other.result()
         return logits
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
@@ -123,7 +151,7 @@ class Engine:
             logits = []
             for pair in stage.manifest.golden:
                 windows = stage.tokeniser(pair.query, [pair.document])
-                logits += windows.scatter(self._run(forward, windows))
+                logits += windows.scatter(self._logits(forward, windows.ids))
             stage.manifest.check_golden(logits, forward.tolerance)
 
 

@@ -179,12 +179,10 @@ class Graph(Attention):
 
     def _segments(self, separator: int) -> str:
         """Segment 0 or 1 of each token [T]."""
-        here = self.op(
-            "Cast", [self.op("Equal", ["input_ids", self.integer(separator)])], to=TensorProto.INT64
-        )
-        before = self.op(
-            "CumSum", [here, self.integer(0)], exclusive=1
-        )  # [T] separators so far, in all pairs
+        here = self.op("Equal", ["input_ids", self.integer(separator)])
+        here = self.op("Cast", [here], to=TensorProto.INT64)
+        # [T] separators so far, in all pairs
+        before = self.op("CumSum", [here, self.integer(0)], exclusive=1)
         pair = self.op("Div", ["pack", "size"])  # [T]
         earlier = self.op("Gather", [self.op("Gather", [before, "first"]), pair])  # those of earlier pairs
         return self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])

@@ -1,10 +1,11 @@
 """Attention with ALiBi, in three forms that give the same result.
 
 * Short pairs: all heads over all keys at once.
-* Long pairs: blocks of query rows, and each head reads the keys of its own window only. ALiBi takes slope x distance
-  from a score; beyond some distance a steep head's keys weigh nothing, and at 8,192 tokens that is four fifths of all
-  cells. The window comes from the norms of this batch's queries and keys, so what is left out is bounded, not guessed
-  (`_windows`). No tensor has the size heads x P x P, so an 8,192-token pair is an ordinary request.
+* Long pairs: blocks of query rows, and each head reads the keys of its own window only. ALiBi takes slope x
+  distance from a score; beyond some distance a steep head's keys weigh nothing, and at 8,192 tokens that is
+  four fifths of all cells. The window comes from the norms of this batch's queries and keys, so what is left
+  out is bounded, not guessed (`_windows`). No tensor has the size heads x P x P, so an 8,192-token pair is an
+  ordinary request.
 * The last layer: row 0 of each pair only, and neither keys nor values are ever computed (`attend_first`).
 """
 
@@ -30,7 +31,7 @@ class Attention(Nodes):
         self.config = config
 
     def layout(self) -> None:
-        """Indices between the packed [T] and the padded [B, P] form, P the longest length: once for all layers."""
+        """Indices between the packed [T] and the padded [B, P] form, P the longest length; once for all."""
         op, zero, one = self.op, self.integer(0), self.integer(1)
         op("ReduceMax", ["lengths"], "size", keepdims=0)  # P
         position = op("Range", [zero, "size", one])  # [P]
@@ -47,8 +48,8 @@ class Attention(Nodes):
         self._all_bias = self.choose("long", lambda: op("Identity", ["place"]), self._bias)
 
     def attend_all(self, query: str, key: str, value: str, rows: str | None, pad: str) -> str:
-        """Context [T, h] of every token. query, key and value are [T, h], or [U, h] where `rows` [T] tells each
-        token's; `pad` [B, P] are rows of theirs.
+        """Context [T, h] of every token. query, key and value are [T, h], or [U, h] where `rows` [T] tells
+        each token's; `pad` [B, P] are rows of theirs.
         """
 
         def packed(x: str) -> str:
@@ -66,39 +67,26 @@ class Attention(Nodes):
     def attend_first(self, top: str, x: str, weights: dict[str, str]) -> str:
         """Context [B, h] of token 0, from its row `top` [B, h] and all rows x [B, P, h].
 
-        The score of token j is q . (Wk x_j) = (Wk^T q) . x_j, and the context Wv (sum of p_j x_j): h products a
-        token and head in place of the h x h of its key and of its value. The key's bias adds the same to each
-        score of a row, which softmax takes out; the value's is added once, as the p_j sum to 1.
+        The score of token j is q . (Wk x_j) = (Wk^T q) . x_j, and the context Wv (sum of p_j x_j): h products
+        a token and head in place of the h x h of its key and of its value. The key's bias adds the same to
+        each score of a row, which softmax takes out; the value's is added once, as the p_j sum to 1.
         """
         op, n, h, d = self.op, self.config.num_attention_heads, self.config.hidden_size, self.config.head_size
         query = op("Gemm", [top, weights["query.weight"], weights["query.bias"]], transB=1)
         query = op("Mul", [query, self.constant("scale", np.array(d**-0.5, np.float32))])
         heads = self.integers(n, d, h)
-        folded = op(
-            "MatMul",
-            [
-                op("Reshape", [query, self.integers(-1, n, 1, d)]),
-                op("Reshape", [weights["key.weight"], heads]),
-            ],
-        )  # [B, n, 1, h]
-        scores = op(
-            "MatMul", [op("Reshape", [folded, self.integers(-1, n, h)]), op("Transpose", [x], perm=[0, 2, 1])]
-        )  # [B, n, P]
-        bias = op(
-            "Mul", [self._slopes(n, 1), "place"]
-        )  # [n, P]: token 0 is as far away as a token's position
-        masked = op(
-            "Where",
-            [
-                op("Unsqueeze", ["real", self.integers(1)]),
-                op("Add", [scores, bias]),
-                self.constant("lowest", np.array(np.finfo(np.float32).min)),
-            ],
-        )
+        query = op("Reshape", [query, self.integers(-1, n, 1, d)])
+        key = op("Reshape", [weights["key.weight"], heads])  # [n, d, h]
+        folded = op("Reshape", [op("MatMul", [query, key]), self.integers(-1, n, h)])  # [B, n, h]
+        scores = op("MatMul", [folded, op("Transpose", [x], perm=[0, 2, 1])])  # [B, n, P]
+        # Token 0 is as far away as a token's position.
+        bias = op("Mul", [self._slopes(n, 1), "place"])  # [n, P]
+        real = op("Unsqueeze", ["real", self.integers(1)])  # [B, 1, P]
+        lowest = self.constant("lowest", np.array(np.finfo(np.float32).min))
+        masked = op("Where", [real, op("Add", [scores, bias]), lowest])
         mixed = op("MatMul", [op("Softmax", [masked], axis=-1), x])  # [B, n, h]
-        value = op(
-            "Transpose", [op("Reshape", [weights["value.weight"], heads])], perm=[0, 2, 1]
-        )  # [n, h, d]
+        value = op("Reshape", [weights["value.weight"], heads])
+        value = op("Transpose", [value], perm=[0, 2, 1])  # [n, h, d]
         context = op("MatMul", [op("Reshape", [mixed, self.integers(-1, n, 1, h)]), value])  # [B, n, 1, d]
         return op("Add", [op("Reshape", [context, self.integers(-1, h)]), weights["value.bias"]])
 
@@ -113,9 +101,8 @@ class Attention(Nodes):
 
     def _whole(self, query: str, key: str, value: str) -> str:
         """All heads over all keys, [B, P, h] each -> [T, h]"""
-        context = self._attention(
-            query, key, value, self._all_bias, "lengths", self.config.num_attention_heads
-        )
+        heads = self.config.num_attention_heads
+        context = self._attention(query, key, value, self._all_bias, "lengths", heads)
         flat = self.op("Reshape", [context, self.integers(-1, self.config.hidden_size)])
         return self.op("Gather", [flat, "pack"])
 
@@ -124,8 +111,7 @@ class Attention(Nodes):
         inputs = [query, key, value, bias, "", "", lengths]
         return self.op("Attention", inputs, q_num_heads=heads, kv_num_heads=heads)
 
-    # -- long pairs
-    # ------------------------------------------------------------------------------------------
+    # -- long pairs ------------------------------------------------------------------------------------------
 
     def _windowed(self, query: str, key: str, value: str) -> str:
         """Each head over its own window of keys, [T, h] each -> [T, h]"""
@@ -133,7 +119,7 @@ class Attention(Nodes):
         query, key, value = (self._by_head(x) for x in (query, key, value))  # [n, T, d]
         reach = self._windows(query, key)  # [n] keys to each side
         one, rows = self.integer(1), self.integer(WINDOW_ROWS)
-        # A pair of length L has ceil(L / R) blocks; of each: its pair's first row and length, and where it starts.
+        # A pair of length L has ceil(L / R) blocks; of each: its pair's first row and length, and its start.
         count = op("Div", [op("Add", ["lengths", self.integer(WINDOW_ROWS - 1)]), rows])  # [B]
         ends = op("CumSum", [count, self.integer(0)])
         begins = op("Sub", [ends, count])
@@ -164,19 +150,18 @@ class Attention(Nodes):
 
             def chunk(step: str) -> str:
                 begin = op("Mul", [step, together])
-                blocks = op(
-                    "Min", [op("Range", [begin, op("Add", [begin, together]), one]), last_block]
-                )  # [N]
+                blocks = op("Range", [begin, op("Add", [begin, together]), one])
+                blocks = op("Min", [blocks, last_block])  # [N]
                 at, begins_at, real = (op("Gather", [x, blocks]) for x in (start, first, length))
                 left = op("Min", [op("Max", [op("Sub", [at, near]), self.integer(0)]), latest])
                 offset = self.column(op("Sub", [at, left]))
-                row_place = op(
-                    "Cast", [op("Add", [offset, row])], to=TensorProto.FLOAT
-                )  # [N, R], from the window's left
+                # From the window's left, as the columns are.
+                row_place = op("Cast", [op("Add", [offset, row])], to=TensorProto.FLOAT)  # [N, R]
                 distance = op("Abs", [op("Sub", [self.column(row_place), column_place])])  # [N, R, C]
                 bias = op("Unsqueeze", [op("Mul", [distance, slope]), self.integers(1)])
                 # Rows past a pair's end are computed for nothing and never read; keys past it are masked.
-                upto = op("Min", [op("Sub", [real, left]), wide])  # a block starts before its pair ends
+                # Keys [N] that are real, at least 1: a block starts before its pair ends.
+                upto = op("Min", [op("Sub", [real, left]), wide])
                 part = op("Gather", [q, self._packed_rows(begins_at, at, row)])
                 near_rows = self._packed_rows(begins_at, left, column)
                 keys, values = op("Gather", [k, near_rows]), op("Gather", [v, near_rows])
@@ -189,35 +174,31 @@ class Attention(Nodes):
         return op("Reshape", [op("Transpose", [context], perm=[1, 0, 2]), self.integers(-1, h)])
 
     def _windows(self, query: str, key: str) -> str:
-        """Keys to each side [n] that a head must read, so that what it leaves out is below LEFT_OUT of the softmax
-        mass of every row; query and key are [n, T, d].
+        """Keys to each side [n] that a head must read, so that what it leaves out is below LEFT_OUT of the
+        softmax mass of every row; query and key are [n, T, d].
 
-        Softmax does not change when the same vector c is taken from every key of a head; let k be such keys, c their
-        mean. A key at distance t has the score q.k / sqrt(d) - m t <= |q| max|k| / sqrt(d) - m t, and the mass is at
-        least that of the row's own key, whose distance is 0. With a = max over rows of (|q| max|k| - q.k_own) / sqrt(d),
-        all keys beyond w have at most the share 2 exp(a) (exp(-m(w+1)) + exp(-m(w+2)) + ...)
-        = 2 exp(a - m(w+1)) / (1 - exp(-m)).
+        Softmax does not change when the same vector c is taken from every key of a head; let k be such keys,
+        c their mean. A key at distance t has the score q.k / sqrt(d) - m t <= |q| max|k| / sqrt(d) - m t, and
+        the mass is at least that of the row's own key, whose distance is 0. With
+
+            a = max over rows of (|q| max|k| - q.k_own) / sqrt(d),
+
+        all keys beyond w have at most the share
+
+            2 exp(a) (exp(-m(w+1)) + exp(-m(w+2)) + ...) = 2 exp(a - m(w+1)) / (1 - exp(-m)).
         """
         op = self.op
         key = op("Sub", [key, op("ReduceMean", [key, self.integers(1)])])
         own = op("ReduceSum", [op("Mul", [query, key]), self.integers(2)], keepdims=0)  # [n, T]
         most = op("ReduceMax", [self._norm(key), self.integers(1)])  # [n, 1]
-        excess = op(
-            "ReduceMax",
-            [op("Sub", [op("Mul", [self._norm(query), most]), own]), self.integers(1)],
-            keepdims=0,
-        )
+        excess = op("Sub", [op("Mul", [self._norm(query), most]), own])  # [n, T]
+        excess = op("ReduceMax", [excess, self.integers(1)], keepdims=0)  # [n], a sqrt(d)
         slopes = np.array(alibi_slopes(self.config.num_attention_heads))
         # In float32 a few more keys cost less than the doubt about the last digit.
         need = np.log(2 / LEFT_OUT) - np.log1p(-np.exp(-slopes)) + 1e-2
-        over = op(
-            "Mul",
-            [
-                excess,
-                self.constant("window_scale", (self.config.head_size**-0.5 / slopes).astype(np.float32)),
-            ],
-        )
-        reach = op("Add", [over, self.constant("window_need", (need / slopes).astype(np.float32))])
+        scale = self.config.head_size**-0.5 / slopes
+        reach = op("Mul", [excess, self.constant("window_scale", scale.astype(np.float32))])
+        reach = op("Add", [reach, self.constant("window_need", (need / slopes).astype(np.float32))])
         # Cast is undefined for what an integer cannot hold, and NaN has no window at all.
         reach = op("Min", [reach, self.constant("window_most", np.array(1 << 30, np.float32))])
         return op("Min", [op("Cast", [op("Ceil", [reach])], to=TensorProto.INT64), "size"])
@@ -227,20 +208,16 @@ class Attention(Nodes):
 
     def _by_head(self, x: str) -> str:
         """[T, h] -> [n, T, d]"""
-        split = self.op(
-            "Reshape", [x, self.integers(-1, self.config.num_attention_heads, self.config.head_size)]
-        )
-        return self.op("Transpose", [split], perm=[1, 0, 2])
+        heads = self.integers(-1, self.config.num_attention_heads, self.config.head_size)
+        return self.op("Transpose", [self.op("Reshape", [x, heads])], perm=[1, 0, 2])
 
     def _owner(self, place: str, ends: str) -> str:
         """Which of the consecutive ranges that end (exclusively) at `ends` [B] each of place [X] is in."""
-        after = self.op("GreaterOrEqual", [self.column(place), ends])
-        return self.op(
-            "ReduceSum", [self.op("Cast", [after], to=TensorProto.INT64), self.integers(1)], keepdims=0
-        )
+        after = self.op("GreaterOrEqual", [self.column(place), ends])  # [X, B]
+        after = self.op("Cast", [after], to=TensorProto.INT64)
+        return self.op("ReduceSum", [after, self.integers(1)], keepdims=0)
 
     def _packed_rows(self, first: str, start: str, offset: str) -> str:
         """Packed rows [N, X] of positions start [N] + offset [X] in pairs whose token 0 is row first [N]."""
-        return self.op(
-            "Min", [self.op("Add", [self.column(self.op("Add", [first, start])), offset]), "last_row"]
-        )
+        row = self.column(self.op("Add", [first, start]))  # [N, 1]
+        return self.op("Min", [self.op("Add", [row, offset]), "last_row"])

@@ -54,21 +54,26 @@ class Service:
                 try:
                     # The tokenizer loads while the child loads the model.
                     loading = asyncio.to_thread(self._load_stages)
-                    tolerances, _ = await asyncio.gather(self._worker.start(), loading)
+                    loaded, _ = await asyncio.gather(self._worker.start(), loading)
                     self._set(
                         "ready",
                         model=self.model,
                         seconds=round(time.monotonic() - began, 2),
                         pid=self._worker.pid,
                     )
-                    self.batcher.resume()
-                    golden = asyncio.create_task(self._watch_golden(tolerances))
+                    self.batcher.resume(loaded.lanes)
+                    golden = asyncio.create_task(self._watch_golden(loaded.tolerances))
                     how = await self._worker.wait_death()
                     golden.cancel()
                 except WorkerDied as error:
                     how = str(error)
                 except (LoadFailed, ArtefactError, ValueError, OSError) as error:
                     self._fail(str(error))
+                    on_failure()
+                    return
+                except Exception as error:
+                    # A defect of ours. Without this the task would end in silence, and /ping answer 503 for ever.
+                    self._fail(f"{type(error).__name__}: {error}")
                     on_failure()
                     return
                 self.batcher.pause()

@@ -11,6 +11,8 @@ from . import jina_bert
 
 
 class TorchModel:
+    lanes = 1
+
     def __init__(self, model_dir: Path, *, device: str, threads: int) -> None:
         # bfloat16 has float32's range; float16 overflows on ALiBi models. A GPU before Ampere (T4, V100) only
         # emulates bfloat16, slower than float32. On CPU, PyTorch is here to be exact.

@@ -1,23 +1,26 @@
 """The model in a process of its own, so that its death by memory or by a defect is not the death of the
 server.
 
-The front sends batches over a socket and gets logits back in order; the end of the stream is the end of the
-process. Frames are four bytes of length and a payload of native 32-bit integers or floats: both ends are the
-same machine, and nothing is unpickled.
+The front sends numbered batches over a socket and gets their logits back, each as soon as it is done: the model may
+compute several at once. The end of the stream is the end of the process. Frames are four bytes of length and a payload
+of native 32-bit integers or floats: both ends are the same machine, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from array import array
-from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from .contract import InternalError, Unavailable
 from .settings import Settings
@@ -33,25 +36,33 @@ class LoadFailed(Exception):
     """The model could not be loaded or does not score as it should: trying again would not help."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a child says of itself when it is ready."""
+
+    lanes: int  # batches that it computes at once
+    tolerances: list[float]  # of the golden pairs' logits, for each of its models
+
+
 class Worker(asyncio.Protocol):
-    """One child process, and our end of the socket to it. `run` may be called again before it answers: the next batch
-    then waits at the child's door.
+    """One child process, and our end of the socket to it. `run` may be called again before it answers: what the child
+    has no lane for waits at its door.
 
     A protocol and not streams: front and model share the cores, so what an answer costs here the model loses.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Of batches at the child: the answer to come, and the end of the patience with it.
-        self._pending: deque[tuple[asyncio.Future[list[float]], asyncio.TimerHandle]] = deque()
+        # Of batches at the child, by number: the answer to come, and the end of the patience with it.
+        self._pending: dict[int, tuple[asyncio.Future[list[float]], asyncio.TimerHandle]] = {}
+        self._numbers = itertools.cycle(range(1 << 31))
         self._received = bytearray()
         self._transport: asyncio.Transport
         self._process: subprocess.Popen[bytes] | None = None
         self.alive = False
 
-    async def start(self) -> list[float]:
-        """Return when the child is loaded, warm and scores its golden pairs, with the tolerance of that
-        check for each of its models.
+    async def start(self) -> Loaded:
+        """Return when the child is loaded, warm and scores its golden pairs.
 
         Raises LoadFailed or WorkerDied.
         """
@@ -82,7 +93,8 @@ class Worker(asyncio.Protocol):
             await self._end()
             raise LoadFailed(answer[1:].decode())
         self.alive = True
-        return [float(tolerance) for tolerance in answer[1:].split()]
+        lanes, *tolerances = answer[1:].split()
+        return Loaded(int(lanes), list(map(float, tolerances)))
 
     def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> asyncio.Future[list[float]]:
         """Token ids of each pair -> logits to come by one of the models, or InternalError where this batch fails, or
@@ -94,8 +106,9 @@ class Worker(asyncio.Protocol):
             future.set_exception(WorkerDied("The model's process is gone; try again shortly."))
             return future
         patience = loop.call_later(self._settings.batch_seconds, self._hung, future)
-        self._pending.append((future, patience))
-        message = array("i", [model, len(batch), *map(len, batch)])
+        number = next(self._numbers)
+        self._pending[number] = future, patience
+        message = array("i", [number, model, len(batch), *map(len, batch)])
         for pair in batch:
             message.extend(pair)  # a copy of memory where the pair is such an array
         self._transport.write(_frame(message.tobytes()))
@@ -125,8 +138,8 @@ class Worker(asyncio.Protocol):
         return await self._end()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not checked: another event loop's transports, uvloop's for one, are not subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -142,21 +155,22 @@ class Worker(asyncio.Protocol):
                 self._loaded.set_result(payload)
 
     def _answer(self, payload: bytes) -> None:
-        future, patience = self._pending.popleft()
+        kind, number, content = payload[:1], int.from_bytes(payload[1:5], sys.byteorder), payload[5:]
+        future, patience = self._pending.pop(number)
         patience.cancel()
         if future.done():
             return
-        if payload[:1] == _LOGITS:
-            future.set_result(array("f", payload[1:]).tolist())
+        if kind == _LOGITS:
+            future.set_result(array("f", content).tolist())
         else:
-            future.set_exception(InternalError(f"The model failed on this batch ({payload[1:].decode()})."))
+            future.set_exception(InternalError(f"The model failed on this batch ({content.decode()})."))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.alive = False
         if not self._loaded.done():
             self._loaded.set_exception(EOFError())
         while self._pending:
-            future, patience = self._pending.popleft()
+            _, (future, patience) = self._pending.popitem()
             patience.cancel()
             _fail(future, WorkerDied("The model's process died under this request; try again shortly."))
         self._gone.set()
@@ -188,21 +202,44 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     except Exception as error:
         connection.sendall(_frame(_REFUSED + f"{error}".encode()))
         return
-    tolerances = " ".join(str(forward.tolerance) for forward in engine.forwards)
-    connection.sendall(_frame(_READY + tolerances.encode()))
+    lanes = max(forward.lanes for forward in engine.forwards)
+    tolerances = [forward.tolerance for forward in engine.forwards]
+    connection.sendall(_frame(_READY + " ".join(map(str, (lanes, *tolerances))).encode()))
     stream = connection.makefile("rb", buffering=1 << 20)
-    while header := stream.read(4):
-        message = array("i", stream.read(int.from_bytes(header, sys.byteorder)))
-        model, count = message[:2]
-        start, batch = 2 + count, []
-        for length in message[2 : 2 + count]:
-            batch.append(message[start : start + length])
-            start += length
-        try:
-            answer = _LOGITS + array("f", engine.forwards[model](batch)).tobytes()
-        except Exception as error:  # one bad batch, out of memory among them, is not the end of the others
-            answer = _FAILED + type(error).__name__.encode()
-        connection.sendall(_frame(answer))
+    reading, writing = threading.Lock(), threading.Lock()
+
+    def lane() -> None:
+        while True:
+            with reading:
+                message = _read(stream)
+            if not message:
+                return
+            number, model, count = message[:3]
+            start, batch = 3 + count, []
+            for length in message[3 : 3 + count]:
+                batch.append(message[start : start + length])
+                start += length
+            try:
+                kind, content = _LOGITS, array("f", engine.forwards[model](batch)).tobytes()
+            except (
+                Exception
+            ) as error:  # one bad batch, out of memory among them, is not the end of the others
+                kind, content = _FAILED, type(error).__name__.encode()
+            with writing:
+                connection.sendall(_frame(kind + number.to_bytes(4, sys.byteorder) + content))
+
+    # Each lane fetches its own work: nothing is handed from thread to thread.
+    others = [threading.Thread(target=lane) for _ in range(lanes - 1)]
+    for other in others:
+        other.start()
+    lane()
+    for other in others:
+        other.join()
+
+
+def _read(stream: BinaryIO) -> array[int]:
+    """The next frame's integers; none at the end of the stream."""
+    return array("i", stream.read(int.from_bytes(stream.read(4), sys.byteorder)))
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inference.settings import SettingsError
     from infra.options import ConfigError
 
+    from .local_server import ServerError
     from .operate import OperateError
 
     return (
@@ -81,6 +82,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         DistillationError,
         ConfigError,
         OperateError,
+        ServerError,
         CostError,
         OSError,
     )

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .local_server import serving
 
 PASSAGES = Path(__file__).with_name("demo.json")
 
@@ -31,48 +25,6 @@ class Demonstration:
     documents_per_50_ms: float
 
 
-@contextmanager
-def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, float]]:
-    """A server process for an artefact on a free loopback port: its URL, and seconds from its start until it
-    was ready. environment: further settings, SAGERANK_*.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {
-        "SAGERANK_MODEL_DIR": str(model_dir),
-        "SAGERANK_HOST": "127.0.0.1",
-        "SAGERANK_PORT": str(port),
-    }
-    began = time.monotonic()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "inference.server"],
-        env={**os.environ, **(environment or {}), **settings},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while not ready(url):
-            if server.poll() is not None or time.monotonic() - began > 60:
-                server.kill()
-                raise RuntimeError(f"The server did not start: {(server.communicate()[0] or '').strip()}")
-            time.sleep(0.02)
-        yield url, time.monotonic() - began
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
-
-
-def ready(url: str) -> bool:
-    """Whether the server's /ping is 200."""
-    try:
-        with urllib.request.urlopen(f"{url}/ping", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def demonstrate(model_dir: Path, calls: int = 7) -> Demonstration:
     """Rerank the enclosed passages for the enclosed query; the time is the median of `calls` warm calls."""
     import boto3
@@ -81,10 +33,10 @@ def demonstrate(model_dir: Path, calls: int = 7) -> Demonstration:
     sample: dict[str, Any] = json.loads(PASSAGES.read_text(encoding="utf-8"))
     passages = [passage["text"] for passage in sample["passages"]]
     body = json.dumps({"query": sample["query"], "documents": passages, "return_documents": False}).encode()
-    with serving(model_dir) as (url, start_seconds):
+    with serving(model_dir) as server:
         runtime = boto3.client(
             "sagemaker-runtime",
-            endpoint_url=url,
+            endpoint_url=server.url,
             region_name="us-east-1",
             # Any credentials will do: the request is signed, and this server does not check.
             aws_access_key_id="local",
@@ -107,7 +59,7 @@ def demonstrate(model_dir: Path, calls: int = 7) -> Demonstration:
         order=[item["index"] for item in results],
         scores=[item["relevance_score"] for item in results],
         relevant={index for index, passage in enumerate(sample["passages"]) if passage["relevant"]},
-        start_seconds=start_seconds,
+        start_seconds=server.start_seconds,
         seconds=seconds,
         documents_per_50_ms=len(passages) * 0.05 / seconds,
     )

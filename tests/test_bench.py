@@ -22,7 +22,7 @@ from cost.models import MODELS
 from cost.store import DATA
 from evaluation import EvaluationError
 from evaluation.bench import workload
-from evaluation.bench.arithmetic import flops, work
+from evaluation.bench.arithmetic import flops, shape
 from evaluation.bench.conditions import Conditions, Sample, conditions, sample
 from evaluation.bench.memory import MemoryPoint, save
 from evaluation.bench.plot import Bar, bars, curves
@@ -202,23 +202,21 @@ def test_the_work_is_what_pytorch_counts() -> None:
         torch.no_grad(),
     ):
         model(torch.full((1, 37), 7), lengths)
-    counted = work(SMALL, [37])
-    assert counted.total == counter.get_total_flops()
-    assert work(SMALL, [37, 37]).total == 2 * counted.total
+    assert shape(SMALL).flops(37) == counter.get_total_flops()
 
 
-def test_the_work_agrees_with_the_cost_module() -> None:
+def test_a_shape_costs_what_the_cost_module_says_of_it() -> None:
     for name, config in SHAPES.items():
         for tokens in (150, 8192):
-            assert work(config, [tokens]).total == pytest.approx(MODELS[name].flops(tokens), rel=1e-3)
+            assert shape(config).flops(tokens) == MODELS[name].flops(tokens)
+    assert flops(MICRO, [150, 37]) == MODELS["micro"].flops(150) + MODELS["micro"].flops(37)
 
 
 def test_pruning_saves_a_fifth_of_tiny() -> None:
     tiny, tokens = SHAPES["tiny"], 150
-    counted = work(tiny, [tokens])
     h, f, layers = tiny.hidden_size, tiny.intermediate_size, tiny.num_hidden_layers
     unpruned = layers * tokens * (2 * (4 * h * h + 3 * h * f) + 4 * h * tokens)
-    assert 1 - (counted.total - counted.head) / unpruned == pytest.approx(0.22, abs=0.01)
+    assert 1 - shape(tiny).flops(tokens) / unpruned == pytest.approx(0.22, abs=0.01)
 
 
 def test_an_artefact_without_one_configuration_has_no_count(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cost.store import DATA
 from cost.throughput import measurements
 from sagerank.build import MICRO
 from sagerank.cli import main
-from sagerank.demo import serving
+from sagerank.local_server import serving
 
 REGION = "eu-west-1"
 
@@ -241,9 +241,10 @@ def test_a_closed_door_is_a_sentence(folder: Path) -> None:
 
 
 def test_an_endpoint_is_timed_and_its_speed_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(MICRO) as (url, _):
-        command = ["cost", "measure", "--endpoint", "reranker", "--endpoint-url", url, "--data", str(folder)]
+    with serving(MICRO) as server:
+        command = ["cost", "measure", "--endpoint", "reranker", "--endpoint-url", server.url]
         command += ["--instance", "ml.c7i.large", "--model", "micro", "--documents", "5", "--tokens", "60"]
+        command += ["--data", str(folder)]
         assert main(command) == 0
     assert "documents per 50 ms" in capsys.readouterr().out
     found = next(row for row in measurements(folder) if row.instance == "ml.c7i.large")

@@ -33,7 +33,7 @@ from inference.artefact import Manifest, pack
 from sagerank import operate
 from sagerank.build import MICRO, archive
 from sagerank.cli import main
-from sagerank.demo import serving
+from sagerank.local_server import serving
 from sagerank.operate import OperateError, endpoint, transform
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.destroy import left, survey
@@ -95,8 +95,8 @@ def servers() -> Iterator[tuple[str, str]]:
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
-    with serving(MICRO) as (model, _):
-        yield f"http://{host}:{port}", model
+    with serving(MICRO) as server:
+        yield f"http://{host}:{port}", server.url
     moto.stop()
 
 

@@ -34,9 +34,8 @@ class Row:
     total: Percentiles
     tokenise: Percentiles
     forward: Percentiles
-    gflops: (
-        float | None
-    )  # GFLOP/s of the forwards: their work without padding, pruned, by the sum of their times
+    # GFLOP/s of the forwards: their work without padding, pruned, by the sum of their times
+    gflops: float | None
     ceiling_gflops: float
     share_of_ceiling: float | None
 

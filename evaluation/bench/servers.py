@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from inference.artefact import unpack
 from sagerank.build import archive
-from sagerank.demo import ready
+from sagerank.local_server import Server, ServerError, running, serving
 
 from .. import EvaluationError
 
-START_SECONDS = 120.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 # AWS's launcher, but with its configuration beside the model and not in /etc, and on loopback alone.
 _LAUNCHER = """
@@ -55,19 +51,12 @@ class Served:
         return sum(map(_proportional_mb, self.processes()))
 
 
-@contextmanager
-def ours(model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0) -> Iterator[Served]:
-    """python -m inference.server, as the container starts it."""
-    settings = {
-        "SAGERANK_MODEL_DIR": str(model_dir),
-        "SAGERANK_HOST": "127.0.0.1",
-        "SAGERANK_PORT": str(port := _free_port()),
-        "SAGERANK_THREADS": str(threads),
-        "SAGERANK_REQUEST_SECONDS": str(request_seconds),
-    }
-    command = [sys.executable, "-m", "inference.server", "serve"]
-    with _running("sagerank", command, os.environ | settings, port, Path.cwd()) as served:
-        yield served
+def ours(
+    model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0
+) -> AbstractContextManager[Served]:
+    """As the container starts it. Raises EvaluationError where it does not start."""
+    settings = {"SAGERANK_THREADS": str(threads), "SAGERANK_REQUEST_SECONDS": str(request_seconds)}
+    return _served("sagerank", serving(model_dir, settings))
 
 
 @contextmanager
@@ -103,40 +92,17 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
         }
         command = [sys.executable, "-P", "-c", _LAUNCHER, str(base / "mms.properties")]
         name = f"sagemaker-toolkit, {workers} {'copy' if workers == 1 else 'copies'}"
-        with _running(name, command, environment, port, base) as served:
+        with _served(name, running(name, command, environment, port, base)) as served:
             yield served
 
 
 @contextmanager
-def _running(
-    name: str, command: list[str], environment: Mapping[str, str], port: int, folder: Path
-) -> Iterator[Served]:
-    with tempfile.TemporaryFile("w+") as log:
-        # A session of its own: SIGTERM to the toolkit's launcher does not always reach Java and the workers.
-        process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not ready(f"http://127.0.0.1:{port}"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
-                    raise EvaluationError(f"{name} did not start: {last[:300]}")
-                time.sleep(0.05)
-            yield Served(name, port, process.pid)
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server as it would like to end, and then whatever is left of its session."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _served(name: str, starting: AbstractContextManager[Server]) -> Iterator[Served]:
+    try:
+        with starting as server:
+            yield Served(name, server.port, server.pid)
+    except ServerError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def _free_port() -> int:

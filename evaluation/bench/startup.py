@@ -58,7 +58,7 @@ def _each(starts: list[Start], *, longest: bool) -> Start:
 
 
 def _start(folder: Path, threads: int) -> Start:
-    from sagerank.demo import serving
+    from sagerank.local_server import serving
 
     # The monotonic clock is one for all processes of the machine.
     arguments = [sys.executable, "-m", __name__, str(folder), str(threads), str(time.monotonic())]
@@ -66,8 +66,8 @@ def _start(folder: Path, threads: int) -> Start:
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
         raise EvaluationError(f"The measured process failed: {reason[0]}")
-    with serving(folder, {"SAGERANK_THREADS": str(threads)}) as (_, ready):
-        return Start(**json.loads(done.stdout), ready=ready)
+    with serving(folder, {"SAGERANK_THREADS": str(threads)}) as server:
+        return Start(**json.loads(done.stdout), ready=server.start_seconds)
 
 
 def main() -> None:

@@ -1,0 +1,155 @@
+"""`sagerank eval`: its options, and what of them goes together; each command is a module, imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+COMMANDS = {
+    "run": "rerank a first stage (default)",
+    "table": "beside the published numbers",
+    "rag": "hit rate and MRR",
+    "cascade": "quality against cost for every K of FIRST>SECOND",
+}
+SCORERS = (
+    "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
+    "or a cascade FIRST>SECOND@K; may be given more than once"
+)
+
+
+def add(commands: Any) -> None:
+    """Add `eval` to the subparsers of the `sagerank` command."""
+    description = "measure rankings: NDCG@10 and its kin, the announcement's table, the RAG benchmark"
+    sub = commands.add_parser("eval", help=description, description=description)
+    sub.set_defaults(run=dispatch, extra="eval")
+    sub.add_argument(
+        "what",
+        nargs="?",
+        default="run",
+        choices=list(COMMANDS),
+        help="; ".join(f"{name}: {description}" for name, description in COMMANDS.items()),
+    )
+    sub.add_argument(
+        "--data",
+        action="append",
+        help="BEIR folder, or BEIR name to download; more than once (default of table: BEIR's 13 public sets)",
+    )
+    sub.add_argument("--split", default="test", help="which qrels/SPLIT.tsv (default: %(default)s)")
+    sub.add_argument("--run", dest="run_file", type=Path, help="TREC run file to rerank (default: BM25)")
+    sub.add_argument(
+        "--model",
+        action="append",
+        help=SCORERS + " (default: micro; table and rag: the announcement's models and micro)",
+    )
+    sub.add_argument("--top-k", type=int, help="candidates reranked (default: 100; rag: 10)")
+    sub.add_argument(
+        "--keep", type=int, default=5, help="rag: contexts kept after reranking (default: %(default)s)"
+    )
+    sub.add_argument("--queries", type=int, help="measure only the first so many queries")
+    sub.add_argument(
+        "--relevant-from",
+        type=int,
+        default=1,
+        help="lowest relevant grade of MRR, MAP, recall (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"
+    )
+    sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+    sub.add_argument(
+        "--cache",
+        type=Path,
+        help="keep scores in this file (embeddings in FILE.vectors), and go on from it after a kill",
+    )
+    sub.add_argument("--save-run", type=Path, help="write the ranking as a TREC run: one --data, one --model")
+    sub.add_argument("--endpoint-url", help="where the API of endpoint: models is, if not at AWS")
+    sub.add_argument(
+        "--embedder", action="append", help="rag: bge|e5|minilm|hf:FOLDER_OR_NAME; more than once"
+    )
+    sub.add_argument(
+        "--questions", type=Path, help="rag: LlamaIndex question-context JSON, in place of --data"
+    )
+    sub.add_argument(
+        "--plot",
+        type=Path,
+        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve",
+    )
+    sub.add_argument(
+        "--retain",
+        type=float,
+        default=0.99,
+        help="cascade: share of the last model's NDCG@10 that K has to keep (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--arithmetic", action="store_true", help="cascade: cost by the models' shapes instead of timing them"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def dispatch(options: argparse.Namespace) -> int:
+    """Run the command `options.what`. Raises EvaluationError at once where options do not go together."""
+    from ..published import BEIR
+    from ..scores import ScoreStore
+
+    if options.what == "table" and not options.data:
+        options.data = list(BEIR)
+    _check(options)
+    command = import_module(f"{__name__}.{options.what}")
+    with ScoreStore(options.cache) as store:
+        return int(command.run(options, store))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work, before hours of scoring rather than after."""
+    from .. import EvaluationError
+    from ..draw import check_ending
+
+    for name in ("top_k", "keep", "queries", "max_tokens", "relevant_from"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
+    sources = options.data or []
+    goes_with = {
+        "plot": ("table", "cascade"),
+        "save_run": ("run",),
+        "questions": ("rag",),
+        "embedder": ("rag",),
+        "arithmetic": ("cascade",),
+    }
+    for name, commands in goes_with.items():
+        if getattr(options, name) and options.what not in commands:
+            raise EvaluationError(
+                f"--{name.replace('_', '-')} goes with `sagerank eval {' or '.join(commands)}`."
+            )
+    if not 0 < options.retain <= 1:
+        raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
+    if options.what == "rag":
+        if len(sources) + bool(options.questions) != 1:
+            raise EvaluationError("Give one --data or one --questions: a folder, or question-context pairs.")
+        if options.run_file:
+            raise EvaluationError("--run does not go with rag: there the embedders are the first stage.")
+        if not options.embedder:
+            raise EvaluationError(
+                "--embedder is missing: give bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
+            )
+    elif not sources:
+        raise EvaluationError(
+            "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
+        )
+    if options.what == "cascade" and (len(sources) != 1 or len(options.model or []) != 1):
+        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
+    if options.run_file and len(sources) != 1:
+        raise EvaluationError("--run goes with exactly one --data.")
+    if options.save_run and (len(sources) != 1 or len(options.model or []) > 1):
+        raise EvaluationError("--save-run goes with exactly one --data and one --model.")
+    names = [Path(source).resolve().name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
+    if options.plot:
+        check_ending(options.plot)
+    for path in (options.save_run, options.plot):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)

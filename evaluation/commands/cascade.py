@@ -1,0 +1,103 @@
+"""`sagerank eval cascade`: quality against cost for every K of a cascade's last model, and the K to build it with."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from .. import EvaluationError
+from ..cascade import Curve, arithmetic, curve, measured, sample
+from ..draw import curve_picture, curve_text
+from ..scorer import Cascade
+from ..scores import ScoreStore
+from ..table import show, table_of
+from . import inputs
+
+# Rows of the table, beside the chosen ones and the last; the picture and the JSON have every K.
+_SHOWN = (0, 1, 2, 3, 5, 10, 15, 20, 30, 50, 75)
+
+
+def run(options: argparse.Namespace, store: ScoreStore) -> int:
+    (spec,), (source,) = options.model, options.data
+    head, sign, tail = spec.rpartition(">")
+    if not sign or not head or not tail or tail.rpartition("@")[2].isdecimal():
+        raise EvaluationError(f"--model is {spec!r}: write FIRST>SECOND without K, which is what is sought.")
+    before, last = inputs.scorer(head, options), inputs.scorer(tail, options)
+    collection, base = inputs.candidates(source, options)
+    stages = [*(before.stages if isinstance(before, Cascade) else [before]), last]
+    paces = (arithmetic if options.arithmetic else measured)(stages, sample(collection, base.run))
+    with inputs.bar(base, spec[-60:], "document") as bar:
+        found = curve(
+            collection,
+            base.run,
+            before,
+            last,
+            store,
+            retain=options.retain,
+            paces=paces,
+            progress=bar.update,
+        )
+    title = f"{spec}: NDCG@10 against cost, {collection.name}, {len(collection.queries)} queries"
+    if options.plot:
+        curve_picture(found, title, options.plot)
+    command = _command(spec, found, source)
+    if options.json:
+        facts = {"data": collection.name, "model": spec, "command": command, **dataclasses.asdict(found)}
+        print(json.dumps(facts, indent=2))
+        return 0
+    show(table_of(title, _cells(found), left=0))
+    print(curve_text(found, title))
+    how = "estimated from its shape" if options.arithmetic else "measured here"
+    for pace in found.paces:
+        print(
+            f"{pace.name}: {pace.cost:.4g} {pace.unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}"
+        )
+    print(
+        f"The last model alone: NDCG@10 {found.last_ndcg:.4f}, {found.last_cost:.4g} {found.unit} a query. "
+        f"To keep {found.retain:.1%} of it: {_verdict(found)}"
+    )
+    if command:
+        print(command)
+    return 0
+
+
+def _command(spec: str, found: Curve, source: str) -> str | None:
+    """That makes the cascade with the K that was found; where a stage is no model of `sagerank build`, that measures it."""
+    if not found.chosen:
+        return None
+    foreign = ("endpoint:", "http://", "https://", "hf:", "onnx:")
+    if any(stage.startswith(foreign) for stage in spec.split(">")):
+        return f"sagerank eval --model '{spec}@{found.chosen}' --data {source}"
+    return f"sagerank build --model '{spec}@{found.chosen}' --output model.tar.gz"
+
+
+def _cells(found: Curve) -> list[tuple[str, ...]]:
+    quality = ("NDCG@10", "of the last model's", "margin", "one-sided 95 % from")
+    cells: list[tuple[str, ...]] = [("K", *quality, f"{found.unit} a query", "of its cost")]
+    shown = {*_SHOWN, found.chosen, found.by_mean, len(found.steps) - 1}
+    for step in found.steps:
+        if step.keep in shown:
+            cells.append(
+                (
+                    f"{step.keep}{' <' if step.keep == found.chosen else ''}",
+                    f"{step.ndcg:.4f}",
+                    f"{step.share:.1%}",
+                    f"{step.margin:+.4f}",
+                    f"{step.low:+.4f}",
+                    f"{step.cost:.4g}",
+                    f"{step.cost_share:.1%}",
+                )
+            )
+    return cells
+
+
+def _verdict(found: Curve) -> str:
+    by_mean = "no K does" if found.by_mean is None else f"K = {found.by_mean} does"
+    if found.chosen is None:
+        return (
+            f"no K is sure to, beyond noise (by the mean alone {by_mean}): more queries, or a lower --retain."
+        )
+    if found.chosen == 0:
+        return "the stages before it do without it."
+    return f"K = {found.chosen}, beyond noise (by the mean alone {by_mean})."

@@ -1,0 +1,64 @@
+"""What a command measures, as its options name it: scorers, collections, and first stages with their rankings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from ..collection import Collection, load
+from ..evaluate import Ranking, first_stage, rerank
+from ..first_stage import bm25, read_run
+from ..scorer import Scorer, open_scorer
+from ..scores import ScoreStore
+
+
+def note(sentence: str) -> None:
+    """For the person, beside the results."""
+    print(f"sagerank: {sentence}", file=sys.stderr)
+
+
+def scorer(spec: str, options: argparse.Namespace) -> Scorer:
+    return open_scorer(
+        spec, threads=options.threads, max_tokens=options.max_tokens, endpoint_url=options.endpoint_url
+    )
+
+
+def collection(source: str, options: argparse.Namespace) -> Collection:
+    """Of one --data; what its owner should know is said."""
+    found = load(source, split=options.split, relevant_from=options.relevant_from)
+    for sentence in found.notices:
+        note(sentence)
+    return found
+
+
+def candidates(source: str, options: argparse.Namespace) -> tuple[Collection, Ranking]:
+    """The collection, cut to --queries, and its first stage: BM25, or --run."""
+    judged = collection(source, options).first(options.queries)
+    top_k = options.top_k or 100
+    run = read_run(options.run_file, judged, top_k) if options.run_file else bm25(judged, top_k)
+    name = options.run_file.name if options.run_file else "bm25"
+    without = [query for query in judged.queries if not run[query]]
+    if without:
+        note(
+            f"{name} has no candidate for {len(without)} of {len(run)} queries ({without[0]!r} the first): they count as 0"
+        )
+    return judged, first_stage(name, judged, run, relevant_from=options.relevant_from)
+
+
+def ranking(
+    judged: Collection, base: Ranking, scorer: Scorer, store: ScoreStore, options: argparse.Namespace
+) -> Ranking:
+    """The candidates of `base`, reranked."""
+    with bar(base, f"{judged.name} {scorer.name}"[:60], "pair") as progress:
+        return rerank(
+            judged, base.run, scorer, store, relevant_from=options.relevant_from, progress=progress.update
+        )
+
+
+def bar(base: Ranking, title: str, unit: str) -> Any:
+    """A progress bar over all candidates of a first stage, on a terminal only."""
+    total = sum(len(rows) for rows in base.run.values())
+    return tqdm(total=total, desc=title, unit=unit, disable=None, leave=False)

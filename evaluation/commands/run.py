@@ -1,0 +1,71 @@
+"""`sagerank eval`: a first stage and its rerankings by each model, with confidence and paired differences."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..collection import Collection
+from ..evaluate import Ranking
+from ..first_stage import write_run
+from ..scores import ScoreStore
+from ..table import show, table_of
+from . import inputs
+
+METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100")
+
+
+def run(options: argparse.Namespace, store: ScoreStore) -> int:
+    scorers = [inputs.scorer(spec, options) for spec in options.model or ["micro"]]
+    results = []
+    for source in options.data:
+        collection, base = inputs.candidates(source, options)
+        rankings = [inputs.ranking(collection, base, scorer, store, options) for scorer in scorers]
+        results.append(_result(collection, base, rankings))
+        if not options.json:
+            _show(results[-1])
+        if options.save_run:
+            write_run(rankings[-1].run, options.save_run, "sagerank")
+    if options.json:
+        print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+    return 0
+
+
+def _result(collection: Collection, base: Ranking, rankings: Sequence[Ranking]) -> dict[str, Any]:
+    models = []
+    for place, ranking in enumerate(rankings):
+        difference = {"first_stage": dataclasses.asdict(ranking.versus(base))}
+        for other in rankings[:place]:
+            difference[other.name] = dataclasses.asdict(ranking.versus(other))
+        models.append(_row(ranking) | {"ndcg@10_minus": difference})
+    return {
+        "data": collection.name,
+        "documents": len(collection.documents),
+        "queries": len(collection.queries),
+        "first_stage": _row(base),
+        "models": models,
+    }
+
+
+def _row(ranking: Ranking) -> dict[str, Any]:
+    interval = ranking.interval("ndcg@10")
+    means = {metric: ranking.mean(metric) for metric in METRICS}
+    return {"name": ranking.name, **means, "ndcg@10_95": [interval.low, interval.high]}
+
+
+def _show(result: dict[str, Any]) -> None:
+    cells = [("ranking", *METRICS, "NDCG@10, 95 %")]
+    for row in (result["first_stage"], *result["models"]):
+        low, high = row["ndcg@10_95"]
+        cells.append((row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
+    title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents"
+    show(table_of(title, cells, left=1))
+    for row in result["models"]:
+        for other, difference in row["ndcg@10_minus"].items():
+            print(
+                f"{row['name']} - {other.replace('_', ' ')}: {difference['mean']:+.4f} NDCG@10 "
+                f"(95 % {difference['low']:+.4f} to {difference['high']:+.4f}, p = {difference['p']:.4f})"
+            )
