@@ -15,7 +15,7 @@ from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, Timings, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .plan import plan
-from .tokenise import Tokeniser, Windows
+from .tokenise import Tokeniser
 
 if TYPE_CHECKING:
     from .settings import Settings
