@@ -311,8 +311,8 @@ def test_a_golden_pair_that_the_servers_settings_cut_is_not_compared(
 ) -> None:
     store(packed)
     make_endpoint()
-    with serving(MICRO, {"SAGERANK_MAX_TOKENS": "512", "SAGERANK_QUERY_TOKENS": "64"}) as (url, _):
-        stage.model = url
+    with serving(MICRO, {"SAGERANK_MAX_TOKENS": "512", "SAGERANK_QUERY_TOKENS": "64"}) as server:
+        stage.model = server.url
         assert main(["verify", "--json"]) == 0
     (judged,) = json.loads(capsys.readouterr().out)["judged"]
     assert [score["error"] for score in judged["scores"]] == [""] * (len(Manifest.read(MICRO).golden) - 1)

@@ -221,7 +221,7 @@ def test_deploy_verifies_and_destroy_leaves_nothing(aws: Aws, command: str, inst
 
 def test_a_cascade_is_deployed_as_one_model_and_ranks_as_the_engine_does(aws: Aws) -> None:
     artefact = aws.folder / "cascade.tar.gz"
-    aws.sagerank("build", "--model", "micro>random:tiny@2", "--output", str(artefact))
+    archive("micro>random:tiny@2", artefact, cache=aws.folder / "cache")
     command = "deploy --model micro>tiny@2 --mode realtime --instance ml.c7i.large --yes --json -c settings.max_tokens=600"
     verdict = json.loads(aws.sagerank(*shlex.split(command), "-c", f"artefact={artefact}"))
     assert verdict["ok"] is True
