@@ -91,17 +91,20 @@ def curve(
     identifiers = {
         query: [document for document, _ in candidates.get(query, [])] for query in collection.queries
     }
-    for query, found in identifiers.items():
-        texts = [collection.documents[document] for document in found]
-        first[query] = store.score(before, collection.queries[query], texts) if found else []
-        second[query] = store.score(last, collection.queries[query], texts) if found else []
+    texts = {
+        query: [collection.documents[document] for document in found] for query, found in identifiers.items()
+    }
+    for query, found in texts.items():
+        first[query] = store.score(before, collection.queries[query], found) if found else []
+        second[query] = store.score(last, collection.queries[query], found) if found else []
         progress(len(found))
 
     def quality(keep: int) -> PerQuery:
         run: Run = {}
         for query, found in identifiers.items():
             best = best_first(first[query], keep)
-            scores = merge(first[query], best, [second[query][index] for index in best])
+            again = [second[query][index] for index in best]
+            scores = merge(first[query], best, again, texts[query])
             run[query] = ranked(dict(zip(found, scores, strict=True)))
         return per_query(collection, run)["ndcg@10"]
 

@@ -213,7 +213,8 @@ class Cascade:
         scores = score(self.stages[0], documents)
         for stage, keep in zip(self.stages[1:], self.keep, strict=True):
             best = best_first(scores, keep)
-            scores = merge(scores, best, score(stage, [documents[index] for index in best]))
+            again = score(stage, [documents[index] for index in best])
+            scores = merge(scores, best, again, documents)
         return scores
 
 

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ class Manifest:
     files: dict[str, str]  # name -> SHA-256
     golden: tuple[GoldenPair, ...]
     keep: tuple[int, ...] = ()  # of a cascade: how many documents each stage after the first scores
-    precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8
+    precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8; fp32>int8 of stages that differ
     # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
     tolerance: float = 0.0
 
@@ -119,6 +120,16 @@ class Manifest:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy(source: Path, folder: Path) -> Manifest:
+    """Copy the artefact in `source` into `folder`, which is made where need be. Raises ArtefactError for a damaged one."""
+    manifest = Manifest.read(source)
+    manifest.verify(source)
+    for name in (*manifest.files, MANIFEST):  # the manifest last: it vouches for the others
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, folder / name)
+    return manifest
 
 
 def pack(members: Mapping[str, Path | bytes], archive: Path) -> None:

@@ -67,7 +67,7 @@ class Rounds:
     def take(self, logits: Sequence[float]) -> None:
         """Logits of the windows that `read` gave last."""
         again = self._windows.scatter(logits)
-        self.values = merge(self.values, self._scored, again) if self._number else again
+        self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
         self._number += 1
 
     @property
@@ -80,18 +80,21 @@ class Rounds:
         return tuple(self._all.document_tokens)
 
 
-def merge(values: Sequence[float], best: Sequence[int], again: Sequence[float]) -> list[float]:
+def merge(
+    values: Sequence[float], best: Sequence[int], again: Sequence[float], documents: Sequence[str]
+) -> list[float]:
     """Logits of all documents once a later model has scored the `best` of them `again`.
+
+    The same text has the same score: what equals one of the best is scored with it.
 
     Logits of different models do not compare, so what the later one scored stands above the rest. Its logits stay as
     they are: a threshold means what it means for that model alone. The rest keeps its order below; where it would
     reach higher, it is laid into the probabilities below the lowest of them, evenly by logit: a shift would sink most
     of it under the eight decimals of an answer, where everything is equal.
     """
-    merged, chosen = list(values), set(best)
-    for index, value in zip(best, again, strict=True):
-        merged[index] = value
-    rest = [index for index in range(len(values)) if index not in chosen]
+    later = dict(zip((documents[index] for index in best), again, strict=True))
+    merged = [later.get(text, value) for text, value in zip(documents, values, strict=True)]
+    rest = [index for index, text in enumerate(documents) if text not in later]
     if not rest or not best:
         return merged
     lowest = min(again)

@@ -6,12 +6,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from .artefact import STAGES, ArtefactError, Manifest
+from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cascade import Rounds, Stage
-from .contract import RerankError, Scores, Timings, Truncation
+from .contract import RerankError, Scores, Timings, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .plan import plan
 from .tokenise import Tokeniser
@@ -166,8 +167,21 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
         key = manifest.files.get("tokenizer.json", ""), manifest.max_tokens
         if key not in tokenisers:
             tokenisers[key] = load_tokeniser(folder, manifest, settings)
-        stages.append(Stage(manifest, tokenisers[key], keep))
+        stages.append(Stage(_whole(manifest, tokenisers[key]), tokenisers[key], keep))
     return stages
+
+
+def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
+    """With the golden pairs that these settings leave whole: what is cut has no score to compare."""
+
+    def fits(pair: GoldenPair) -> bool:
+        try:
+            tokeniser(pair.query, [pair.document], Truncation(allowed=False))
+        except TokenLimitExceeded:
+            return False
+        return True
+
+    return replace(manifest, golden=tuple(filter(fits, manifest.golden)))
 
 
 def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> Tokeniser:
@@ -184,7 +198,7 @@ def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) 
 
     company: other models compute in this process, in turn with this one. Raises ArtefactError for a cascade's folder, which holds several models.
     """
-    if (model_dir / STAGES).is_dir():
+    if (model_dir / MANIFEST).is_file() and Manifest.read(model_dir).keep:
         raise ArtefactError(
             f"{model_dir} is a cascade: give one of its models, such as {model_dir / STAGES / '0'}."
         )

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import inference
-from inference.artefact import FORMAT, MANIFEST, ArtefactError, GoldenPair, Manifest, pack, sha256, unpack
+from inference.artefact import (
+    FORMAT,
+    MANIFEST,
+    ArtefactError,
+    GoldenPair,
+    Manifest,
+    copy,
+    pack,
+    sha256,
+    unpack,
+)
 from inference.checkpoint import CheckpointError, JinaBertConfig
 
 from .cascade import Spec, compose
@@ -125,7 +135,8 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
 
 def _resolve_cascade(spec: Spec, cache: Path) -> Path:
     stages = [resolve(model, cache=cache) for model in spec.models]
-    identity = json.dumps([FORMAT, spec.keep, [sha256(stage / MANIFEST) for stage in stages]])
+    writer = sha256(Path(__file__).with_name("cascade.py"))
+    identity = json.dumps([FORMAT, writer, spec.keep, [sha256(stage / MANIFEST) for stage in stages]])
     target = cache / f"cascade-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if not (target / MANIFEST).is_file():
         _publish(lambda folder: compose(spec, stages, folder), target)
@@ -175,11 +186,15 @@ def build(model: str, folder: Path) -> Manifest:
     """Write the artefact of a model into an existing, empty folder (or into its own source folder) and return
     its manifest.
 
-    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in.
+    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in. What is
+    whole already is copied: micro, an archive, a cascade.
     """
     if ">" in model:
         spec = Spec.parse(model)
         return compose(spec, [resolve(each) for each in spec.models], folder)
+    found = _manifest(Path(model))
+    if model == "micro" or Path(model).is_file() or (found and found.keep):
+        return copy(resolve(model), folder)
     try:
         import torch
 
@@ -201,7 +216,8 @@ def build(model: str, folder: Path) -> Manifest:
         shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
     else:
         source = _source(model)
-        if _precision(source) != "fp32":
+        found = _manifest(source)
+        if found and found.precision != "fp32":
             raise CheckpointError(
                 f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
             )
@@ -242,11 +258,11 @@ def build(model: str, folder: Path) -> Manifest:
     return manifest
 
 
-def _precision(folder: Path) -> str:
+def _manifest(folder: Path) -> Manifest | None:
     try:
-        return Manifest.read(folder).precision
-    except ArtefactError:
-        return "fp32"  # no artefact, or one that is built again because its manifest is outdated
+        return Manifest.read(folder)
+    except (ArtefactError, NotADirectoryError):
+        return None  # no artefact, or one that is built again because its manifest is outdated
 
 
 def archive(model: str, output: Path, *, code: bool = False, cache: Path | None = None) -> Manifest:

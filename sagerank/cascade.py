@@ -7,13 +7,12 @@ keeps the last one's logit.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from inference.artefact import MANIFEST, STAGES, Manifest, sha256
+from inference.artefact import MANIFEST, STAGES, Manifest, copy, sha256
 from inference.checkpoint import CheckpointError
 
 
@@ -59,14 +58,17 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
     """
     manifests = [Manifest.read(stage) for stage in stages]
     _check(spec, manifests)
+    for model, source in zip(spec.models, stages, strict=True):
+        if source.resolve() == folder.resolve():
+            raise CheckpointError(
+                f"The cascade would replace its own model {model!r}: give another --output."
+            )
     files: dict[str, str] = {}
     for number, (source, stage) in enumerate(zip(stages, manifests, strict=True)):
-        stage.verify(source)
         place = f"{STAGES}/{number}"
-        (folder / place).mkdir(parents=True, exist_ok=True)
-        for name in (*stage.files, MANIFEST):
-            shutil.copyfile(source / name, folder / place / name)
-            files[f"{place}/{name}"] = sha256(folder / place / name)
+        copy(source, folder / place)
+        files |= {f"{place}/{name}": sha256(folder / place / name) for name in (*stage.files, MANIFEST)}
+    precisions = [stage.precision for stage in manifests]
     manifest = Manifest(
         model=spec.name([stage.model for stage in manifests]),
         revision=None,  # the stages' manifests have theirs
@@ -76,6 +78,8 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
         files=files,
         golden=manifests[-1].golden,
         keep=spec.keep,
+        precision=precisions[0] if len(set(precisions)) == 1 else ">".join(precisions),
+        tolerance=manifests[-1].tolerance,
     )
     manifest.write(folder)
     return manifest

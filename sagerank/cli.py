@@ -336,13 +336,16 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
 
 
 def _gate_table(judged: Sequence[Judged]) -> str:
+    several = len({row.model for row in judged}) > 1
+    labels = [f"{row.data}, {row.model}" if several else row.data for row in judged]
+    width = max(12, *(len(label) + 1 for label in labels))
     lines = [
-        "gate        queries  pairs   NDCG@10 fp32   int8   difference (95 %)          first ten   logit error: mean    max   mean/spread"
+        f"{'gate':<{width}}queries  pairs   NDCG@10 fp32   int8   difference (95 %)          first ten   logit error: mean    max   mean/spread"
     ]
-    for row in judged:
+    for label, row in zip(labels, judged, strict=True):
         change = f"{row.difference.mean:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})"
         lines.append(
-            f"{row.data:<12}{row.queries:>7}{row.pairs:>7}{row.fp32:>15.4f}{row.int8:>7.4f}   {change:<26}"
+            f"{label:<{width}}{row.queries:>7}{row.pairs:>7}{row.fp32:>15.4f}{row.int8:>7.4f}   {change:<26}"
             f"{row.agreement:>9.1%}{row.mean_error:>20.4f}{row.max_error:>7.3f}{row.error:>14.1%}"
         )
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """`sagerank build --precision`: int8 behind a gate, and why not bf16.
 
 An int8 artefact is written only if, on labelled text, it ranks and scores nearly as float32 does: NDCG@10, the
-first ten of each query, and the error of a score are measured on both and held against thresholds.
+first ten of each query, and the error of a score are measured on both and held against thresholds. Of a cascade every
+stage is converted, and has to pass by itself, over all candidates.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,20 +24,21 @@ from evaluation.first_stage import Run, bm25, read_run
 from evaluation.metrics import Difference
 from evaluation.progress import Progress
 from evaluation.scores import ScoreStore
-from inference.artefact import MANIFEST, ArtefactError, Manifest
+from inference.artefact import ArtefactError, Manifest, copy
 from inference.cascade import Stage
 from inference.checkpoint import CheckpointError
 from inference.engine import Engine, load_forward, load_tokeniser
 from inference.settings import Settings
 
 from .build import archive, default_cache, resolve
+from .cascade import Spec, compose
 
 SAMPLE = Path(distillation.__file__).parent / "sample"
 TOP_K = 20  # candidates of a query in the gate
 
 
 class GateFailed(ArtefactError):
-    """The int8 model is too far from float32; nothing was written."""
+    """An int8 model is too far from float32; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,9 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """int8 beside float32 over the same candidates of one collection. Errors are of logits."""
+    """int8 beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
 
+    model: str
     data: str
     queries: int
     pairs: int
@@ -79,49 +81,79 @@ def build_int8(
     show: Callable[[list[Judged]], None] = lambda judged: None,
     progress: Progress = lambda step, done, total: None,
 ) -> Manifest:
-    """Write the int8 artefact of a model to `output`, a folder or a file ending in .tar.gz, if it passes the gate.
+    """Write the int8 artefact of a model to `output`, a folder or a file ending in .tar.gz, if it passes the gate, as
+    each stage of a cascade has to.
 
     gate: BEIR folders or names; by default the labelled sample in this package; of each the first so many
     `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and held against nothing. Raises
     GateFailed with every figure that falls short, and leaves `output` as it was.
     """
-    from .quantise import quantise
-
     reference = resolve(model, cache=cache)
-    manifest = Manifest.read(reference)
-    if manifest.precision != "fp32":
-        raise CheckpointError(
-            f"{model} computes in {manifest.precision} already: give the model it was built from."
-        )
-    if output.exists() and output.resolve() == reference.resolve():
+    root = Manifest.read(reference)
+    sources = root.stages(reference)
+    names = _names(model, root, sources)
+    for name, source in zip(names, sources, strict=True):
+        precision = Manifest.read(source).precision
+        if precision != "fp32":
+            raise CheckpointError(
+                f"{name} computes in {precision} already: give the model it was built from."
+            )
+    if output.resolve() in {path.resolve() for path in (reference, *sources)}:
         raise CheckpointError(f"int8 would replace the weights in {output}: give another --output.")
+    judged: list[Judged] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        manifest = quantise(reference, folder, _calibration(reference, manifest))
-        exact, fast = _Artefact(reference, Manifest.read(reference)), _Artefact(folder, manifest)
+        folders = [Path(scratch) / str(number) for number in range(len(sources))]
+        data = list(_gate_data(gate, queries))
         with ScoreStore((cache or default_cache()) / "gate.jsonl") as store:
-            judged = [
-                judge(exact, fast, collection, candidates, store, progress)
-                for collection, candidates in _gate_data(gate, queries)
-            ]
+            for name, source, folder in zip(names, sources, folders, strict=True):
+                folder.mkdir()
+                judged += _convert(name, source, folder, data, store, progress)
         show(judged)
-        if not model.startswith("random:"):
-            check(judged, thresholds)
-        # A machine with other vector units rounds otherwise: golden logits may be as far off as any of the gate's.
-        drift = max(abs(fast.score(pair.query, [pair.document])[0] - pair.logit) for pair in manifest.golden)
-        manifest = replace(
-            manifest, tolerance=_rounded_up(max(2 * drift, *(row.max_error for row in judged)))
-        )
-        manifest.write(folder)
+        check([row for row in judged if not row.model.startswith("random:")], thresholds)
+        folder = folders[0]
+        if root.keep:
+            folder = Path(scratch) / "cascade"
+            folder.mkdir()
+            compose(Spec(names, root.keep), folders, folder)
         if output.name.endswith(".tar.gz"):
             return archive(str(folder), output, code=code)
-        output.mkdir(parents=True, exist_ok=True)
-        for name in (*manifest.files, MANIFEST):
-            shutil.copyfile(folder / name, output / name)
-    return manifest
+        return copy(folder, output)
+
+
+def _names(model: str, root: Manifest, sources: Sequence[Path]) -> tuple[str, ...]:
+    """Of the models, as they were given; of a cascade's artefact, as its manifests have them."""
+    if ">" in model:
+        return Spec.parse(model).models
+    return tuple(Manifest.read(source).model for source in sources) if root.keep else (model,)
+
+
+def _convert(
+    name: str,
+    source: Path,
+    folder: Path,
+    data: Sequence[tuple[Collection, Run]],
+    store: ScoreStore,
+    progress: Progress,
+) -> list[Judged]:
+    """Write the int8 form of one float32 artefact into `folder`, and measure it on all the data."""
+    from .quantise import quantise
+
+    reference = Manifest.read(source)
+    reference.verify(source)
+    manifest = quantise(source, folder, _calibration(source, reference))
+    exact, fast = _Artefact(source, reference), _Artefact(folder, manifest)
+    judged = [
+        judge(name, exact, fast, collection, candidates, store, progress) for collection, candidates in data
+    ]
+    # A machine with other vector units rounds otherwise: golden logits may be as far off as any of the gate's.
+    drift = max(abs(fast.score(pair.query, [pair.document])[0] - pair.logit) for pair in manifest.golden)
+    tolerance = _rounded_up(max(2 * drift, *(row.max_error for row in judged)))
+    replace(manifest, tolerance=tolerance).write(folder)
+    return judged
 
 
 def judge(
+    model: str,
     exact: _Artefact,
     fast: _Artefact,
     collection: Collection,
@@ -135,13 +167,14 @@ def judge(
     def scored(documents: int) -> None:
         nonlocal done
         done += documents
-        progress(f"gate {collection.name}", done, total)
+        progress(f"gate {collection.name}, {model}", done, total)
 
     reference, result = (
         rerank(collection, candidates, scorer, store, progress=scored) for scorer in (exact, fast)
     )
     errors, logits = _errors(reference, result)
     return Judged(
+        model,
         collection.name,
         len(collection.queries),
         len(errors),
@@ -159,17 +192,18 @@ def check(judged: Sequence[Judged], thresholds: Thresholds) -> None:
     """Raise GateFailed with every figure that falls short."""
     problems = []
     for row in judged:
+        where = f"on {row.data} for {row.model}"
         if not row.fp32 - row.int8 <= thresholds.ndcg_drop:
             problems.append(
-                f"NDCG@10 falls by {row.fp32 - row.int8:.4f} (at most {thresholds.ndcg_drop:g}) on {row.data}"
+                f"NDCG@10 falls by {row.fp32 - row.int8:.4f} (at most {thresholds.ndcg_drop:g}) {where}"
             )
         if not row.agreement >= thresholds.agreement:
             problems.append(
-                f"{row.agreement:.1%} of the first ten agree (at least {thresholds.agreement:.1%}) on {row.data}"
+                f"{row.agreement:.1%} of the first ten agree (at least {thresholds.agreement:.1%}) {where}"
             )
         if not row.error <= thresholds.error:  # so that a NaN fails too
             problems.append(
-                f"the mean score error is {row.error:.1%} of the scores' spread (at most {thresholds.error:.1%}) on {row.data}"
+                f"the mean score error is {row.error:.1%} of the scores' spread (at most {thresholds.error:.1%}) {where}"
             )
     if problems:
         raise GateFailed(f"int8 does not pass the gate, and nothing was written: {'; '.join(problems)}.")

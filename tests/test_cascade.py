@@ -7,7 +7,11 @@ import concurrent.futures
 import dataclasses
 import json
 import math
+import os
+import shutil
+import signal
 import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,16 +31,19 @@ from evaluation.evaluate import rerank
 from evaluation.scorer import Cascade, EngineScorer, open_scorer
 from evaluation.scores import ScoreStore
 from inference import jina_bert
-from inference.artefact import ArtefactError, Manifest, pack
+from inference import service as service_module
+from inference.artefact import MANIFEST, ArtefactError, Manifest, pack, sha256
 from inference.batcher import Account
 from inference.cascade import Rounds, Stage, merge
 from inference.checkpoint import CheckpointError
-from inference.contract import TokenLimitExceeded, Truncation, best_first
+from inference.contract import Dialect, Group, RerankRequest, TokenLimitExceeded, Truncation, best_first
 from inference.dialects import parse, sigmoid
 from inference.engine import Engine, load_forward, load_stages
 from inference.handler import model_fn, predict_fn
+from inference.metrics import Metrics
+from inference.service import Service
 from inference.settings import Settings
-from inference.tokenise import Tokeniser
+from inference.tokenise import Tokeniser, Windows
 from infra.app import build as build_stacks
 from infra.config import ConfigError, DeployConfig
 from sagerank.build import MICRO, archive, build, resolve
@@ -118,6 +125,20 @@ def test_the_best_have_the_last_models_own_scores(folder: Path, second: Path) ->
     assert rest == [index for index in best_first(first, None) if index not in best]
 
 
+def test_the_same_text_has_the_same_score_on_both_sides_of_k(second: Path, tmp_path: Path) -> None:
+    both = engine(resolve(f"micro>{second}@3", cache=tmp_path))
+    documents = [DOCUMENTS[0], DOCUMENTS[1], *[DOCUMENTS[0]] * 4, DOCUMENTS[3]]
+    values = both.score(QUERY, documents).values
+    (alone,) = engine(second).score(QUERY, DOCUMENTS[:1]).values
+    assert [values[index] for index in (0, 2, 3, 4, 5)] == [pytest.approx(alone, abs=1e-4)] * 5
+    assert len({values[index] for index in (0, 2, 3, 4, 5)}) == 1
+    assert values[1] < values[0] > values[6]
+    apart = Cascade([Alone(engine(MICRO)), Alone(engine(second))], [3])
+    assert values == pytest.approx(apart.score(QUERY, documents), abs=1e-4)
+    assert len(set(both.score(QUERY, ["same"] * 9).values)) == 1
+    assert len(set(both.score(QUERY, [""] * 5).values)) == 1
+
+
 def test_three_stages_and_a_tokenizer_of_its_own(second: Path, tmp_path: Path) -> None:
     third = tmp_path / "third"
     third.mkdir()
@@ -137,11 +158,15 @@ def test_three_stages_and_a_tokenizer_of_its_own(second: Path, tmp_path: Path) -
 logits = st.floats(-12, 12, width=32)
 
 
+def distinct(values: Sequence[float]) -> list[str]:
+    return [f"document {place}" for place in range(len(values))]
+
+
 @given(st.lists(logits, min_size=1, max_size=60), st.lists(logits, min_size=1, max_size=20))
 def test_merging_keeps_order_and_the_last_models_scores(values: list[float], again: list[float]) -> None:
     best = best_first(values, len(again))
     again = again[: len(best)]
-    merged = merge(values, best, again)
+    merged = merge(values, best, again, distinct(values))
     assert [merged[index] for index in best] == again
     rest = [index for index in range(len(values)) if index not in best]
     assert all(merged[index] < min(again) for index in rest)
@@ -154,13 +179,13 @@ def test_merging_keeps_order_and_the_last_models_scores(values: list[float], aga
 def test_what_an_answer_shows_is_distinct_after_sigmoid_and_rounding() -> None:
     """80 documents below a best one that the last model finds irrelevant: a shift would round most of them to 0."""
     values = [9.0, *(-0.2 * place for place in range(80))]
-    merged = merge(values, [0], [-10.5])
+    merged = merge(values, [0], [-10.5], distinct(values))
     shown = [round(sigmoid(value), 8) for value in merged]
     assert shown[0] == round(sigmoid(-10.5), 8)
     assert len(set(shown)) == len(shown)
     assert shown == sorted(shown, reverse=True)
-    assert merge([5.0, -3.0], [0], [-2.0]) == [-2.0, -3.0], "what is below already stays as it is"
-    assert all(map(math.isfinite, merge([1e4, 9e3, -9e3], [0], [-1e4])))
+    assert merge([5.0, -3.0], [0], [-2.0], ["a", "b"]) == [-2.0, -3.0], "what is below already stays as it is"
+    assert all(map(math.isfinite, merge([1e4, 9e3, -9e3], [0], [-1e4], ["a", "b", "c"])))
 
 
 def test_a_text_too_long_for_any_stage_is_refused_wherever_it_ranks() -> None:
@@ -227,6 +252,37 @@ def test_stages_of_another_length_and_cascades_as_stages_are_refused(
         resolve(f"micro>{folder}@3", cache=tmp_path / "cache")
 
 
+def test_a_cascade_inside_a_cascade_is_not_loaded(folder: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "stages/1"
+    for place in (tmp_path / "stages/0", inner):
+        shutil.copytree(folder, place)
+    shutil.rmtree(tmp_path / "stages/0")
+    shutil.copytree(MICRO, tmp_path / "stages/0")
+    hashes = {
+        f"stages/{number}/{MANIFEST}": sha256(tmp_path / f"stages/{number}/{MANIFEST}") for number in (0, 1)
+    }
+    dataclasses.replace(Manifest.read(folder), files=hashes).write(tmp_path)
+    with pytest.raises(ArtefactError, match=r"stages/1 is a cascade inside a cascade"):
+        Engine.load(tmp_path, Settings(model_dir=tmp_path))
+
+
+def test_a_folder_is_what_its_manifest_says(folder: Path, second: Path, tmp_path: Path) -> None:
+    """A cascade is copied; a folder that held one may hold a model next, which is not replaced by what it is part of."""
+    archive(str(folder), tmp_path / "model.tar.gz")
+    for source, name in ((folder, "again"), (tmp_path / "model.tar.gz", "unpacked")):
+        assert build(str(source), tmp_path / name) == Manifest.read(folder)
+        Manifest.read(folder).verify(tmp_path / name)
+    again = tmp_path / "again"
+    build("micro", again)
+    assert (again / "stages").is_dir()
+    assert engine(again).score(QUERY, DOCUMENTS).values == engine(MICRO).score(QUERY, DOCUMENTS).values
+    with pytest.raises(CheckpointError, match="would replace its own model"):
+        build(f"{second}>{again}@3", again)
+    assert not Manifest.read(again).keep
+    with pytest.raises(ArtefactError, match="give one of its models"):
+        load_forward(folder, Settings(model_dir=folder))
+
+
 def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
     manifest = Manifest.read(folder)
     for name in (*manifest.files, "manifest.json"):
@@ -240,11 +296,13 @@ def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(ArtefactError, match=r"stages/1/model\.safetensors is missing"):
         engine(tmp_path)
+    weights.write_bytes(whole)
+    (tmp_path / "stages/1/manifest.json").write_bytes((MICRO / "manifest.json").read_bytes())
+    with pytest.raises(ArtefactError, match=r"stages/1/manifest\.json does not have the SHA-256"):
+        engine(tmp_path)
     dataclasses.replace(manifest, keep=(0,)).write(tmp_path)
     with pytest.raises(ArtefactError, match="which are no counts"):
         engine(tmp_path)
-    with pytest.raises(ArtefactError, match="give one of its models"):
-        load_forward(folder, Settings(model_dir=folder))
 
 
 def test_the_evaluation_scores_an_artefact_by_stage(folder: Path, second: Path) -> None:
@@ -269,8 +327,11 @@ def test_the_toolkits_handler_and_the_doctor_take_it(
 
 
 def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path) -> None:
-    expected = Engine.load(folder, Settings(model_dir=folder))
+    # So few tokens that most documents are several windows, and one golden pair is, which cannot be compared.
     settings = {"SAGERANK_MODEL_DIR": str(folder), "SAGERANK_GOLDEN_SECONDS": "0.2"}
+    settings |= {"SAGERANK_MAX_TOKENS": "56", "SAGERANK_QUERY_TOKENS": "24", "SAGERANK_OVERLAP_TOKENS": "8"}
+    expected = Engine.load(folder, Settings.from_env(settings))
+    assert [len(stage.manifest.golden) for stage in expected.stages] == [3, 3]
     with running(**settings) as server:
         wait_for(lambda: server.ping() == 200)
 
@@ -299,6 +360,44 @@ def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path) -> Non
         assert server.ping() == 200, "the golden pairs of both models, again and again"
         entries = [entry for entry in server.stop() if entry["event"] == "request"]
         assert all(len(entry["stages"]) == 2 for entry in entries)
+
+
+def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model_dir=folder, threads=1)
+    expected = Engine.load(folder, settings).score(QUERY, DOCUMENTS).values
+    request = RerankRequest(Dialect.TEI, (Group(QUERY, tuple(DOCUMENTS)),))
+    packed, read = service_module._packed, list[int]()
+
+    def killing(rounds: Rounds) -> Windows:
+        read.append(len(read))
+        if len(read) == 2:  # what the second model has to score
+            assert service._worker.pid is not None
+            os.kill(service._worker.pid, signal.SIGKILL)
+            while service.state != "restarting":  # in a thread: the loop goes on
+                time.sleep(0.01)
+        return packed(rounds)
+
+    monkeypatch.setattr(service_module, "_packed", killing)
+    service = Service(settings, Metrics())
+
+    async def test() -> None:
+        failures: list[str] = []
+        running = asyncio.create_task(service.run(lambda: failures.append("failed")))
+        while service.state != "ready":
+            await asyncio.sleep(0.01)
+        first = service._worker.pid
+        (found,) = await service.score(request)
+        assert found.values == pytest.approx(expected, abs=1e-4)
+        assert service._worker.pid != first
+        (again,) = await service.score(request)
+        assert again.values == pytest.approx(expected, abs=1e-4)
+        assert (len(read), failures) == (4, [])
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run_test(test)
 
 
 def test_a_batch_is_of_one_model_and_a_request_is_admitted_once() -> None:

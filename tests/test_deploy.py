@@ -29,7 +29,7 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 
-from inference.artefact import Manifest
+from inference.artefact import Manifest, pack
 from sagerank import operate
 from sagerank.build import MICRO, archive
 from sagerank.cli import main
@@ -289,6 +289,33 @@ def test_other_weights_are_found(
     assert "FAIL  AllTraffic" in out
     assert "the reference has" in out
     assert main(["verify", "--model", str(other), "--tolerance", "0.1"]) == 0
+
+
+def test_int8_may_be_as_far_off_as_its_manifest_says(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Manifest.read(MICRO)
+    golden = tuple(dataclasses.replace(pair, logit=pair.logit + 0.01) for pair in manifest.golden)
+    for tolerance, code in ((0.02, 0), (0.005, 1)):
+        dataclasses.replace(manifest, golden=golden, tolerance=tolerance).write(tmp_path)
+        pack({"manifest.json": tmp_path / "manifest.json"}, tmp_path / "model.tar.gz")
+        store((tmp_path / "model.tar.gz").read_bytes())
+        if not code:
+            make_endpoint()
+        assert main(["verify", "--json"]) == code
+        assert json.loads(capsys.readouterr().out)["judged"][0]["tolerance"] == tolerance
+
+
+def test_a_golden_pair_that_the_servers_settings_cut_is_not_compared(
+    stage: Stage, packed: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(packed)
+    make_endpoint()
+    with serving(MICRO, {"SAGERANK_MAX_TOKENS": "512", "SAGERANK_QUERY_TOKENS": "64"}) as server:
+        stage.model = server.url
+        assert main(["verify", "--json"]) == 0
+    (judged,) = json.loads(capsys.readouterr().out)["judged"]
+    assert [score["error"] for score in judged["scores"]] == [""] * (len(Manifest.read(MICRO).golden) - 1)
 
 
 def test_an_endpoint_that_answers_with_errors_is_a_failure(

@@ -18,7 +18,9 @@ from typing import Any
 import boto3
 import pytest
 
-from inference.artefact import Manifest
+from inference.artefact import Manifest, unpack
+from inference.engine import Engine
+from inference.settings import Settings
 from sagerank.build import MICRO, archive
 
 from .local_aws.launch import ACCOUNT, REGION, ROOT, running
@@ -215,6 +217,40 @@ def test_deploy_verifies_and_destroy_leaves_nothing(aws: Aws, command: str, inst
         "checked": 0,
         "ok": True,
     }
+
+
+def test_a_cascade_is_deployed_as_one_model_and_ranks_as_the_engine_does(aws: Aws) -> None:
+    artefact = aws.folder / "cascade.tar.gz"
+    archive("micro>random:tiny@2", artefact, cache=aws.folder / "cache")
+    command = "deploy --model micro>tiny@2 --mode realtime --instance ml.c7i.large --yes --json -c settings.max_tokens=600"
+    verdict = json.loads(aws.sagerank(*shlex.split(command), "-c", f"artefact={artefact}"))
+    assert verdict["ok"] is True
+    assert verdict["judged"][0]["model"] == "sagerank-micro>random:tiny@2"
+
+    texts = [
+        "Mars is red.",
+        "Bread is baked.",
+        "Iron oxide colours the dust of Mars. " * 200,  # several windows
+        "",
+        "Venus is hot.",
+    ]
+    body = json.dumps({"query": "why is mars red", "texts": texts, "raw_scores": True}).encode()
+    answer = aws.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName="sagerank", ContentType="application/json", Body=body
+    )
+    found = {item["index"]: item["score"] for item in json.loads(answer["Body"].read())}
+    folder = aws.folder / "cascade"
+    folder.mkdir()
+    unpack(artefact, folder)
+    own = Engine.load(folder, Settings(model_dir=folder, threads=1, max_tokens=600)).score(
+        "why is mars red", texts
+    )
+    assert [found[index] for index in range(len(texts))] == pytest.approx(own.values, abs=1e-4)
+    (model,) = aws.client("sagemaker").list_models()["Models"]
+    tags = aws.client("sagemaker").list_tags(ResourceArn=model["ModelArn"])["Tags"]
+    assert {"Key": "sagerank:model", "Value": "micro/tiny@2"} in tags
+
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
 
 
 def test_an_asynchronous_endpoint_answers_through_s3(aws: Aws) -> None:

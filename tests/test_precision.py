@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from inference import graph, graph_int8
 from inference.artefact import ArtefactError, Manifest
 from inference.checkpoint import CheckpointError, JinaBertConfig
+from inference.contract import best_first
 from inference.engine import Engine
 from inference.settings import Settings
 from sagerank import precision
@@ -244,6 +245,73 @@ def test_int8_of_int8_is_refused(built: tuple[Path, list[Judged]], cache: Path, 
     with pytest.raises(CheckpointError, match="another --output"):
         build_int8("micro", MICRO, cache=cache)
     assert (MICRO / "manifest.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def other(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model, which loses more in int8 than the gate allows."""
+    folder = tmp_path_factory.mktemp("other")
+    build(str(small_folder), folder)
+    return folder
+
+
+def test_a_cascade_is_refused_for_the_stage_that_falls_short(
+    other: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    output = tmp_path / "model.tar.gz"
+    command = ["build", "--precision", "int8", "--model", f"micro>{other}@3", "--output", str(output)]
+    assert main([*command, "--gate-queries", str(QUERIES)]) == 2
+    shown = capsys.readouterr()
+    assert "sample, micro " in shown.out
+    assert f"sample, {other} " in shown.out
+    assert f"on sample for {other}" in shown.err
+    assert "for micro" not in shown.err
+    assert not output.exists()
+
+
+def test_every_stage_of_a_cascade_is_the_models_own_int8_artefact(
+    built: tuple[Path, list[Judged]], other: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder, shown = tmp_path / "cascade", list[Judged]()
+    loose = Thresholds(ndcg_drop=1, agreement=0, error=9)
+    manifest = build_int8(
+        f"micro>{other}@3", folder, queries=QUERIES, cache=cache, thresholds=loose, show=shown.extend
+    )
+    assert [row.model for row in shown] == ["micro", str(other)]
+    assert dataclasses.replace(shown[0], data="sample") == built[1][0]
+    for path in built[0].iterdir():
+        assert (folder / "stages/0" / path.name).read_bytes() == path.read_bytes(), path.name
+    stages = [Manifest.read(stage) for stage in manifest.stages(folder)]
+    assert [stage.precision for stage in stages] == ["int8", "int8"]
+    # What `sagerank verify` goes by, whose golden pairs the last model scores.
+    assert (manifest.precision, manifest.keep) == ("int8", (3,))
+    assert (manifest.golden, manifest.tolerance) == (stages[1].golden, stages[1].tolerance)
+    texts = ["Mars is red.", "Bread is baked.", "", "The dust of Mars has iron oxide.", "Venus is hot."]
+    found, first, last = (
+        Engine.load(each, Settings(model_dir=each)).score("why is mars red", texts).values
+        for each in (folder, *manifest.stages(folder))
+    )
+    best = best_first(first, 3)
+    assert [found[index] for index in best] == pytest.approx([last[index] for index in best], abs=0.02)
+    with pytest.raises(CheckpointError, match="sagerank-micro computes in int8 already"):
+        build_int8(str(folder), tmp_path / "twice", cache=cache)
+
+
+def test_a_cascade_may_mix_precisions(
+    built: tuple[Path, list[Judged]], other: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    manifest = build(f"{other}>{built[0]}@2", folder)
+    assert (manifest.precision, manifest.tolerance) == ("fp32>int8", Manifest.read(built[0]).tolerance)
+    Engine.load(folder, Settings(model_dir=folder))
+    with pytest.raises(CheckpointError, match=f"{built[0]} computes in int8 already"):
+        build_int8(f"{other}>{built[0]}@2", tmp_path / "twice", cache=cache)
 
 
 AVX2 = "processor\t: 0\nmodel name\t: bf16 in a name counts for nothing\nflags\t\t: fpu avx2 fma bmi2\n"

@@ -23,6 +23,7 @@ from .endpoint import Endpoint, Variant, describe
 TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
 _ASYNC_SECONDS = 600.0
 _PAUSES = (1.0, 2.0, 4.0)
+_CUT = "allow truncation"  # in the server's refusal of a text that its settings would cut: inference.tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +100,11 @@ def verify(
             continue
         container = _container(account, variant)
         found = manifest or _deployed_manifest(account, container)
-        limit = tolerance if tolerance is not None else _tolerance(container)
+        limit = tolerance if tolerance is not None else max(_tolerance(container), found.tolerance)
         invoke = _invoke_async if endpoint.asynchronous else _invoke
-        judged.append(
-            Judged(
-                target,
-                found.model,
-                limit,
-                tuple(_score(account, name, arguments, pair, invoke) for pair in found.golden),
-            )
-        )
+        scores = tuple(_score(account, name, arguments, pair, invoke) for pair in found.golden)
+        whole = tuple(score for score in scores if _CUT not in score.error)
+        judged.append(Judged(target, found.model, limit, whole or scores))
     return Verdict(
         endpoint=name,
         status=endpoint.status,
@@ -218,8 +214,9 @@ _Invoke = Callable[[Account, str, dict[str, str], bytes], bytes]
 def _score(
     account: Account, name: str, arguments: dict[str, str], pair: GoldenPair, invoke: _Invoke
 ) -> Score:
-    # TEI's form is the one that can ask for the logit itself.
-    body = json.dumps({"query": pair.query, "texts": [pair.document], "raw_scores": True}).encode()
+    # TEI's form is the one that can ask for the logit itself; that of a cut text has no reference.
+    own = {"query": pair.query, "texts": [pair.document], "raw_scores": True, "truncate": False}
+    body = json.dumps(own).encode()
     try:
         answer = json.loads(invoke(account, name, arguments, body))
         return Score(pair.query, pair.logit, float(answer[0]["score"]))
