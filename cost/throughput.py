@@ -25,8 +25,9 @@ _PER_CYCLE = (
 )
 # What a core adds less the more there are: an allowance, not measured. 8 cores do 84 %, 32 cores 52 % of their sum.
 _CORES_HALF = 32
-# int8 dot products against float32 arithmetic, whole model, and bf16: only where the unit exists. Estimates.
-_INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4))
+# int8 dot products against float32 arithmetic, whole model, and bf16: only where the unit exists. Estimates, but for
+# AVX2 (docs/benchmarks.md).
+_INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4), ("avx2", 1.2))
 _BF16 = (("amx_bf16", 2.5), ("bf16", 1.5))
 # Tera-operations per second as the makers state them: (bfloat16, float32). 0: the unit is missing, and float16
 # overflows on ALiBi models.
@@ -74,10 +75,10 @@ class Measurement:
 
 
 def executes(kind: str, gpu: bool) -> bool:
-    """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs. int8 weights are stored so, and
-    multiplied as float32.
+    """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs, and int8 on CPUs, for weights that
+    pass the gate of `sagerank build --precision int8`.
     """
-    return precision(kind) == "fp32" or (kind == "bf16" and gpu)
+    return precision(kind) == "fp32" or kind == ("bf16" if gpu else "int8")
 
 
 def speed(
@@ -157,7 +158,7 @@ def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: in
     work = choice.flops(documents, tokens)
     seconds = work / rate + OVERHEAD_SECONDS
     why = f"{work / 1e9:.0f} GFLOP at {memory_mb / 2048:g} vCPU (one for each 2 GB), 75 % of half a 2.5 GHz AVX2 core each"
-    return Speed(seconds, seconds / 2, seconds * 2, "estimated" if kind == "fp32" else "hypothetical", why)
+    return Speed(seconds, seconds / 2, seconds * 2, "estimated", why)
 
 
 @cache

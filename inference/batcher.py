@@ -1,7 +1,7 @@
 """Merges what concurrent requests are waiting for into batches.
 
 Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
-company. It computes as many batches at once as it has lanes, and one more is kept ahead, so it never waits for the front. An error belongs to its batch, and within it
+company. It computes as many batches at once as it has lanes, and one more is kept ahead for each, so none waits for the front. An error belongs to its batch, and within it
 to the pair that causes it: a failed batch is split until the culprit is alone.
 
 In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
@@ -202,7 +202,7 @@ class Batcher:
         self._drop(job)
 
     def _dispatch(self) -> None:
-        while not self._paused and len(self._flying) <= self._lanes:
+        while not self._paused and len(self._flying) < 2 * self._lanes:
             # Nothing long waits behind another batch: a short request that comes meanwhile would wait for
             # both.
             ahead = bool(self._flying)

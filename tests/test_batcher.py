@@ -105,13 +105,13 @@ class LaneWorker(ScriptedWorker):
         return await super().__call__(batch)
 
 
-def test_every_lane_has_a_batch_and_one_waits() -> None:
+def test_every_lane_has_a_batch_and_another_waits_for_it() -> None:
     async def test() -> None:
         worker = LaneWorker()
         it = batcher(worker)
         it.resume(lanes=3)
         await asyncio.gather(*(it.score(windows(*[20] * 9), timeout=9) for _ in range(6)))
-        assert max(map(len, worker.together)) == 4
+        assert max(map(len, worker.together)) == 6
 
     run(test)
 

@@ -250,11 +250,15 @@ def test_fits() -> None:
 
 def test_what_the_engine_cannot_do_is_hypothetical() -> None:
     assert executes("fp32", gpu=False)
-    assert not executes("int8", gpu=False)
+    assert executes("int8", gpu=False)
+    assert not executes("int8", gpu=True)
+    assert executes("bf16", gpu=True)
     assert not executes("bf16", gpu=False)
     machine = CATALOGUE.instance("ml.c7i.xlarge")
-    fp32, int8 = (speed(TINY, kind, machine, documents=100, tokens=150) for kind in ("fp32", "int8"))
-    assert (fp32.kind, int8.kind) == ("estimated", "hypothetical")
+    fp32, int8, bf16 = (
+        speed(TINY, kind, machine, documents=100, tokens=150) for kind in ("fp32", "int8", "bf16")
+    )
+    assert (fp32.kind, int8.kind, bf16.kind) == ("estimated", "estimated", "hypothetical")
     assert int8.seconds < fp32.seconds
     assert fp32.low < fp32.seconds < fp32.high
     assert "cores" in fp32.why
@@ -450,7 +454,9 @@ def test_the_pareto_front_holds_what_nothing_beats() -> None:
 
 
 def test_arithmetic_that_does_not_exist_is_only_priced_when_asked_for() -> None:
-    asked = question(precisions=("int8",), modes=("realtime",), p95_seconds=None)
+    asked = question(
+        precisions=("bf16",), modes=("realtime",), p95_seconds=None, instances=("ml.c7i.xlarge", "ml.c7i.2xlarge")
+    )
     assert decide(asked, CATALOGUE).bills == ()
     shown = decide(replace(asked, hypothetical=True), CATALOGUE).bills
     assert {item.speed.kind for item in shown} == {"hypothetical"}
