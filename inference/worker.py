@@ -221,9 +221,8 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
                 start += length
             try:
                 kind, content = _LOGITS, array("f", engine.forwards[model](batch)).tobytes()
-            except (
-                Exception
-            ) as error:  # one bad batch, out of memory among them, is not the end of the others
+            except Exception as error:
+                # One bad batch, out of memory among them, is not the end of the others.
                 kind, content = _FAILED, type(error).__name__.encode()
             with writing:
                 connection.sendall(_frame(kind + number.to_bytes(4, sys.byteorder) + content))
