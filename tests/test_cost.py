@@ -455,7 +455,10 @@ def test_the_pareto_front_holds_what_nothing_beats() -> None:
 
 def test_arithmetic_that_does_not_exist_is_only_priced_when_asked_for() -> None:
     asked = question(
-        precisions=("bf16",), modes=("realtime",), p95_seconds=None, instances=("ml.c7i.xlarge", "ml.c7i.2xlarge")
+        precisions=("bf16",),
+        modes=("realtime",),
+        p95_seconds=None,
+        instances=("ml.c7i.xlarge", "ml.c7i.2xlarge"),
     )
     assert decide(asked, CATALOGUE).bills == ()
     shown = decide(replace(asked, hypothetical=True), CATALOGUE).bills
