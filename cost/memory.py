@@ -39,6 +39,8 @@ GPU_HOST_MB, GPU_CONTEXT_MB = 3000.0, 600.0
 # What the operating system and SageMaker's agents keep of an instance: an allowance, not measured.
 RESERVED_MB = 700.0
 SERVERLESS_SIZES = range(1024, 6145, 1024)
+# AWS says only that vCPUs grow with memory: an estimate.
+SERVERLESS_MB_PER_VCPU = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
 
     def holds(size: int) -> bool:
-        vcpu = -(-size // 2048)  # one for each 2 GB
+        vcpu = -(-size // SERVERLESS_MB_PER_VCPU)
         return size * 1.048576 >= copy_mb(choice, kind, tokens, cores=vcpu) + SERVER_MB
 
     return next(filter(holds, SERVERLESS_SIZES), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import CostError, unknown
 from .catalogue import Instance
+from .memory import SERVERLESS_MB_PER_VCPU
 from .models import Choice, precision
 from .store import DATA, rows, write
 
@@ -154,10 +155,13 @@ def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: in
     """AWS says only that vCPUs grow with memory. One for each 2 GB, half a 2.5 GHz AVX2 core each, is our estimate."""
     if precision(kind) == "bf16":
         raise CostError("bf16 is not known to run on serverless endpoints: take fp32.")
-    rate = memory_mb / 2048 / 2 * 2.5e9 * 32 * 0.75
+    vcpu = memory_mb / SERVERLESS_MB_PER_VCPU
+    rate = vcpu / 2 * 2.5e9 * 32 * 0.75
     work = choice.flops(documents, tokens)
     seconds = work / rate + OVERHEAD_SECONDS
-    why = f"{work / 1e9:.0f} GFLOP at {memory_mb / 2048:g} vCPU (one for each 2 GB), 75 % of half a 2.5 GHz AVX2 core each"
+    why = (
+        f"{work / 1e9:.0f} GFLOP at {vcpu:g} vCPU (one for each 2 GB), 75 % of half a 2.5 GHz AVX2 core each"
+    )
     return Speed(seconds, seconds / 2, seconds * 2, "estimated", why)
 
 

@@ -1,8 +1,9 @@
 """Merges what concurrent requests are waiting for into batches.
 
 Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
-company. It computes as many batches at once as it has lanes, and one more is kept ahead for each, so none waits for the front. An error belongs to its batch, and within it
-to the pair that causes it: a failed batch is split until the culprit is alone.
+company. It computes as many batches at once as it has lanes, and one more is kept ahead for each, so none waits
+for the front. An error belongs to its batch, and within it to the pair that causes it: a failed batch is split
+until the culprit is alone.
 
 In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
 equal requests are answered one after the other (sharing the worker would make all of them as late as the last), a small

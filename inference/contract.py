@@ -38,7 +38,7 @@ class InvalidRequest(RerankError):
 
 
 class TokenLimitExceeded(InvalidRequest):
-    pass
+    REMEDY = "shorten it, or allow truncation."  # the end of its message, by which a client knows it in every dialect
 
 
 class UnsupportedMediaType(InvalidRequest):

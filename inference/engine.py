@@ -196,7 +196,7 @@ def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> T
 def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) -> Forward:
     """The backend that the settings name; its runtime is imported here and nowhere else.
 
-    company: other models compute in this process, in turn with this one. Raises ArtefactError for a cascade's folder, which holds several models.
+    company: other models compute in this process. Raises ArtefactError for a cascade's folder, which holds several models.
     """
     if (model_dir / MANIFEST).is_file() and Manifest.read(model_dir).keep:
         raise ArtefactError(

@@ -23,7 +23,7 @@ class OnnxModel:
     tolerance = 1e-3  # of a logit, against the float32 reference
 
     def __init__(self, model_dir: Path, *, threads: int, company: bool = False) -> None:
-        """company: other models compute in this process, in turn with this one."""
+        """company: other models compute in this process."""
         self.lanes = threads
         self._ordinary = threading.Lock()
         options = onnxruntime.SessionOptions()

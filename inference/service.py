@@ -67,13 +67,10 @@ class Service:
                     golden.cancel()
                 except WorkerDied as error:
                     how = str(error)
-                except (LoadFailed, ArtefactError, ValueError, OSError) as error:
-                    self._fail(str(error))
-                    on_failure()
-                    return
                 except Exception as error:
-                    # A defect of ours. Without this the task would end in silence, and /ping answer 503 for ever.
-                    self._fail(f"{type(error).__name__}: {error}")
+                    # A defect of ours too: the task would end in silence, and /ping answer 503 for ever.
+                    expected = isinstance(error, LoadFailed | ArtefactError | ValueError | OSError)
+                    self._fail(str(error) if expected else f"{type(error).__name__}: {error}")
                     on_failure()
                     return
                 self.batcher.pause()

@@ -111,7 +111,7 @@ class Tokeniser:
         if len(head) > self.query_tokens:
             if not truncation.allowed:
                 raise TokenLimitExceeded(
-                    f"query has {len(head)} tokens, more than {self.query_tokens}: shorten it, or allow truncation."
+                    f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
                 )
             head = _clip(head, self.query_tokens, left=truncation.left)
         room = self.max_tokens - self.special_tokens - len(head)
@@ -126,7 +126,7 @@ class Tokeniser:
                 tokens = _clip(tokens, limit, left=truncation.left)
             if len(tokens) > room and not truncation.allowed:
                 raise TokenLimitExceeded(
-                    f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: shorten it, or allow truncation."
+                    f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: {TokenLimitExceeded.REMEDY}"
                 )
             counts.append(min(len(tokens) + 2, self.max_tokens))
             for start in _starts(len(tokens), room, step):

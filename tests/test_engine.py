@@ -82,18 +82,15 @@ def test_a_failing_batch_fails_the_call_and_leaves_no_work_behind(failing: int) 
 
 
 def test_one_lane_is_the_callers_own_thread() -> None:
-    forward = Observed(lanes=1)
     threads = set()
-    original = forward.__call__
 
-    def remembered(batch: Sequence[Sequence[int]]) -> list[float]:
-        threads.add(threading.get_ident())
-        return original(batch)
+    class Remembering(Observed):
+        def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+            threads.add(threading.get_ident())
+            return super().__call__(batch)
 
-    forward_here = type(
-        "Here", (), {"lanes": 1, "tolerance": 0.0, "__call__": lambda _, batch: remembered(batch)}
-    )()
-    engine_of(forward)._logits(forward_here, pairs_of([30] * 8))
+    forward = Remembering(lanes=1)
+    engine_of(forward)._logits(forward, pairs_of([30] * 8))
     assert threads == {threading.get_ident()}
 
 

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cost.memory import Point
@@ -22,6 +22,7 @@ from inference.settings import Settings
 
 from .. import EvaluationError
 from . import peak
+from .arithmetic import shape
 from .conditions import vector_units
 
 # Of memory.csv. `tokens` are those of the batch, `longest` those of each of its pairs.
@@ -60,7 +61,8 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
     """Run the child; what this process has loaded (PyTorch, to build a model) does not count. Raises EvaluationError where
     the child fails.
     """
-    precision = _precision(folder) if settings.backend == "onnx" else "fp32"  # PyTorch computes so on a CPU
+    # PyTorch computes in float32 on a CPU.
+    precision = Manifest.read(folder).precision if settings.backend == "onnx" else "fp32"
     arguments = (folder, tokens, pairs, settings.backend, settings.threads)
     done = subprocess.run(
         [sys.executable, "-m", peak.__name__, *map(str, arguments)],
@@ -71,12 +73,19 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}: out of memory?"]
         raise EvaluationError(f"The measured process failed: {reason[0]}")
-    shape = _shape(folder)
     found = json.loads(done.stdout)
-    formula = None
-    if shape:
-        size = pairs * tokens, found["peak_rss_mb"], tokens, settings.threads
-        formula = round(Point(shape, precision, settings.backend, *size).formula_mb, 1)
+    name, formula = _shape(folder), None
+    if name:
+        point = Point(
+            model=name,
+            precision=precision,
+            backend=settings.backend,
+            tokens=pairs * tokens,
+            mb=found["peak_rss_mb"],
+            longest=tokens,
+            threads=settings.threads,
+        )
+        formula = round(point.formula_mb, 1)
     return MemoryPoint(
         model=model,
         precision=precision,
@@ -106,8 +115,8 @@ def save(points: Sequence[MemoryPoint], folders: dict[str, Path], path: Path) ->
 
 
 def _csv_row(point: MemoryPoint, folder: Path) -> dict[str, str]:
-    shape = _shape(folder)
-    if shape is None:
+    name = _shape(folder)
+    if name is None:
         raise EvaluationError(
             f"The cost module knows no model of the shape of {point.model}: add it to cost/data/models.csv."
         )
@@ -120,7 +129,7 @@ def _csv_row(point: MemoryPoint, folder: Path) -> dict[str, str]:
     )
     version = ".".join(platform.python_version_tuple()[:2])
     values = {
-        "model": shape,
+        "model": name,
         "parameters": Manifest.read(folder).parameters,
         "precision": point.precision,
         "backend": point.backend,
@@ -131,32 +140,16 @@ def _csv_row(point: MemoryPoint, folder: Path) -> dict[str, str]:
         "peak_rss_mb": point.peak_rss_mb,
         "conditions": f"{command}; {where}; Python {version}; {datetime.date.today().isoformat()}",
     }
-    return {name: str(value) for name, value in values.items()}
+    return {column: str(value) for column, value in values.items()}
 
 
 def _shape(folder: Path) -> str | None:
     """The cost module's name for the shape of an artefact. None where it has none, or the artefact several models."""
     try:
-        config = JinaBertConfig.read(folder)
+        found = shape(JinaBertConfig.read(folder))
     except CheckpointError:
         return None
-    found = (
-        config.vocab_size,
-        config.hidden_size,
-        config.num_hidden_layers,
-        config.num_attention_heads,
-        config.intermediate_size,
-    )
     return next(
-        (
-            name
-            for name, model in MODELS.items()
-            if (model.vocabulary, model.hidden, model.layers, model.heads, model.intermediate) == found
-        ),
+        (name for name, model in MODELS.items() if replace(model, name=found.name, ndcg=found.ndcg) == found),
         None,
     )
-
-
-def _precision(folder: Path) -> str:
-    """Of the arithmetic, in the cost module's words."""
-    return Manifest.read(folder).precision

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.artefact import MANIFEST, GoldenPair, Manifest
-from inference.contract import RerankError
+from inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks
 from .account import Account, absent
@@ -23,7 +23,6 @@ from .endpoint import Endpoint, Variant, describe
 TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
 _ASYNC_SECONDS = 600.0
 _PAUSES = (1.0, 2.0, 4.0)
-_CUT = "allow truncation"  # in the server's refusal of a text that its settings would cut: inference.tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,8 @@ def verify(
         limit = tolerance if tolerance is not None else max(_tolerance(container), found.tolerance)
         invoke = _invoke_async if endpoint.asynchronous else _invoke
         scores = tuple(_score(account, name, arguments, pair, invoke) for pair in found.golden)
-        whole = tuple(score for score in scores if _CUT not in score.error)
+        # Not those that the server's settings would cut.
+        whole = tuple(score for score in scores if TokenLimitExceeded.REMEDY not in score.error)
         judged.append(Judged(target, found.model, limit, whole or scores))
     return Verdict(
         endpoint=name,
