@@ -13,6 +13,7 @@ from typing import Any
 
 import aws_cdk as cdk
 
+from . import rules
 from .config import PRESETS, ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
 from .examples import EXAMPLES, example
@@ -93,7 +94,7 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     """From the app's context too, which holds cdk.json's and `-c`; CDK's own keys have a colon."""
     context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
     named = context.pop("config", None)
-    return DeployConfig.read(file or (Path(named) if named else None), {**context, **given})
+    return rules.read(file or (Path(named) if named else None), {**context, **given})
 
 
 def every(folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from . import environment, options, rules
+from . import options
 from .options import ConfigError, mapping, option, section
 from .sections import (
     INSTANCE,
@@ -136,7 +136,6 @@ class DeployConfig:
 
     def __post_init__(self) -> None:
         options.check(self)
-        rules.check(self)
 
     @property
     def vpc(self) -> str:
@@ -154,11 +153,6 @@ class DeployConfig:
         fallbacks = [pool.instance for pool in self.pools]
         others = [variant.instance for variant in self.variants if variant.instance]
         return [self.instance, *fallbacks, *others] if self.instance else []
-
-    @property
-    def tokens(self) -> int:
-        """Of the longest pair the server takes in one piece."""
-        return environment.max_tokens(self)
 
     @property
     def own_server(self) -> bool:

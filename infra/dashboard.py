@@ -7,7 +7,8 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 
 from . import metrics
 from .config import DeployConfig
-from .estimate import Estimate, hardware, unit_price
+from .estimate import Estimate, unit_price
+from .instances import hardware
 
 _HALF, _FULL = 12, 24
 _MINUTE = cdk.Duration.minutes(1)

@@ -20,7 +20,8 @@ from . import metrics, rollout, scaling
 from .accepted import accept, accept_wildcard
 from .config import DeployConfig
 from .environment import environment
-from .estimate import component_memory, hardware
+from .estimate import component_memory
+from .instances import hardware
 from .model import Artefact, ModelStack
 from .network import Placement
 from .variants import main_variant, other_variant

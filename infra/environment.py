@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from inference.settings import PREFIX, Settings, SettingsError
 
-from .estimate import hardware
+from .config import DeployConfig
+from .instances import hardware
 from .options import ConfigError
-
-if TYPE_CHECKING:
-    from .config import DeployConfig
 
 MEGABYTE = 1_048_576
 # Bytes of a request and seconds until its answer, as SageMaker allows them. Real-time bodies may have 25 MB by AWS's

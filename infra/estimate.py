@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
-from typing import TYPE_CHECKING
 
 from cost import CostError
-from cost.catalogue import Catalogue, Instance
 from cost.deploy import HOURS_PER_MONTH, Deployment, Line, bill
 from cost.memory import copy_mb, fit, serverless_mb
 from cost.models import Choice, choice
 from cost.throughput import Speed, serverless_speed, speed
 from cost.traffic import constant
 
+from .config import DeployConfig
+from .environment import max_tokens
+from .instances import catalogue, hardware
 from .options import ConfigError
 
-if TYPE_CHECKING:
-    from .config import DeployConfig
-
 _BUSY = 0.6  # the share of an instance's time that scaling aims at
-
-
-@cache
-def _catalogue() -> Catalogue:
-    return Catalogue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +32,6 @@ class Estimate:
     def __str__(self) -> str:
         total = "not known" if self.usd is None else f"USD {self.usd} a month"
         return "; ".join((f"{total} ({self.conditions})", *self.lines, *self.notes))
-
-
-def hardware(instance: str) -> Instance:
-    """Raises ConfigError for a type whose processor and memory are not known."""
-    try:
-        return _catalogue().instance(instance)
-    except CostError as error:
-        raise ConfigError(f"instance is {instance!r}: {error}") from None
 
 
 def check_model(config: DeployConfig) -> None:
@@ -79,22 +63,22 @@ def precision(config: DeployConfig, instance: str) -> str:
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raises ConfigError unless the instance's memory holds the model and one pair of the longest."""
     kind = precision(config, instance)
-    room = fit(_choice(config), kind, config.tokens, hardware(instance))
+    room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
     if not room.copies:
         raise ConfigError(
             f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
-            f"for a pair of {config.tokens} tokens: take a larger type, or lower settings.max_tokens."
+            f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
         )
 
 
 def serverless_memory(config: DeployConfig) -> int:
     """MB that the endpoint gets. Raises ConfigError where the model does not fit."""
-    smallest = serverless_mb(_choice(config), precision(config, ""), config.tokens)
+    smallest = serverless_mb(_choice(config), precision(config, ""), max_tokens(config))
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
         need = "more than the 6144 there are" if smallest is None else f"{smallest}"
         raise ConfigError(
-            f"serverless.memory_mb is {wanted}: {config.model} needs {need} for a pair of {config.tokens} tokens; give that much, or lower settings.max_tokens."
+            f"serverless.memory_mb is {wanted}: {config.model} needs {need} for a pair of {max_tokens(config)} tokens; give that much, or lower settings.max_tokens."
         )
     return wanted or smallest
 
@@ -102,7 +86,7 @@ def serverless_memory(config: DeployConfig) -> int:
 def component_memory(config: DeployConfig) -> int:
     """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
     cores = hardware(config.instance).cores
-    needed = copy_mb(_choice(config), precision(config, config.instance), config.tokens, cores=cores)
+    needed = copy_mb(_choice(config), precision(config, config.instance), max_tokens(config), cores=cores)
     return int(1.25 * needed) + 128
 
 
@@ -138,17 +122,17 @@ def unit_price(config: DeployConfig) -> Decimal | None:
     """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
     try:
         if config.mode == "serverless":
-            return _catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
-        return _catalogue().hosting(config.region, config.instance).usd
+            return catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
+        return catalogue().hosting(config.region, config.instance).usd
     except CostError:
         return None
 
 
 def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
     """For the configured traffic; nothing here refuses a deployment."""
-    catalogue = _catalogue()
+    prices = catalogue()
     load = config.traffic
-    conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {catalogue.date()}"
+    conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {prices.date()}"
     try:
         lines, notes = _main(config)
         total = sum((line.usd for line in lines), Decimal(0))
@@ -164,7 +148,7 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
 
 def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
     if config.mode == "batch":
-        price = _catalogue().hosting(config.region, config.instance)
+        price = catalogue().hosting(config.region, config.instance)
         return [], (
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
         )
@@ -185,7 +169,7 @@ def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
     load = constant(
         config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
     )
-    found = bill(deployment, load, _catalogue(), tokens_at_once=config.tokens)
+    found = bill(deployment, load, catalogue(), tokens_at_once=max_tokens(config))
     notes = found.notes
     if config.mode == "marketplace":
         notes += ("not counted: what the seller charges for the model package",)
@@ -196,7 +180,7 @@ def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
 
 def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, ...]]:
     """What stands beside the endpoint: other variants, interface endpoints, provisioned concurrency, alarms."""
-    catalogue, lines, notes = _catalogue(), [], []
+    prices, lines, notes = catalogue(), [], []
     # ECR has two interface endpoints: its API and its registry.
     doors = sum(2 if name == "ecr" else 1 for name in config.network.endpoints) if config.vpc == "new" else 0
     hours = Decimal(HOURS_PER_MONTH)
@@ -215,7 +199,7 @@ def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, .
     for name, quantity, unit, item, size in wanted:
         if quantity:
             try:
-                lines.append(Line(name, Decimal(quantity), unit, catalogue.rate(config.region, item, size)))
+                lines.append(Line(name, Decimal(quantity), unit, prices.rate(config.region, item, size)))
             except CostError as error:
                 notes.append(f"not counted: {name} ({error})")
     for variant in config.variants:
@@ -226,7 +210,7 @@ def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, .
                     f"{variant.name}: {instance} hours",
                     variant.count * hours,
                     "hour",
-                    catalogue.hosting(config.region, instance),
+                    prices.hosting(config.region, instance),
                 )
             )
         except CostError as error:

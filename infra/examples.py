@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import rules
 from .config import DeployConfig
 
 _COMMON = {"model": "tiny", "artefact": "s3://example-models/tiny/model.tar.gz"}
@@ -25,4 +26,4 @@ EXAMPLES: dict[str, dict[str, str]] = {
 def example(name: str, preset: str = "dev", /, **options: str) -> DeployConfig:
     """`options` with two underscores for a dot: autoscaling__max="8"."""
     given = {key.replace("__", "."): text for key, text in options.items()}
-    return DeployConfig.read(None, {**_COMMON, **EXAMPLES[name], "preset": preset, **given})
+    return rules.read(None, {**_COMMON, **EXAMPLES[name], "preset": preset, **given})

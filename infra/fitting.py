@@ -7,13 +7,11 @@ import shlex
 import tarfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import estimate
+from .config import DeployConfig
+from .instances import hardware
 from .options import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from .config import DeployConfig
 
 _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
 
@@ -58,7 +56,7 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
         raise ConfigError(
             f"{where} is {instance!r}, which SageMaker does not have for {kind}: {nearest(instance, known)}"
         )
-    machine, main = estimate.hardware(instance), estimate.hardware(config.instance)
+    machine, main = hardware(instance), hardware(config.instance)
     if machine.accelerator:
         raise ConfigError(
             f"{where} is {instance!r}: nothing of ours runs on {machine.accelerator}; take a CPU or an NVIDIA type."
@@ -75,7 +73,7 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
 
 
 def check_image(config: DeployConfig) -> None:
-    architecture = estimate.hardware(config.instance).arch if config.instance else "amd64"
+    architecture = hardware(config.instance).arch if config.instance else "amd64"
     where = config.instance or "serverless"
     if config.image == "dlc" and architecture == "arm64":
         raise ConfigError(

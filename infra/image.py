@@ -9,7 +9,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk.region_info import RegionInfo
 
 from .config import DeployConfig
-from .estimate import hardware
+from .instances import hardware
 from .options import ConfigError
 
 ROOT = Path(__file__).parent.parent

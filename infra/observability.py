@@ -17,7 +17,7 @@ from constructs import Construct
 from . import dashboard, estimate, metrics
 from .config import DeployConfig
 from .endpoint import EndpointStack
-from .estimate import hardware
+from .instances import hardware
 from .model import ModelStack
 
 # Fields of the server's log line of a request, and the metrics they become.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 from . import estimate, fitting
+from .config import DeployConfig
 from .environment import LIMITS, environment, settings
 from .options import ConfigError
 
-if TYPE_CHECKING:
-    from .config import DeployConfig
+
+def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
+    """`DeployConfig.read`, checked. Raises ConfigError, with one sentence, for what cannot be deployed."""
+    config = DeployConfig.read(file, context)
+    check(config)
+    return config
 
 
 def check(config: DeployConfig) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from aws_cdk import aws_sagemaker as sagemaker
 
 from .config import DeployConfig
-from .estimate import hardware, serverless_memory
+from .estimate import serverless_memory
+from .instances import hardware
 from .metrics import VARIANT
 from .sections import Variant
 

@@ -45,6 +45,7 @@ from inference.service import Service
 from inference.settings import Settings
 from inference.tokenise import Tokeniser, Windows
 from infra.app import build as build_stacks
+from infra import rules
 from infra.config import ConfigError, DeployConfig
 from sagerank.build import MICRO, archive, build, resolve
 from sagerank.cascade import Spec
@@ -553,7 +554,7 @@ DEPLOY = {
 
 
 def test_a_stack_of_a_cascade() -> None:
-    config = DeployConfig.read(None, DEPLOY)
+    config = rules.read(None, DEPLOY)
     stacks = build_stacks(cdk.App(), config)
     template = Template.from_stack(stacks.endpoint)
     template.has_resource_properties(
@@ -587,7 +588,7 @@ def _tagged(key: str, value: str) -> object:
 )
 def test_what_cannot_be_deployed_is_refused(options: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        DeployConfig.read(None, {**DEPLOY, **options})
+        rules.read(None, {**DEPLOY, **options})
     assert sentence in str(caught.value)
 
 
@@ -610,12 +611,12 @@ def test_a_local_artefact_has_to_be_the_cascade_that_is_named(tmp_path: Path) ->
     manifest.write(tmp_path)
     pack({"manifest.json": tmp_path / "manifest.json"}, tmp_path / "model.tar.gz")
     local = {**DEPLOY, "artefact": str(tmp_path / "model.tar.gz")}
-    DeployConfig.read(None, local)
+    rules.read(None, local)
     with pytest.raises(ConfigError, match="M parameters, and tiny has"):
-        DeployConfig.read(None, {**local, "model": "tiny"})
+        rules.read(None, {**local, "model": "tiny"})
     missing = {**DEPLOY, "artefact": str(tmp_path / "none.tar.gz")}
     with pytest.raises(ConfigError, match=r"build --model 'tiny>base@20' --output"):
-        DeployConfig.read(None, missing)
+        rules.read(None, missing)
 
 
 def test_a_spec_is_read_once_for_all() -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from inference.artefact import Manifest, pack
 from inference.settings import Settings
-from infra import fitting
+from infra import fitting, rules
 from infra.app import main
 from infra.config import ConfigError, DeployConfig, json_schema
-from infra.environment import environment
+from infra.environment import environment, max_tokens
 from infra.examples import EXAMPLES, example
 from infra.options import read
 from sagerank.build import MICRO
@@ -27,12 +27,12 @@ REALTIME = {**BASE, "mode": "realtime", "instance": "ml.c7i.xlarge"}
 def config(**options: Any) -> DeployConfig:
     """Of real time; two underscores for a dot."""
     given = {name.replace("__", "."): text for name, text in options.items()}
-    return DeployConfig.read(None, {**REALTIME, **given})
+    return rules.read(None, {**REALTIME, **given})
 
 
 def refused(options: Mapping[str, Any]) -> str:
     with pytest.raises(ConfigError) as caught:
-        DeployConfig.read(None, options)
+        rules.read(None, options)
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
@@ -48,7 +48,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_model_mode_and_instance_are_enough(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(archive.parent)
-    found = DeployConfig.read(None, {"model": "micro", "mode": "realtime", "instance": "ml.c7i.large"})
+    found = rules.read(None, {"model": "micro", "mode": "realtime", "instance": "ml.c7i.large"})
     assert (found.name, found.region, found.account, found.artefact) == (
         "sagerank",
         "us-east-1",
@@ -75,7 +75,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_yaml_toml_and_json_say_the_same(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(FILES[name])
-    found = DeployConfig.read(tmp_path / name, BASE)
+    found = rules.read(tmp_path / name, BASE)
     assert (found.account, found.autoscaling.max, found.autoscaling.schedules[0].name) == (
         "123456789012",
         6,
@@ -86,7 +86,7 @@ def test_yaml_toml_and_json_say_the_same(name: str, tmp_path: Path) -> None:
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("preset: prod\nautoscaling: {max: 6}\nlog_days: 30\n")
-    found = DeployConfig.read(file, {**REALTIME, "log_days": "14"})
+    found = rules.read(file, {**REALTIME, "log_days": "14"})
     assert (found.autoscaling.min, found.autoscaling.max, found.log_days) == (2, 6, 14)
     assert (found.removal, found.rollout.policy) == ("retain", "canary")
 
@@ -102,7 +102,7 @@ def test_lists_and_mappings_come_on_the_command_line_as_json_or_with_commas() ->
     assert found.variants[0].shadow
     assert found.alarms.email == ("a@example.com", "b@example.com")
     assert dict(found.settings) == {"max_tokens": "2048"}
-    assert (dict(found.tags), found.capture.percent, found.tokens) == ({"team": "search"}, 5, 2048)
+    assert (dict(found.tags), found.capture.percent, max_tokens(found)) == ({"team": "search"}, 5, 2048)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_read_is_said(
     if name:
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError) as caught:
-        DeployConfig.read(tmp_path / (name or "none.yaml"), REALTIME)
+        rules.read(tmp_path / (name or "none.yaml"), REALTIME)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -393,7 +393,7 @@ def test_every_example_is_accepted_with_every_preset() -> None:
 
 def test_an_artefact_is_looked_into(archive: Path, tmp_path: Path) -> None:
     local = {**REALTIME, "artefact": str(archive)}
-    DeployConfig.read(None, {**local, "model": "micro"})
+    rules.read(None, {**local, "model": "micro"})
     assert "4.5M parameters, and tiny has " in refused(local)
     assert "without the code/ that image dlc needs: build it with --code." in refused(
         {**local, "model": "micro", "image": "dlc"}

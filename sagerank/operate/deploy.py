@@ -71,15 +71,16 @@ def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
     """The configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
     named, one that is built from the model's name.
     """
-    from infra.config import DeployConfig, read_file
+    from infra import rules
+    from infra.config import read_file
 
     named = {**(read_file(file) if file else {}), **given}
     options = {name: text for name, text in given.items() if name != "config"}
     if "artefact" not in named and named.get("mode") != "marketplace":
         # Whatever else is wrong comes before the build, which may download.
-        early = DeployConfig.read(file, {**options, "artefact": "s3://not-yet/model.tar.gz"})
+        early = rules.read(file, {**options, "artefact": "s3://not-yet/model.tar.gz"})
         options["artefact"] = str(_build(early.model, code=early.image == "dlc"))
-    config = DeployConfig.read(file, options)
+    config = rules.read(file, options)
     if config.mode != "marketplace":
         given["artefact"] = _absolute(config.artefact)
     if any(variant.artefact for variant in config.variants):
