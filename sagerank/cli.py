@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cost.commands
-import distillation.commands
-import evaluation.bench.commands
-import evaluation.commands
+import sagerank_cost.commands
 
+from .bench import commands as bench_commands
+from .distillation import commands as distillation_commands
+from .evaluation import commands as evaluation_commands
 from .operate import commands as operate_commands
 
 if TYPE_CHECKING:
-    from inference.artefact import Manifest
+    from sagerank_inference.artefact import Manifest
 
-    from .precision import Judged
+    from .distillation.int8 import Judged
 
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
@@ -60,16 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the command line."""
-    from cost import CostError
-    from distillation import DistillationError
-    from evaluation import EvaluationError
-    from inference.artefact import ArtefactError
-    from inference.checkpoint import CheckpointError
-    from inference.contract import RerankError
-    from inference.settings import SettingsError
-    from infra.options import ConfigError
+    from sagerank_cost import CostError
+    from sagerank_inference.artefact import ArtefactError
+    from sagerank_inference.checkpoint import CheckpointError
+    from sagerank_inference.contract import RerankError
+    from sagerank_inference.settings import SettingsError
+    from sagerank_infra.options import ConfigError
 
-    from .local_server import ServerError
+    from .distillation import DistillationError
+    from .evaluation import EvaluationError
+    from .models.local_server import ServerError
     from .operate import OperateError
 
     return (
@@ -157,10 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.set_defaults(extra="distil")
     command("doctor", _doctor, "check the installation and a model, and say what to do")
-    evaluation.bench.commands.add(commands)
-    evaluation.commands.add(commands)
-    cost.commands.add(commands)
-    distillation.commands.add(commands)
+    bench_commands.add(commands)
+    evaluation_commands.add(commands)
+    sagerank_cost.commands.add(commands)
+    distillation_commands.add(commands)
     operate_commands.add(commands)
     return parser
 
@@ -170,8 +170,8 @@ def _print_json(value: object) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .build import resolve
     from .demo import demonstrate
+    from .models.build import resolve
 
     shown = demonstrate(resolve(options.model))
     if options.json:
@@ -200,9 +200,9 @@ def _line(text: str, width: int = 88) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from inference import server
+    from sagerank_inference import server
 
-    from .build import resolve
+    from .models.build import resolve
 
     own = {
         "SAGERANK_MODEL_DIR": resolve(options.model),
@@ -227,10 +227,10 @@ def _rerank(options: argparse.Namespace) -> int:
     elif options.url:
         client = RerankClient.http(options.url)
     else:
-        from inference.engine import Engine
-        from inference.settings import Settings
+        from sagerank_inference.engine import Engine
+        from sagerank_inference.settings import Settings
 
-        from .build import resolve
+        from .models.build import resolve
         from .transport import EngineTransport
 
         folder = resolve(options.model)
@@ -271,14 +271,14 @@ def _read_documents(path: str) -> list[Any]:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from .build import archive, build
+    from .models.build import archive, build
 
     output: Path = options.output
     extra: dict[str, Any] = {"output": str(output)}
     if options.code and not output.name.endswith(".tar.gz"):
         raise Refused("--code goes with an output that ends in .tar.gz.")
     if options.precision == "bf16":
-        from .precision import refuse_bf16
+        from .distillation.int8 import refuse_bf16
 
         refuse_bf16(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     if options.gate_queries is not None and options.gate_queries < 1:
@@ -305,9 +305,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
-    from evaluation.progress import bars
-
-    from .precision import GateFailed, Thresholds, build_int8
+    from .distillation.int8 import GateFailed, Thresholds, build_int8
+    from .evaluation.progress import bars
 
     rows: list[dict[str, Any]] = []
 

@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Self
 
-from inference.contract import (
+from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
     Overloaded,
@@ -116,7 +116,7 @@ class RerankClient:
         """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents
         done and their number.
 
-        Raises an error of inference.contract or sagerank.transport that says what to change, at the latest
+        Raises an error of sagerank_inference.contract or sagerank.transport that says what to change, at the latest
         after `timeout` seconds.
         """
         return self._rerank(

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .local_server import serving
-
-PASSAGES = Path(__file__).with_name("demo.json")
+from .evaluation import DEMO
+from .models.local_server import serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ def demonstrate(model_dir: Path, calls: int = 7) -> Demonstration:
     import boto3
     from botocore.config import Config
 
-    sample: dict[str, Any] = json.loads(PASSAGES.read_text(encoding="utf-8"))
+    sample: dict[str, Any] = json.loads(DEMO.read_text(encoding="utf-8"))
     passages = [passage["text"] for passage in sample["passages"]]
     body = json.dumps({"query": sample["query"], "documents": passages, "return_documents": False}).encode()
     with serving(model_dir) as server:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.settings import Settings, physical_cores
+from sagerank_inference.settings import Settings, physical_cores
 
 _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
 _OPTIONAL = {
@@ -59,11 +59,11 @@ def _version(name: str) -> str | None:
 
 
 def _examine_artefact(model: str) -> Iterator[Check]:
-    from inference.artefact import ArtefactError, Manifest
-    from inference.checkpoint import CheckpointError
-    from inference.engine import Engine
+    from sagerank_inference.artefact import ArtefactError, Manifest
+    from sagerank_inference.checkpoint import CheckpointError
+    from sagerank_inference.engine import Engine
 
-    from .build import resolve
+    from .models.build import resolve
 
     fix = f"sagerank build --model {model} --output model.tar.gz, and deploy that."
     try:

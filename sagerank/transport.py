@@ -1,7 +1,7 @@
 """How a request reaches a reranker: a SageMaker endpoint or an HTTP server. Both carry the same bytes.
 
 A transport is called with a JSON body and the seconds it may take; it returns the answer's bytes or raises an
-error of `inference.contract` (or one below). `Retryable` marks what may be gone at the next try.
+error of `sagerank_inference.contract` (or one below). `Retryable` marks what may be gone at the next try.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inference.contract import (
+from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
     Overloaded,
@@ -19,7 +19,7 @@ from inference.contract import (
 )
 
 if TYPE_CHECKING:
-    from inference.engine import Engine
+    from sagerank_inference.engine import Engine
 
 REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body; botocore checks it too
 SERVERLESS_BYTES = 4 * 1024 * 1024
@@ -213,7 +213,7 @@ class EngineTransport:
         self._engine = engine
 
     def __call__(self, body: bytes, timeout: float) -> bytes:
-        from inference.dialects import parse
+        from sagerank_inference.dialects import parse
 
         return self._engine.answer(parse(body, None), request_id="local")[0]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from sagerank_inference import jina_bert
+from sagerank_inference.checkpoint import JinaBertConfig
+from sagerank_inference.engine import Engine
+from sagerank_inference.settings import Settings
 
-from inference import graph, jina_bert
-from inference.checkpoint import JinaBertConfig
-from inference.engine import Engine
-from inference.settings import Settings
-from sagerank.build import MICRO
+from sagerank.models import graph
+from sagerank.models.build import MICRO
 
 # The machine may be busy: time is no verdict, and slow generation no defect.
 hypothesis.settings.register_profile(
@@ -28,6 +29,8 @@ hypothesis.settings.load_profile("shared")
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1"}
 # The CDK validates templates for seconds in each process (one test asks for it), and warns of the node that is installed.
 os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
+
+ROOT = Path(__file__).parent.parent
 
 # Every small model here uses micro's tokenizer.
 VOCABULARY = JinaBertConfig.read(MICRO).vocab_size

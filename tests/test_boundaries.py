@@ -1,52 +1,98 @@
-"""Who may import whom."""
+"""Who may import whom: a table of rooms, no circle of files, and what a light import must not load."""
 
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from graphlib import TopologicalSorter
 
 import pytest
 
-from .conftest import run_python
+from .conftest import ROOT, run_python
 
-ROOT = Path(__file__).parent.parent
-OURS = {"sagerank", "inference", "infra", "cost", "evaluation", "distillation"}
+PACKAGES = {
+    "sagerank": ROOT / "sagerank",
+    "sagerank_inference": ROOT / "inference/sagerank_inference",
+    "sagerank_cost": ROOT / "cost/sagerank_cost",
+    "sagerank_infra": ROOT / "infra/sagerank_infra",
+}
+MODULES = {
+    ".".join((name, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__"): path
+    for name, folder in PACKAGES.items()
+    for path in sorted(folder.rglob("*.py"))
+}
+
+_CLIENT = {"sagerank_inference", "sagerank.client"}
+_MODELS = {"sagerank_inference", "sagerank_cost", "sagerank.models"}
+# A room, and the other rooms that its files may import. What is not here is a file of the command line, which may all.
+ARROWS = {
+    "sagerank_inference": set[str](),
+    "sagerank_cost": set[str](),
+    "sagerank_infra": {"sagerank_inference", "sagerank_cost"},
+    "sagerank.client": {"sagerank_inference"},
+    "sagerank.models": {"sagerank_inference", "sagerank_cost"},
+    "sagerank.evaluation": _CLIENT | _MODELS,
+    "sagerank.distillation": _CLIENT | _MODELS | {"sagerank.evaluation"},
+    "sagerank.bench": _CLIENT | _MODELS | {"sagerank.evaluation"},
+    "sagerank.operate": _CLIENT | _MODELS | {"sagerank_infra"},
+}
+# The client is files and not a folder: applications import it by these names.
+_ROOM_OF = dict.fromkeys(
+    ("sagerank", "sagerank.client", "sagerank.transport", "sagerank.errors"), "sagerank.client"
+)
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Level and module of every import, wherever it stands in the file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def room(module: str) -> str:
+    if module in _ROOM_OF:
+        return _ROOM_OF[module]
+    return next((name for name in ARROWS if module == name or module.startswith(f"{name}.")), "command line")
+
+
+def imports(module: str) -> Iterator[str]:
+    """The full name of every module that a file imports, wherever the import stands in it."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or ""
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *filter(None, [node.module])])
+            names = {f"{source}.{alias.name}" for alias in node.names}
+            # `from package import module` names a file; anything else is a name inside `source`.
+            yield from (names & MODULES.keys()) or {source}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "inference").glob("*.py")), ids=lambda path: path.stem)
-def test_inference_ships_alone(path: Path) -> None:
-    for level, module in imports(path):
-        assert level == 1 or module.split(".")[0] not in OURS, f"{path.name} imports {module}"
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_go_down(module: str) -> None:
+    here = room(module)
+    if here not in ARROWS:
+        return
+    rooms = {room(name) for name in imports(module) if name in MODULES}
+    assert rooms <= ARROWS[here] | {here}, f"{here} may not import {sorted(rooms - ARROWS[here] - {here})}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "infra").glob("*.py")), ids=lambda path: path.stem)
-def test_infra_asks_cost_in_one_file_and_the_container_for_its_settings(path: Path) -> None:
-    ours = {module for level, module in imports(path) if not level and module.split(".")[0] in OURS}
-    allowed = {"estimate": "cost", "environment": "inference.settings"}.get(path.stem, "nothing")
-    assert all(module == allowed or module.startswith(f"{allowed}.") for module in ours), ours
+def test_no_circle_of_files() -> None:
+    TopologicalSorter({module: set(imports(module)) & MODULES.keys() for module in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "cost").glob("*.py")), ids=lambda path: path.stem)
-def test_cost_imports_nothing_of_ours(path: Path) -> None:
-    for level, module in imports(path):
-        assert level == 1 or module.split(".")[0] not in OURS, f"{path.name} imports {module}"
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if room(name) == "sagerank_infra"))
+def test_infra_asks_for_prices_and_settings_in_one_file_each(module: str) -> None:
+    asked = {name.partition(".")[0] for name in imports(module)} & {"sagerank_cost", "sagerank_inference"}
+    allowed = {
+        "estimate": {"sagerank_cost"},
+        "instances": {"sagerank_cost"},
+        "environment": {"sagerank_inference"},
+        "image": {"sagerank_inference"},
+    }
+    assert asked <= allowed.get(module.rpartition(".")[2], set())
 
 
 @pytest.mark.parametrize("name", ["contract", "settings", "plan", "checkpoint", "artefact", "dialects"])
 def test_the_light_modules_are_standard_library(name: str) -> None:
-    for level, module in imports(ROOT / "inference" / f"{name}.py"):
-        assert level or module.split(".")[0] in sys.stdlib_module_names, f"{name} imports {module}"
+    top = {module.partition(".")[0] for module in imports(f"sagerank_inference.{name}")}
+    assert top <= sys.stdlib_module_names | {"sagerank_inference"}
 
 
 @pytest.mark.parametrize(
@@ -54,10 +100,10 @@ def test_the_light_modules_are_standard_library(name: str) -> None:
     [
         ("sagerank.client", ["torch", "onnxruntime", "numpy", "tokenizers", "boto3", "starlette"]),
         ("sagerank.cli", ["torch", "onnxruntime", "numpy", "tokenizers", "boto3", "starlette"]),
-        ("cost.commands", ["numpy", "rich", "matplotlib", "boto3"]),
-        ("cost.memory", ["numpy", "rich", "matplotlib", "boto3"]),
-        ("inference.server", ["torch", "onnxruntime", "numpy", "onnx"]),
-        ("inference.handler", ["torch", "onnxruntime", "starlette", "onnx"]),
+        ("sagerank_cost.commands", ["numpy", "rich", "matplotlib", "boto3"]),
+        ("sagerank_cost.memory", ["numpy", "rich", "matplotlib", "boto3"]),
+        ("sagerank_inference.server", ["torch", "onnxruntime", "numpy", "onnx"]),
+        ("sagerank_inference.handler", ["torch", "onnxruntime", "starlette", "onnx"]),
     ],
 )
 def test_light_imports_stay_light(module: str, heavy: list[str]) -> None:
@@ -67,7 +113,10 @@ def test_light_imports_stay_light(module: str, heavy: list[str]) -> None:
 
 
 def test_importing_is_silent() -> None:
-    done = run_python(
-        "import sagerank.cli, sagerank.client, inference.server, inference.handler, inference.engine, distillation.train, cost.answers"
-    )
+    modules = [
+        name
+        for name in MODULES
+        if name.endswith((".cli", ".client", ".server", ".handler", ".engine", ".train", ".answers"))
+    ]
+    done = run_python(f"import {', '.join(modules)}")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

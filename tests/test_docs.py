@@ -11,13 +11,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sagerank_inference.contract import Dialect, Scores, Timings
+from sagerank_inference.dialects import parse, render
+from sagerank_inference.server import _RERANK_PATHS
+from sagerank_inference.settings import Settings, SettingsError
 
-import distillation.commands
-import evaluation.commands
-from inference.contract import Dialect, Scores, Timings
-from inference.dialects import parse, render
-from inference.server import _RERANK_PATHS
-from inference.settings import Settings, SettingsError
+import sagerank.distillation.commands
+import sagerank.evaluation.commands
 from sagerank.cli import _parser
 
 ROOT = Path(__file__).parent.parent
@@ -99,12 +99,12 @@ def test_every_sagerank_command_in_the_docs_parses() -> None:
 def test_every_option_of_eval_and_distil_is_explained() -> None:
     page = (ROOT / "docs/evaluation.md").read_text()
     parser = argparse.ArgumentParser()
-    evaluation.commands.add(parser.add_subparsers())
+    sagerank.evaluation.commands.add(parser.add_subparsers())
     (group,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for option in group.choices["eval"]._option_string_actions:
         assert option in page or option in ("-h", "--help"), option
     configured = argparse.ArgumentParser()
-    distillation.commands.configure(configured)
+    sagerank.distillation.commands.configure(configured)
     assert all(action.help for action in configured._actions)
 
 

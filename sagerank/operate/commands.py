@@ -238,8 +238,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     manifest = None
     if options.model:
-        from inference.artefact import Manifest
-        from sagerank.build import resolve
+        from sagerank_inference.artefact import Manifest
+
+        from sagerank.models.build import resolve
 
         manifest = Manifest.read(resolve(options.model))
     account = _account(options)

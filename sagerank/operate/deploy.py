@@ -16,7 +16,7 @@ from . import OperateError, cdk
 from .account import Account, absent
 
 if TYPE_CHECKING:
-    from infra.config import DeployConfig
+    from sagerank_infra.config import DeployConfig
 
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 
@@ -71,8 +71,8 @@ def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
     """The configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
     named, one that is built from the model's name.
     """
-    from infra import rules
-    from infra.config import read_file
+    from sagerank_infra import rules
+    from sagerank_infra.config import read_file
 
     named = {**(read_file(file) if file else {}), **given}
     options = {name: text for name, text in given.items() if name != "config"}
@@ -99,7 +99,7 @@ def _absolute(artefact: str) -> str:
 
 def _build(model: str, *, code: bool) -> Path:
     """The archive of a model by name, from the cache where it was built before."""
-    from sagerank.build import archive, resolve
+    from sagerank.models.build import archive, resolve
 
     folder = resolve(model)
     name = hashlib.sha256((folder / "manifest.json").read_bytes() + bytes([code])).hexdigest()[:16]

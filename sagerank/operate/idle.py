@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from cost import CostError
-from cost.catalogue import Catalogue
+from sagerank_cost import CostError
+from sagerank_cost.catalogue import Catalogue
 
 from .account import Account
 from .endpoint import Endpoint, Variant, describe

@@ -41,7 +41,7 @@ class Status:
 
 def status(account: Account, name: str) -> Status:
     """Raises OperateError where there is neither endpoint nor stack."""
-    from cost.catalogue import Catalogue
+    from sagerank_cost.catalogue import Catalogue
 
     found = stacks.find(account, name)
     try:

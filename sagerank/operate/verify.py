@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.artefact import MANIFEST, GoldenPair, Manifest
-from inference.contract import RerankError, TokenLimitExceeded
+from sagerank_inference.artefact import MANIFEST, GoldenPair, Manifest
+from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks
 from .account import Account, absent

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.artefact import unpack
+from sagerank_inference.artefact import unpack
 
 from .resources import client
 
@@ -63,7 +63,7 @@ class Container:
         }
         self._log = (Path(self._folder.name) / "log").open("w+b")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "inference.server"],
+            [sys.executable, "-m", "sagerank_inference.server"],
             cwd=ROOT,
             env={**bare, **given, **own},
             stdout=self._log,

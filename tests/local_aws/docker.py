@@ -34,7 +34,7 @@ def _build(arguments: list[str]) -> int:
     for line in (context / name).read_text(encoding="utf-8").splitlines():
         if copied := re.match(r"COPY\s+(?!--from)(.+)\s+\S+$", line):
             for source in copied[1].split():
-                if not source.startswith("--") and not any(context.glob(source.rstrip("/"))):
+                if not source.startswith("--") and not (context / source).exists():
                     sys.stderr.write(f"{name}: COPY {source}: not in the build context\n")
                     return 1
     return 0

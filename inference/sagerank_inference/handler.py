@@ -1,0 +1,60 @@
+"""The SageMaker inference toolkit's four functions, for AWS's own containers:
+SAGEMAKER_PROGRAM=sagerank_inference.handler.
+
+The toolkit calls them by parameter count, so each takes exactly what it names and options stay in the
+request. One engine serves the process; merging requests is what sagerank_inference.server is for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from http import HTTPStatus
+from pathlib import Path
+from typing import NoReturn
+
+from .contract import Limits, RerankError, status
+from .dialects import Call, parse, render_error
+from .engine import Engine
+from .settings import Settings
+
+
+def model_fn(model_dir: str) -> Engine:
+    """Load and check the artefact SageMaker unpacked. Settings are the server's, SAGERANK_*."""
+    settings = dataclasses.replace(Settings.from_env(), model_dir=Path(model_dir))
+    return Engine.load(settings.model_dir, settings)
+
+
+def input_fn(body: bytes | str, content_type: str) -> Call:
+    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+    settings = Settings.from_env()
+    limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+    try:
+        return parse(data, content_type, limits=limits)
+    except RerankError as error:
+        _refuse(error)
+
+
+def predict_fn(call: Call, engine: Engine) -> tuple[bytes, str]:
+    """The rendered answer and its content type."""
+    try:
+        return engine.answer(call, request_id=uuid.uuid4().hex)
+    except RerankError as error:
+        _refuse(error)
+
+
+def output_fn(prediction: tuple[bytes, str], accept: str) -> tuple[str, str]:
+    """Body and content type: the dialect decides both, whatever `accept` asks for."""
+    body, content_type = prediction
+    return body.decode(), content_type
+
+
+def _refuse(error: RerankError) -> NoReturn:
+    """Raise what the toolkit answers with the error's own status and the dialect's own body."""
+    body = render_error(error, path="/invocations", request_id=uuid.uuid4().hex).decode()
+    try:
+        from sagemaker_inference.errors import BaseInferenceToolkitError
+    except ImportError:
+        raise ValueError(body) from None
+    code = status(error)
+    raise BaseInferenceToolkitError(code, body, HTTPStatus(code).phrase) from None

@@ -1,0 +1,152 @@
+"""The CDK app. `cdk.json` runs it as `python -m sagerank_infra.app`; run by hand it synthesises, or prints the schema."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+
+from . import rules
+from .config import PRESETS, ConfigError, DeployConfig, json_schema
+from .endpoint import EndpointStack
+from .examples import EXAMPLES, example
+from .model import ModelStack
+from .network import NetworkStack, Placement
+from .observability import ObservabilityStack
+
+# They take tags since lately, and not everything that reads templates knows it.
+_UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
+_CONTEXT = {
+    # Traces hold the paths of this machine, and equal configurations must make equal bytes.
+    "aws:cdk:disable-stack-trace": True,
+    "aws:cdk:disable-creation-stack-traces": True,
+    # A stack cannot be deleted while another uses what it exports.
+    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """network is None without a VPC of its own."""
+
+    network: NetworkStack | None
+    model: ModelStack
+    endpoint: EndpointStack
+    observability: ObservabilityStack
+
+
+def build(app: cdk.App, config: DeployConfig) -> Stacks:
+    """Four stacks by lifetime; what one knows, the next is given."""
+    for key, value in _CONTEXT.items():
+        if app.node.try_get_context(key) is None:
+            app.node.set_context(key, value)
+    env = cdk.Environment(account=config.account or None, region=config.region)
+
+    def common(what: str) -> dict[str, Any]:
+        return {
+            "env": env,
+            "synthesizer": cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
+            "description": f"sagerank {config.name}: {what}",
+        }
+
+    network, placement = None, None
+    if config.vpc == "new":
+        network = NetworkStack(app, f"{config.name}-network", config=config, **common("network"))
+        placement = network.placement
+    elif config.vpc != "none":
+        placement = Placement(
+            subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
+        )
+    model = ModelStack(app, f"{config.name}-model", config=config, placement=placement, **common("model"))
+    endpoint = EndpointStack(
+        app, f"{config.name}-endpoint", config=config, model=model, placement=placement, **common("endpoint")
+    )
+    observability = ObservabilityStack(
+        app,
+        f"{config.name}-observability",
+        config=config,
+        model=model,
+        endpoint=endpoint,
+        **common("observability"),
+    )
+    endpoint.add_stack_dependency(model)
+    observability.add_stack_dependency(endpoint)
+    tags = {
+        "sagerank:name": config.name,
+        "sagerank:model": config.model.replace(">", "/"),  # no tag may hold the sign
+        "sagerank:mode": config.mode,
+    }
+    made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
+    for stack in made:
+        for name, text in {**tags, **config.tags}.items():
+            cdk.Tags.of(stack).add(name, text, exclude_resource_types=_UNTAGGED)
+    return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
+
+
+def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployConfig:
+    """From the app's context too, which holds cdk.json's and `-c`; CDK's own keys have a colon."""
+    context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
+    named = context.pop("config", None)
+    return rules.read(file or (Path(named) if named else None), {**context, **given})
+
+
+def every(folder: Path) -> None:
+    """Each example with each preset, as FOLDER/EXAMPLE-PRESET."""
+    for preset in PRESETS:
+        for name in EXAMPLES:
+            app = cdk.App(outdir=str(folder / f"{name}-{preset}"))
+            build(app, example(name, preset))
+            app.synth()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m sagerank_infra.app", description="Synthesise the stacks."
+    )
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a configuration file")
+    parser.add_argument(
+        "--every", type=Path, metavar="FOLDER", help="synthesise every mode with every preset"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML, TOML or JSON, as `cdk -c config=FILE`"
+    )
+    parser.add_argument(
+        "-c", "--context", action="append", default=[], metavar="OPTION=VALUE", help="as of `cdk -c`"
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="of the cloud assembly")
+    options = parser.parse_args(arguments)
+    if options.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    try:
+        if options.every:
+            every(options.every)
+            return 0
+        app = cdk.App(outdir=options.output)
+        stacks = build(app, read(app, options.config, _pairs(options.context)))
+    except ConfigError as error:
+        print(f"sagerank: {error}", file=sys.stderr)
+        return 2
+    app.synth()
+    if "CDK_OUTDIR" not in os.environ:  # the CDK's own command prints the stacks' notes, the cost among them
+        print(f"Estimated cost: {stacks.observability.cost}", file=sys.stderr)
+    return 0
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    wrong = [option for option, (_, equals, _) in zip(options, pairs, strict=True) if not equals]
+    if wrong:
+        raise ConfigError(f"-c {wrong[0]} has no value: give OPTION=VALUE, such as mode=serverless.")
+    return {name: text for name, _, text in pairs}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

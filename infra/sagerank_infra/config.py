@@ -1,0 +1,258 @@
+"""What a deployment is: one frozen DeployConfig, read from a file and the command line. model, mode and instance are
+enough; everything else has a default, and preset prod has stricter ones.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from . import options
+from .options import ConfigError, mapping, option, section
+from .sections import (
+    INSTANCE,
+    INSTANCE_FORM,
+    S3,
+    Alarms,
+    Asynchronous,
+    Autoscaling,
+    Batch,
+    Budget,
+    Capture,
+    Encryption,
+    Network,
+    Pool,
+    Rollout,
+    Serverless,
+    Traffic,
+    Variant,
+)
+
+__all__ = ["ConfigError", "DeployConfig", "json_schema"]
+
+_MODEL = "(micro|tiny|turbo|base)"
+MODES = ("realtime", "serverless", "async", "scale-to-zero", "batch", "marketplace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployConfig:
+    """model, mode and instance are enough. Raises ConfigError, with one sentence, for what cannot be deployed."""
+
+    name: str = option(
+        "sagerank",
+        "of the endpoint, and the prefix of the stacks",
+        pattern=r"[a-z]([a-z0-9]|-(?=[a-z0-9])){0,39}",
+        form="at most 40 lower-case letters, digits and single inner hyphens, a letter first",
+    )
+    preset: str = option(
+        "dev",
+        "defaults: dev is cheap and leaves nothing behind; prod has two instances, canaries and retained data",
+        choices=("dev", "prod"),
+    )
+    model: str = option(
+        "tiny",
+        "which reranker; or a cascade, whose first model scores all documents and the next the best K",
+        pattern=rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}",
+        form="one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20",
+    )
+    mode: str = option("realtime", "how it runs", choices=MODES)
+    instance: str = option(
+        "",
+        "hosting type: its architecture and GPU decide image and server settings; none in serverless",
+        pattern=INSTANCE,
+        form=INSTANCE_FORM,
+    )
+    region: str = option(
+        "us-east-1", "AWS region", pattern=r"[a-z]{2}(-[a-z]+)+-\d", form="a region such as eu-west-1"
+    )
+    account: str = option(
+        "", "AWS account; empty: that of the credentials", pattern=r"|\d{12}", form="12 digits"
+    )
+    artefact: str = option(
+        "model.tar.gz",
+        "of `sagerank build`: a local model.tar.gz, s3://.../model.tar.gz, or s3://.../folder/ unpacked",
+        pattern=rf".+\.tar\.gz|{S3}",
+        form="a model.tar.gz or an s3:// address",
+    )
+    image: str = option(
+        "dockerfile",
+        "dockerfile (ours, built by `cdk deploy`), dlc (AWS's own container with code/ in the artefact), or the address of an image in ECR",
+        pattern=r"dockerfile|dlc|\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9/._-]+(:[\w.-]+|@sha256:[0-9a-f]{64})",
+        form="dockerfile, dlc, or 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
+    )
+    image_architecture: str = option(
+        "",
+        "of an image in ECR whose name does not say it",
+        choices=("", "amd64", "arm64"),
+        form="amd64 or arm64",
+    )
+    model_package: str = option(
+        "",
+        "marketplace: ARN of the subscribed model package",
+        pattern=r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package/.+",
+        form="the ARN of a model package",
+    )
+    precision: str = option(
+        "",
+        "of the arithmetic; empty: bf16 on a GPU that has it, else fp32",
+        choices=("", "fp32", "bf16", "int8"),
+        form="bf16 (GPU), fp32 or int8 (CPU); fp16 overflows in models with ALiBi, as these are",
+    )
+    settings: Mapping[str, str] = mapping(
+        "of the server, as in docs/server.md without the prefix: max_tokens, batch_tokens, ..."
+    )
+    network: Network = section(Network, "private by default")
+    encryption: Encryption = section(Encryption, "with a key of this deployment by default")
+    autoscaling: Autoscaling = section(Autoscaling, "on the metric the mode emits")
+    serverless: Serverless = section(Serverless, "of mode serverless")
+    asynchronous: Asynchronous = section(Asynchronous, "of mode async")
+    batch: Batch = section(Batch, "of mode batch")
+    pools: tuple[Pool, ...] = option((), "other instance types to fall back to (realtime, async)")
+    variants: tuple[Variant, ...] = option((), "for A/B tests and shadow tests (realtime)")
+    rollout: Rollout = section(Rollout, "how updates reach the traffic")
+    alarms: Alarms = section(Alarms, "what wakes you")
+    budget: Budget = section(Budget, "what it may cost")
+    capture: Capture = section(Capture, "of requests and answers: off")
+    traffic: Traffic = section(Traffic, "what the estimated cost is for")
+    startup_seconds: int = option(600, "for the container to answer /ping", low=60, high=3600)
+    ami: str = option(
+        "al2023-ami-sagemaker-inference-gpu-4-1",
+        "of GPU instances: its driver must know the image's CUDA (ours is 13)",
+        pattern=r"[a-z0-9-]+",
+        form="an InferenceAmiVersion",
+    )
+    log_days: int = option(30, "that logs are kept", low=1, high=3653)
+    tags: Mapping[str, str] = mapping("on everything that takes tags")
+    removal: str = option(
+        "destroy", "what happens to data and key with the stack", choices=("destroy", "retain")
+    )
+    bootstrap_rule: bool = option(
+        True, "let CloudFormation check the bootstrap version; false for AWS emulators"
+    )
+
+    def __post_init__(self) -> None:
+        options.check(self)
+
+    @property
+    def vpc(self) -> str:
+        """new, none, or an id."""
+        return self.network.vpc or ("none" if self.mode == "serverless" else "new")
+
+    @property
+    def endpoint(self) -> bool:
+        """False where requests come as files to a job."""
+        return self.mode != "batch"
+
+    @property
+    def instances(self) -> list[str]:
+        """Every type that may run."""
+        fallbacks = [pool.instance for pool in self.pools]
+        others = [variant.instance for variant in self.variants if variant.instance]
+        return [self.instance, *fallbacks, *others] if self.instance else []
+
+    @property
+    def own_server(self) -> bool:
+        """sagerank_inference.server runs in the container, and logs a line for each request."""
+        return self.mode != "marketplace" and self.image != "dlc"
+
+    @classmethod
+    def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
+        """Defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
+        own = read_file(file) if file else {}
+        given = _nested(context)
+        preset = given.get("preset", own.get("preset", "dev"))
+        if preset not in PRESETS:
+            raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
+        mode = str(given.get("mode", own.get("mode", "realtime")))
+        return options.read(cls, _merged(_merged(PRESETS[preset](mode), own), given))
+
+
+def json_schema() -> dict[str, Any]:
+    """Of a configuration file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sagerank deployment",
+        **options.json_schema(DeployConfig),
+    }
+
+
+def _dev(mode: str) -> dict[str, Any]:
+    return {"autoscaling": {"min": 0}} if mode in ("async", "scale-to-zero") else {}
+
+
+def _prod(mode: str) -> dict[str, Any]:
+    fleet = mode in ("realtime", "marketplace")
+    return {
+        "preset": "prod",
+        "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
+        "network": {} if mode == "serverless" else {"endpoints": ["ecr", "logs", "runtime"]},
+        # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
+        "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
+        if mode == "realtime"
+        else {},
+        "removal": "retain",
+        "log_days": 365,
+    }
+
+
+# Under what the user gives, by mode.
+PRESETS = {"dev": _dev, "prod": _prod}
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The options of a YAML, TOML or JSON file, unchecked. Raises ConfigError where it is malformed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
+    try:
+        if path.suffix == ".toml":
+            found: Any = tomllib.loads(text)
+        elif path.suffix == ".json":
+            found = json.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            try:
+                found = yaml.safe_load(text) or {}
+            except yaml.YAMLError as error:
+                raise ValueError(" ".join(str(error).split())) from None
+        else:
+            raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"The configuration {path} is malformed: {error}.") from None
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"The configuration {path} is {found!r}: give options such as mode, model, instance."
+        )
+    return found
+
+
+def _nested(context: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} as {"a": {"b": 1}}."""
+    found: dict[str, Any] = {}
+    for key, value in context.items():
+        *sections, name = key.split(".")
+        inner = found
+        for part in sections:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{key} is given beside {part}, which holds it: give one of them.")
+        inner[name] = value
+    return found
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(under)
+    for name, value in over.items():
+        below = found.get(name)
+        found[name] = (
+            _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return found

@@ -1,0 +1,61 @@
+"""What the container is told: the server's settings for a mode and an instance type, as environment variables."""
+
+from __future__ import annotations
+
+from sagerank_inference.settings import PREFIX, Settings, SettingsError
+
+from .config import DeployConfig
+from .instances import hardware
+from .options import ConfigError
+
+MEGABYTE = 1_048_576
+# Bytes of a request and seconds until its answer, as SageMaker allows them. Real-time bodies may have 25 MB by AWS's
+# documentation, and 6 MB by its API's model: the lower one is sure.
+LIMITS = {
+    "realtime": (6 * MEGABYTE, 60),
+    "marketplace": (6 * MEGABYTE, 60),
+    "scale-to-zero": (6 * MEGABYTE, 60),
+    "serverless": (4 * MEGABYTE, 60),
+    "async": (1024 * MEGABYTE, 3600),
+    "batch": (100 * MEGABYTE, 3600),
+}
+# What an asynchronous or batch request may hold unless `settings` says otherwise: the server keeps it in memory.
+_LARGE_BODY = 64 * MEGABYTE
+
+
+def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
+    """Name (of sagerank_inference.settings.Settings) -> text: what differs from the server's own defaults."""
+    instance = instance or config.instance
+    chosen: dict[str, str] = {}
+    if instance and hardware(instance).gpu:
+        chosen |= {"backend": "torch", "device": "cuda"}
+    elif config.image == "dlc":
+        # AWS's container has PyTorch and no ONNX Runtime, and network isolation leaves no way to fetch one.
+        chosen |= {"backend": "torch"}
+    if config.mode == "serverless":
+        chosen |= {"max_body_bytes": str(4 * MEGABYTE)}
+    if config.mode in ("async", "batch"):
+        seconds = config.asynchronous.timeout_seconds if config.mode == "async" else 3600
+        chosen |= {"max_body_bytes": str(_LARGE_BODY), "request_seconds": str(max(1, seconds - 5))}
+    return chosen | dict(config.settings)
+
+
+def environment(config: DeployConfig, instance: str = "") -> dict[str, str]:
+    """The variables, in the words `sagerank_inference.settings` reads. Raises ConfigError for one it would refuse.
+
+    Only what is chosen is written: to_env() of a whole Settings would carry the cores of the machine that synthesises.
+    """
+    chosen = settings(config, instance)
+    given = {f"{PREFIX}{name.upper()}": text for name, text in chosen.items()}
+    try:
+        written = Settings.from_env(given).to_env()
+    except SettingsError as error:
+        raise ConfigError(f"settings: {error}") from None
+    variables = {name: written[name] for name in sorted(given)}
+    if config.image == "dlc":
+        variables["SAGEMAKER_PROGRAM"] = "sagerank_inference.handler"
+    return variables
+
+
+def max_tokens(config: DeployConfig) -> int:
+    return Settings.from_env(environment(config)).max_tokens

@@ -1,0 +1,222 @@
+"""Does the model fit, how fast is it about, what will a month cost: the one place that asks the package `cost`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sagerank_cost import CostError
+from sagerank_cost.deploy import HOURS_PER_MONTH, Deployment, Line, bill
+from sagerank_cost.memory import copy_mb, fit, serverless_mb
+from sagerank_cost.models import Choice, choice
+from sagerank_cost.throughput import Speed, serverless_speed, speed
+from sagerank_cost.traffic import constant
+
+from .config import DeployConfig
+from .environment import max_tokens
+from .instances import catalogue, hardware
+from .options import ConfigError
+
+_BUSY = 0.6  # the share of an instance's time that scaling aims at
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A month in US dollars; None where a price is not known. lines: its items; notes: what is not counted, and why."""
+
+    usd: Decimal | None
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+    conditions: str
+
+    def __str__(self) -> str:
+        total = "not known" if self.usd is None else f"USD {self.usd} a month"
+        return "; ".join((f"{total} ({self.conditions})", *self.lines, *self.notes))
+
+
+def check_model(config: DeployConfig) -> None:
+    """Raises ConfigError for a cascade that makes no sense."""
+    try:
+        _choice(config)
+    except CostError as error:
+        raise ConfigError(f"model is {config.model!r}: {error}") from None
+
+
+def parameters(config: DeployConfig) -> int:
+    return sum(model.parameters for model in _choice(config).stages)
+
+
+def precisions(instance: str) -> tuple[str, ...]:
+    """That the model can run in there (empty: serverless), the usual one first."""
+    gpu = hardware(instance).gpu if instance else ""
+    if not gpu:
+        return ("fp32", "int8")
+    # These have no bfloat16 units, and float16 overflows.
+    return ("fp32",) if gpu in ("NVIDIA T4", "NVIDIA V100") else ("bf16", "fp32")
+
+
+def precision(config: DeployConfig, instance: str) -> str:
+    """Of the arithmetic there."""
+    return config.precision or precisions(instance)[0]
+
+
+def check_fit(config: DeployConfig, instance: str) -> None:
+    """Raises ConfigError unless the instance's memory holds the model and one pair of the longest."""
+    kind = precision(config, instance)
+    room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
+    if not room.copies:
+        raise ConfigError(
+            f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
+            f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
+        )
+
+
+def serverless_memory(config: DeployConfig) -> int:
+    """MB that the endpoint gets. Raises ConfigError where the model does not fit."""
+    smallest = serverless_mb(_choice(config), precision(config, ""), max_tokens(config))
+    wanted = config.serverless.memory_mb
+    if smallest is None or (wanted and wanted < smallest):
+        need = "more than the 6144 there are" if smallest is None else f"{smallest}"
+        raise ConfigError(
+            f"serverless.memory_mb is {wanted}: {config.model} needs {need} for a pair of {max_tokens(config)} tokens; give that much, or lower settings.max_tokens."
+        )
+    return wanted or smallest
+
+
+def component_memory(config: DeployConfig) -> int:
+    """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
+    cores = hardware(config.instance).cores
+    needed = copy_mb(_choice(config), precision(config, config.instance), max_tokens(config), cores=cores)
+    return int(1.25 * needed) + 128
+
+
+def invocations_per_minute(config: DeployConfig) -> float:
+    """That keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
+    return max(1.0, round(60 * _BUSY / _pace(config, "autoscaling.target").seconds, 1))
+
+
+def latency_limit_ms(config: DeployConfig) -> int:
+    """Of the 99th percentile: three times the slowest estimate of a request of `traffic`, at least 2 s: an alarm that traffic as
+    expected would raise would take every update back.
+    """
+    return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
+
+
+def _pace(config: DeployConfig, option: str) -> Speed:
+    """Of a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
+    kind = precision(config, config.instance)
+    documents, tokens = config.traffic.documents, config.traffic.tokens
+    try:
+        if config.mode == "serverless":
+            memory = serverless_memory(config)
+            return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
+        machine = hardware(config.instance)
+        return speed(_choice(config), kind, machine, documents=documents, tokens=tokens)
+    except CostError as error:
+        raise ConfigError(
+            f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
+        ) from None
+
+
+def unit_price(config: DeployConfig) -> Decimal | None:
+    """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
+    try:
+        if config.mode == "serverless":
+            return catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
+        return catalogue().hosting(config.region, config.instance).usd
+    except CostError:
+        return None
+
+
+def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
+    """For the configured traffic; nothing here refuses a deployment."""
+    prices = catalogue()
+    load = config.traffic
+    conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {prices.date()}"
+    try:
+        lines, notes = _main(config)
+        total = sum((line.usd for line in lines), Decimal(0))
+    except CostError as error:
+        return Estimate(None, (), (str(error),), conditions)
+    extras, missing = _extras(config, alarms)
+    total += sum((line.usd for line in extras), Decimal(0))
+    shown = tuple(f"{line.name} {line.usd}" for line in (*lines, *extras))
+    return Estimate(
+        total, shown, (*notes, *missing, "not counted: KMS requests, dashboard, logs"), conditions
+    )
+
+
+def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
+    if config.mode == "batch":
+        price = catalogue().hosting(config.region, config.instance)
+        return [], (
+            f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
+        )
+    serverless = config.mode == "serverless"
+    size = str(serverless_memory(config)) if serverless else config.instance
+    mode = config.mode if config.mode in ("serverless", "async") else "realtime"
+    least = 1 if mode == "serverless" else max(config.autoscaling.min, 0 if mode == "async" else 1)
+    deployment = Deployment(
+        _choice(config),
+        precision(config, config.instance),
+        mode,
+        config.region,
+        size,
+        least,
+        max(config.autoscaling.max, least),
+        _BUSY,
+    )
+    load = constant(
+        config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
+    )
+    found = bill(deployment, load, catalogue(), tokens_at_once=max_tokens(config))
+    notes = found.notes
+    if config.mode == "marketplace":
+        notes += ("not counted: what the seller charges for the model package",)
+    if config.mode == "scale-to-zero":
+        notes += ("hours at zero instances cost nothing, and are not deducted here",)
+    return list(found.lines), notes
+
+
+def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, ...]]:
+    """What stands beside the endpoint: other variants, interface endpoints, provisioned concurrency, alarms."""
+    prices, lines, notes = catalogue(), [], []
+    # ECR has two interface endpoints: its API and its registry.
+    doors = sum(2 if name == "ecr" else 1 for name in config.network.endpoints) if config.vpc == "new" else 0
+    hours = Decimal(HOURS_PER_MONTH)
+    warm = config.serverless.provisioned if config.mode == "serverless" else 0
+    wanted = [
+        ("interface endpoints", doors * config.network.zones * hours, "hour", "vpc_endpoint", None),
+        ("alarms", Decimal(alarms), "alarm-month", "alarm", None),
+        (
+            "provisioned concurrency",
+            warm * hours * 3600,
+            "second",
+            "provisioned",
+            serverless_memory(config) if warm else None,
+        ),
+    ]
+    for name, quantity, unit, item, size in wanted:
+        if quantity:
+            try:
+                lines.append(Line(name, Decimal(quantity), unit, prices.rate(config.region, item, size)))
+            except CostError as error:
+                notes.append(f"not counted: {name} ({error})")
+    for variant in config.variants:
+        instance = variant.instance or config.instance
+        try:
+            lines.append(
+                Line(
+                    f"{variant.name}: {instance} hours",
+                    variant.count * hours,
+                    "hour",
+                    prices.hosting(config.region, instance),
+                )
+            )
+        except CostError as error:
+            notes.append(f"not counted: variant {variant.name} ({error})")
+    return lines, tuple(notes)
+
+
+def _choice(config: DeployConfig) -> Choice:
+    return choice(config.model)

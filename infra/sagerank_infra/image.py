@@ -1,0 +1,70 @@
+"""The container image: ours as an asset, one in ECR, or AWS's own; and the repository it is pulled from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aws_cdk as cdk
+import sagerank_inference
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk.region_info import RegionInfo
+
+from .config import DeployConfig
+from .instances import hardware
+from .options import ConfigError
+
+# Of AWS's own containers, Hugging Face's for inference: they have PyTorch and tokenizers, which sagerank_inference.handler needs.
+_DLC = "huggingface-pytorch-inference"
+_DLC_TAGS = {
+    "cpu": "2.6.0-transformers4.49.0-cpu-py312-ubuntu22.04",
+    "gpu": "2.6.0-transformers4.49.0-gpu-py312-cu124-ubuntu22.04",
+}
+
+
+def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
+    """Address of the image; `cdk deploy` builds and pushes ours."""
+    machine = hardware(config.instance) if config.instance else None
+    kind = "gpu" if machine and machine.gpu else "cpu"
+    if config.image == "dlc":
+        registry = f"{_dlc_account(config.region)}.dkr.ecr.{config.region}.{stack.url_suffix}"
+        return f"{registry}/{_DLC}:{_DLC_TAGS[kind]}"
+    if config.image != "dockerfile":
+        return config.image
+    arm = machine is not None and machine.arch == "arm64"
+    return ecr_assets.DockerImageAsset(
+        stack,
+        "Image",
+        directory=str(Path(sagerank_inference.__file__).parent),
+        file=f"image/Dockerfile.{kind}",
+        # It is built where `cdk deploy` runs and runs elsewhere: a laptop with an ARM chip makes x86 images too.
+        platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,
+        # What Python writes beside its sources must not change the image's hash.
+        ignore_mode=cdk.IgnoreMode.DOCKER,
+        exclude=["**/__pycache__"],
+    ).image_uri
+
+
+def repository_arn(stack: cdk.Stack, config: DeployConfig) -> str:
+    """The repository that the image is pulled from."""
+    if config.image == "dlc":
+        return _repository(stack, _dlc_account(config.region), _DLC)
+    if config.image == "dockerfile":
+        qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER  # of the bootstrap stack's names
+        return _repository(
+            stack, stack.account, f"cdk-{qualifier}-container-assets-{stack.account}-{stack.region}"
+        )
+    registry, _, name = config.image.partition("/")
+    return _repository(stack, registry.split(".")[0], name.partition("@")[0].partition(":")[0])
+
+
+def _repository(stack: cdk.Stack, account: str, name: str) -> str:
+    return stack.format_arn(service="ecr", account=account, resource="repository", resource_name=name)
+
+
+def _dlc_account(region: str) -> str:
+    account = RegionInfo.get(region).dlc_repository_account
+    if not account:
+        raise ConfigError(
+            f"image is 'dlc', and no account with AWS's containers is known in {region}: give dockerfile."
+        )
+    return account

@@ -1,0 +1,268 @@
+"""`sagerank bench`: the measurements on the command line. What one needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..evaluation import EvaluationError
+from . import serve
+from .report import begin, ceiling_lines, number
+
+if TYPE_CHECKING:
+    from .throughput import Row
+    from .workload import Workload
+
+MODEL = "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact; more than once (default: micro)"
+
+
+def add(commands: Any) -> None:
+    """Add `bench` with its measurements to the subparsers of the `sagerank` command."""
+    description = "measure speed, memory and start, beside what the machine's arithmetic allows"
+    bench = commands.add_parser("bench", help=description, description=description)
+    measurements = bench.add_subparsers(required=True, metavar="what")
+
+    def measurement(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
+        sub = measurements.add_parser(name, help=description, description=description)
+        sub.set_defaults(run=run, extra="bench")
+        sub.add_argument("--model", action="append", help=MODEL)
+        sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+        sub.add_argument(
+            "--json", action="store_true", help="print JSON, and the conditions on standard error"
+        )
+        sub.add_argument("--plot", type=Path, help="draw it into this .svg, .png or .pdf")
+        return sub
+
+    sub = measurement("throughput", _throughput, "documents a second, of models or beside peers")
+    sub.add_argument("--peers", help="all, or names with commas between; on the first model's weights")
+    sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: %(default)s)")
+    sub.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="of a logit: a peer farther from sagerank is not timed (default: %(default)s; int8 peers 0.5)",
+    )
+    sub.add_argument(
+        "--tune-peers", action="store_true", help="each with its fastest batch size, not its library's own"
+    )
+    sub.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sagerank" / "peers",
+        help="where peers are installed (default: %(default)s)",
+    )
+    _add_workload(sub)
+    sub = measurement("latency", _latency, "milliseconds of one call, by its number of documents")
+    sub.add_argument(
+        "--documents", type=int, nargs="+", default=[1, 10, 25, 100], help="of a call (default: 1 10 25 100)"
+    )
+    sub.add_argument("--calls", type=int, default=100, help="of each kind (default: %(default)s)")
+    sub = measurement("memory", _memory, "peak resident memory of one pair, or of a batch")
+    sub.add_argument(
+        "--tokens", type=int, nargs="+", default=[8192], help="length of each pair (default: 8192)"
+    )
+    sub.add_argument("--batch", type=int, nargs="+", default=[1], help="pairs (default: 1)")
+    sub.add_argument("--backend", default="onnx", choices=["onnx", "torch"])
+    sub.add_argument(
+        "--save", type=Path, help="add the points to this CSV file, as cost/sagerank_cost/data/memory.csv"
+    )
+    sub = measurement("startup", _startup, "seconds from a process's start to its first score or /ping 200")
+    sub.add_argument("--repeats", type=int, default=5, help="starts that count (default: %(default)s)")
+
+    description = "requests under load: the server beside the engine alone and AWS's toolkit"
+    serve.add_arguments(measurements.add_parser("serve", help=description, description=description))
+
+
+def _add_workload(sub: Any) -> None:
+    sub.add_argument(
+        "--workload",
+        default="passages",
+        choices=["passages", "long"],
+        help="100 mixed passages (default), or documents of 1,000 to 8,000 tokens",
+    )
+    sub.add_argument("--tokens", type=int, nargs="+", help="long: the documents' lengths, with the query")
+    sub.add_argument("--documents", type=Path, help="your own documents in place of --workload, one a line")
+    sub.add_argument("--query", help="the query that goes with --documents")
+
+
+def _throughput(options: argparse.Namespace) -> int:
+    from ..evaluation.progress import bars
+    from .throughput import label, measure, peer_names, sentences
+
+    run = begin(options, "rounds", "tolerance")
+    peers, workload = peer_names(options.peers), _workload(options)
+    with bars() as progress:
+        found = measure(
+            run.models,
+            workload,
+            peers=peers,
+            threads=run.threads,
+            rounds=options.rounds,
+            tolerance=options.tolerance,
+            cache=options.cache.expanduser(),
+            tune_peers=options.tune_peers,
+            progress=progress,
+        )
+    mean = sum(found.tokens) / len(found.tokens)
+    what = (
+        f"{workload.name}: {len(workload.documents)} documents, {mean:.0f} tokens with the query in the mean "
+        f"({min(found.tokens)} to {max(found.tokens)}), {options.rounds} interleaved rounds"
+    )
+    timed = [row for row in found.rows if row.error is None]
+    if options.plot:
+        _draw_throughput(timed, f"{workload.name}, {run.threads} threads", options.plot)
+    head = ("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")
+    cells: list[tuple[str, ...]] = [head]
+    for row in timed:
+        speeds = (f"{row.docs_per_50_ms:.2f}", f"{row.docs_per_second:.2f}", f"{row.ratio_to_sagerank:.3f}")
+        spread = "{:.3f} to {:.3f}".format(*row.spread or ())
+        shares = (
+            number(row.max_abs_diff, ".1e"),
+            number(row.gflops, ".1f"),
+            number(row.share_of_ceiling, ".0%"),
+        )
+        cells.append((label(row, timed), *speeds, spread, *shares))
+    run.show(found.rows, [what, *ceiling_lines(found.ceiling, timed)], cells)
+    if not options.json:
+        print("\n".join(sentences(found.rows)))
+    return 0
+
+
+def _draw_throughput(rows: Sequence[Row], where: str, path: Path) -> None:
+    from .plot import Bar, bars
+    from .throughput import label
+
+    entries = []
+    for row in rows:
+        value, base = row.docs_per_50_ms or 0.0, rows[0].docs_per_50_ms or 0.0
+        low, high = (ratio * base for ratio in row.spread or (0.0, 0.0))
+        entries.append(Bar(label(row, rows), value, low, high, row.name == "sagerank"))
+    bars(entries, f"Documents per 50 ms: {where}", "documents per 50 ms", path)
+
+
+def _latency(options: argparse.Namespace) -> int:
+    from ..evaluation.progress import bars
+    from .latency import measure
+    from .workload import passages
+
+    run = begin(options, "calls")
+    with bars() as progress:
+        found = measure(
+            run.models,
+            passages(),
+            documents=options.documents,
+            calls=options.calls,
+            threads=run.threads,
+            progress=progress,
+        )
+    if options.plot:
+        from .plot import curves
+
+        lines = {
+            f"{name} p{part}": [
+                (row.documents, getattr(row.total, f"p{part}")) for row in found.rows if row.model == name
+            ]
+            for name in run.models
+            for part in (50, 90, 99)
+        }
+        curves(lines, f"One call, {run.threads} threads", "documents", "milliseconds", options.plot)
+    times = ("p50, ms", "p90", "p99", "tokenise p50", "forward p50")
+    cells: list[tuple[str, ...]] = [("", "documents", *times, "GFLOP/s", "of ceiling")]
+    for row in found.rows:
+        milliseconds = (row.total.p50, row.total.p90, row.total.p99, row.tokenise.p50, row.forward.p50)
+        shares = (number(row.gflops, ".1f"), number(row.share_of_ceiling, ".0%"))
+        cells.append((row.model, str(row.documents), *(f"{value:.2f}" for value in milliseconds), *shares))
+    what = f"{options.calls} calls of Engine.score, one after the other"
+    run.show(found.rows, [what, *ceiling_lines(found.ceiling, found.rows)], cells)
+    return 0
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from sagerank_inference.settings import Settings
+
+    from .memory import measure, save
+
+    for name in ("tokens", "batch"):
+        if min(getattr(options, name)) < 1:
+            raise EvaluationError(f"--{name} is {min(getattr(options, name))}: give at least 1.")
+    run = begin(options)
+    settings = Settings(backend=options.backend, threads=options.threads)
+    points = []
+    for name, folder in run.models.items():
+        for tokens in options.tokens:
+            for pairs in options.batch:
+                points.append(measure(folder, name, tokens, settings, pairs=pairs))
+                if options.save:  # each at once: a long series that is stopped keeps what it has
+                    save(points[-1:], run.models, options.save)
+    if options.plot:
+        from .plot import curves
+
+        lines = {
+            name: sorted(
+                (point.tokens * point.pairs, point.peak_rss_mb) for point in points if point.model == name
+            )
+            for name in run.models
+        }
+        curves(lines, f"Peak resident memory, {options.backend}", "tokens of the batch", "MB", options.plot)
+    cells = [("", "precision", "pairs x tokens", "loaded, MB", "peak, MB", "formula, MB", "seconds")]
+    cells += [
+        (
+            point.model,
+            point.precision,
+            f"{point.pairs} x {point.tokens}",
+            f"{point.loaded_rss_mb:.0f}",
+            f"{point.peak_rss_mb:.0f}",
+            number(point.formula_mb, ".0f"),
+            f"{point.seconds:.2f}",
+        )
+        for point in points
+    ]
+    run.show(points, [f"one forward in a fresh process, backend {options.backend}"], cells, single=True)
+    return 0
+
+
+def _startup(options: argparse.Namespace) -> int:
+    from ..evaluation.progress import bars
+    from .startup import measure
+
+    run = begin(options, "repeats")
+    with bars() as progress:
+        rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
+    stages = [field.name for field in dataclasses.fields(rows[0].median)]
+    if options.plot:
+        from .plot import Bar
+        from .plot import bars as draw
+
+        entries = [
+            Bar(f"{row.model}, {stage}", getattr(row.median, stage), high=getattr(row.longest, stage))
+            for row in rows
+            for stage in stages
+        ]
+        draw(entries, f"Start, {run.threads} threads", "seconds", options.plot)
+    cells: list[tuple[str, ...]] = [("", *(f"{stage}, s" for stage in stages), "longest ready")]
+    for row in rows:
+        times = (*(getattr(row.median, stage) for stage in stages), row.longest.ready)
+        cells.append((row.model, *(f"{value:.2f}" for value in times)))
+    what = (
+        f"medians of {options.repeats} starts with files in the page cache; ready: a server's first /ping 200"
+    )
+    run.show(rows, [what], cells)
+    return 0
+
+
+def _workload(options: argparse.Namespace) -> Workload:
+    from .workload import LONG_TOKENS, from_file, long, passages
+
+    if bool(options.documents) != bool(options.query):
+        raise EvaluationError(
+            "--documents and --query go together: documents, one a line, and what they are ranked for."
+        )
+    if options.tokens and options.workload != "long":
+        raise EvaluationError("--tokens goes with --workload long.")
+    if options.documents:
+        return from_file(options.query, options.documents)
+    return long(options.tokens or LONG_TOKENS) if options.workload == "long" else passages()

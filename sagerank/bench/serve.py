@@ -1,0 +1,98 @@
+"""`sagerank bench serve` on the command line: options in, rows and conditions out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from ..evaluation import EvaluationError
+
+if TYPE_CHECKING:
+    from .serving import Row
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run, extra="bench")
+    parser.add_argument("--model", default="micro", help="what `sagerank serve` takes (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+    parser.add_argument(
+        "--documents", type=int, default=36, help="of a request, about 180 tokens each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=[1, 16, 64], help="of the closed loops (default: 1 16 64)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument(
+        "--stretch", type=float, default=5.0, help="seconds of each stretch of them (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--load", type=float, default=0.8, help="of the open loop, a share of capacity (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the open loop (default: %(default)s)")
+    parser.add_argument(
+        "--long-documents", type=int, default=20, help="of the long request; 0: none (default: %(default)s)"
+    )
+    parser.add_argument("--long-tokens", type=int, default=8000, help="of each (default: %(default)s)")
+    parser.add_argument("--no-toolkit", action="store_true", help="leave AWS's toolkit out")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, and the conditions on standard error"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from sagerank_inference.settings import Settings
+
+    from sagerank.models.build import resolve
+
+    from ..evaluation.table import show, table_of
+    from .conditions import conditions, sample
+    from .serving import Plan, measure
+
+    for name in ("documents", "rounds", "stretch", "load", "seconds", "long_tokens"):
+        if not getattr(options, name) > 0:
+            raise EvaluationError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}: give more than 0."
+            )
+    if min(options.clients) < 1 or options.documents > 36:
+        raise EvaluationError(
+            "Give --clients of at least 1, and at most 36 --documents: so many are at hand."
+        )
+    folder, threads = resolve(options.model), Settings(threads=options.threads).threads
+    plan = Plan(
+        options.documents, options.clients, options.rounds, options.stretch, options.load, options.seconds,
+        options.long_documents, options.long_tokens, not options.no_toolkit,
+    )  # fmt: skip
+    start = sample()
+    rows = measure(folder, plan, threads=threads, note=lambda text: print(text, file=sys.stderr))
+    under = conditions(threads, {options.model: folder}, start, sample()).lines()
+    if options.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    else:
+        show(table_of("", [_HEAD, *map(_cells, rows)], left=2))
+    what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
+    for line in (what, *under):
+        print(line, file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+_HEAD = (
+    "", "load", "clients", "requests", "docs / s", "of offline", "spread", "p50, ms", "p90", "p99", "above engine, ms",
+    "CPU ms / doc", "RSS, MB", "lost", "twice", "wrong", "errors",
+)  # fmt: skip
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    from .report import number
+
+    if row.error:
+        return (row.name, row.error, *[""] * (len(_HEAD) - 2))
+    return (
+        row.name, row.load, number(row.clients, "d"), str(row.requests), number(row.documents_per_second, ".1f"),
+        number(row.share_of_offline, ".3f"), "{:.3f} to {:.3f}".format(*row.spread) if row.spread else "",
+        *(number(value, ".1f") for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.overhead_ms)),
+        number(row.cpu_ms_per_document, ".2f"), number(row.rss_mb, ".0f"),
+        *(str(count) for count in (row.lost, row.duplicated, row.wrong, row.errors)),
+    )  # fmt: skip

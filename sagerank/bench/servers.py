@@ -1,0 +1,147 @@
+"""The servers that are measured: our own, and AWS's toolkit with the same handler. Each is a tree of processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagerank_inference.artefact import unpack
+
+from sagerank.models.build import archive
+from sagerank.models.local_server import Server, ServerError, running, serving
+
+from ..evaluation import EvaluationError
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+# AWS's launcher, but with its configuration beside the model and not in /etc, and on loopback alone.
+_LAUNCHER = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+import sagemaker_inference.model_server as server
+server.MMS_CONFIG_FILE = sys.argv[1]
+real = server._generate_mms_config_properties
+server._generate_mms_config_properties = lambda *a, **k: real(*a, **k).replace("http://0.0.0.0", "http://127.0.0.1")
+server.start_model_server()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is ready."""
+
+    name: str
+    port: int
+    pid: int
+
+    def processes(self) -> list[int]:
+        return list(_session(self.pid))
+
+    def cpu_seconds(self) -> float:
+        """Of all its processes, since they started."""
+        return sum(map(_cpu_seconds, self.processes()))
+
+    def memory_mb(self) -> float:
+        """Of all its processes, 10^6 bytes; a page that several of them share counts once (proportional set size)."""
+        return sum(map(_proportional_mb, self.processes()))
+
+
+def ours(
+    model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0
+) -> AbstractContextManager[Served]:
+    """As the container starts it. Raises EvaluationError where it does not start."""
+    settings = {"SAGERANK_THREADS": str(threads), "SAGERANK_REQUEST_SECONDS": str(request_seconds)}
+    return _served("sagerank", serving(model_dir, settings))
+
+
+@contextmanager
+def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
+    """Multi-model-server of the SageMaker inference toolkit with sagerank_inference.handler: so many copies of the model, no batching.
+
+    Raises EvaluationError where it cannot run here.
+    """
+    if shutil.which("java") is None:
+        raise EvaluationError("multi-model-server needs Java, and there is no `java` here: install a JRE.")
+    # The launcher looks for the `multi-model-server` command, which starts its workers' `python`.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if shutil.which("multi-model-server", path=path) is None:
+        raise EvaluationError(
+            "The toolkit is not installed: pip install multi-model-server==1.1.11 sagemaker-inference==1.10.1 'setuptools<81'."
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        base = Path(scratch)
+        packed = base / "model.tar.gz"
+        archive(str(model_dir), packed, code=True)
+        unpack(packed, base / "model")
+        # Its workers read these settings alone: ours would be unknown to the copy of the code that they load.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGERANK_")}
+        environment.pop("PYTHONPATH", None)
+        environment |= {
+            "PATH": path,
+            "SAGEMAKER_PROGRAM": "sagerank_inference.handler",
+            "SAGEMAKER_BASE_DIR": str(base),
+            "SAGEMAKER_BIND_TO_PORT": str(port := _free_port()),
+            "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers),
+            "SAGERANK_THREADS": str(max(1, threads // workers)),
+            "TEMP": str(base),
+        }
+        command = [sys.executable, "-P", "-c", _LAUNCHER, str(base / "mms.properties")]
+        name = f"sagemaker-toolkit, {workers} {'copy' if workers == 1 else 'copies'}"
+        with _served(name, running(name, command, environment, port, base)) as served:
+            yield served
+
+
+@contextmanager
+def _served(name: str, starting: AbstractContextManager[Server]) -> Iterator[Served]:
+    try:
+        with starting as server:
+            yield Served(name, server.port, server.pid)
+    except ServerError as error:
+        raise EvaluationError(str(error)) from None
+
+
+def _free_port() -> int:
+    """Below 32,768, where multi-model-server wants it."""
+    for port in range(18_200, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise EvaluationError("No port of 18200 to 32000 is free on 127.0.0.1: stop a server.")
+
+
+def _session(leader: int) -> Iterator[int]:
+    """Every process of a session; children may outlive the one that started them, as multi-model-server's Java does."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if int(_fields(path)[3]) == leader:
+                yield int(path.name)
+
+
+def _fields(path: Path) -> list[str]:
+    """Of /proc/PID/stat, from the state on: the name before it may hold blanks."""
+    return (path / "stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = _fields(Path(f"/proc/{pid}"))
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS  # user and system
+
+
+def _proportional_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6

@@ -1,0 +1,64 @@
+"""sagerank's engine as a subject: in a process of its own, like every peer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .process import Remote
+
+if TYPE_CHECKING:
+    from sagerank_inference.contract import Scores
+
+
+class EngineSubject:
+    """A loaded artefact that keeps its process until it is closed. Raises ArtefactError where it does not load."""
+
+    name = "sagerank"
+
+    def __init__(self, folder: Path, *, threads: int) -> None:
+        self._remote = Remote(_Engine, folder, threads)
+
+    def score(self, query: str, documents: Sequence[str]) -> tuple[list[float], float]:
+        """Logits in the order of `documents`, and the seconds of the whole call, tokenisation included."""
+        scores, seconds = self.time(query, documents)
+        return list(scores.values), seconds
+
+    def time(self, query: str, documents: Sequence[str]) -> tuple[Scores, float]:
+        """The same with the engine's own timings of its parts."""
+        result: tuple[Scores, float] = self._remote.call("time", query, list(documents))
+        return result
+
+    def lengths(self, query: str, documents: Sequence[str]) -> list[int]:
+        """Tokens of each pair (of each window of a longer one), special tokens included."""
+        result: list[int] = self._remote.call("lengths", query, list(documents))
+        return result
+
+    def close(self) -> None:
+        self._remote.close()
+
+    def __enter__(self) -> EngineSubject:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Engine:
+    """In the child."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        from sagerank_inference.engine import Engine
+        from sagerank_inference.settings import Settings
+
+        self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
+
+    def time(self, query: str, documents: list[str]) -> tuple[Scores, float]:
+        start = time.perf_counter()
+        scores = self._engine.score(query, documents)
+        return scores, time.perf_counter() - start
+
+    def lengths(self, query: str, documents: list[str]) -> list[int]:
+        return [len(ids) for ids in self._engine.tokeniser(query, documents).ids]

@@ -1,0 +1,175 @@
+"""`sagerank bench throughput`: documents a second of sagerank, of several of its models, or beside its peers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..evaluation import EvaluationError
+from ..evaluation.progress import Progress
+from ..models.arithmetic import flops
+from .ceiling import Ceiling
+from .subject import EngineSubject
+from .timing import PAUSE_SECONDS, Timed, check_parity, interleave, ratios
+from .workload import Workload
+
+TOLERANCE = 1e-4
+# int8 is another arithmetic: the row says how far its logits are off, and this only refuses what is no longer the model.
+INT8_TOLERANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One subject; what was not measured is None."""
+
+    name: str
+    model: str
+    docs_per_second: float | None = None
+    docs_per_50_ms: float | None = None
+    max_abs_diff: float | None = None  # of the logits against sagerank's; None for other weights
+    # Of docs_per_second against sagerank's on the first model, median over the rounds: above 1 is faster than that.
+    ratio_to_sagerank: float | None = None
+    spread: tuple[float, float] | None = None  # lowest and highest of the ratio
+    seconds: float | None = None  # of the whole workload, median
+    gflops: float | None = None  # GFLOP/s of the work without padding, pruned, whatever was computed
+    ceiling_gflops: float | None = None
+    share_of_ceiling: float | None = None  # median over rounds of gflops against the ceiling of that round
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    rows: list[Row]
+    ceiling: str  # library and shape
+    tokens: list[int]  # of each pair, by the first model's tokenizer
+
+
+def measure(
+    models: dict[str, Path],
+    workload: Workload,
+    *,
+    peers: Sequence[str] = (),
+    threads: int,
+    rounds: int,
+    tolerance: float = TOLERANCE,
+    cache: Path,
+    tune_peers: bool = False,
+    pause: float = PAUSE_SECONDS,
+    progress: Progress = lambda step, done, total: None,
+) -> Measured:
+    """Rows of sagerank for each of `models` (name -> artefact folder), then of each peer on the first one's weights.
+
+    tune_peers: each peer with the fastest of several batch sizes in place of its library's own.
+    Raises EvaluationError or ArtefactError where sagerank itself cannot be measured; a peer that cannot is a row with an error.
+    """
+    query, documents = workload.query, workload.documents
+    first = next(iter(models))
+    with ExitStack() as stack:
+        timed: list[Timed] = []
+        needed: dict[str, int | None] = {}
+        tokens: dict[str, list[int]] = {}
+        for name, folder in models.items():
+            subject = stack.enter_context(EngineSubject(folder, threads=threads))
+            tokens[name] = subject.lengths(query, documents)
+            needed[name] = flops(folder, tokens[name])
+            timed.append(Timed("sagerank", name, subject))
+        for place, name in enumerate(peers):
+            progress("peers", place, len(peers))
+            timed.append(_open(name, first, models[first], threads, tolerance, cache, tune_peers, stack))
+            progress("peers", place + 1, len(peers))
+        check_parity(timed, query, documents)
+        ceiling = stack.enter_context(Ceiling(threads))
+        interleave(
+            timed,
+            query,
+            documents,
+            rounds=rounds,
+            before=ceiling.measure,
+            pause=pause,
+            progress=progress,
+        )
+    rows = [_row(one, timed[0], len(documents), needed[one.model], ceiling.rates) for one in timed]
+    return Measured(rows, ceiling.what, tokens[first])
+
+
+def peer_names(text: str | None) -> list[str]:
+    """`all`, or names with commas between."""
+    if not text:
+        return []
+    from .peers import PEERS
+
+    names = list(PEERS) if text == "all" else text.split(",")
+    for name in names:
+        if name not in PEERS:
+            raise EvaluationError(f"There is no peer {name!r}: give all, or some of {', '.join(PEERS)}.")
+    return names
+
+
+def _open(
+    name: str,
+    model: str,
+    artefact: Path,
+    threads: int,
+    tolerance: float,
+    cache: Path,
+    tune: bool,
+    stack: ExitStack,
+) -> Timed:
+    from .peers import PEERS, open_peer
+
+    allowed = max(tolerance, INT8_TOLERANCE) if PEERS[name].precision == "int8" else tolerance
+    try:
+        subject = stack.enter_context(open_peer(name, artefact, threads=threads, cache=cache, tune=tune))
+    except EvaluationError as error:
+        return Timed(name, model, error=str(error))
+    return Timed(name, model, subject, allowed)
+
+
+def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceilings: Sequence[float]) -> Row:
+    if one.error:
+        return Row(one.name, one.model, max_abs_diff=one.max_abs_diff, error=one.error)
+    seconds = statistics.median(one.seconds)
+    ratio = ratios(one, reference)
+    gflops = share = None
+    if needed is not None:
+        gflops = 1e-9 * needed / seconds
+        share = statistics.median(
+            1e-9 * needed / spent / rate for spent, rate in zip(one.seconds, ceilings, strict=True)
+        )
+    return Row(
+        name=one.name,
+        model=one.model,
+        docs_per_second=documents / seconds,
+        docs_per_50_ms=0.05 * documents / seconds,
+        max_abs_diff=one.max_abs_diff,
+        ratio_to_sagerank=statistics.median(ratio),
+        spread=(min(ratio), max(ratio)),
+        seconds=seconds,
+        gflops=gflops,
+        ceiling_gflops=statistics.median(ceilings),
+        share_of_ceiling=share,
+        error=None,
+    )
+
+
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """sagerank's rows are told apart by their models where there are several."""
+    several = sum(other.name == "sagerank" for other in rows) > 1
+    return f"sagerank, {row.model}" if several and row.name == "sagerank" else row.name
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """How much faster the first is than each of the others, and why a row has no figures."""
+    said = []
+    for row in rows:
+        if row.error:
+            said.append(f"not timed: {row.name}: {row.error}")
+        elif row is not rows[0] and row.ratio_to_sagerank and row.spread:
+            low, high = (1 / ratio for ratio in reversed(row.spread))
+            said.append(
+                f"{label(rows[0], rows)} is {1 / row.ratio_to_sagerank:.2f}x as fast as {label(row, rows)} ({low:.2f} to {high:.2f})"
+            )
+    return said

@@ -1,0 +1,214 @@
+"""`sagerank distil`: what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from . import DistillationError
+from .recipe import Recipe
+
+_HELP = {
+    "passages": "JSON Lines (.gz) with id, text, source, licence",
+    "queries": "JSON Lines (.gz) with id, text, source, positive_passage_id",
+    "teachers": "SPEC or SPEC=SHARE: a scorer of `sagerank eval`, or bge|e5|minilm:FOLDER; more than once",
+    "start": "the student is cut out of this: a BERT cross-encoder's folder, or a JinaBERT model",
+    "layers": "those of --start that are kept, as 0,1,2",
+    "neurons": "kept in each layer of a BERT",
+    "vocabulary": "tokens kept of a BERT's, or trained afresh; a JinaBERT keeps its own",
+    "student": "shape where there is no --start: micro, tiny, turbo, or a config.json",
+    "embedder": "finds near passages by meaning: bge|e5|minilm|hf:FOLDER_OR_NAME",
+    "made_queries": "sentences and keywords of passages that become queries as well",
+    "limit": "queries at most",
+    "documents": "candidates a query",
+    "lexical": "weight of BM25 in what the student learns, in logits",
+    "teacher_tokens": "pairs are cut to this for the teacher",
+    "steps": "optimiser steps",
+    "queries_per_step": "queries a step, each with its candidates",
+    "accumulate": "parts a step is cut into, for memory; the gradient is the same",
+    "learning_rate": "at its height, after the warm-up; it falls to 0",
+    "warmup_steps": "steps up to the full learning rate",
+    "kl_weight": "of the listwise loss, KL divergence from the teacher's ranking",
+    "error_weight": "of the squared error of the logits",
+    "margin_weight": "of MarginMSE",
+    "max_tokens": "pairs are cut to this for the student",
+    "checkpoint_every": "steps between checkpoints",
+    "seed": "of everything drawn",
+    "keep_start": "share of the first weights in the student's last ones",
+    "gate": "BEIR folder the student is judged on; more than once",
+    "gate_queries": "queries of each collection",
+    "retention": "share of the teacher's NDCG@10 the student must keep",
+    "first_stage_margin": "how far below the first stage the student may be, in NDCG@10",
+    "dtype": "of the stored weights: int8, float16, bfloat16 or float32",
+}
+
+
+def add(commands: Any) -> None:
+    """Add `distil` to the subparsers of the `sagerank` command."""
+    description = "distil a student from a teacher, and write its artefact if it ranks well enough"
+    configure(commands.add_parser("distil", help=description, description=description))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run, extra="distil")
+    parser.add_argument(
+        "--recipe", type=Path, help="JSON with any of the settings below; options override it"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder for everything on the way (default: OUTPUT.work); a killed run goes on there",
+    )
+    parser.add_argument("--output", type=Path, help="folder of the artefact, or a file ending in .tar.gz")
+    parser.add_argument(
+        "--name", default="student", help="the model's name in its manifest and card (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--licence", default="apache-2.0", help="of the weights, in the card (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the gate's figures as JSON")
+    settings = parser.add_argument_group("recipe")
+    for name, (many, kind) in _settings().items():
+        settings.add_argument(
+            f"--{name.replace('_', '-').removesuffix('s') if many and kind is str else name.replace('_', '-')}",
+            dest=f"recipe_{name}",
+            type=_numbers if many and kind is int else kind,
+            action="append" if many and kind is str else "store",
+            metavar=name.upper(),
+            help=_help(name),
+        )
+    job = parser.add_argument_group("on AWS")
+    job.add_argument("--sagemaker", action="store_true", help="run it as a SageMaker training job and return")
+    job.add_argument("--role", help="ARN of the job's role")
+    job.add_argument("--bucket", help="S3 bucket for input, checkpoints and output")
+    job.add_argument("--image", help="the region's PyTorch training image")
+    job.add_argument("--instance", default="ml.g5.xlarge", help="default: %(default)s")
+    job.add_argument("--hours", type=int, default=12, help="limit of the job (default: %(default)s)")
+    job.add_argument("--on-demand", action="store_true", help="no managed spot")
+    job.add_argument("--subnet", action="append", default=[], help="more than once")
+    job.add_argument("--security-group", action="append", default=[], help="more than once")
+    job.add_argument("--kms-key", default="", help="for the volume, the input and the output")
+    job.add_argument("--region", help="AWS region")
+
+
+def _settings() -> dict[str, tuple[bool, type]]:
+    """Fields of the recipe: name -> (more than one, type of one)."""
+    hints = get_type_hints(Recipe)
+    return {
+        name: (get_origin(hint) is tuple, get_args(hint)[0] if get_origin(hint) is tuple else hint)
+        for name, hint in hints.items()
+    }
+
+
+def _help(name: str) -> str:
+    default = next(field.default for field in dataclasses.fields(Recipe) if field.name == name)
+    return _HELP[name] + (
+        f" (default: {default})" if default and isinstance(default, int | float | str) else ""
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 0,1,2") from None
+
+
+def run(options: argparse.Namespace) -> int:
+    recipe = _recipe(options)
+    if options.sagemaker:
+        return _launch(recipe, options)
+    if options.output is None:
+        raise DistillationError("--output is missing: give a folder, or a file ending in .tar.gz.")
+    if not recipe.gate:
+        raise DistillationError("--gate is missing: give a BEIR folder that the student is judged on.")
+    import torch
+
+    from sagerank.evaluation.progress import bars
+
+    from .card import model_card
+    from .distil import distil
+    from .gate import check, judge, publish
+
+    work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    with bars() as progress:
+        distil(recipe, work, threads=options.threads, device=device, progress=progress)
+        judged = judge(recipe, work, threads=options.threads, progress=progress)
+    for row in judged:
+        print(
+            f"{row.data}, {row.queries} queries, NDCG@10: first stage {row.first_stage:.3f}, before training {row.start:.3f}, "
+            f"student {row.student:.3f}, teacher {row.teacher:.3f} ({row.retention:.0%} of it)",
+            file=sys.stderr,
+        )
+    check(recipe, judged)
+    card = model_card(recipe, work, judged, name=options.name, licence=options.licence)
+    manifest = publish(work, card, options.output, options.name)
+    if options.json:
+        print(
+            json.dumps(
+                {"output": str(options.output), "gate": [dataclasses.asdict(row) for row in judged]}, indent=2
+            )
+        )
+    else:
+        print(f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}")
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    raw = json.loads(json.dumps(Recipe.read(options.recipe).to_json())) if options.recipe else {}
+    for name in _settings():
+        value = getattr(options, f"recipe_{name}")
+        if value is not None:
+            raw[name] = value
+    for name in ("passages", "queries", "teachers"):
+        if not raw.get(name):
+            raise DistillationError(
+                f"--{name.removesuffix('s') if name == 'teachers' else name} is missing: {_HELP[name]}."
+            )
+    return Recipe.from_json(raw, str(options.recipe or "the options"))
+
+
+def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
+    for name in ("role", "bucket", "image"):
+        if not getattr(options, name):
+            raise DistillationError(f"--{name} is missing: a training job needs it.")
+    if options.hours < 1:
+        raise DistillationError(f"--hours is {options.hours}: give at least 1.")
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from .training_job import Job, launch
+
+    job = Job(
+        role=options.role,
+        bucket=options.bucket,
+        image=options.image,
+        instance=options.instance,
+        hours=options.hours,
+        spot=not options.on_demand,
+        subnets=tuple(options.subnet),
+        security_groups=tuple(options.security_group),
+        kms_key=options.kms_key,
+    )
+    try:
+        session = boto3.Session(region_name=options.region)
+        name = launch(
+            recipe,
+            job,
+            options.name,
+            session=session,
+            progress=lambda what: print(f"sagerank: {what}", file=sys.stderr),
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise DistillationError(f"AWS refused: {error}") from None
+    print(
+        f"Training job {name} was created. Its artefact will be below s3://{job.bucket}/{job.prefix}/{name}/output/."
+    )
+    return 0

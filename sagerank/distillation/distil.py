@@ -1,0 +1,257 @@
+"""A recipe carried out: mine, score, cut out a student, train it, and hand it to the gate.
+
+Everything lies in one work folder, and each step takes up what it finds there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sagerank_inference import jina_bert
+from sagerank_inference.jina_bert import JinaBert
+from tokenizers import Tokenizer
+
+from sagerank.evaluation.progress import Progress
+from sagerank.evaluation.rag import open_embedder
+from sagerank.evaluation.scores import ScoreStore
+
+from . import DistillationError
+from .mine import Candidates, Text, mine, read_jsonl, read_text
+from .recipe import Recipe, parse_teachers
+from .student import from_bert, from_layers, new_student, read_bert
+from .teacher import EmbeddingTeacher, assigned, open_teacher, targets
+from .train import Encoded, Example, train
+from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
+
+
+def distil(
+    recipe: Recipe,
+    work: Path,
+    *,
+    threads: int = 0,
+    device: str = "cpu",
+    progress: Progress = lambda step, done, total: None,
+) -> Path:
+    """Carry `recipe` out in `work` and return the folder of the student: config.json, model.safetensors, tokenizer.json.
+
+    Raises DistillationError where `work` belongs to another recipe.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    _claim(work / "recipe.json", recipe)
+    if threads:
+        torch.set_num_threads(threads)
+    text = training_text(recipe)
+    vectors = _vectors(recipe, text, work, threads, progress)
+    items = _candidates(recipe, text, vectors, work / "candidates.jsonl", progress)
+    scored = _scores(recipe, text, vectors, items, work / "scores.jsonl", threads, progress)
+    tokenizer, rows = _tokenizer(recipe, text, work)
+    examples = Encoded(tokenizer, scored, recipe.max_tokens)
+    model = _student(recipe, tokenizer, rows, examples).to(device)
+    if not (work / "start").exists():
+        save_student(model, work / "start", tokenizer, "float32")
+    config = recipe.training()
+    train(
+        model,
+        examples,
+        config,
+        work,
+        on_checkpoint=lambda step, loss: progress(f"train, loss {loss:.3f}", step, config.steps),
+    )
+    if recipe.keep_start:
+        _blend(model, jina_bert.load(work / "start"), recipe.keep_start)
+    save_student(model, work / "student", tokenizer, recipe.dtype)
+    return work / "student"
+
+
+def training_text(recipe: Recipe) -> Text:
+    return read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
+
+
+@torch.no_grad()
+def _blend(model: JinaBert, start: JinaBert, share: float) -> None:
+    """Move every weight of `model` that share of the way back to `start`'s."""
+    for weight, first in zip(model.parameters(), start.parameters(), strict=True):
+        weight.lerp_(first.to(weight.device), share)
+
+
+def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str) -> None:
+    jina_bert.save(model, folder, getattr(torch, dtype))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _claim(path: Path, recipe: Recipe) -> None:
+    """A work folder belongs to one recipe: what lies there was made with its settings. The gate and what is
+    made of the trained weights may change.
+    """
+    own = {
+        name: value
+        for name, value in recipe.to_json().items()
+        if name not in ("gate", "gate_queries", "retention", "first_stage_margin", "dtype", "keep_start")
+    }
+    own = json.loads(json.dumps(own))
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+        if changed:
+            raise DistillationError(
+                f"{path.parent} was begun with another {', '.join(changed)}: go on with those settings, or give another --work."
+            )
+        return
+    path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+
+
+def _vectors(
+    recipe: Recipe, text: Text, work: Path, threads: int, progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Embeddings of queries and passages, kept in `work` in parts, so that a killed run goes on."""
+    if not recipe.embedder:
+        return None
+    embedder = open_embedder(recipe.embedder, threads=threads or torch.get_num_threads())
+
+    def all_of(
+        kind: str, texts: list[str], embed: Callable[[list[str]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(texts), 2048):
+            path = work / f"vectors.{kind}.{start}.npy"
+            if not path.exists():
+                # 16 bits keep a cosine to 1e-3 and halve the folder.
+                part = path.with_suffix(".part.npy")
+                np.save(part, embed(texts[start : start + 2048]).astype(np.float16))
+                part.replace(path)
+            parts.append(np.load(path).astype(np.float32))
+            progress(f"embed {kind}", min(start + 2048, len(texts)), len(texts))
+        return np.concatenate(parts)
+
+    queries = all_of("queries", [query for query, _ in text.queries], embedder.queries)
+    return queries, all_of("passages", list(text.passages), embedder.passages)
+
+
+def _candidates(
+    recipe: Recipe,
+    text: Text,
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    path: Path,
+    progress: Progress,
+) -> list[Candidates]:
+    if not path.exists():
+        part = path.with_suffix(".part")
+        found = mine(text, vectors=vectors, documents=recipe.documents, limit=recipe.limit, seed=recipe.seed)
+        with part.open("w", encoding="utf-8") as file:
+            for number, item in enumerate(found, 1):
+                file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                if number % 200 == 0:
+                    progress("mine", number, min(recipe.limit, len(text.queries)))
+        part.replace(path)
+    return [
+        Candidates(row["query"], tuple(row["documents"]), tuple(row["lexical"])) for row in read_jsonl(path)
+    ]
+
+
+def _scores(
+    recipe: Recipe,
+    text: Text,
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    items: Iterable[Candidates],
+    path: Path,
+    threads: int,
+    progress: Progress,
+) -> list[tuple[Candidates, tuple[float, ...]]]:
+    shares = parse_teachers(recipe.teachers)
+    teachers = {
+        spec: open_teacher(spec, threads=threads or torch.get_num_threads(), max_tokens=recipe.teacher_tokens)
+        for spec in shares
+    }
+    for spec, teacher in teachers.items():
+        if isinstance(teacher, EmbeddingTeacher) and vectors is not None and spec == recipe.embedder:
+            teacher.remember([query for query, _ in text.queries], vectors[0], queries=True)
+            teacher.remember(text.passages, vectors[1], queries=False)
+    items = list(items)
+    result = []
+    with ScoreStore(path) as store:
+        for number, item in enumerate(items, 1):
+            teacher = teachers[assigned(item.query, shares, recipe.seed)]
+            result.append((item, targets(item, teacher, store, lexical=recipe.lexical)))
+            if number % 20 == 0 or number == len(items):
+                progress("score", number, len(items))
+    return result
+
+
+def _tokenizer(recipe: Recipe, text: Text, work: Path) -> tuple[Tokenizer, list[int] | None]:
+    """The student's tokenizer, and the donor's id of each of its tokens where the donor is a BERT."""
+    start = _start(recipe)
+    if start is not None and not _is_bert(start):
+        return read_tokenizer(start), None
+    if start is None:
+        path = work / "tokenizer.json"
+        if not path.exists():
+            train_wordpiece(
+                (*text.passages, *(query for query, _ in text.queries)), size=recipe.vocabulary
+            ).save(str(path))
+        return read_tokenizer(work), None
+    donor = read_tokenizer(start)
+    counts: dict[str, float] = {}
+    for encoding in donor.encode_batch_fast(
+        [*text.passages[::2], *(query for query, _ in text.queries)], add_special_tokens=False
+    ):
+        for token in encoding.tokens:
+            counts[token] = counts.get(token, 0) + 1
+    # BERT's vocabulary is in order of frequency: a prior for the words that this text happens to lack.
+    prior = {
+        token: counts.get(token, 0) + 3e5 / max(1, index - 1995) for token, index in donor.get_vocab().items()
+    }
+    raw, rows = pruned_wordpiece(donor.to_str(), prior, recipe.vocabulary)
+    return Tokenizer.from_str(raw), rows
+
+
+def _start(recipe: Recipe) -> Path | None:
+    """The folder of the model that gives the first weights."""
+    if not recipe.start:
+        return None
+    path = Path(recipe.start)
+    if path.is_dir():
+        return path
+    from sagerank.models.build import resolve
+
+    return resolve(recipe.start)
+
+
+def _is_bert(folder: Path) -> bool:
+    config = folder / "config.json"
+    if not config.is_file():
+        return True  # an ONNX file beside its tokenizer
+    return bool(json.loads(config.read_text(encoding="utf-8")).get("position_embedding_type") != "alibi")
+
+
+def _heads(folder: Path) -> int:
+    """An ONNX file without config.json is taken for one of the published BERTs of 384 or 768, which have 12."""
+    config = folder / "config.json"
+    raw = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return int(raw.get("num_attention_heads", 12))
+
+
+def _student(
+    recipe: Recipe, tokenizer: Tokenizer, rows: list[int] | None, examples: Sequence[Example]
+) -> JinaBert:
+    start = _start(recipe)
+    if start is None:
+        return new_student(recipe.shape(tokenizer.get_vocab_size()), seed=recipe.seed)
+    if rows is None:
+        return from_layers(jina_bert.load(start), recipe.layers)
+    donor = read_bert(start)
+    torch.manual_seed(recipe.seed)  # of the head, where the donor has none
+    return from_bert(
+        donor,
+        rows,
+        layers=recipe.layers,
+        neurons=recipe.neurons,
+        heads=_heads(start),
+        separator=tokenizer.token_to_id("[SEP]"),
+        sample=[example.ids[0] for example in examples[:200]],
+    )

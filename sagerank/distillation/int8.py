@@ -1,0 +1,330 @@
+"""`sagerank build --precision`: int8 behind a gate, and why not bf16.
+
+An int8 artefact is written only if, on labelled text, it ranks and scores nearly as float32 does: NDCG@10, the
+first ten of each query, and the error of a score are measured on both and held against thresholds. Of a cascade every
+stage is converted, and has to pass by itself, over all candidates.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sagerank_inference.artefact import ArtefactError, Manifest, copy
+from sagerank_inference.cascade import Stage
+from sagerank_inference.checkpoint import CheckpointError
+from sagerank_inference.engine import Engine, load_forward, load_tokeniser
+from sagerank_inference.settings import Settings
+
+from sagerank.evaluation.collection import Collection, load
+from sagerank.evaluation.evaluate import Ranking, rerank
+from sagerank.evaluation.first_stage import Run, bm25, read_run
+from sagerank.evaluation.metrics import Difference
+from sagerank.evaluation.progress import Progress
+from sagerank.evaluation.scores import ScoreStore
+
+from ..models.build import archive, default_cache, resolve
+from ..models.cascade import Spec, compose
+
+TOP_K = 20  # candidates of a query in the gate
+
+
+class GateFailed(ArtefactError):
+    """An int8 model is too far from float32; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    ndcg_drop: float = 0.005  # mean NDCG@10 may fall by, of 1
+    agreement: float = 0.95  # mean share of float32's first ten that int8 has among its first ten, at least
+    error: float = 0.05  # mean absolute error of a logit, in standard deviations of float32's logits
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """int8 beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
+
+    model: str
+    data: str
+    queries: int
+    pairs: int
+    fp32: float  # mean NDCG@10
+    int8: float
+    difference: Difference  # int8 - fp32
+    agreement: float
+    mean_error: float
+    max_error: float
+    spread: float  # standard deviation of fp32's logits over all pairs
+
+    @property
+    def error(self) -> float:
+        return self.mean_error / self.spread if self.spread else math.inf
+
+
+def build_int8(
+    model: str,
+    output: Path,
+    *,
+    gate: Sequence[str] = (),
+    queries: int | None = None,
+    thresholds: Thresholds = Thresholds(),
+    code: bool = False,
+    cache: Path | None = None,
+    show: Callable[[list[Judged]], None] = lambda judged: None,
+    progress: Progress = lambda step, done, total: None,
+) -> Manifest:
+    """Write the int8 artefact of a model to `output`, a folder or a file ending in .tar.gz, if it passes the gate, as
+    each stage of a cascade has to.
+
+    gate: BEIR folders or names; by default the labelled sample in this package; of each the first so many
+    `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and held against nothing. Raises
+    GateFailed with every figure that falls short, and leaves `output` as it was.
+    """
+    reference = resolve(model, cache=cache)
+    root = Manifest.read(reference)
+    sources = root.stages(reference)
+    names = _names(model, root, sources)
+    for name, source in zip(names, sources, strict=True):
+        precision = Manifest.read(source).precision
+        if precision != "fp32":
+            raise CheckpointError(
+                f"{name} computes in {precision} already: give the model it was built from."
+            )
+    if output.resolve() in {path.resolve() for path in (reference, *sources)}:
+        raise CheckpointError(f"int8 would replace the weights in {output}: give another --output.")
+    judged: list[Judged] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [Path(scratch) / str(number) for number in range(len(sources))]
+        data = list(_gate_data(gate, queries))
+        with ScoreStore((cache or default_cache()) / "gate.jsonl") as store:
+            for name, source, folder in zip(names, sources, folders, strict=True):
+                folder.mkdir()
+                judged += _convert(name, source, folder, data, store, progress)
+        show(judged)
+        check([row for row in judged if not row.model.startswith("random:")], thresholds)
+        folder = folders[0]
+        if root.keep:
+            folder = Path(scratch) / "cascade"
+            folder.mkdir()
+            compose(Spec(names, root.keep), folders, folder)
+        if output.name.endswith(".tar.gz"):
+            return archive(str(folder), output, code=code)
+        return copy(folder, output)
+
+
+def _names(model: str, root: Manifest, sources: Sequence[Path]) -> tuple[str, ...]:
+    """Of the models, as they were given; of a cascade's artefact, as its manifests have them."""
+    if ">" in model:
+        return Spec.parse(model).models
+    return tuple(Manifest.read(source).model for source in sources) if root.keep else (model,)
+
+
+def _convert(
+    name: str,
+    source: Path,
+    folder: Path,
+    data: Sequence[tuple[Collection, Run]],
+    store: ScoreStore,
+    progress: Progress,
+) -> list[Judged]:
+    """Write the int8 form of one float32 artefact into `folder`, and measure it on all the data."""
+    from ..models.quantise import quantise
+
+    reference = Manifest.read(source)
+    reference.verify(source)
+    manifest = quantise(source, folder, _calibration(source, reference))
+    exact, fast = _Artefact(source, reference), _Artefact(folder, manifest)
+    judged = [
+        judge(name, exact, fast, collection, candidates, store, progress) for collection, candidates in data
+    ]
+    # A machine with other vector units rounds otherwise: golden logits may be as far off as any of the gate's.
+    drift = max(abs(fast.score(pair.query, [pair.document])[0] - pair.logit) for pair in manifest.golden)
+    tolerance = _rounded_up(max(2 * drift, *(row.max_error for row in judged)))
+    replace(manifest, tolerance=tolerance).write(folder)
+    return judged
+
+
+def judge(
+    model: str,
+    exact: _Artefact,
+    fast: _Artefact,
+    collection: Collection,
+    candidates: Run,
+    store: ScoreStore,
+    progress: Progress = lambda step, done, total: None,
+) -> Judged:
+    """Score every candidate with both."""
+    total, done = 2 * sum(map(len, candidates.values())), 0
+
+    def scored(documents: int) -> None:
+        nonlocal done
+        done += documents
+        progress(f"gate {collection.name}, {model}", done, total)
+
+    reference, result = (
+        rerank(collection, candidates, scorer, store, progress=scored) for scorer in (exact, fast)
+    )
+    errors, logits = _errors(reference, result)
+    return Judged(
+        model,
+        collection.name,
+        len(collection.queries),
+        len(errors),
+        reference.mean(),
+        result.mean(),
+        result.versus(reference),
+        float(np.mean(list(_agreements(reference.run, result.run)))),
+        float(errors.mean()),
+        float(errors.max()),
+        float(logits.std()),
+    )
+
+
+def check(judged: Sequence[Judged], thresholds: Thresholds) -> None:
+    """Raise GateFailed with every figure that falls short."""
+    problems = []
+    for row in judged:
+        where = f"on {row.data} for {row.model}"
+        if not row.fp32 - row.int8 <= thresholds.ndcg_drop:
+            problems.append(
+                f"NDCG@10 falls by {row.fp32 - row.int8:.4f} (at most {thresholds.ndcg_drop:g}) {where}"
+            )
+        if not row.agreement >= thresholds.agreement:
+            problems.append(
+                f"{row.agreement:.1%} of the first ten agree (at least {thresholds.agreement:.1%}) {where}"
+            )
+        if not row.error <= thresholds.error:  # so that a NaN fails too
+            problems.append(
+                f"the mean score error is {row.error:.1%} of the scores' spread (at most {thresholds.error:.1%}) {where}"
+            )
+    if problems:
+        raise GateFailed(f"int8 does not pass the gate, and nothing was written: {'; '.join(problems)}.")
+
+
+def refuse_bf16(cpuinfo: str) -> None:
+    """Raise ArtefactError with the reason for which this machine gets no bf16 artefact for its CPU.
+
+    cpuinfo: the text of /proc/cpuinfo.
+    """
+    features = bf16_features(cpuinfo)
+    why = (
+        f"this CPU has bf16 arithmetic ({', '.join(features)}), but ONNX Runtime's CPU kernels do not use it for this graph"
+        if features
+        else "this CPU has no bf16 arithmetic (none of avx512_bf16, amx_bf16 and, on Arm, bf16), and would only emulate it"
+    )
+    raise ArtefactError(
+        f"No bf16 artefact: {why}. Build with --precision int8 or fp32; on a GPU the torch backend computes in bf16 by itself."
+    )
+
+
+def bf16_features(cpuinfo: str) -> list[str]:
+    """The features of a CPU that multiply bfloat16, as Linux spells them."""
+    words = {
+        word
+        for line in cpuinfo.splitlines()
+        if line.partition(":")[0].strip() in ("flags", "Features")
+        for word in line.partition(":")[2].split()
+    }
+    return sorted(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+class _Artefact:
+    """A scorer over an artefact whose golden pairs are not checked: that is what is being found out."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        settings = Settings(model_dir=folder)
+        self._engine = Engine(
+            manifest,
+            [Stage(manifest, load_tokeniser(folder, manifest, settings), None)],
+            [load_forward(folder, settings)],
+            batch_tokens=settings.batch_tokens,
+        )
+        hashes = (manifest.files[name][:12] for name in ("model.safetensors", "model.onnx"))
+        self.name = "@".join([manifest.model, *hashes])
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        return list(self._engine.score(query, documents).values)
+
+
+def _errors(
+    reference: Ranking, result: Ranking
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Absolute errors of all pairs, and the reference's logits."""
+    pairs = [
+        (score, again[document])
+        for query, rows in reference.run.items()
+        for again in [dict(result.run[query])]
+        for document, score in rows
+    ]
+    exact, fast = np.array(pairs, np.float64).T
+    return np.abs(fast - exact), exact
+
+
+def _agreements(reference: Run, result: Run) -> Iterator[float]:
+    for query, rows in reference.items():
+        first, again = ({document for document, _ in run[:10]} for run in (rows, result[query]))
+        yield len(first & again) / len(first)
+
+
+def _gate_data(sources: Sequence[str], queries: int | None) -> Iterator[tuple[Collection, Run]]:
+    """Collections with their candidates: a folder's own run.*.trec, or BM25's."""
+    if not sources:
+        collection = sample().first(queries)
+        yield collection, _filled(collection, bm25(collection, TOP_K))
+    for source in sources:
+        collection = load(source).first(queries)
+        runs = sorted(Path(source).glob("run.*.trec"))
+        yield collection, read_run(runs[0], collection, TOP_K) if runs else bm25(collection, TOP_K)
+
+
+def sample() -> Collection:
+    """The 250 queries and passages of the sample as a collection: a query's own passage is relevant."""
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with gzip.open(SAMPLE / name, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    queries = rows("queries.jsonl.gz")
+    return Collection(
+        "sample",
+        {row["id"]: row["text"] for row in rows("passages.jsonl.gz")},
+        {row["id"]: row["text"] for row in queries},
+        {row["id"]: {row["positive_passage_id"]: 1} for row in queries},
+    )
+
+
+def _filled(collection: Collection, run: Run) -> Run:
+    """TOP_K candidates for every query: where words find fewer, other passages follow, so that there are ten to agree on."""
+    documents = list(collection.documents)
+    result = {}
+    for place, (query, rows) in enumerate(run.items()):
+        found = dict(rows)
+        others = (name for name in documents[place:] + documents[:place] if name not in found)
+        result[query] = rows + [
+            (name, -1.0) for name, _ in zip(others, range(TOP_K - len(rows)), strict=False)
+        ]
+    return result
+
+
+def _calibration(folder: Path, manifest: Manifest) -> list[Sequence[int]]:
+    """Token ids of the held-out sample's queries, each with its passage: none of the gate's own texts."""
+    tokeniser = load_tokeniser(folder, manifest, Settings(model_dir=folder))
+    texts = load(str(SAMPLE / "heldout"))
+    pairs: Iterator[tuple[str, Mapping[str, int]]] = (
+        (text, texts.qrels[query]) for query, text in texts.queries.items()
+    )
+    return [
+        tokeniser(text, [texts.documents[document]]).ids[0] for text, grades in pairs for document in grades
+    ]
+
+
+def _rounded_up(value: float) -> float:
+    """To two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return float(f"{math.ceil(value / unit) * unit:.2g}")

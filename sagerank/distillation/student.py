@@ -1,0 +1,272 @@
+"""A student's first weights: cut out of a BERT or a larger JinaBERT, so that training starts near the teacher.
+
+What makes a BERT cross-encoder a JinaBERT:
+
+* Its feed-forward w2 gelu(w1 x + b1) is a GEGLU without biases, exactly. x leaves a LayerNorm with scale g and
+  shift s, so sum(x / g) = sum(s / g) for every token, and v = 1 / (g sum(s / g)) has v.x = 1: the bias becomes
+  b1 v^T in the gate, and an up-projection whose every row is v multiplies by one.
+* Absolute positions go and ALiBi comes. Heads are reordered so that the one that looks nearest gets the
+  steepest slope; a head's place in the layer means nothing else.
+* Of its layers some are kept, of the neurons of each the most active ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
+from sagerank_inference.jina_bert import JinaBert
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import DistillationError
+
+State = Mapping[str, Tensor]
+
+
+def read_bert(folder: Path) -> dict[str, Tensor]:
+    """Weights of a BERT folder under Hugging Face's names, from model.safetensors or from an (int8) model.onnx.
+
+    Raises DistillationError where neither holds a BERT with 2-D word embeddings.
+    """
+    path = folder / "model.safetensors"
+    if path.exists():
+        from safetensors.torch import load_file
+
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    elif (folder / "model.onnx").exists():
+        state = _from_onnx(folder / "model.onnx")
+    else:
+        raise DistillationError(f"{folder} holds neither model.safetensors nor model.onnx.")
+    state = {
+        name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in state.items()
+    }
+    if not any(name.startswith("bert.") for name in state):
+        state = {f"bert.{name}": tensor for name, tensor in state.items()}
+    if "bert.embeddings.word_embeddings.weight" not in state:
+        raise DistillationError(f"{folder} is not a BERT: it has no word embeddings.")
+    return state
+
+
+def _from_onnx(path: Path) -> dict[str, Tensor]:
+    """Named initializers as they are; what the exporter renamed (transposed MatMul weights) by its node's name."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    values = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+
+    def dequantised(name: str) -> np.ndarray[Any, Any]:
+        if not name.endswith("_quantized"):
+            return values[name]
+        stem = name.removesuffix("_quantized")
+        zero = values[f"{stem}_zero_point"].astype(np.float32)
+        scaled: np.ndarray[Any, Any] = (values[name].astype(np.float32) - zero) * values[f"{stem}_scale"]
+        return scaled
+
+    state = {name: value for name, value in values.items() if name.endswith((".weight", ".bias"))}
+    for node in graph.node:
+        weight = next((name for name in node.input if name in values and values[name].ndim == 2), None)
+        if weight is None:
+            continue
+        if node.op_type == "Gather" and weight.endswith(".weight_quantized"):
+            state[weight.removesuffix("_quantized")] = dequantised(weight)
+        elif node.op_type in ("MatMul", "MatMulInteger"):
+            name = node.name.strip("/").rsplit("/", 1)[0].replace("/", ".")
+            name = name if name.startswith(("bert.", "classifier")) else f"bert.{name}"
+            # A Gemm keeps [out, in] with transB, which quantisation turns into a transposed MatMul.
+            state[f"{name}.weight"] = dequantised(weight).T
+    return {name: torch.from_numpy(np.array(value, np.float32)) for name, value in state.items()}
+
+
+def from_bert(
+    donor: State,
+    rows: Sequence[int],
+    *,
+    layers: Sequence[int],
+    neurons: int,
+    heads: int,
+    separator: int | None,
+    sample: Sequence[Sequence[int]],
+) -> JinaBert:
+    """A JinaBERT with the donor's `layers`, and its embeddings at `rows` (donor token id of each student token).
+
+    separator: the student's id of the token after which segment 1 begins (None: no segments). sample: pairs of
+    student token ids, for head distances and neuron activity; a few hundred are enough.
+    """
+    width = donor["bert.embeddings.word_embeddings.weight"].shape[1]
+    config = JinaBertConfig(
+        vocab_size=len(rows),
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=heads,
+        intermediate_size=neurons,
+        segment_separator_id=separator,
+    )
+    model = JinaBert(config)
+    state = dict(model.state_dict())
+    embeddings = "bert.embeddings"
+    state[f"{embeddings}.word_embeddings.weight"] = donor[f"{embeddings}.word_embeddings.weight"][list(rows)]
+    position = donor[f"{embeddings}.position_embeddings.weight"]
+    # Absolute positions have a common part that every layer got used to: it moves into the segments.
+    state[f"{embeddings}.token_type_embeddings.weight"] = donor[
+        f"{embeddings}.token_type_embeddings.weight"
+    ] + position[8:136].mean(0)
+    for part in ("weight", "bias"):
+        state[f"{embeddings}.LayerNorm.{part}"] = donor[f"{embeddings}.LayerNorm.{part}"]
+        # A masked language model or a bi-encoder has no head: it is learned from a random one.
+        for name in (f"bert.pooler.dense.{part}", f"classifier.{part}"):
+            state[name] = donor.get(name, state[name])
+    seen = _activations(donor, rows, separator, sample, heads, depth=max(layers) + 1)
+    for target, source in enumerate(layers):
+        distance, activity = seen[source]
+        _convert_layer(state, target, donor, source, neurons, heads, distance, activity)
+    model.load_state_dict(state)
+    return model
+
+
+def _convert_layer(
+    state: dict[str, Tensor],
+    target: int,
+    donor: State,
+    source: int,
+    neurons: int,
+    heads: int,
+    distance: Tensor,
+    activity: Tensor,
+) -> None:
+    old, new = f"bert.encoder.layer.{source}", f"bert.encoder.layer.{target}"
+    slopes = torch.tensor(alibi_slopes(heads))
+    place = torch.empty(heads, dtype=torch.int64)
+    place[slopes.argsort(descending=True)] = distance.argsort()
+    size = donor[f"{old}.attention.self.query.weight"].shape[0] // heads
+    order = (
+        place[:, None] * size + torch.arange(size)
+    ).flatten()  # rows of the donor, in the student's order
+    for name in ("query", "key", "value"):
+        for part in ("weight", "bias"):
+            state[f"{new}.attention.self.{name}.{part}"] = donor[f"{old}.attention.self.{name}.{part}"][order]
+    dense = donor[f"{old}.attention.output.dense.weight"]
+    state[f"{new}.attention.output.dense.weight"] = dense[:, order]
+    state[f"{new}.attention.output.dense.bias"] = donor[f"{old}.attention.output.dense.bias"]
+    scale, shift = (donor[f"{old}.attention.output.LayerNorm.{part}"] for part in ("weight", "bias"))
+    one = 1 / (scale.double() * (shift.double() / scale.double()).sum())  # one . x = 1
+    w1, b1 = donor[f"{old}.intermediate.dense.weight"], donor[f"{old}.intermediate.dense.bias"]
+    w2, b2 = donor[f"{old}.output.dense.weight"], donor[f"{old}.output.dense.bias"]
+    mean, spread = activity
+    kept = (spread * w2.norm(dim=0)).argsort(descending=True)[:neurons].sort().values
+    dropped = torch.ones(len(spread), dtype=torch.bool).index_fill(0, kept, False)
+    gate = w1[kept].double() + b1[kept, None].double() * one
+    up = one.expand(neurons, -1)
+    state[f"{new}.mlp.gated_layers.weight"] = torch.cat([gate, up]).float()
+    state[f"{new}.mlp.wo.weight"] = w2[:, kept]
+    state[f"{new}.mlp.wo.bias"] = b2 + w2[:, dropped] @ mean[dropped]
+    for part in ("weight", "bias"):
+        state[f"{new}.attention.output.LayerNorm.{part}"] = donor[f"{old}.attention.output.LayerNorm.{part}"]
+        state[f"{new}.mlp.layernorm.{part}"] = donor[f"{old}.output.LayerNorm.{part}"]
+
+
+@torch.inference_mode()
+def _activations(
+    donor: State,
+    rows: Sequence[int],
+    separator: int | None,
+    sample: Sequence[Sequence[int]],
+    heads: int,
+    depth: int,
+) -> list[tuple[Tensor, Tensor]]:
+    """Of each of the donor's first `depth` layers: mean attention distance [heads], and mean and standard
+    deviation [2, intermediate] of its neurons, over the sample.
+    """
+    table = torch.tensor(rows)
+    far = torch.zeros(depth, heads)
+    sums = torch.zeros(depth, 2, donor["bert.encoder.layer.0.intermediate.dense.bias"].shape[0])
+    tokens = 0
+    embeddings = "bert.embeddings"
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, donor[f"{name}.weight"], donor[f"{name}.bias"])
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], donor[f"{name}.weight"], donor[f"{name}.bias"], 1e-12)
+
+    for pair in sample:
+        ids = torch.tensor(pair)[:256]
+        count = len(ids)
+        segment = torch.zeros(count, dtype=torch.int64)
+        if separator is not None:
+            segment = ((ids == separator).cumsum(0) - (ids == separator).int()).clamp(max=1)
+        x = donor[f"{embeddings}.word_embeddings.weight"][table[ids]]
+        x = x + donor[f"{embeddings}.token_type_embeddings.weight"][segment]
+        x = norm(x + donor[f"{embeddings}.position_embeddings.weight"][:count], f"{embeddings}.LayerNorm")
+        column = torch.arange(count, dtype=torch.float32)
+        apart = (column[:, None] - column).abs()
+        for index in range(depth):
+            layer = f"bert.encoder.layer.{index}"
+            query, key, value = (
+                linear(x, f"{layer}.attention.self.{name}").view(count, heads, -1).transpose(0, 1)
+                for name in ("query", "key", "value")
+            )
+            weight = (query @ key.transpose(1, 2) / query.shape[-1] ** 0.5).softmax(-1)
+            far[index] += (weight * apart).sum((1, 2))
+            context = (weight @ value).transpose(0, 1).flatten(1)
+            x = norm(
+                linear(context, f"{layer}.attention.output.dense") + x, f"{layer}.attention.output.LayerNorm"
+            )
+            active = F.gelu(linear(x, f"{layer}.intermediate.dense"))
+            sums[index, 0] += active.sum(0)
+            sums[index, 1] += active.square().sum(0)
+            x = norm(linear(active, f"{layer}.output.dense") + x, f"{layer}.output.LayerNorm")
+        tokens += count
+    means = sums / tokens
+    spread = (means[:, 1] - means[:, 0].square()).clamp(min=0).sqrt()
+    return [(far[i] / tokens, torch.stack([means[i, 0], spread[i]])) for i in range(depth)]
+
+
+def new_student(config: JinaBertConfig, embeddings: Tensor | None = None, *, seed: int) -> JinaBert:
+    """A student whose attention starts out matching equal tokens.
+
+    Query and key projections of a layer start equal, so a token's best match is itself in the other text.
+    Lexical match is the first thing a reranker has to know and the slowest for a small one to find by itself.
+    """
+    torch.manual_seed(seed)
+    model = JinaBert(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.02 if "embeddings" in name else 0.04)
+        elif name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
+    # |W x|^2 / sqrt(d) is about 5 for a token and itself: e^5 against e^0 for an unrelated one.
+    std = math.sqrt(5 * math.sqrt(config.head_size) / (config.head_size * config.hidden_size))
+    state = model.state_dict()
+    for index in range(config.num_hidden_layers):
+        prefix = f"bert.encoder.layer.{index}.attention.self"
+        torch.nn.init.normal_(state[f"{prefix}.query.weight"], std=std)
+        state[f"{prefix}.key.weight"].copy_(state[f"{prefix}.query.weight"])
+    if embeddings is not None:
+        state["bert.embeddings.word_embeddings.weight"].copy_(embeddings)
+    return model
+
+
+def from_layers(donor: JinaBert, layers: Sequence[int]) -> JinaBert:
+    """A JinaBERT of the donor's embeddings, head and chosen layers (Turbo from Base: six of twelve)."""
+    depth = donor.config.num_hidden_layers
+    for index in layers:
+        if not 0 <= index < depth:
+            raise DistillationError(f"Layer {index} does not exist: the donor has layers 0 to {depth - 1}.")
+    model = JinaBert(replace(donor.config, num_hidden_layers=len(layers)))
+    old = donor.state_dict()
+    state = {name: tensor for name, tensor in old.items() if ".layer." not in name}
+    for target, source in enumerate(layers):
+        prefix = f"bert.encoder.layer.{source}."
+        for name, tensor in old.items():
+            if name.startswith(prefix):
+                state[f"bert.encoder.layer.{target}.{name.removeprefix(prefix)}"] = tensor
+    model.load_state_dict(state)
+    return model

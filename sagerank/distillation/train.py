@@ -1,0 +1,199 @@
+"""A JinaBERT student learns its teacher's scores, query by query.
+
+Three losses, each with its weight: the Kullback-Leibler divergence from the teacher's ranking (softmax over the
+candidates) to the student's; the squared error of the logits, so that scores are calibrated across queries and not
+only ordered within one; and MarginMSE, the squared error of the difference between the teacher's best and each other
+candidate (Hofstätter et al. 2020).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from sagerank_inference.jina_bert import JinaBert
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import DistillationError
+from .mine import Candidates
+from .recipe import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of each pair of one query, and the score the student is to give it."""
+
+    ids: tuple[tuple[int, ...], ...]
+    logits: tuple[float, ...]
+
+
+def encode(
+    tokenizer: Tokenizer, query: str, documents: Sequence[str], max_tokens: int
+) -> tuple[tuple[int, ...], ...]:
+    """Pair ids cut to max_tokens; what is cut is the end of the document and its separator, which the model
+    learns to do without.
+    """
+    return tuple(
+        tuple(encoding.ids[:max_tokens])
+        for encoding in tokenizer.encode_batch([(query, text) for text in documents])
+    )
+
+
+class Encoded(Sequence[Example]):
+    """Scored queries, each tokenised when it is asked for: a run begins at once, and so does a resumed one."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        scored: Sequence[tuple[Candidates, tuple[float, ...]]],
+        max_tokens: int,
+    ) -> None:
+        self._tokenizer, self._scored, self._max_tokens = tokenizer, scored, max_tokens
+
+    def __len__(self) -> int:
+        return len(self._scored)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        item, logits = self._scored[index]
+        return Example(encode(self._tokenizer, item.query, item.documents, self._max_tokens), logits)
+
+
+def loss_of(model: JinaBert, examples: Sequence[Example], config: TrainConfig) -> Tensor:
+    """Mean loss over the examples, on the model's device; on CUDA the forward runs in bfloat16."""
+    device = model.classifier.weight.device
+    pairs = [ids for example in examples for ids in example.ids]
+    lengths = torch.tensor([len(ids) for ids in pairs])
+    student = torch.empty(len(pairs), device=device)
+    # Quarters of similar length: less padding than one batch, and one backward.
+    order = lengths.argsort(stable=True)
+    for chunk in order.chunk(4):
+        ids = torch.zeros(len(chunk), int(lengths[chunk].max()), dtype=torch.int64)
+        for row, index in zip(ids, chunk.tolist(), strict=True):
+            row[: len(pairs[index])] = torch.tensor(pairs[index])
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(ids.to(device), lengths[chunk].to(device))
+        student = student.index_put((chunk.to(device),), logits.float())
+    total = torch.zeros((), device=device)
+    start = 0
+    for example in examples:
+        logits = student[start : start + len(example.logits)]
+        teacher = torch.tensor(example.logits, device=device)
+        start += len(example.logits)
+        target = F.softmax(teacher / config.temperature, dim=0)
+        ranking = F.kl_div(F.log_softmax(logits / config.temperature, dim=0), target, reduction="sum")
+        total = total + config.kl_weight * ranking + config.error_weight * F.mse_loss(logits, teacher)
+        if config.margin_weight:
+            best = teacher.argmax()
+            total = total + config.margin_weight * F.mse_loss(logits[best] - logits, teacher[best] - teacher)
+    return total / len(examples)
+
+
+def train(
+    model: JinaBert,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    on_checkpoint: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Train in place. A checkpoint in `folder` of the same configuration is taken up: the result is that of
+    an unbroken run.
+    """
+    if not examples:
+        raise DistillationError("There are no scored queries: the text gave none.")
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    path = folder / "checkpoint.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    step = _resume(path, model, optimizer, config)
+    model.train()
+    running, since = 0.0, step
+    while step < config.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step, config)
+        batch = [examples[index] for index in _batch(step, len(examples), config)]
+        optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for part in range(min(config.accumulate, len(batch))):
+            share = batch[part :: config.accumulate]
+            value = loss_of(model, share, config) * (len(share) / len(batch))
+            value.backward()  # type: ignore[no-untyped-call]
+            loss += float(value.detach())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        running += loss
+        step += 1
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            _save(path, model, optimizer, config, step)
+            _log(folder, step, running / (step - since))
+            on_checkpoint(step, running / (step - since))
+            running, since = 0.0, step
+    model.eval()
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then linear decay to zero."""
+    decay = (config.steps - step) / max(1, config.steps - config.warmup_steps)
+    return min((step + 1) / max(1, config.warmup_steps), decay)
+
+
+def _batch(step: int, count: int, config: TrainConfig) -> list[int]:
+    """Which examples a step sees: a function of the step alone, so a resumed run sees what an unbroken one
+    would.
+    """
+    size = min(config.queries_per_step, count)
+    epoch, position = divmod(step, count // size)
+    order = list(range(count))
+    random.Random(f"{config.seed} {epoch}").shuffle(order)
+    return order[position * size : (position + 1) * size]
+
+
+def _resume(path: Path, model: JinaBert, optimizer: torch.optim.Optimizer, config: TrainConfig) -> int:
+    if not path.exists():
+        return 0
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    if state["config"] != asdict(config):
+        raise DistillationError(
+            f"{path} was written with other settings: remove it to start over, or use its settings."
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _save(
+    path: Path, model: JinaBert, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
+) -> None:
+    state = {
+        "config": asdict(config),
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)  # a run that is killed while it writes keeps the checkpoint before
+
+
+def _log(folder: Path, step: int, loss: float) -> None:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "loss": round(loss, 4), "time": round(time.time())}) + "\n")

@@ -1,0 +1,1 @@
+"""A model by name or folder -> the artefact that is deployed."""

@@ -1,0 +1,352 @@
+"""`sagerank build`: a model by name or folder -> the artefact that is deployed.
+
+Every command takes the same model names; `resolve` turns any of them into an artefact folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sagerank_inference
+from sagerank_inference.artefact import (
+    FORMAT,
+    MANIFEST,
+    ArtefactError,
+    GoldenPair,
+    Manifest,
+    copy,
+    pack,
+    sha256,
+    unpack,
+)
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
+
+from .cascade import Spec, compose
+
+MICRO = Path(sagerank_inference.__file__).parent / "micro"
+ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A published model at a pinned revision, and the SHA-256 of those of its files that are known
+    beforehand.
+    """
+
+    repository: str
+    revision: str
+    known: dict[str, str]
+
+
+_TOKENIZER = "0046da43cc8c424b317f56b092b0512aaaa65c4f925d2f16af9d9eeb4d0ef902"
+HUB = {
+    "tiny": HubModel(
+        "jinaai/jina-reranker-v1-tiny-en",
+        "aca45de6945b5dc6399abcd2a9c55ded5dc9111f",
+        {
+            "config.json": "dc70646aa6c9e75e3c513cc9c037f35ad54308001c3961d45c0f69749bcfb022",
+            "tokenizer.json": _TOKENIZER,
+        },
+    ),
+    "turbo": HubModel(
+        "jinaai/jina-reranker-v1-turbo-en",
+        "b8c14f4e723d9e0aab4732a7b7b93741eeeb77c2",
+        {
+            "config.json": "e050ff6a15ae9295e84882fa0e98051bd8754856cd5201395ebf00ce9f2d609b",
+            "tokenizer.json": _TOKENIZER,
+        },
+    ),
+}
+# Shapes of the family. Base's is inferred: the published 137M parameters fit this vocabulary and no other of
+# the family.
+SHAPES = {
+    "tiny": JinaBertConfig(
+        vocab_size=61056, hidden_size=384, num_hidden_layers=4, num_attention_heads=12, intermediate_size=1536
+    ),
+    "turbo": JinaBertConfig(
+        vocab_size=61056, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    ),
+    "base": JinaBertConfig(
+        vocab_size=30528,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+    ),
+}
+# Multi-model-server, which AWS's toolkit runs, takes a manifest.json at the root for its own of years ago and dies of it, unless it
+# finds a current one here.
+_MODEL_SERVER_MANIFEST = b'{"runtime":"python","model":{"modelName":"model"}}\n'
+NAMES = ("micro", *HUB, "base", *(f"random:{name}" for name in SHAPES))
+
+# The golden pairs' texts: short and long, a match and a miss. The long one crosses a block boundary of the
+# attention loop.
+_LONG = " ".join(
+    f"Part {i}: alpine glaciers carve valleys and leave moraines of unsorted debris." for i in range(70)
+)
+GOLDEN_TEXTS = (
+    ("What is the capital of France?", "Paris is the capital of France."),
+    ("What is the capital of France?", "Berlin is the capital of Germany."),
+    (
+        "Which planet is known as the Red Planet?",
+        "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+    ),
+    ("how do glaciers shape valleys", _LONG),
+)
+
+
+def resolve(model: str, *, cache: Path | None = None) -> Path:
+    """The artefact folder of a model name, an artefact (folder or .tar.gz), a Hugging Face folder or a cascade
+    FIRST>SECOND@K of them, built where need be.
+
+    Raises CheckpointError or ArtefactError with what to do.
+    """
+    if model == "micro":
+        return MICRO
+    cache = cache or default_cache()
+    if ">" in model:
+        return _resolve_cascade(Spec.parse(model), cache)
+    path = Path(model)
+    if (path / MANIFEST).is_file():
+        return path
+    if model not in NAMES and not path.exists():
+        raise CheckpointError(
+            f"There is no model {model!r}: give one of {', '.join(NAMES)}, a model folder or a model.tar.gz."
+        )
+    if path.is_file():
+        target = cache / f"{sha256(path)[:16]}"
+        if not (target / MANIFEST).is_file():
+            _publish(lambda folder: unpack(path, folder), target)
+        return target
+    key = hashlib.sha256(f"{_identity(model)} {_writers()}".encode()).hexdigest()[:16]
+    target = cache / f"{model.replace(':', '-') if model in NAMES else path.resolve().name}-{key}"
+    if not (target / MANIFEST).is_file():
+        _publish(lambda folder: build(model, folder), target)
+    return target
+
+
+def _resolve_cascade(spec: Spec, cache: Path) -> Path:
+    stages = [resolve(model, cache=cache) for model in spec.models]
+    writer = sha256(Path(__file__).with_name("cascade.py"))
+    identity = json.dumps([FORMAT, writer, spec.keep, [sha256(stage / MANIFEST) for stage in stages]])
+    target = cache / f"cascade-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if not (target / MANIFEST).is_file():
+        _publish(lambda folder: compose(spec, stages, folder), target)
+    return target
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
+
+
+def _identity(model: str) -> str:
+    """What a cached build depends on: a folder's file sizes and times, a hub model's revision."""
+    if model in HUB:
+        return f"{FORMAT} {HUB[model].revision}"
+    if model in NAMES:
+        return f"{FORMAT} {model}"
+    stats = ((path.name, path.stat()) for path in sorted(Path(model).resolve().iterdir()) if path.is_file())
+    return json.dumps(
+        [FORMAT, str(Path(model).resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+    )
+
+
+def _writers() -> str:
+    """The code that writes graph and weights: a cached build by another version is not this one's."""
+    package = Path(sagerank_inference.__file__).parent
+    return " ".join(sha256(path) for path in (*sorted(package.glob("graph*.py")), package / "jina_bert.py"))
+
+
+def _publish(make: Callable[[Path], object], target: Path) -> None:
+    """Run `make` on a scratch folder and put the result at target in one step: a killed build leaves nothing
+    behind its name.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        folder = Path(scratch) / "artefact"
+        folder.mkdir()
+        make(folder)
+        if not (folder / MANIFEST).is_file():
+            raise ArtefactError(
+                f"{target.name} holds no {MANIFEST}: it is not an archive that `sagerank build` wrote."
+            )
+        shutil.rmtree(target, ignore_errors=True)
+        folder.replace(target)
+
+
+def build(model: str, folder: Path) -> Manifest:
+    """Write the artefact of a model into an existing, empty folder (or into its own source folder) and return
+    its manifest.
+
+    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in. What is
+    whole already is copied: micro, an archive, a cascade.
+    """
+    if ">" in model:
+        spec = Spec.parse(model)
+        return compose(spec, [resolve(each) for each in spec.models], folder)
+    found = _manifest(Path(model))
+    if model == "micro" or Path(model).is_file() or (found and found.keep):
+        return copy(resolve(model), folder)
+    try:
+        import torch
+        from sagerank_inference import jina_bert
+        from sagerank_inference.tokenise import Tokeniser
+        from sagerank_inference.torch_model import TorchModel
+
+        from . import graph
+    except ImportError as error:
+        raise CheckpointError(
+            f"Building {model!r} needs PyTorch and onnx ({error.name} is missing): pip install 'sagerank[build]'."
+        ) from None
+
+    if model.startswith("random:"):
+        config = SHAPES[model.removeprefix("random:")]
+        torch.manual_seed(0)
+        reference = jina_bert.JinaBert(config).eval()
+        # 16 bits, like the published checkpoints; the reference below reads back what was stored.
+        jina_bert.save(reference, folder, torch.bfloat16)
+        # The published vocabularies are not ours to ship. Micro's is smaller, so every id has a row.
+        shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
+    else:
+        source = _source(model)
+        found = _manifest(source)
+        if found and found.precision != "fp32":
+            raise CheckpointError(
+                f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
+            )
+        tensors = jina_bert.read_tensors(source)
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        stored = torch.int8 if torch.int8 in dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
+        jina_bert.save(jina_bert.load(source), folder, stored)
+        if source.resolve() != folder.resolve():
+            if not (source / "tokenizer.json").is_file():
+                raise CheckpointError(f"{source} holds no tokenizer.json: fetch it with the model.")
+            shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+
+    config = JinaBertConfig.read(folder)
+    tokeniser = Tokeniser.load(folder, max_tokens=config.max_position_embeddings)
+    if tokeniser.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"tokenizer.json has ids up to {tokeniser.vocab_size - 1}, the embeddings have {config.vocab_size} rows: "
+            "the tokenizer belongs to another model."
+        )
+    graph.write(folder)
+    forward = TorchModel(folder, device="cpu", threads=torch.get_num_threads())
+    golden = []
+    for query, document in GOLDEN_TEXTS:
+        logit = forward(tokeniser(query, [document]).ids)[0]
+        if not math.isfinite(logit):
+            raise CheckpointError(f"The weights of {model!r} give the logit {logit}: they are damaged.")
+        golden.append(GoldenPair(query, document, logit))
+    manifest = Manifest(
+        model=_published_name(model),
+        revision=HUB[model].revision if model in HUB else None,
+        dtype=stored_dtype(folder),
+        parameters=config.parameters,
+        max_tokens=config.max_position_embeddings,
+        files={name: sha256(folder / name) for name in ARTEFACT_FILES},
+        golden=tuple(golden),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.read(folder)
+    except (ArtefactError, NotADirectoryError):
+        return None  # no artefact, or one that is built again because its manifest is outdated
+
+
+def archive(model: str, output: Path, *, code: bool = False, cache: Path | None = None) -> Manifest:
+    """Write model.tar.gz as SageMaker unpacks it into /opt/ml/model: the artefact's files at the root.
+
+    With `code`, the inference package lies under code/ as well, for containers that run the SageMaker
+    inference toolkit (SAGEMAKER_PROGRAM=sagerank_inference.handler); our own image carries it already.
+    """
+    folder = resolve(model, cache=cache)
+    manifest = Manifest.read(folder)
+    manifest.verify(folder)
+    members: dict[str, Path | bytes] = {name: folder / name for name in (*manifest.files, MANIFEST)}
+    if code:
+        package = Path(sagerank_inference.__file__).parent
+        members |= {
+            f"code/{path.relative_to(package.parent).as_posix()}": path
+            for path in sorted(package.rglob("*.py"))
+        }
+        members["MAR-INF/MANIFEST.json"] = _MODEL_SERVER_MANIFEST
+    output.parent.mkdir(parents=True, exist_ok=True)
+    pack(members, output)
+    return manifest
+
+
+def _published_name(model: str) -> str:
+    if model in HUB:
+        return HUB[model].repository.removeprefix("jinaai/")
+    path = Path(model)
+    return (
+        "sagerank-micro"
+        if path.exists() and path.resolve() == MICRO.resolve()
+        else model
+        if model in NAMES
+        else path.resolve().name
+    )
+
+
+def stored_dtype(folder: Path) -> str:
+    """The dtypes of model.safetensors, in its own words."""
+    with (folder / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    dtypes: set[str] = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    return "/".join(sorted(dtypes))
+
+
+def _source(model: str) -> Path:
+    """The Hugging Face folder behind a name, downloaded where it has to be."""
+    if model in HUB:
+        return _download(HUB[model])
+    if model == "base":
+        raise CheckpointError(
+            "jina-reranker-v1-base-en cannot be downloaded publicly: give the folder that holds your copy "
+            "(config.json, model.safetensors, tokenizer.json), or subscribe to its AWS Marketplace package."
+        )
+    return Path(model)
+
+
+def _download(model: HubModel) -> Path:
+    """A snapshot of the pinned revision, safetensors only, every known SHA-256 checked."""
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    wanted = ["config.json", "tokenizer.json", "model.safetensors"]
+    known = dict(model.known)
+    try:
+        folder = Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=wanted))
+        if "model.safetensors" not in known:
+            # Large files are stored under their SHA-256, and the pinned revision fixes which one that is.
+            info = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
+            known |= {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{model.repository} could not be fetched from the model hub ({type(error).__name__}): connect to it, or download revision "
+            f"{model.revision} elsewhere and give its folder."
+        ) from None
+    for name in wanted:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{model.repository} at {model.revision} has no {name}: the download is incomplete; try again."
+            )
+        if name in known and sha256(folder / name) != known[name]:
+            raise CheckpointError(
+                f"{folder / name} does not have the expected SHA-256: remove it and download again."
+            )
+    return folder

@@ -1,0 +1,84 @@
+"""What the Dockerfiles copy, alone in an empty environment with the pinned CPU dependencies, starts and
+answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import sagerank_inference
+
+PACKAGE = Path(sagerank_inference.__file__).parent
+DOCKERFILES = sorted((PACKAGE / "image").glob("Dockerfile.*"))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.suffix)
+def test_what_is_copied_exists(dockerfile: Path) -> None:
+    copies = re.findall(r"^COPY (\S+) \S+$", dockerfile.read_text(), re.M)
+    assert len(copies) == 2
+    for source in copies:
+        assert (PACKAGE / source).exists()
+
+
+def test_the_cpu_image_holds_no_torch() -> None:
+    pinned = (PACKAGE / "image/requirements-cpu.txt").read_text()
+    assert not re.search(r"^(torch|transformers|onnx|boto3)==", pinned, re.M)
+
+
+def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env/bin/python"
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        "--require-hashes",
+        "-r",
+        PACKAGE / "image/requirements-cpu.txt",
+    ]
+    subprocess.run(install, check=True)
+    shutil.copytree(
+        PACKAGE, tmp_path / "program/sagerank_inference", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    server = subprocess.Popen(
+        # -P and the working directory: nothing of this checkout is on the path.
+        [python, "-P", "-m", "sagerank_inference.server", "serve"],
+        cwd=tmp_path,
+        env={
+            "PYTHONPATH": str(tmp_path / "program"),
+            "SAGERANK_MODEL_DIR": str(tmp_path / "program/sagerank_inference/micro"),
+            "SAGERANK_HOST": "127.0.0.1",
+            "SAGERANK_PORT": "18080",
+        },
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:18080/ping", timeout=5) as answer:
+                    assert answer.status == 200
+                    break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        body = json.dumps({"query": "q", "documents": ["a", "b"]}).encode()
+        request = urllib.request.Request(
+            "http://127.0.0.1:18080/invocations", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert len(json.load(answer)["results"]) == 2
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0

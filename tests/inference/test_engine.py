@@ -1,0 +1,143 @@
+"""Batches that are computed at once: by the engine, through one session, and at the worker."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sagerank_inference.artefact import Manifest
+from sagerank_inference.engine import Engine, load_forward, load_stages
+from sagerank_inference.onnx_model import OnnxModel
+from sagerank_inference.settings import Settings
+
+from sagerank.models.build import MICRO
+
+LANES = 3
+
+
+class Observed:
+    """A model whose logit is a pair's first token, and which remembers what ran beside what."""
+
+    tolerance = 1e-3
+
+    def __init__(self, lanes: int = LANES, failing: int | None = None) -> None:
+        self.lanes, self.failing = lanes, failing
+        self.running: list[int] = []  # longest pair of each batch under way
+        self.seen: list[list[int]] = []  # what ran as each batch began, with it
+        self._lock = threading.Lock()
+
+    def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        longest = max(map(len, batch))
+        with self._lock:
+            self.running.append(longest)
+            self.seen.append(list(self.running))
+        time.sleep(0.01)
+        with self._lock:
+            self.running.remove(longest)
+        if any(pair[0] == self.failing for pair in batch):
+            raise RuntimeError("this batch fails")
+        return [float(pair[0]) for pair in batch]
+
+
+def engine_of(forward: Observed, *, batch_tokens: int = 64) -> Engine:
+    stages = load_stages(MICRO, Settings(model_dir=MICRO))
+    return Engine(Manifest.read(MICRO), stages, [forward], batch_tokens=batch_tokens)
+
+
+def pairs_of(lengths: Sequence[int]) -> list[list[int]]:
+    return [[number, *range(length - 1)] for number, length in enumerate(lengths)]
+
+
+def test_as_many_batches_at_once_as_there_are_lanes_and_answers_in_order() -> None:
+    forward = Observed()
+    pairs = pairs_of([30] * 24)
+    assert engine_of(forward)._logits(forward, pairs) == [float(number) for number in range(24)]
+    assert max(map(len, forward.seen)) == LANES
+
+
+def test_a_pair_larger_than_a_batch_is_alone() -> None:
+    forward = Observed()
+    lengths = [200, 20, 65, 30, 64, 500, 10] + [32] * 10
+    random.Random(0).shuffle(lengths)
+    pairs = pairs_of(lengths)
+    assert engine_of(forward)._logits(forward, pairs) == [float(number) for number in range(len(pairs))]
+    assert all(len(beside) == 1 for beside in forward.seen if max(beside) > 64)
+    assert {longest for beside in forward.seen for longest in beside} >= {500, 200, 65}
+
+
+@pytest.mark.parametrize("failing", [0, 11, 23])
+def test_a_failing_batch_fails_the_call_and_leaves_no_work_behind(failing: int) -> None:
+    forward = Observed(failing=failing)
+    engine = engine_of(forward)
+    with pytest.raises(RuntimeError, match="this batch fails"):
+        engine._logits(forward, pairs_of([30] * 24))
+    assert not forward.running
+    forward.failing = None
+    assert engine._logits(forward, pairs_of([30] * 3)) == [0.0, 1.0, 2.0]
+
+
+def test_one_lane_is_the_callers_own_thread() -> None:
+    threads = set()
+
+    class Remembering(Observed):
+        def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+            threads.add(threading.get_ident())
+            return super().__call__(batch)
+
+    forward = Remembering(lanes=1)
+    engine_of(forward)._logits(forward, pairs_of([30] * 8))
+    assert threads == {threading.get_ident()}
+
+
+@pytest.fixture(scope="module")
+def four() -> OnnxModel:
+    """micro with more threads than this machine may have: they share what there is."""
+    model = load_forward(MICRO, Settings(model_dir=MICRO, threads=4))
+    assert isinstance(model, OnnxModel)
+    assert model.lanes == 4
+    return model
+
+
+def batches() -> list[list[list[int]]]:
+    """Of many shapes, a long pair among them."""
+    chance = random.Random(1)
+    sizes = [(1, 900), (1, 1), (7, 140), (20, 12), (3, 333), (2, 31), (1, 128), (12, 60)] * 3
+    return [
+        [[chance.randrange(5, 2000) for _ in range(length)] for _ in range(count)] for count, length in sizes
+    ]
+
+
+def test_calls_at_once_give_the_logits_of_calls_in_turn(four: OnnxModel) -> None:
+    alone = load_forward(MICRO, Settings(model_dir=MICRO, threads=1))
+    work = batches()
+    expected = [alone(batch) for batch in work]
+    with ThreadPoolExecutor(four.lanes) as pool:
+        found = list(pool.map(four, work))
+    for logits, others in zip(found, expected, strict=True):
+        assert logits == pytest.approx(others, abs=1e-5)
+    # More callers than lanes wait; one thread has one lane.
+    with ThreadPoolExecutor(9) as pool:
+        assert [len(logits) for logits in pool.map(four, work)] == list(map(len, work))
+        assert list(pool.map(alone, work)) == expected
+
+
+def test_a_call_that_fails_beside_others_fails_alone(four: OnnxModel) -> None:
+    work = batches()
+    beyond = [[10**6] * 20]  # no such token
+    mixed = [batch for each in work for batch in (each, beyond)]
+
+    def attempt(batch: list[list[int]]) -> list[float] | Exception:
+        try:
+            return four(batch)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(four.lanes) as pool:
+        found = list(pool.map(attempt, mixed))
+    assert all(isinstance(answer, Exception) for answer in found[1::2])
+    assert all(isinstance(answer, list) and np.isfinite(answer).all() for answer in found[::2])

@@ -1,0 +1,258 @@
+"""The model against the formulas, written out densely here, and the loader against every way a checkpoint can
+be wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sagerank_inference import jina_bert
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, tensor_shapes
+from sagerank_inference.onnx_model import OnnxModel
+from sagerank_inference.torch_model import TorchModel
+from torch import Tensor
+
+from sagerank.models import graph
+from sagerank.models.build import SHAPES
+
+from ..conftest import SMALL, random_model
+
+
+def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor) -> float:
+    """One pair [S], every layer for every token, every bias and probability matrix whole. From the formulas,
+    in float32.
+    """
+    n, eps = config.num_attention_heads, config.layer_norm_eps
+    d = config.hidden_size // n
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + eps)
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    x = weights["bert.embeddings.word_embeddings.weight"][ids]
+    x = norm(x + weights["bert.embeddings.token_type_embeddings.weight"][0], "bert.embeddings.LayerNorm")
+    place = torch.arange(len(ids))
+    distance = (place[:, None] - place[None, :]).abs().float()
+    for i in range(config.num_hidden_layers):
+        layer = f"bert.encoder.layer.{i}"
+        query, key, value = (
+            linear(x, f"{layer}.attention.self.{name}") for name in ("query", "key", "value")
+        )
+        heads = []
+        for head, slope in enumerate(alibi_slopes(n)):
+            columns = slice(head * d, (head + 1) * d)
+            scores = query[:, columns] @ key[:, columns].T / math.sqrt(d) - slope * distance
+            heads.append(torch.softmax(scores, dim=-1) @ value[:, columns])
+        attended = linear(torch.cat(heads, dim=-1), f"{layer}.attention.output.dense")
+        x = norm(attended + x, f"{layer}.attention.output.LayerNorm")
+        both = x @ weights[f"{layer}.mlp.gated_layers.weight"].T
+        gate, up = both[:, : config.intermediate_size], both[:, config.intermediate_size :]
+        gelu = gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
+        x = norm(linear(gelu * up, f"{layer}.mlp.wo") + x, f"{layer}.mlp.layernorm")
+    pooled = torch.tanh(linear(x[0], "bert.pooler.dense"))
+    return float(linear(pooled, "classifier"))
+
+
+def ids_of(length: int) -> Tensor:
+    return torch.randint(0, SMALL.vocab_size, (length,), generator=torch.Generator().manual_seed(length))
+
+
+# Around the block sizes of both implementations, and to the full context.
+LENGTHS = (1, 2, 3, 127, 128, 129, 257, 767, 768, 769, 1025, 2048, 8192)
+
+
+@pytest.fixture(scope="module")
+def naive() -> dict[int, float]:
+    weights = {name: tensor.detach() for name, tensor in random_model().state_dict().items()}
+    return {length: naive_logit(weights, SMALL, ids_of(length)) for length in LENGTHS}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_torch_and_onnx_equal_the_dense_formulas(
+    length: int, naive: dict[int, float], small_folder: Path
+) -> None:
+    pair = [ids_of(length).tolist()]
+    assert TorchModel(small_folder, device="cpu", threads=2)(pair)[0] == pytest.approx(
+        naive[length], abs=1e-5
+    )
+    assert OnnxModel(small_folder, threads=2)(pair)[0] == pytest.approx(naive[length], abs=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (5, 129, 64), (769, 3, 400, 1), (2048, 2047, 10), (128,) * 9])
+def test_a_batch_scores_as_its_pairs_alone(lengths: tuple[int, ...], small_folder: Path) -> None:
+    pairs = [ids_of(length).tolist() for length in lengths]
+    for model in (TorchModel(small_folder, device="cpu", threads=2), OnnxModel(small_folder, threads=2)):
+        alone = [model([pair])[0] for pair in pairs]
+        assert model(pairs) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_far_key_that_weighs_is_read(tmp_path: Path) -> None:
+    """A window is no guess: a token whose key is so large that it outweighs its distance is not left out."""
+    model = random_model()
+    with torch.no_grad():
+        model.bert.embeddings["LayerNorm"].weight[:] = 1.0
+        for layer in model.bert.encoder["layer"]:  # type: ignore[union-attr]
+            layer.attention["self"]["key"].weight *= 6
+            layer.attention["self"]["query"].weight *= 6
+    jina_bert.save(model, tmp_path, torch.float32)
+    graph.write(tmp_path)
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    ids = ids_of(1500)
+    near = ids.clone()
+    near[1400] = (near[1400] + 1) % SMALL.vocab_size
+    logits = OnnxModel(tmp_path, threads=2)([ids.tolist(), near.tolist()])
+    expected = [naive_logit(weights, SMALL, pair) for pair in (ids, near)]
+    assert logits == pytest.approx(expected, abs=2e-4)
+    assert abs(expected[0] - expected[1]) > 1e-3, "the far token changes the score of token 0"
+
+
+def test_padding_ids_do_not_matter(small_folder: Path) -> None:
+    """The checkpoints disagree with their tokenizer about the padding id."""
+    model = jina_bert.load(small_folder)
+    ids, lengths = torch.zeros(1, 20, dtype=torch.int64), torch.tensor([7])
+    ids[0, :7] = ids_of(7)
+    other = ids.clone()
+    other[0, 7:] = 123
+    with torch.inference_mode():
+        assert model(ids, lengths) == model(other, lengths)
+
+
+def test_slopes_of_twelve_heads_are_in_checkpoint_order() -> None:
+    expected = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]
+    expected += [0.7071067812, 0.3535533906, 0.1767766953, 0.0883883476]
+    assert alibi_slopes(12) == pytest.approx(expected, abs=1e-9)
+    assert alibi_slopes(8) == pytest.approx(expected[:8])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("tiny", 33_046_273), ("turbo", 37_771_777), ("base", 137_369_089)]
+)
+def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
+    assert SHAPES[name].parameters == parameters
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], **changes: object) -> None:
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**SMALL.to_json(), **changes}))
+
+
+@pytest.fixture
+def tensors(small_folder: Path) -> dict[str, Tensor]:
+    return load_file(small_folder / "model.safetensors")
+
+
+def _logit(folder: Path) -> float:
+    with torch.inference_mode():
+        return float(jina_bert.load(folder)(ids_of(50)[None], torch.tensor([50])))
+
+
+def test_loads_every_form_a_checkpoint_comes_in(
+    tensors: dict[str, Tensor], small_folder: Path, tmp_path: Path
+) -> None:
+    expected = _logit(small_folder)
+    _write(tmp_path, {name.removeprefix("bert."): tensor for name, tensor in tensors.items()})
+    assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), "without the prefix bert."
+    renamed = {n.replace("LayerNorm.weight", "LayerNorm.gamma"): t for n, t in tensors.items()}
+    _write(tmp_path, {**renamed, "bert.embeddings.position_ids": torch.arange(4)}, num_labels=2)
+    assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), (
+        "old names, a stray buffer and a config with two labels"
+    )
+    _write(tmp_path, {name: tensor.bfloat16() for name, tensor in tensors.items()})
+    assert jina_bert.load(tmp_path).classifier.weight.dtype is torch.float32
+    assert _logit(tmp_path) == pytest.approx(expected, abs=0.5)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), "from a .bin"
+
+
+def test_a_pickle_with_code_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    _write(tmp_path, tensors)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"bert.x": Path("/")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(Exception, match="[Ww]eights.?only"):
+        jina_bert.load(tmp_path)
+
+
+def test_wrong_tensors_are_named(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    missing = {n: t for n, t in tensors.items() if "mlp.wo.bias" not in n}
+    _write(tmp_path, missing)
+    with pytest.raises(CheckpointError, match=r"missing bert\.encoder\.layer\.0\.mlp\.wo\.bias"):
+        jina_bert.load(tmp_path)
+    _write(tmp_path, {**tensors, "bert.extra.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"unexpected bert\.extra\.weight"):
+        jina_bert.load(tmp_path)
+    _write(tmp_path, {**tensors, "classifier.bias": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=r"classifier\.bias has shape \[2\] instead of \[1\]"):
+        jina_bert.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"position_embedding_type": "absolute"}, "not 'alibi'"),
+        ({"feed_forward_type": "original"}, "'geglu'"),
+        (
+            {"auto_map": {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}},
+            "qk-post-norm",
+        ),
+        ({"hidden_size": None}, "hidden_size"),
+        ({"hidden_size": 49}, "multiple"),
+        ({"vocab_size": "many"}, "vocab_size"),
+        ({"num_hidden_layers": 0}, "positive"),
+    ],
+)
+def test_other_architectures_are_refused_by_name(
+    changes: dict[str, object], sentence: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    _write(tmp_path, tensors, **changes)
+    with pytest.raises(CheckpointError, match=sentence):
+        jina_bert.load(tmp_path)
+
+
+def test_qk_post_norm_tensors_are_refused_by_name(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    """Its gate order is the reverse, and it would load without a shape error."""
+    _write(tmp_path, {**tensors, "bert.encoder.layer.0.attention.self.layer_norm_q.weight": torch.zeros(48)})
+    with pytest.raises(CheckpointError, match="qk-post-norm"):
+        jina_bert.load(tmp_path)
+
+
+def test_folders_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        jina_bert.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not JSON"):
+        jina_bert.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(SMALL.to_json()))
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor"):
+        jina_bert.load(tmp_path)
+
+
+def test_float16_is_refused(small_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="bfloat16"):
+        jina_bert.load(small_folder, torch.float16)
+
+
+def test_save_then_load_is_the_same_model_with_the_same_bytes(small_folder: Path, tmp_path: Path) -> None:
+    model = jina_bert.load(small_folder)
+    for name in ("a", "b"):
+        jina_bert.save(model, tmp_path / name, torch.float32)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert _logit(tmp_path / "a") == pytest.approx(_logit(small_folder), abs=1e-5)
+    assert set(load_file(tmp_path / "a/model.safetensors")) == set(tensor_shapes(SMALL))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_within_bfloat16(small_folder: Path) -> None:
+    pairs = [ids_of(length).tolist() for length in (3, 129, 725)]
+    reference = TorchModel(small_folder, device="cpu", threads=2)(pairs)
+    assert TorchModel(small_folder, device="cuda", threads=2)(pairs) == pytest.approx(reference, abs=0.5)

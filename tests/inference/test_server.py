@@ -1,0 +1,361 @@
+"""The real server process with the real model, up to its death."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.config import Config
+from sagerank_inference.contract import Scores, Timings
+from sagerank_inference.server import _facts
+
+from sagerank.models.build import MICRO
+
+BODY = json.dumps(
+    {"query": "what causes rain", "documents": ["Clouds cool and drop water.", "A cat sleeps."]}
+).encode()
+
+
+class Server:
+    def __init__(self, settings: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        environment = {
+            "SAGERANK_MODEL_DIR": str(MICRO),
+            "SAGERANK_HOST": "127.0.0.1",
+            "SAGERANK_PORT": str(self.port),
+            **settings,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sagerank_inference.server", "serve"],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(
+                method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+            )
+            answer = connection.getresponse()
+            text = answer.read()
+            parsed = json.loads(text) if "json" in (answer.getheader("content-type") or "") else text.decode()
+            return answer.status, parsed, {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def post(
+        self, body: bytes = BODY, path: str = "/invocations", content_type: str = "application/json"
+    ) -> tuple[int, Any]:
+        return self.call("POST", path, body, Content_Type=content_type)[:2]
+
+    def ping(self) -> int:
+        try:
+            return self.call("GET", "/ping")[0]
+        except OSError:
+            return 0
+
+    def worker(self) -> int:
+        """The model's process: the only child."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def stop(self) -> list[dict[str, Any]]:
+        """End it by SIGTERM and return its log."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=60)
+        return [json.loads(line) for line in output.splitlines()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Server]:
+    server = Server(settings)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        yield server
+
+
+def test_ping_is_503_until_the_model_is_ready() -> None:
+    with running() as server:
+        seen = []
+        wait_for(lambda: seen.append(server.ping()) or seen[-1] == 200)  # type: ignore[func-returns-value]
+        assert 503 in seen
+
+
+def test_every_path_reranks(server: Server) -> None:
+    for path in ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank"):
+        code, answer = server.post(path=path)
+        assert code == 200
+        assert sorted(item["index"] for item in answer["results"]) == [0, 1]
+
+
+def test_boto3_reaches_it_as_a_sagemaker_endpoint(server: Server) -> None:
+    runtime = boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=f"http://127.0.0.1:{server.port}",
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    try:
+        answer = runtime.invoke_endpoint(EndpointName="any", ContentType="application/json", Body=BODY)
+        assert len(json.loads(answer["Body"].read())["results"]) == 2
+        with pytest.raises(botocore.exceptions.ClientError) as caught:
+            runtime.invoke_endpoint(EndpointName="any", ContentType="application/json", Body=b"{}")
+        assert caught.value.response["Error"]["Code"] == "ModelError"
+        assert caught.value.response["OriginalStatusCode"] == 400  # type: ignore[typeddict-item]
+    finally:
+        runtime.close()
+
+
+def test_scores_do_not_depend_on_the_company(server: Server, micro: Any) -> None:
+    """64 clients at once, each its own query and documents: everybody gets what the engine gives them alone."""
+
+    def rerank(number: int) -> list[float]:
+        documents = [f"document {number} " + "word " * (number * 3 % 50), f"{number}"]
+        code, answer = server.post(json.dumps({"query": f"query {number}", "documents": documents}).encode())
+        assert code == 200
+        return [item["relevance_score"] for item in sorted(answer["results"], key=lambda item: item["index"])]
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        together = list(pool.map(rerank, range(64)))
+    for number, scores in enumerate(together):
+        assert scores == pytest.approx(rerank(number), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b'{"query":1,"documents":[]}', "application/json", 400),
+        (b'{"query":"","documents":["a"]}', "application/json", 400),
+        (b'{"query":"q","documents":[]}', "application/json", 400),
+        (json.dumps({"query": "q", "documents": ["a"] * 10_001}).encode(), "application/json", 413),
+        (b'{"query":"q","documents":["' + b"a" * 7_000_000 + b'"]}', "application/json", 413),
+        (b'{"query":"q","documents":["\\ud800"]}', "application/json", 400),
+        (b'{"query":"q","documents":["a"],"top_n":NaN}', "application/json", 400),
+        (b'{"question":"q"}', "application/json", 400),
+        (BODY, "image/png", 415),
+        (
+            json.dumps({"query": "q", "documents": ["a " * 9000], "truncate": False}).encode(),
+            "application/json",
+            400,
+        ),
+    ],
+)
+def test_bad_input_is_refused_and_the_next_request_works(
+    server: Server, body: bytes, content_type: str, status: int
+) -> None:
+    try:
+        code, answer = server.post(body, content_type=content_type)
+    except (BrokenPipeError, ConnectionResetError):
+        # A body that is refused by its announced length may meet a closed door while it is still being sent.
+        assert status == 413
+    else:
+        assert code == status
+        assert answer["detail"]["message"].endswith((".", "}."))
+    assert server.post()[0] == 200
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(server: Server) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(8):
+            yield b"x" * 1_000_000
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request(
+            "POST", "/invocations", chunks(), {"Content-Type": "application/json"}, encode_chunked=True
+        )
+        assert connection.getresponse().status == 413
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        connection.close()
+    assert server.post()[0] == 200
+
+
+def test_unknown_paths_and_methods_say_what_is_there(server: Server) -> None:
+    assert server.call("GET", "/nothing")[0] == 404
+    code, answer, _ = server.call("GET", "/invocations")
+    assert code == 405
+    assert "POST /invocations" in answer["detail"]["message"]
+
+
+def test_request_ids_are_kept_or_made(server: Server) -> None:
+    headers = server.call(
+        "POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="abc-1"
+    )[2]
+    assert headers["x-request-id"] == "abc-1"
+    assert "forward;dur=" in headers["server-timing"]
+    headers = server.call(
+        "POST", "/invocations", BODY, Content_Type="application/json", X_Request_Id="a b\tc"
+    )[2]
+    assert len(headers["x-request-id"]) == 32
+
+
+def test_metrics_count(server: Server) -> None:
+    server.post()
+    text = server.call("GET", "/metrics")[1]
+    assert "sagerank_ready 1.0" in text
+    assert 'sagerank_requests_total{dialect="jina",status="200"}' in text
+    assert (
+        float(next(line for line in text.splitlines() if line.startswith("sagerank_tokens_total")).split()[1])
+        > 0
+    )
+
+
+def test_long_documents_are_scored_whole(server: Server, micro: Any) -> None:
+    """What answers the query stands beyond the context, in the second window."""
+    filler = "The committee met on Tuesday and approved the minutes. " * 900
+    documents = [filler, filler + " Rain falls when clouds cool and water condenses into drops."]
+    code, answer = server.post(json.dumps({"query": "what causes rain", "documents": documents}).encode())
+    assert code == 200
+    by_index = {item["index"]: item["relevance_score"] for item in answer["results"]}
+    windows = micro.tokeniser("what causes rain", documents)
+    assert windows.document.count(1) > 1
+    expected = micro.score("what causes rain", documents).values
+    assert (by_index[1] > by_index[0]) == (expected[1] > expected[0])
+
+
+def test_killing_the_model_answers_everyone_and_heals() -> None:
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        first = server.worker()
+        slow = json.dumps({"query": "q", "documents": ["long " * 8000] * 6}).encode()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            answers = [pool.submit(server.post, slow) for _ in range(4)]
+            wait_for(lambda: "sagerank_batch_pairs_count 0.0" not in server.call("GET", "/metrics")[1])
+            os.kill(first, signal.SIGKILL)
+            wait_for(lambda: server.ping() == 503)
+            codes = {answer.result(timeout=60)[0] for answer in answers}
+        assert codes <= {200, 503}
+        assert 503 in codes
+        wait_for(lambda: server.ping() == 200)
+        assert server.worker() != first
+        assert server.post()[0] == 200
+        log = server.stop()
+        assert any(entry["event"] == "restarting" and "SIGKILL" in entry["reason"] for entry in log)
+
+
+def test_a_model_that_hangs_is_replaced() -> None:
+    with running(SAGERANK_BATCH_SECONDS="1") as server:
+        wait_for(lambda: server.ping() == 200)
+        first = server.worker()
+        os.kill(first, signal.SIGSTOP)
+        code, answer = server.post()
+        assert code == 503
+        assert "hung" in answer["detail"]["message"]
+        wait_for(lambda: server.ping() == 200 and server.worker() != first)
+        assert server.post()[0] == 200
+
+
+def test_a_model_that_keeps_dying_stays_down() -> None:
+    with running() as server:
+        for _ in range(3):
+            wait_for(lambda: server.ping() == 200)
+            os.kill(server.worker(), signal.SIGKILL)
+            wait_for(lambda: server.ping() == 503)
+        wait_for(lambda: server.call("GET", "/ping")[1]["status"] == "failed")
+        code, answer = server.post()
+        assert code == 503
+        assert "No model is ready" in answer["detail"]["message"]
+
+
+def test_the_model_dies_with_the_server() -> None:
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        child = server.worker()
+        server.process.kill()
+        wait_for(
+            lambda: (
+                not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
+            )
+        )
+
+
+def test_a_log_line_says_what_a_padded_batch_would_have_held() -> None:
+    facts = _facts([[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]])
+    sizes = {name: facts[name] for name in ("documents", "tokens", "computed", "padded")}
+    assert sizes == {"documents": 2, "tokens": 13, "computed": 13, "padded": 16}
+
+
+def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:
+    with running() as server, concurrent.futures.ThreadPoolExecutor() as pool:
+        wait_for(lambda: server.ping() == 200)
+        secret = json.dumps({"query": "zebracrossing", "documents": ["hippopotamus " * 4000] * 2}).encode()
+        answer = pool.submit(server.post, secret)
+        wait_for(
+            lambda: "sagerank_queued_tokens 0.0" not in server.call("GET", "/metrics")[1] or answer.done()
+        )
+        server.post(b'{"query":"zebracrossing","documents":[{"hippopotamus":1}]}')
+        log = server.stop()
+        assert answer.result()[0] == 200
+        assert server.process.returncode == 0
+        assert {entry["status"] for entry in log if entry["event"] == "request"} == {200, 400}
+        assert "zebra" not in json.dumps(log)
+        assert "hippo" not in json.dumps(log)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"SAGERANK_MODEL_DIR": "/nowhere"}, "no manifest.json"),
+        ({"SAGERANK_BATCH_TOKEN": "1"}, "did you mean SAGERANK_BATCH_TOKENS"),
+        ({"SAGERANK_THREADS": "two"}, "give a whole number"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, str], reason: str) -> None:
+    with running(**settings) as server:
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 1
+        assert reason in json.loads(output.splitlines()[-1])["reason"]
+
+
+def test_a_golden_mismatch_is_never_served(tmp_path: Path) -> None:
+    for path in MICRO.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["golden"][0]["logit"] += 0.5
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with running(SAGERANK_MODEL_DIR=str(tmp_path)) as server:
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 1
+        assert "golden pairs" in json.loads(output.splitlines()[-1])["reason"]

@@ -1,0 +1,125 @@
+"""The command line as a person runs it: real processes, the embedded model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sagerank.cli import main
+from sagerank.evaluation import DEMO
+
+from ..inference.test_server import running, wait_for
+
+
+def sagerank(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sagerank.cli", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_demo_puts_the_relevant_passages_on_top() -> None:
+    done = sagerank("demo", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    sample = json.loads(DEMO.read_text())
+    relevant = [index for index, passage in enumerate(sample["passages"]) if passage["relevant"]]
+    assert len(shown["passages"]) >= 30
+    assert shown["relevant"] == relevant
+    assert set(relevant) <= set(shown["order"][: 2 * len(relevant)])
+    assert shown["order"][0] in relevant
+    assert shown["scores"] == sorted(shown["scores"], reverse=True)
+
+
+def test_rerank_from_a_file_a_pipe_and_a_server(tmp_path: Path) -> None:
+    texts = ["Cats sleep all day.", "Rain falls when clouds cool."]
+    (tmp_path / "plain.txt").write_text("\n".join(texts) + "\n\n")
+    here = json.loads(sagerank("rerank", "what causes rain", str(tmp_path / "plain.txt"), "--json").stdout)
+    assert [item["document"] for item in here["results"]][0] == texts[1]
+    lines = "\n".join(json.dumps({"text": text, "id": index}) for index, text in enumerate(texts))
+    top = sagerank("rerank", "what causes rain", "--top-n", "1", stdin=lines).stdout
+    assert top.split("\t")[1:] == ["1", texts[1] + "\n"]
+    with running() as server:
+        wait_for(lambda: server.ping() == 200)
+        url = f"http://127.0.0.1:{server.port}"
+        there = json.loads(
+            sagerank("rerank", "what causes rain", str(tmp_path / "plain.txt"), "--url", url, "--json").stdout
+        )
+    scores = [[item["score"] for item in ranking["results"]] for ranking in (here, there)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_build_and_doctor(tmp_path: Path) -> None:
+    output = tmp_path / "model.tar.gz"
+    assert (
+        json.loads(sagerank("build", "--output", str(output), "--json").stdout)["model"] == "sagerank-micro"
+    )
+    done = sagerank("doctor", "--model", str(output), "--json")
+    assert all(check["ok"] for check in json.loads(done.stdout))
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(output.read_bytes()[:1000])
+    done = sagerank("doctor", "--model", str(broken))
+    assert done.returncode == 1
+    assert "FAIL  artefact" in done.stdout
+    assert "sagerank build" in done.stdout
+
+
+def test_memory_stays_flat_with_length() -> None:
+    """Four times the tokens: a matrix of heads x tokens^2 would take sixteen times the memory."""
+
+    def peak(tokens: int) -> float:
+        done = sagerank("bench", "memory", "--tokens", str(tokens), "--json")
+        point = json.loads(done.stdout)
+        assert point["tokens"] == tokens
+        return float(point["peak_rss_mb"] - point["loaded_rss_mb"])
+
+    assert peak(8192) < 4 * peak(2048) + 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rerank", "q", "/nowhere"], "No such file"),
+        (["rerank", " ", "-"], "query is blank"),
+        (["rerank", "q", "-", "--model", "larger"], "There is no model 'larger'"),
+        (["rerank", "q", "-", "--url", "x", "--endpoint", "y"], "not both"),
+        (["rerank", "q", "-", "--url", "ftp://x"], "not an HTTP URL"),
+        (["build", "--code", "--output", "folder"], "--code goes with"),
+        (["bench", "memory", "--tokens", "0"], "at least 1"),
+        (["serve", "--model", "base"], "give the folder that holds your copy"),
+        (["serve", "--port", "99999"], "65535"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = sagerank(*arguments, stdin="a document\n")
+    assert sentence in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (1, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_documents_and_a_closed_pipe() -> None:
+    done = sagerank("rerank", "q")
+    assert (done.returncode, done.stderr) == (2, "sagerank: There are no documents: give one a line.\n")
+    shell = f"{sys.executable} -m sagerank.cli doctor | head -n 1"
+    closed = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=False, env={**os.environ}, timeout=60
+    )
+    assert closed.stderr == ""
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("demo", "serve", "rerank", "build", "doctor", "bench"))

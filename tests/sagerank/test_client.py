@@ -1,0 +1,331 @@
+"""The client against a real HTTP server that misbehaves as told, over both of its transports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sagerank_inference.contract import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+)
+
+from sagerank.client import RerankClient, Retry, Split
+from sagerank.transport import AccessDenied, BadAnswer, EndpointNotFound
+
+QUICK = Retry(first=0.001, longest=0.002)
+Failure = tuple[int, bytes, dict[str, str]] | str
+
+
+def score(text: str) -> float:
+    return round((len(text) * 37 + sum(map(ord, text))) % 1000 / 1000, 8)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Scores deterministically from the text, after the failures that are queued."""
+
+    protocol_version = "HTTP/1.1"
+    server: Script
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            self.server.bodies.append(body)
+            failure = self.server.failures.popleft() if self.server.failures else None
+        if failure == "drop":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+            self.close_connection = True
+        elif failure == "slow":
+            time.sleep(1.5)
+            self._answer(200, b"{}", {})
+        elif failure == "garbage":
+            self._answer(200, b'{"hello":1}', {})
+        elif isinstance(failure, tuple):
+            self._answer(*failure)
+        else:
+            texts = json.loads(body)["documents"]
+            results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(texts)]
+            results.sort(key=lambda item: -item["relevance_score"])
+            payload = {"model": "scripted", "usage": {"total_tokens": len(texts)}, "results": results}
+            self._answer(200, json.dumps(payload).encode(), {})
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Script(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.failures: deque[Failure] = deque()
+        self.bodies: list[bytes] = []
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with Script() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["http", "sagemaker"])
+def client(
+    request: pytest.FixtureRequest, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RerankClient]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    if request.param == "http":
+        made = RerankClient.http(script.url, retry=QUICK)
+    else:
+        made = RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url, retry=QUICK)
+    with made:
+        yield made
+
+
+def model_error(status: int, message: str) -> Failure:
+    inner = json.dumps({"detail": {"message": message}})
+    body = {"Message": "Received an error", "OriginalMessage": inner, "OriginalStatusCode": status}
+    return 424, json.dumps(body).encode(), {"x-amzn-errortype": "ModelError"}
+
+
+def http_error(status: int, message: str, **headers: str) -> Failure:
+    return status, json.dumps({"detail": {"message": message}}).encode(), headers
+
+
+def failure(client: RerankClient, status: int, message: str) -> Failure:
+    return (
+        model_error(status, message)
+        if "SageMaker" in type(client._transport).__name__
+        else http_error(status, message)
+    )
+
+
+def test_ranks_and_echoes(client: RerankClient) -> None:
+    documents = ["a", {"text": "bb", "id": 3}, "ccc"]
+    ranking = client.rerank("q", documents, top_n=2)
+    expected = sorted(range(3), key=lambda i: -score(["a", "bb", "ccc"][i]))[:2]
+    assert [item.index for item in ranking.results] == expected
+    assert all(item.document is documents[item.index] for item in ranking.results)
+    assert (ranking.model, ranking.total_tokens, ranking.requests) == ("scripted", 3, 1)
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=30),
+    st.integers(1, 7),
+    st.integers(250, 600),
+    st.none() | st.integers(1, 40),
+)
+def test_a_split_request_ranks_as_one(
+    texts: list[str], max_documents: int, max_bytes: int, top_n: int | None
+) -> None:
+    class Local:
+        """The scripted server's arithmetic without the socket: hundreds of examples."""
+
+        def __call__(self, body: bytes, timeout: float) -> bytes:
+            assert len(body) <= max_bytes
+            documents = json.loads(body)["documents"]
+            assert len(documents) <= max_documents
+            results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(documents)]
+            return json.dumps({"model": "m", "usage": {"total_tokens": 1}, "results": results}).encode()
+
+        def close(self) -> None:
+            pass
+
+    split = Split(max_documents=max_documents, max_bytes=max_bytes)
+    with RerankClient(Local(), split=split) as client:
+        ranking = client.rerank("q", texts, top_n=top_n)
+    expected = sorted(range(len(texts)), key=lambda i: -score(texts[i]))[:top_n]
+    assert [item.index for item in ranking.results] == expected
+
+
+def test_splits_by_documents_and_reports_progress(script: Script) -> None:
+    seen: list[tuple[int, int]] = []
+    with RerankClient.http(script.url, split=Split(max_documents=10)) as client:
+        ranking = client.rerank(
+            "q", [str(n) for n in range(35)], progress=lambda done, total: seen.append((done, total))
+        )
+    assert ranking.requests == len(script.bodies) == 4
+    assert seen[-1] == (35, 35)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_one_document_too_large_is_named(script: Script) -> None:
+    with (
+        RerankClient.http(script.url, split=Split(max_bytes=500)) as client,
+        pytest.raises(PayloadTooLarge, match=r"documents\[1\]"),
+    ):
+        client.rerank("q", ["a", "é" * 300])
+    assert not script.bodies
+
+
+def test_passing_faults_are_retried(client: RerankClient, script: Script) -> None:
+    script.failures += [failure(client, 500, "oops"), failure(client, 503, "loading"), "drop"]
+    assert len(client.rerank("q", ["a"]).results) == 1
+    assert len(script.bodies) == 4
+
+
+def test_throttling_waits_as_long_as_it_was_told(script: Script) -> None:
+    script.failures.append(http_error(429, "full", **{"Retry-After": "0.3"}))
+    with RerankClient.http(script.url, retry=QUICK) as client:
+        start = time.monotonic()
+        client.rerank("q", ["a"])
+    assert time.monotonic() - start >= 0.3
+
+
+def test_bad_requests_are_not_retried_and_carry_the_servers_sentence(
+    client: RerankClient, script: Script
+) -> None:
+    script.failures.append(failure(client, 400, "top_n must be a whole number."))
+    with pytest.raises(InvalidRequest, match="top_n must be a whole number"):
+        client.rerank("q", ["a"])
+    assert len(script.bodies) == 1
+
+
+def test_it_gives_up_at_the_deadline(script: Script) -> None:
+    script.failures += [http_error(503, "down")] * 50
+    with RerankClient.http(script.url, retry=Retry(tries=50, first=0.2, longest=0.2)) as client:
+        start = time.monotonic()
+        with pytest.raises(Unavailable, match="down"):
+            client.rerank("q", ["a"], timeout=0.5)
+    assert time.monotonic() - start < 5
+
+
+def test_a_silent_server_meets_the_deadline(script: Script) -> None:
+    script.failures.append("slow")
+    with RerankClient.http(script.url, retry=QUICK) as client, pytest.raises(DeadlineExceeded):
+        client.rerank("q", ["a"], timeout=0.3)
+
+
+def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: Script) -> None:
+    script.failures.append("garbage")
+    with pytest.raises(BadAnswer, match="not that of a reranker"):
+        client.rerank("q", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "error", "sentence"),
+    [
+        (400, "ThrottlingException", "Rate exceeded", Overloaded, "throttled"),
+        (
+            400,
+            "ValidationException",
+            "Endpoint ranker of account 1 not found.",
+            EndpointNotFound,
+            "no endpoint ranker in eu-west-1",
+        ),
+        (403, "AccessDeniedException", "no", AccessDenied, r"sagemaker:InvokeEndpoint on endpoint/ranker"),
+        (500, "InternalFailure", "x", Unavailable, "InternalFailure"),
+    ],
+)
+def test_errors_of_sagemaker_itself_say_what_to_change(
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    kind: str,
+    message: str,
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    script.failures += [(status, json.dumps({"message": message}).encode(), {"x-amzn-errortype": kind})] * 2
+    client = RerankClient.sagemaker(
+        "ranker", region="eu-west-1", endpoint_url=script.url, retry=Retry(tries=1)
+    )
+    with client, pytest.raises(error, match=sentence):
+        client.rerank("q", ["a"])
+
+
+def test_missing_credentials_region_and_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(InvalidRequest, match="No AWS region"):
+        RerankClient.sagemaker("x")
+    with (
+        RerankClient.sagemaker("x", region="eu-west-1") as client,
+        pytest.raises(AccessDenied, match="No AWS credentials"),
+    ):
+        client.rerank("q", ["a"])
+    with (
+        RerankClient.http("http://127.0.0.1:9", retry=Retry(tries=1)) as client,
+        pytest.raises(Unavailable, match="is the server running"),
+    ):
+        client.rerank("q", ["a"])
+    with pytest.raises(InvalidRequest, match="not an HTTP URL"):
+        RerankClient.http("localhost:8080")
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "top_n", "sentence"),
+    [
+        (" ", ["a"], None, "query is blank"),
+        ("q", [], None, "documents is empty"),
+        ("q", ["a", {"body": "x"}], None, r"documents\[1\]"),
+        ("q", ["a"], 0, "top_n is 0"),
+        ("q", ["\ud800"], None, "surrogate"),
+    ],
+)
+def test_bad_arguments_send_nothing(
+    script: Script, query: str, documents: Any, top_n: int | None, sentence: str
+) -> None:
+    with RerankClient.http(script.url) as client, pytest.raises(InvalidRequest, match=sentence):
+        client.rerank(query, documents, top_n=top_n)
+    assert not script.bodies
+
+
+def test_async_ranks_many_at_once_and_stops_when_cancelled(script: Script) -> None:
+    async def test() -> None:
+        with RerankClient.http(script.url, split=Split(max_documents=1), concurrency=2) as client:
+            rankings = await asyncio.gather(*(client.arerank("q", ["a", "b"], top_n=1) for _ in range(5)))
+            assert {len(ranking.results) for ranking in rankings} == {1}
+            script.bodies.clear()
+            script.failures += ["slow"] * 2
+            task = asyncio.create_task(client.arerank("q", [str(n) for n in range(50)]))
+            while not script.bodies:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert len(script.bodies) < 10
+
+    asyncio.run(test())

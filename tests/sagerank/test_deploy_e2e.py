@@ -1,0 +1,318 @@
+"""The whole way with the unmodified CDK command line, against the local AWS: what the documentation says to type is typed, what is
+deployed runs and is asked through boto3, and what is destroyed is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from sagerank_inference.artefact import Manifest, unpack
+from sagerank_inference.engine import Engine
+from sagerank_inference.settings import Settings
+
+from sagerank.models.build import MICRO, archive
+
+from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
+
+pytestmark = pytest.mark.e2e
+
+SECONDS = 900  # of one command: the machine may be busy
+PAGE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+COMMANDS = {
+    line.split(" #")[0].strip() for line in PAGE.splitlines() if line.startswith(("sagerank ", "npx cdk "))
+}
+
+
+class Aws:
+    """The local AWS, and people at its command lines."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.environment, self.folder = environment, folder
+        archive("micro", folder / "model.tar.gz")
+
+    def client(self, service: str) -> Any:
+        own = self.environment
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=own["AWS_ENDPOINT_URL"],
+            aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def run(self, *words: str, cwd: Path = ROOT, expect: int = 0, method: str = "direct") -> str:
+        """Standard output of a command in a process group of its own."""
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        own = {
+            "PATH": path,
+            "CDK_METHOD": method,
+            "CDK_VALIDATION": "false",
+            "NODE_NO_WARNINGS": "1",
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "PYTHONPATH": str(ROOT),
+        }
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **self.environment, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.communicate()
+            raise
+        assert process.returncode == expect, (
+            f"{shlex.join(words)}: exit code {process.returncode}\n{out[-3000:]}\n{err[-3000:]}"
+        )
+        return out + (err if "npx" in words[0] else "")
+
+    def sagerank(self, *words: str, expect: int = 0) -> str:
+        return self.run(sys.executable, "-m", "sagerank.cli", *words, cwd=self.folder, expect=expect)
+
+    def documented(self, command: str, *more: str) -> str:
+        """Run a command line that docs/deploy.md has, with nothing but `more` added."""
+        assert command in COMMANDS, f"docs/deploy.md no longer says: {command}"
+        program, *words = shlex.split(command)
+        return self.sagerank(*words, *more) if program == "sagerank" else self.run("npx", *words, *more)
+
+    def rerank(self, name: str, **arguments: str) -> list[Any]:
+        """Logits of the golden pairs' first query, by boto3."""
+        pair = GOLDEN[0]
+        body = json.dumps({"query": pair.query, "texts": [pair.document], "raw_scores": True}).encode()
+        answer = self.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=name, ContentType="application/json", Body=body, **arguments
+        )
+        found: list[Any] = json.loads(answer["Body"].read())
+        return found
+
+    def nothing_is_left(self) -> None:
+        sagemaker = self.client("sagemaker")
+        assert sagemaker.list_endpoints()["Endpoints"] == []
+        assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+        assert sagemaker.list_models()["Models"] == []
+        assert sagemaker.list_inference_components()["InferenceComponents"] == []
+        assert (
+            self.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")[
+                "ScalableTargets"
+            ]
+            == []
+        )
+        assert self.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+        assert self.client("logs").describe_log_groups()["logGroups"] == []
+        assert [bucket["Name"] for bucket in self.client("s3").list_buckets()["Buckets"]] == [
+            f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
+        ]
+        stacks = self.client("cloudformation").describe_stacks()["Stacks"]
+        assert [stack["StackName"] for stack in stacks] == ["CDKToolkit"]
+
+
+GOLDEN = Manifest.read(MICRO).golden
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    if shutil.which("npx") is None:
+        pytest.fail(
+            "The CDK's command line needs Node.js: install it, or run the other tests with `make test`."
+        )
+    if not (ROOT / "node_modules/.bin/cdk").is_file():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=ROOT, check=True, timeout=SECONDS)
+    folder = tmp_path_factory.mktemp("aws")
+    with running(folder / "log") as environment:
+        aws = Aws(environment, folder)
+        # From another folder: at the repository's root the CDK would ask the app, which wants a configuration.
+        aws.run(str(ROOT / "node_modules/.bin/cdk"), "bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=folder)
+        yield aws
+
+
+@pytest.fixture(autouse=True)
+def clean(aws: Aws) -> Iterator[None]:
+    yield
+    aws.nothing_is_left()
+
+
+def test_the_cdks_own_words_from_bootstrap_to_destroy(aws: Aws) -> None:
+    """Real time on CPU, without `sagerank deploy` in between."""
+    artefact = ("-c", f"artefact={aws.folder / 'model.tar.gz'}")
+    words = "-c model=micro -c mode=realtime -c instance=ml.c7i.large"
+    aws.documented(f"npx cdk deploy --all {words}", *artefact, "--require-approval", "never")
+
+    found = aws.client("sagemaker").describe_endpoint(EndpointName="sagerank")
+    assert found["EndpointStatus"] == "InService"
+    assert aws.rerank("sagerank")[0]["score"] == pytest.approx(GOLDEN[0].logit, abs=1e-3)
+    targets = aws.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")[
+        "ScalableTargets"
+    ]
+    assert [target["ResourceId"] for target in targets] == ["endpoint/sagerank/variant/AllTraffic"]
+    assert targets[0]["MinCapacity"] == 1
+    alarms = {
+        alarm["AlarmName"]: alarm for alarm in aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    }
+    assert any(
+        alarm["MetricName"] == "ModelLatency" and alarm["ExtendedStatistic"] == "p99"
+        for alarm in alarms.values()
+        if "MetricName" in alarm
+    )
+    model = aws.client("sagemaker").list_models()["Models"][0]["ModelName"]
+    described = aws.client("sagemaker").describe_model(ModelName=model)
+    assert described["EnableNetworkIsolation"] is True
+    assert described["PrimaryContainer"]["ModelDataUrl"].endswith(".tar.gz")
+
+    status = json.loads(aws.sagerank("status", "--json"))
+    assert status["endpoint"]["variants"][0]["instance"] == "ml.c7i.large"
+    assert status["alarms"].keys() == alarms.keys()
+    assert "USD" in status["estimate"]
+    assert json.loads(aws.sagerank("verify", "--json"))["ok"] is True
+    changes = aws.run("npx", "cdk", "diff", *shlex.split(words), *artefact, method="template")
+    assert "no differences" in changes
+    aws.run("npx", "cdk", "destroy", "--all", "--force", *shlex.split(words), *artefact)
+
+
+@pytest.mark.parametrize(
+    ("command", "instance"),
+    [
+        ("sagerank deploy --model micro --mode realtime --instance ml.g5.xlarge --yes", "ml.g5.xlarge"),
+        ("sagerank deploy --model micro --mode serverless --yes", ""),
+        (
+            "sagerank deploy --model micro --mode scale-to-zero --instance ml.c7i.xlarge --yes",
+            "ml.c7i.xlarge",
+        ),
+    ],
+    ids=["gpu", "serverless", "scale-to-zero"],
+)
+def test_deploy_verifies_and_destroy_leaves_nothing(aws: Aws, command: str, instance: str) -> None:
+    verdict = json.loads(aws.documented(command, "--json"))
+    assert verdict["ok"] is True
+    assert verdict["config"] == verdict["wanted"]
+    found = json.loads(aws.sagerank("status", "--json"))["endpoint"]
+    assert (found["status"], found["variants"][0]["instance"]) == ("InService", instance)
+    if found["components"]:
+        answer = aws.rerank("sagerank", InferenceComponentName=found["components"][0]["name"])
+    else:
+        answer = aws.rerank("sagerank")
+    # In bfloat16 where there is a GPU; the local AWS has the backend of the mode, and no GPU.
+    assert answer[0]["score"] == pytest.approx(GOLDEN[0].logit, abs=0.1)
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json")) | {"checked": 0} == {
+        "kept": [],
+        "left": [],
+        "unchecked": [],
+        "checked": 0,
+        "ok": True,
+    }
+
+
+def test_a_cascade_is_deployed_as_one_model_and_ranks_as_the_engine_does(aws: Aws) -> None:
+    artefact = aws.folder / "cascade.tar.gz"
+    archive("micro>random:tiny@2", artefact, cache=aws.folder / "cache")
+    command = "deploy --model micro>tiny@2 --mode realtime --instance ml.c7i.large --yes --json -c settings.max_tokens=600"
+    verdict = json.loads(aws.sagerank(*shlex.split(command), "-c", f"artefact={artefact}"))
+    assert verdict["ok"] is True
+    assert verdict["judged"][0]["model"] == "sagerank-micro>random:tiny@2"
+
+    texts = [
+        "Mars is red.",
+        "Bread is baked.",
+        "Iron oxide colours the dust of Mars. " * 200,  # several windows
+        "",
+        "Venus is hot.",
+    ]
+    body = json.dumps({"query": "why is mars red", "texts": texts, "raw_scores": True}).encode()
+    answer = aws.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName="sagerank", ContentType="application/json", Body=body
+    )
+    found = {item["index"]: item["score"] for item in json.loads(answer["Body"].read())}
+    folder = aws.folder / "cascade"
+    folder.mkdir()
+    unpack(artefact, folder)
+    own = Engine.load(folder, Settings(model_dir=folder, threads=1, max_tokens=600)).score(
+        "why is mars red", texts
+    )
+    assert [found[index] for index in range(len(texts))] == pytest.approx(own.values, abs=1e-4)
+    (model,) = aws.client("sagemaker").list_models()["Models"]
+    tags = aws.client("sagemaker").list_tags(ResourceArn=model["ModelArn"])["Tags"]
+    assert {"Key": "sagerank:model", "Value": "micro/tiny@2"} in tags
+
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_an_asynchronous_endpoint_answers_through_s3(aws: Aws) -> None:
+    verdict = json.loads(
+        aws.documented("sagerank deploy --model micro --mode async --instance ml.c7i.large --yes", "--json")
+    )
+    assert verdict["ok"] is True
+    bucket = next(
+        each["Name"]
+        for each in aws.client("s3").list_buckets()["Buckets"]
+        if not each["Name"].startswith("cdk-")
+    )
+    s3 = aws.client("s3")
+    s3.put_object(
+        Bucket=bucket,
+        Key="input/one.json",
+        Body=json.dumps({"query": "rain", "documents": ["clouds", "cats"]}),
+    )
+    sent = aws.client("sagemaker-runtime").invoke_endpoint_async(
+        EndpointName="sagerank", InputLocation=f"s3://{bucket}/input/one.json", ContentType="application/json"
+    )
+    out_bucket, _, key = sent["OutputLocation"].removeprefix("s3://").partition("/")
+    s3.get_waiter("object_exists").wait(
+        Bucket=out_bucket, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+    )
+    assert len(json.loads(s3.get_object(Bucket=out_bucket, Key=key)["Body"].read())["results"]) == 2
+    # The bucket is not empty; destroy empties it first.
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_a_batch_job_scores_a_file(aws: Aws) -> None:
+    aws.documented("sagerank deploy --model micro --mode batch --instance ml.c7i.xlarge --yes")
+    lines = [
+        {"query": "rain", "documents": ["clouds bring rain", "cats sleep"]},
+        {"query": "cats", "documents": ["clouds", "cats"]},
+    ]
+    (aws.folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = json.loads(
+        aws.documented(
+            "sagerank transform --instance ml.c7i.xlarge --input requests.jsonl --output answers", "--json"
+        )
+    )
+    assert done["status"] == "Completed"
+    answers = [
+        json.loads(line) for line in (aws.folder / "answers/requests.jsonl.out").read_text().splitlines()
+    ]
+    assert [len(answer["results"]) for answer in answers] == [2, 2]
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_a_wrong_value_creates_nothing(aws: Aws) -> None:
+    aws.sagerank(
+        "deploy",
+        "--model",
+        "micro",
+        "--mode",
+        "serverless",
+        "-c",
+        "serverless.memory_mb=3000",
+        "--yes",
+        expect=2,
+    )
+    aws.sagerank(
+        "deploy", "--model", "micro", "--mode", "realtime", "--instance", "ml.c7i.lrge", "--yes", expect=2
+    )
