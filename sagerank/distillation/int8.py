@@ -22,6 +22,7 @@ from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.engine import Engine, load_forward, load_tokeniser
 from sagerank_inference.settings import Settings
 
+from sagerank.evaluation import SAMPLE
 from sagerank.evaluation.collection import Collection, load
 from sagerank.evaluation.evaluate import Ranking, rerank
 from sagerank.evaluation.first_stage import Run, bm25, read_run

@@ -45,6 +45,7 @@ from sagerank.distillation.teacher import SHIFT, SLOPE, EmbeddingTeacher, assign
 from sagerank.distillation.train import Example, loss_of, train
 from sagerank.distillation.training_job import Job, launch
 from sagerank.distillation.vocabulary import pruned_wordpiece, train_wordpiece
+from sagerank.evaluation import SAMPLE
 from sagerank.evaluation.collection import Collection
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.scores import ScoreStore

@@ -15,6 +15,7 @@ from typing import Any
 
 from sagerank_inference.tokenise import Tokeniser
 
+from ...evaluation import SAMPLE
 from .catalogue import PEERS, PeerSpec
 from .environment import environment, isolated
 from .error import PeerError, last_words
