@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import hypothesis
@@ -63,6 +65,23 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def micro() -> Engine:
     return Engine.load(MICRO, Settings(model_dir=MICRO))
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def alone(*path: Path, **variables: str) -> dict[str, str]:
+    """The environment of `python -S -P`: what others wrote is importable, and of ours only what lies in `path`.
+
+    -S leaves out the .pth files of site-packages, by which an editable install adds this checkout.
+    """
+    third_party = sysconfig.get_path("purelib")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, (*path, third_party))), **variables}
 
 
 def run_python(
