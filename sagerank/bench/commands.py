@@ -93,7 +93,7 @@ def _throughput(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .throughput import label, measure, peer_names, sentences
 
-    run = begin(options, "rounds", "tolerance")
+    run = begin(options, "rounds", "tolerance", plot=options.plot)
     peers, workload = peer_names(options.peers), _workload(options)
     with bars() as progress:
         found = measure(
@@ -149,7 +149,7 @@ def _latency(options: argparse.Namespace) -> int:
     from .latency import measure
     from .workload import passages
 
-    run = begin(options, "calls")
+    run = begin(options, "calls", plot=options.plot)
     with bars() as progress:
         found = measure(
             run.models,
@@ -189,7 +189,7 @@ def _memory(options: argparse.Namespace) -> int:
     for name in ("tokens", "batch"):
         if min(getattr(options, name)) < 1:
             raise EvaluationError(f"--{name} is {min(getattr(options, name))}: give at least 1.")
-    run = begin(options)
+    run = begin(options, plot=options.plot)
     settings = Settings(backend=options.backend, threads=options.threads)
     points = []
     for name, folder in run.models.items():
@@ -229,7 +229,7 @@ def _startup(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .startup import measure
 
-    run = begin(options, "repeats")
+    run = begin(options, "repeats", plot=options.plot)
     with bars() as progress:
         rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
     stages = [field.name for field in dataclasses.fields(rows[0].median)]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from sagerank_inference.settings import Settings
 
+STATUS = Path("/proc/self/status")
+
 
 def main() -> None:
     folder, tokens, pairs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -34,10 +36,10 @@ def main() -> None:
 
 
 def resident() -> float:
-    """Peak of this process so far, in MB."""
+    """The peak of this process so far, in MB."""
     # Not getrusage: across exec, its maximum is that of the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    kilobytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    kilobytes = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     return round(kilobytes * 1024 / 1e6, 1)
 
 
