@@ -46,9 +46,9 @@ def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> It
     """
     host, port = _free_address()
     settings = {"SAGERANK_MODEL_DIR": str(model_dir), "SAGERANK_HOST": host, "SAGERANK_PORT": str(port)}
-    # -P: files of the current directory, such as a json.py, are the user's and no modules of the server.
-    command = [sys.executable, "-P", "-m", "sagerank_inference.server"]
-    variables = {**os.environ, **(environment or {}), **settings}
+    # As with -P, for the model's process too: a json.py in the current directory is the user's, and no module of ours.
+    variables = {**os.environ, **(environment or {}), **settings, "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "sagerank_inference.server"]
     with running("sagerank's server", command, variables, host=host, port=port) as server:
         yield server
 
