@@ -29,6 +29,8 @@ ROUND_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Product:
+    """A matrix product of one library, ready to run."""
+
     library: str
     shape: tuple[int, int, int]
     run: Callable[[], object]
@@ -69,6 +71,7 @@ class Ceiling(Remote):
         self.rates: list[float] = []
 
     def measure(self) -> None:
+        """Add to `rates` what the product reaches now."""
         self.rates.append(self.call("rate"))
 
 

@@ -64,8 +64,10 @@ def measure(
     threads: int,
     progress: Progress = lambda *_: None,
 ) -> Measured:
-    """Time calls of Engine.score one after the other, each with the next documents of the workload, so that lengths vary
-    as they do there. The ceiling is measured before each number of documents.
+    """Time calls of Engine.score one after the other; the ceiling is measured before every number of documents.
+
+    A call takes the next documents of the workload, so that lengths vary as they do there. Raises EvaluationError for a
+    number of documents that the workload does not have.
     """
     for count in documents:
         if not 1 <= count <= len(workload.documents):

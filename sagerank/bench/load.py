@@ -46,8 +46,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of the requests of a run. lost: no answer; duplicated: answers too many; errors: a status other than 200;
-    wrong: scores that are not this request's.
+    """What became of the requests of a run.
+
+    lost: no answer; duplicated: answers too many; errors: a status other than 200; wrong: scores that are not this
+    request's.
     """
 
     documents: int = 0  # of the right answers
@@ -69,7 +71,7 @@ class Outcome:
 
     @property
     def documents_per_second(self) -> float | None:
-        """Of the right answers; None where no time was spent."""
+        """Speed, counting right answers only; None where no time was spent."""
         return self.documents / self.seconds if self.seconds else None
 
     def percentile_ms(self, percent: int) -> float | None:
@@ -108,8 +110,9 @@ class Load:
     async def open_loop(
         self, *, per_second: float, seconds: float, until: asyncio.Future[Any] | None = None
     ) -> Outcome:
-        """Send requests at random times of a Poisson process for so many seconds, or until something is done, and wait for
-        the last answer.
+        """Send requests at random times of a Poisson process, and wait for the last answer.
+
+        They are sent for so many seconds, or until the future is done.
         """
         sent: list[Sent] = []
         idle: list[_Connection] = []
@@ -151,8 +154,9 @@ class Load:
 
 
 def check_distinct(requests: Sequence[Request], tolerance: float) -> None:
-    """Raise EvaluationError unless every two requests differ in some score by ten times the tolerance: else an answer that
-    belongs to another would pass.
+    """Raise EvaluationError unless every two requests differ in some score by ten times the tolerance.
+
+    Otherwise an answer that belongs to another request would pass.
     """
     for one, other in combinations(requests, 2):
         if _agree(one.scores, other.scores, 10 * tolerance):
@@ -205,7 +209,7 @@ def _agree(one: Sequence[float], other: Sequence[float], tolerance: float) -> bo
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1, one request at a time. Of the answer's head only the length is read here."""
+    """An HTTP/1.1 connection with one request at a time; only the length is read of an answer's head."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport

@@ -1,5 +1,6 @@
-"""`sagerank bench memory`: the peak resident memory of a batch of pairs on each core, measured in a process of its own, and the
-points that the cost module's formula is checked against.
+"""`sagerank bench memory`: the peak resident memory of a batch of pairs on each core, in a process of its own.
+
+The points are those that the cost module's formula is checked against.
 """
 
 from __future__ import annotations

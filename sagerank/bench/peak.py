@@ -1,6 +1,6 @@
-"""The process that `sagerank bench memory` measures: it loads a model, runs a batch on each core as the engine does (one alone where
-it is larger than the engine's), and prints its own peak.
+"""The process that `sagerank bench memory` measures: it loads a model, runs a batch on each core, and prints its own peak.
 
+It runs as the engine does: a batch that is larger than the engine's runs alone.
 Only the engine is imported here: whatever else this process held would count.
 """
 

@@ -11,7 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -74,17 +74,18 @@ class Remote:
 
 def printed(module: str, *arguments: object) -> Any:
     """The JSON that a module prints when it runs alone. Raises EvaluationError with the last line of its standard error."""
-    done = subprocess.run(
-        [*PYTHON, "-m", module, *map(str, arguments)],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    done = completed([*PYTHON, "-m", module, *map(str, arguments)])
     if done.returncode:
         reason = last_words(done.stderr, f"it ended with {done.returncode}: out of memory?")
         raise EvaluationError(f"The measured process failed: {reason}")
     return json.loads(done.stdout)
+
+
+def completed(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command that has ended, well or not, and what it wrote: UTF-8 whatever the locale."""
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, **options
+    )
 
 
 def last_words(stderr: Path | str, otherwise: str) -> str:

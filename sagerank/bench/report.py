@@ -36,8 +36,10 @@ class Report:
         single: bool = False,
         left: int = 1,
     ) -> None:
-        """Print rows as JSON (with `single`, one row alone is an object) or as a table of `cells`, whose first `left` columns
-        are words; then what was measured, and under which conditions.
+        """Print rows, then what was measured, and under which conditions.
+
+        Rows are JSON (with `single`, one row alone is an object), or a table of `cells` whose first `left` columns are
+        words.
         """
         from .conditions import conditions, sample
 

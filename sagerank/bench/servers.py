@@ -41,8 +41,9 @@ class Served:
     server: Server
 
     def processes(self) -> list[int]:
-        """Its process ids; none on a system without /proc. Children may outlive the process that started them, as
-        multi-model-server's Java does, but stay in its session.
+        """Its process ids; none on a system without /proc.
+
+        Children may outlive the process that started them, as multi-model-server's Java does, but stay in its session.
         """
         pids = [int(path.name) for path in _PROC.glob("[0-9]*")]
         return [pid for pid in pids if (stat := _stat(pid)) and int(stat[3]) == self.server.pid]
@@ -53,8 +54,9 @@ class Served:
         return sum(times) / os.sysconf("SC_CLK_TCK") if times else None  # user and system
 
     def memory_mb(self) -> float | None:
-        """What all its processes hold, 10^6 bytes; a page that several of them share counts once (proportional set size).
-        None where the system does not say.
+        """What all its processes hold, in 10^6 bytes; None where the system does not say.
+
+        A page that several of them share counts once (proportional set size).
         """
         lines = [
             line.split()

@@ -34,8 +34,10 @@ TIMEOUT = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One server under one load; what was not measured is None. Latencies are of right answers. lost: requests without an
-    answer; duplicated: answers too many; wrong: answers to another request, by their scores; errors: statuses other than 200.
+    """One server under one load; what was not measured is None. Latencies are of right answers.
+
+    lost: requests without an answer; duplicated: answers too many; wrong: answers to another request, by their scores;
+    errors: statuses other than 200.
     """
 
     name: str

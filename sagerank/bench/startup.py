@@ -26,6 +26,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """The starts of one model, stage by stage."""
+
     model: str
     repeats: int
     median: Start
@@ -69,6 +71,7 @@ def _start(folder: Path, threads: int) -> Start:
 
 
 def main() -> None:
+    """The measured process: print the seconds at each of its stages."""
     folder, threads, began = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     from sagerank_inference.engine import Engine
     from sagerank_inference.onnx_model import OnnxModel  # noqa: F401 - the runtime, which loading would import

@@ -32,7 +32,7 @@ class EngineSubject(Remote):
         return result
 
     def lengths(self, query: str, documents: Sequence[str]) -> list[int]:
-        """Tokens of each pair (of each window of a longer one), special tokens included."""
+        """The tokens of every pair (of every window of a longer one), special tokens included."""
         result: list[int] = self.call("lengths", query, list(documents))
         return result
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..process import PYTHON, last_words
+from ..process import PYTHON, completed, last_words
 from .error import PeerError
 from .once import once
 
@@ -39,15 +38,13 @@ def environment(
 
 
 def isolated(**more: str) -> dict[str, str]:
-    """This process's environment variables without what would show our packages to another interpreter."""
+    """The environment variables of this process without what would show our packages to another interpreter."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in hidden} | more
 
 
 def _run(command: list[str], failure: str) -> None:
-    done = subprocess.run(
-        command, env=isolated(), capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    done = completed(command, env=isolated())
     if done.returncode:
         errors = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("WARNING"))
         raise PeerError(f"{failure}: {last_words(errors, f'pip ended with {done.returncode}')}")

@@ -1,5 +1,6 @@
-"""What a peer makes of the exported folder before it runs, with the peer's own tools: executed by the interpreter of the
-peer's environment, with the standard library and the peer's packages.
+"""What a peer makes of the exported folder before it runs, with the peer's own tools.
+
+Executed by the interpreter of the peer's environment, with the standard library and the peer's packages:
 
     python -I prepare.py STEP FOLDER OUTPUT EARLIER
 

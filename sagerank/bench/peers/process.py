@@ -16,7 +16,7 @@ from typing import Any
 from sagerank_inference.tokenise import Tokeniser
 
 from ...evaluation import SAMPLE
-from ..process import last_words
+from ..process import completed, last_words
 from .catalogue import PEERS, PeerSpec
 from .environment import environment, isolated
 from .error import PeerError
@@ -142,15 +142,8 @@ def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str,
         output = folder / f"{step}-{python.parent.parent.name}-{version}"
 
         def run(output: Path, step: str = step, earlier: str = earlier) -> None:
-            done = subprocess.run(
-                [str(python), "-I", str(PREPARE), step, str(folder), str(output), earlier],
-                env=dict(variables),
-                input=json.dumps(_calibration()),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            command = [str(python), "-I", str(PREPARE), step, str(folder), str(output), earlier]
+            done = completed(command, env=dict(variables), input=json.dumps(_calibration()))
             if done.returncode:
                 words = last_words(done.stderr, f"it ended with {done.returncode}")
                 raise PeerError(f"{spec.name}: its step {step} failed: {words}")
