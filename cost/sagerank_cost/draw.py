@@ -67,10 +67,10 @@ def svg(chart: Chart) -> str:
 
 def _bars(axes: Axes, series: Sequence[Series]) -> None:
     """Labels stand above their bars: beside them, they would leave a phone no room."""
-    for place, bar in enumerate(series):
-        axes.barh(place, bar.y[0], height=0.36, color=_COLOURS[0])
+    for row, bar in enumerate(series):
+        axes.barh(row, bar.y[0], height=0.36, color=_COLOURS[0])
         label = f"{bar.name}: {bar.y[0]:,.2f}"
-        axes.annotate(label, (0, place - 0.22), xytext=(2, 1), textcoords="offset points", fontsize=8.5)
+        axes.annotate(label, (0, row - 0.22), xytext=(2, 1), textcoords="offset points", fontsize=8.5)
     axes.set_yticks([])
     axes.set_ylim(len(series) - 0.6, -0.75)
     axes.set_xlim(left=0)
