@@ -62,15 +62,13 @@ def configure(parser: argparse.ArgumentParser, configured: Configured | None = N
 def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> None:
     def option(name: str, default: Any, description: str, **more: Any) -> None:
         if more.get("action") != "store_true":
-            more.setdefault(
-                "type", type(default) if default is not None and not isinstance(default, list) else str
-            )
-        shown = "" if default in (None, False, []) else f" (default: {default})"
+            more.setdefault("type", str if default is None else type(default))
+        shown = "" if default in (None, False) else f" (default: {default})"
         parser.add_argument(
             name, default=argparse.SUPPRESS if suppressed else default, help=description + shown, **more
         )
 
-    many: dict[str, Any] = {"action": "append", "type": str}
+    many: dict[str, Any] = {"action": "append"}
     option("--rate", 1.0, "requests a second on average")
     option("--swing", 0.8, "of the daily curve: 0 constant, 1 nothing at night")
     option("--log", None, "CSV of requests in place of --rate: time,documents,tokens", type=Path)
@@ -219,13 +217,8 @@ def _traffic(options: argparse.Namespace) -> Traffic:
 
     if options.log is not None:
         return from_log(options.log)
-    return daily(
-        options.rate,
-        swing=options.swing,
-        documents=options.documents,
-        tokens=options.tokens,
-        variation=options.variation,
-    )
+    shape = {name: getattr(options, name) for name in ("swing", "documents", "tokens", "variation")}
+    return daily(options.rate, **shape)
 
 
 def _best(question: Question) -> Bill:

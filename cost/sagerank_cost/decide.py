@@ -176,7 +176,7 @@ def curve(subject: Service | Deployment, scenario: Scenario) -> Curve:
 
 def break_even(
     ours: Deployment, other: Service | Deployment, scenario: Scenario, known: Curve | None = None
-) -> float | None:
+) -> int | None:
     """The requests a month, to 1 %, above which `ours` is cheaper than `other` and stays so.
 
     None where it is not up to 10^9, and 0 where it already is at 1,000. A fleet grows in steps, so the lines may cross more
@@ -193,10 +193,10 @@ def break_even(
         return None
     last = next((index for index in reversed(range(len(points))) if dearer(*points[index])), None)
     if last is None:
-        return 0.0
+        return 0
     low, high = points[last][0], points[last + 1][0]
     while high / low > 1.01:
         middle = (low * high) ** 0.5
         usd = monthly_usd(ours, scenario.with_requests(middle))
         low, high = (middle, high) if dearer(middle, usd) else (low, middle)
-    return high
+    return round(high)

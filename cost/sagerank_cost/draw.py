@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ _COLOURS = ("#009191", "#d55e00", "#0072b2", "#cc79a7", "#8a7000", "#555555", "#
 
 
 def svg(chart: Chart) -> str:
+    """The chart as an <svg> element without a size of its own."""
+    # Where it may not write its caches to the home folder, it warns and takes a temporary one: nothing to report.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("Agg")

@@ -27,10 +27,10 @@ RUNTIME_MB = {"onnx": 72.2, "torch": 360.0}
 PACKED = 1.188
 # PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
 TORCH_LOADING_MB = 313.0
-# Tokens of a pair from which ONNX Runtime's graph computes attention in windows (inference/graph_attention.py).
+# Tokens of a pair from which ONNX Runtime's graph computes attention in windows (sagerank/models/graph_attention.py).
 # Cells of a head that are computed together there.
 WINDOWS_FROM, WINDOW_CELLS = 768, 1 << 21
-# Of a batch (inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
+# Tokens of a batch (sagerank_inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
 BATCH_TOKENS, BATCH_LONGEST = 1024, 512
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0

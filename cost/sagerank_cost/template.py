@@ -48,6 +48,7 @@ _SINGLE = {
     "AWS::EC2::EIP": ("public IPv4 address", "public_ipv4"),
     "AWS::EC2::NatGateway": ("NAT gateway", "nat_gateway"),
 }
+_BY_GB = {"nat_gateway": "NAT gateways", "vpc_endpoint": "interface endpoints"}
 
 
 def read(path: Path, catalogue: Catalogue, region: str, configured: Configured | None = None) -> Statement:
@@ -127,14 +128,14 @@ class _Template:
                 self._add(name, what, item, 1)
             elif not resource_type.startswith(_FREE):
                 self.unpriced.add(resource_type)
-            if resource_type == "AWS::EC2::NatGateway":
-                self.statement.notes.append(
-                    "not counted: data through NAT gateways, which is billed by the GB"
-                )
 
     def _add(self, name: str, what: str, item: str, count: int, memory_mb: int | None = None) -> None:
         key = f"{self._stack}/{name}: {what}"
         self.statement.add(item, count, what, memory_mb=memory_mb, key=key, label=f"{what} {name}")
+        if item in _BY_GB:
+            self.statement.notes.append(
+                f"not counted: data through {_BY_GB[item]}, which is billed by the GB"
+            )
 
     def _endpoint(self, name: str, properties: Mapping[str, Any]) -> None:
         variants = [
@@ -195,6 +196,3 @@ class _Template:
             return
         zones = max(1, len(properties.get("SubnetIds", ())))
         self._add(name, f"interface endpoint in {zones} zones", "vpc_endpoint", zones)
-        self.statement.notes.append(
-            "not counted: data through interface endpoints, which is billed by the GB"
-        )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from sagerank_cost.commands import WHAT
@@ -92,3 +96,34 @@ def test_every_subcommand_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             main(["cost", name, "--help"])
         assert ended.value.code == 0
         assert "SUPPRESS" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["text", "html"])
+def test_it_runs_in_the_c_locale_without_a_home_in_a_folder_it_may_not_write(
+    form: str, tmp_path: Path
+) -> None:
+    """Its rules and dashes are beyond ASCII, and matplotlib wants a folder for its caches."""
+    log, path = tmp_path / "été.csv", os.pathsep.join(filter(None, sys.path))
+    log.write_text("time,documents,tokens\n0,10,100\n90,10,100\n", encoding="utf-8")
+    tmp_path.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-m", "sagerank_cost", "report", *FEW, "--p95", "9", "--log", log, "--format", form],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "HOME": os.devnull,
+            "LC_ALL": "C",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
+        },
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode()
+    assert ("<svg" if form == "html" else "─────") in shown
+    assert "été.csv" in shown
+    assert list(tmp_path.iterdir()) == [log]

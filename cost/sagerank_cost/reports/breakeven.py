@@ -10,7 +10,7 @@ from ..decide import Curve, Question, break_even, curve, monthly_usd
 from ..memory import SERVERLESS_SIZES
 from ..models import Choice
 from ..sheet import Chart, Report, Series, Table, data_notes
-from .tables import explain, rounded, services_table
+from .tables import explain, services_table
 
 
 def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = ()) -> Report:
@@ -19,7 +19,7 @@ def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = (
     known = curve(deployment, scenario)
     choices = dict.fromkeys((deployment.choice, *question.choices)) if deployment.mode != "serverless" else ()
     others = [other for choice in choices if (other := _serverless(choice, bill)) is not None]
-    rows = tuple((other.name, rounded(break_even(deployment, other, scenario, known))) for other in others)
+    rows = tuple((other.name, break_even(deployment, other, scenario, known)) for other in others)
     subjects: list[Service | Deployment] = [*others[:1]]
     subjects += map(scenario.catalogue.service, services or scenario.catalogue.services)
     curves = [known, *(curve(subject, scenario) for subject in subjects)]

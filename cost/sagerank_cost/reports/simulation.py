@@ -17,13 +17,19 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
     serverless = deployment.mode == "serverless"
     p50, p95, p99 = (outcome.latencies.quantile(share) for share in (0.5, 0.95, 0.99))
     minutes = len(outcome.arrivals)
+    expected = f"{scenario.traffic.mean * 60 * minutes:,.0f}"
     late = "-" if deployment.mode == "async" else f"{outcome.late:,}"
+    in_use = ("-", "-") if serverless else (f"{outcome.utilisation:.1%}", f"{formula.utilisation:.1%}")
+    instances, peak = outcome.instances, formula.instances_peak
+    if serverless:
+        counts = f"{instances.max()}", f"{peak}"
+    else:
+        counts = (
+            f"{instances.mean():.2f} (peak {instances.max()})",
+            f"{formula.instances_mean:.2f} (peak {peak})",
+        )
     rows = (
-        (
-            f"requests in {minutes:,} minutes",
-            f"{outcome.arrived:,}",
-            f"{scenario.traffic.mean * 60 * minutes:,.0f}",
-        ),
+        (f"requests in {minutes:,} minutes", f"{outcome.arrived:,}", expected),
         ("served", f"{outcome.served:,}", ""),
         ("refused (no worker free)", f"{outcome.refused:,}", ""),
         ("longer than 60 s (an error at SageMaker)", late, ""),
@@ -32,12 +38,8 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         ("p95, seconds", f"{p95:.3f}", f"{formula.p95:.3f}"),
         ("p99, seconds", f"{p99:.3f}", f"{formula.p99:.3f}"),
         ("mean wait, seconds", f"{outcome.mean_wait:.3f}", ""),
-        ("workers at the peak" if serverless else "instances, mean", *_instances(simulated)),
-        (
-            "utilisation",
-            "-" if serverless else f"{outcome.utilisation:.1%}",
-            "-" if serverless else f"{formula.utilisation:.1%}",
-        ),
+        ("workers at the peak" if serverless else "instances, mean", *counts),
+        ("utilisation", *in_use),
         ("USD a month", f"{simulated.usd:,}", f"{formula.usd:,}"),
     )
     note = "The formula's latencies are those of the busiest minute, with instances there in time; the simulation's are of all requests, with instances as alarms bring them."
@@ -64,16 +66,6 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
             *(explain_line(line, scenario.catalogue) for line in simulated.lines),
         ),
         monthly=simulated.usd,
-    )
-
-
-def _instances(simulated: Simulated) -> tuple[str, str]:
-    instances = simulated.outcome.instances
-    if simulated.formula.deployment.mode == "serverless":
-        return f"{instances.max()}", f"{simulated.formula.instances_peak}"
-    return (
-        f"{instances.mean():.2f} (peak {instances.max()})",
-        f"{simulated.formula.instances_mean:.2f} (peak {simulated.formula.instances_peak})",
     )
 
 

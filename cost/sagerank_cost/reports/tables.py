@@ -45,17 +45,13 @@ def services_table(best: Bill, services: Sequence[str]) -> Table:
             "USD each": lambda service: service.price.usd,
             "per": lambda service: service.per,
             "USD/month": lambda service: service_usd(service, scenario.traffic),
-            "dearer from requests/month": lambda service: rounded(evens[service.name]),
+            "dearer from requests/month": lambda service: evens[service.name],
             "price of": lambda service: service.price.date,
             "confidence": lambda service: service.price.confidence,
         },
         chosen,
         "They rank with other models: compare quality on your own data. Put your own price in with --price NAME=USD.",
     )
-
-
-def rounded(number: float | None) -> int | None:
-    return None if number is None else round(number)
 
 
 def explain(bill: Bill) -> list[str]:
