@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import options
+from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
 from .sections import (
     INSTANCE,
@@ -35,7 +36,6 @@ from .sections import (
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
 
 _MODEL = "(micro|tiny|turbo|base)"
-MODES = ("realtime", "serverless", "async", "scale-to-zero", "batch", "marketplace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +140,12 @@ class DeployConfig:
     @property
     def vpc(self) -> str:
         """new, none, or an id."""
-        return self.network.vpc or ("none" if self.mode == "serverless" else "new")
+        return self.network.vpc or ("new" if self.traits.instances else "none")
 
     @property
-    def endpoint(self) -> bool:
-        """False where requests come as files to a job."""
-        return self.mode != "batch"
+    def traits(self) -> Mode:
+        """What SageMaker offers in this mode."""
+        return MODES[self.mode]
 
     @property
     def instances(self) -> list[str]:
@@ -157,7 +157,7 @@ class DeployConfig:
     @property
     def own_server(self) -> bool:
         """sagerank_inference.server runs in the container, and logs a line for each request."""
-        return self.mode != "marketplace" and self.image != "dlc"
+        return self.traits.own_container and self.image != "dlc"
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
@@ -168,7 +168,7 @@ class DeployConfig:
         if preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](mode), own), given))
+        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
 
 
 def json_schema() -> dict[str, Any]:
@@ -180,19 +180,19 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _dev(mode: str) -> dict[str, Any]:
-    return {"autoscaling": {"min": 0}} if mode in ("async", "scale-to-zero") else {}
+def _dev(mode: Mode) -> dict[str, Any]:
+    return {"autoscaling": {"min": 0}} if mode.zero else {}
 
 
-def _prod(mode: str) -> dict[str, Any]:
-    fleet = mode in ("realtime", "marketplace")
+def _prod(mode: Mode) -> dict[str, Any]:
+    fleet = mode.instances and not mode.zero
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
-        "network": {} if mode == "serverless" else {"endpoints": ["ecr", "logs", "runtime"]},
+        "network": {"endpoints": ["ecr", "logs", "runtime"]} if mode.instances else {},
         # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
         "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
-        if mode == "realtime"
+        if fleet and mode.staged
         else {},
         "removal": "retain",
         "log_days": 365,

@@ -62,14 +62,14 @@ class EndpointStack(cdk.Stack):
             **self._retained(),
         )
         scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent = endpoint
-        if config.mode == "scale-to-zero":
+        if config.traits.components:
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
         cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
 
     def _retained(self) -> dict[str, Any]:
         """An update keeps the instances that scaling has started; weights are what the configuration says."""
-        if self._config.mode not in ("realtime", "marketplace", "async"):
+        if not self._config.traits.instances or self._config.traits.components:
             return {}
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
@@ -95,10 +95,10 @@ class EndpointStack(cdk.Stack):
             execution_role_arn=outer.role.role_arn,
             primary_container=primary,
             # The container has no network: SageMaker fetches artefact and image for it. Serverless has no such switch.
-            enable_network_isolation=True if config.mode != "serverless" else None,
+            enable_network_isolation=config.traits.instances or None,
             vpc_config=self._vpc(sagemaker.CfnModel.VpcConfigProperty),
         )
-        if config.mode == "serverless":
+        if not config.traits.instances:
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created.
         created.node.add_dependency(*self._rights(id, artefact))
@@ -154,11 +154,11 @@ class EndpointStack(cdk.Stack):
             and not any(hardware(instance).local_disk for instance in config.instances)
         ):
             extra["kms_key_id"] = key.key_arn
-        if config.mode == "async":
+        if config.traits.queue:
             extra["async_inference_config"] = self._asynchronous(created)
         if config.capture.percent:
             extra["data_capture_config"] = self._capture()
-        if config.mode == "scale-to-zero":
+        if config.traits.components:
             # With inference components these belong to the endpoint.
             extra |= {"execution_role_arn": self._outer.role.role_arn, "enable_network_isolation": True}
             extra["vpc_config"] = self._vpc(_Config.VpcConfigProperty)

@@ -107,7 +107,7 @@ def _pace(config: DeployConfig, option: str) -> Speed:
     kind = precision(config, config.instance)
     documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             memory = serverless_memory(config)
             return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
@@ -121,7 +121,7 @@ def _pace(config: DeployConfig, option: str) -> Speed:
 def unit_price(config: DeployConfig) -> Decimal | None:
     """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             return catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
         return catalogue().hosting(config.region, config.instance).usd
     except CostError:
@@ -147,33 +147,31 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
 
 
 def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
-    if config.mode == "batch":
+    if not config.traits.endpoint:
         price = catalogue().hosting(config.region, config.instance)
         return [], (
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
         )
-    serverless = config.mode == "serverless"
-    size = str(serverless_memory(config)) if serverless else config.instance
-    mode = config.mode if config.mode in ("serverless", "async") else "realtime"
-    least = 1 if mode == "serverless" else max(config.autoscaling.min, 0 if mode == "async" else 1)
+    traits = config.traits
+    least = max(config.autoscaling.min, 0 if traits.queue else 1) if traits.instances else 1
     deployment = Deployment(
-        _choice(config),
-        precision(config, config.instance),
-        mode,
-        config.region,
-        size,
-        least,
-        max(config.autoscaling.max, least),
-        _BUSY,
+        choice=_choice(config),
+        precision=precision(config, config.instance),
+        mode=traits.price,
+        region=config.region,
+        instance=config.instance if traits.instances else str(serverless_memory(config)),
+        min_instances=least,
+        max_instances=max(config.autoscaling.max, least),
+        target=_BUSY,
     )
     load = constant(
         config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
     )
     found = bill(deployment, load, catalogue(), tokens_at_once=max_tokens(config))
     notes = found.notes
-    if config.mode == "marketplace":
+    if not traits.own_container:
         notes += ("not counted: what the seller charges for the model package",)
-    if config.mode == "scale-to-zero":
+    if traits.components:
         notes += ("hours at zero instances cost nothing, and are not deducted here",)
     return list(found.lines), notes
 

@@ -19,9 +19,13 @@ def component(config: DeployConfig) -> str:
 
 def log_group(config: DeployConfig) -> str:
     """Where SageMaker writes what the container prints. Transform jobs of an account share one."""
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         return f"/aws/sagemaker/InferenceComponents/{component(config)}"
-    return f"/aws/sagemaker/Endpoints/{config.name}" if config.endpoint else "/aws/sagemaker/TransformJobs"
+    return (
+        f"/aws/sagemaker/Endpoints/{config.name}"
+        if config.traits.endpoint
+        else "/aws/sagemaker/TransformJobs"
+    )
 
 
 def invocation(
@@ -32,7 +36,7 @@ def invocation(
     have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
     """
     where = {"EndpointName": config.name, "VariantName": variant}
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         where = {"InferenceComponentName": component(config)}
     return _metric("AWS/SageMaker", name, statistic, where, minutes)
 

@@ -66,11 +66,11 @@ class ModelStack(cdk.Stack):
         self._config = config
         self._removal = cdk.RemovalPolicy(config.removal.upper())
         self.key = self._key()
-        self.log_group = self._log_group() if config.endpoint else None
+        self.log_group = self._log_group() if config.traits.endpoint else None
         self.topic = self._topic()
         self.data = self._data()
         self.role = execution_role(self, config, key=self.key, data=self.data, placement=placement)
-        own = config.mode != "marketplace"
+        own = config.traits.own_container
         self.image = image_uri(self, config) if own else None
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
@@ -169,8 +169,8 @@ class ModelStack(cdk.Stack):
         """Requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
         config = self._config
         days = {}
-        if config.mode in ("async", "batch"):
-            kept = config.asynchronous.days if config.mode == "async" else config.batch.days
+        if config.traits.files:
+            kept = (config.asynchronous if config.traits.queue else config.batch).days
             days = {"input/": kept, "output/": kept}
         if config.capture.percent:
             days["capture/"] = config.capture.days

@@ -39,7 +39,7 @@ class ObservabilityStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, id, **stack)
         self._config = config
-        if config.endpoint:
+        if config.traits.endpoint:
             if config.own_server:
                 self._filters(model.log_group)
             alarms = self._alarms()
@@ -50,7 +50,7 @@ class ObservabilityStack(cdk.Stack):
             count = 0
         self.cost = estimate.monthly(config, alarms=count)
         self._events(model)
-        if config.endpoint:
+        if config.traits.endpoint:
             board = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=config.name)
             board.add_widgets(*dashboard.widgets(config, self.cost))
             cdk.CfnOutput(self, "DashboardName", value=config.name)
@@ -75,7 +75,7 @@ class ObservabilityStack(cdk.Stack):
     def _alarms(self) -> list[cloudwatch.Alarm]:
         config, wanted = self._config, self._config.alarms
         found = []
-        if config.mode != "serverless":
+        if config.traits.instances:
             full = ["MemoryUtilization", "DiskUtilization"]
             if hardware(config.instance).gpu:
                 full.append("GPUMemoryUtilization")
@@ -84,12 +84,12 @@ class ObservabilityStack(cdk.Stack):
                 found.append(
                     self._alarm(name, metric, wanted.utilisation, 5, f"{name} over {wanted.utilisation} %")
                 )
-        if config.mode == "async":
+        if config.traits.queue:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
             found.append(
                 self._alarm("Queue", age, wanted.queue_seconds, 3, "requests wait too long in the queue")
             )
-        if wanted.idle_hours and config.mode != "serverless" and config.autoscaling.min:
+        if wanted.idle_hours and config.traits.instances and config.autoscaling.min:
             idle = cloudwatch.Alarm(
                 self,
                 "Idle",
@@ -123,7 +123,7 @@ class ObservabilityStack(cdk.Stack):
     def _events(self, model: ModelStack) -> None:
         """A failed job or update is told: SageMaker rolls an update back without any error to the one who asked for it."""
         detail: dict[str, Any]
-        if self._config.endpoint:
+        if self._config.traits.endpoint:
             kind = "SageMaker Endpoint State Change"
             detail = {
                 "EndpointName": [self._config.name],

@@ -71,7 +71,7 @@ def execution_role(
     allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
-    if config.mode != "marketplace":
+    if config.traits.own_container:
         allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
         layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
         allow(layers, [repository_arn(stack, config)])

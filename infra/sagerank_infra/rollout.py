@@ -73,7 +73,7 @@ def deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
     """None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
-    if config.mode in ("marketplace", "scale-to-zero"):
+    if not config.traits.guardrails:
         return None
     rollout = config.rollout
     rollback = (
