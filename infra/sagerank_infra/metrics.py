@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
 
 from .config import DeployConfig
 
@@ -58,6 +59,30 @@ def worst(
 def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
     """Answered requests. One latency is recorded for each, in every mode."""
     return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)
+
+
+def alarm(
+    scope: Construct,
+    id: str,
+    metric: cloudwatch.IMetric,
+    *,
+    name: str,
+    text: str,
+    threshold: float,
+    periods: int,
+) -> cloudwatch.Alarm:
+    """Raised while the metric is at or over `threshold` for `periods` of its periods, and not by silence."""
+    return cloudwatch.Alarm(
+        scope,
+        id,
+        alarm_name=name,
+        alarm_description=text,
+        metric=metric,
+        threshold=threshold,
+        evaluation_periods=periods,
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )
 
 
 def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:

@@ -6,7 +6,6 @@ change a value that one stack exports while another imports it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,14 @@ from constructs import Construct
 
 from . import metrics
 from .accepted import accept
+from .artefact import Artefact
 from .config import DeployConfig
 from .image import image_uri
 from .network import Placement
 from .role import execution_role
 
-# Those that tell of alarms, budgets and failed deployments, by the topic.
-_TELLERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artefact:
-    """Where a model's data lie in S3. prefix: unpacked, below this address. identity: names the data, and holds no token, whose
-    number would differ from synthesis to synthesis.
-    """
-
-    identity: str
-    uri: str
-    bucket: str
-    key: str
-    prefix: bool
+# They publish alarms, budgets and failed deployments to the topic.
+_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
 
 
 class ModelStack(cdk.Stack):
@@ -130,7 +117,7 @@ class ModelStack(cdk.Stack):
         )
         key.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(name) for name in _TELLERS],
+                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
@@ -154,7 +141,7 @@ class ModelStack(cdk.Stack):
         # A policy of its own replaces the default one, by which the account's alarms could publish.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(name) for name in _TELLERS],
+                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["sns:Publish"],
                 resources=[topic.topic_arn],
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},

@@ -19,37 +19,17 @@ def rollback_alarms(
     """p99 latency, 5xx answers, golden pairs. They stand before the endpoint, which names them."""
 
     def alarm(
-        id: str, metric: cloudwatch.IMetric, threshold: float, text: str, periods: int
+        id: str, metric: cloudwatch.IMetric, name: str, *, threshold: float, periods: int = 1
     ) -> cloudwatch.Alarm:
-        return cloudwatch.Alarm(
-            scope,
-            id,
-            alarm_name=f"{config.name}-{text}",
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=periods,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            # Without traffic there is nothing to judge by.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-            alarm_description=f"{text} of endpoint {config.name}",
-        )
+        named, text = f"{config.name}-{name}", f"{name} of endpoint {config.name}"
+        return metrics.alarm(scope, id, metric, name=named, text=text, threshold=threshold, periods=periods)
 
-    # ModelLatency is in microseconds.
+    latency = metrics.worst(config, "MAX", "ModelLatency", "p99")
+    errors = metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5)
+    microseconds = 1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config))
     found = [
-        alarm(
-            "Latency",
-            metrics.worst(config, "MAX", "ModelLatency", "p99"),
-            1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config)),
-            "p99-latency",
-            3,
-        ),
-        alarm(
-            "Errors",
-            metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5),
-            config.alarms.errors,
-            "5xx-errors",
-            1,
-        ),
+        alarm("Latency", latency, "p99-latency", threshold=microseconds, periods=3),
+        alarm("Errors", errors, "5xx-errors", threshold=config.alarms.errors),
     ]
     if config.own_server:
         # The server checks its golden pairs while idle and says `drifted` when they score otherwise.
@@ -65,7 +45,8 @@ def rollback_alarms(
             metric_name="GoldenFailures",
             metric_value="1",
         )
-        found.append(alarm("Golden", metrics.logged(config, "GoldenFailures", "Sum"), 1, "golden-pairs", 1))
+        failures = metrics.logged(config, "GoldenFailures", "Sum")
+        found.append(alarm("Golden", failures, "golden-pairs", threshold=1))
     return found
 
 

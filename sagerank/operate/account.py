@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -94,6 +94,18 @@ def sentences() -> Iterator[None]:
                 "No AWS credentials were found: run `aws configure` or `aws sso login`, or give this process a role."
             ) from None
         raise OperateError(f"{type(error).__name__}: {error}") from None
+
+
+def look_up(operation: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """The operation's answer, or None where what it asks for does not exist."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return operation(*arguments, **named)
+    except ClientError as error:
+        if absent(error):
+            return None
+        raise
 
 
 def absent(error: Any) -> bool:

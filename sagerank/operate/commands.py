@@ -201,14 +201,14 @@ def _deploy(options: argparse.Namespace) -> int:
                 f"\nCloudFormation goes on with what it was given: see `sagerank status {config.name} --region {config.region}`."
             )
             raise
-    if not config.endpoint:
+    if not config.traits.endpoint:
         _say(
             f"Deployed. Score a file with `sagerank transform {config.name} --region {config.region} --instance {config.instance} --input FILE`."
         )
         if options.json:
             _print_json({"name": config.name, "region": config.region, "mode": config.mode, "verified": None})
         return 0
-    if config.mode == "marketplace":
+    if not config.traits.own_container:
         _say(
             f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {config.name} --region {config.region}`."
         )

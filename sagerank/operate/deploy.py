@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import OperateError, cdk
-from .account import Account, absent
+from .account import Account, look_up
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
@@ -56,7 +56,7 @@ def plan(
         raise OperateError(
             f"account is {config.account}, and the credentials are of {account.number}: sign in to the other, or leave account out."
         )
-    bootstrapped = _bootstrapped(account)
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
         yield Plan(
             config,
@@ -81,7 +81,7 @@ def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
         early = rules.read(file, {**options, "artefact": "s3://not-yet/model.tar.gz"})
         options["artefact"] = str(_build(early.model, code=early.image == "dlc"))
     config = rules.read(file, options)
-    if config.mode != "marketplace":
+    if config.traits.own_container:
         given["artefact"] = _absolute(config.artefact)
     if any(variant.artefact for variant in config.variants):
         given["variants"] = json.dumps(
@@ -107,18 +107,6 @@ def _build(model: str, *, code: bool) -> Path:
     if code or not (cache / "model.tar.gz").is_file():  # code/ changes with this source
         archive(model, cache / "model.tar.gz", code=code)
     return cache / "model.tar.gz"
-
-
-def _bootstrapped(account: Account) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        account.client("ssm").get_parameter(Name=_BOOTSTRAP)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return False
-    return True
 
 
 def bootstrap(account: str, region: str) -> None:

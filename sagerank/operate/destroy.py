@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import OperateError, cdk
-from .account import Account, absent
+from .account import Account, absent, look_up
 from .stacks import Resource, Stack, find, last, resources_of
 
 # The oldest schema with all that is written here; every newer command line reads it.
@@ -115,10 +115,10 @@ def left(account: Account, doomed: Doomed) -> Left:
     for each in doomed.resources:
         if each.type in _GOES_WITH:
             continue
-        look = _LOOKUPS.get(each.type)
-        if look is None:
+        exists = _LOOKUPS.get(each.type)
+        if exists is None:
             unchecked.add(each.type)
-        elif _exists(look, account, each.id):
+        elif look_up(exists, account, each.id):
             (kept if each.kept else behind).append(f"{each.type} {each.id}")
     behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
     group = f"/aws/sagemaker/Endpoints/{doomed.name}"
@@ -132,17 +132,6 @@ def left(account: Account, doomed: Doomed) -> Left:
     for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):
         behind.append(f"alarm {alarm['AlarmName']}")
     return Left(tuple(kept), tuple(behind), tuple(sorted(unchecked)))
-
-
-def _exists(look: Callable[[Account, str], object], account: Account, id: str) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        return bool(look(account, id))
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return False
 
 
 def _key(account: Account, id: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import OperateError
-from .account import Account, absent
+from .account import Account, look_up
 
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _POLL_SECONDS = 5.0
@@ -64,8 +64,14 @@ class Endpoint:
 def describe(account: Account, name: str) -> Endpoint:
     """Raises OperateError where there is none."""
     found = raw(account, name)
-    sagemaker = account.client("sagemaker")
-    config = _configuration(sagemaker, found["EndpointConfigName"])
+    # Somebody may have deleted the configuration; the endpoint serves on without.
+    config = (
+        look_up(
+            account.client("sagemaker").describe_endpoint_config,
+            EndpointConfigName=found["EndpointConfigName"],
+        )
+        or {}
+    )
     components = (
         tuple(_components(account, name))
         if any("ModelName" not in each for each in config.get("ProductionVariants", ()))
@@ -118,14 +124,11 @@ def describe(account: Account, name: str) -> Endpoint:
 
 def raw(account: Account, name: str) -> Mapping[str, Any]:
     """DescribeEndpoint's answer."""
-    from botocore.exceptions import ClientError
-
-    try:
-        found: Mapping[str, Any] = account.client("sagemaker").describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}") from None
+    found: Mapping[str, Any] | None = look_up(
+        account.client("sagemaker").describe_endpoint, EndpointName=name
+    )
+    if found is None:
+        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}")
     return found
 
 
@@ -138,18 +141,6 @@ def _others(account: Account) -> str:
         if names
         else ", nor any other: give --region, or deploy one with `sagerank deploy`."
     )
-
-
-def _configuration(sagemaker: Any, name: str) -> Mapping[str, Any]:
-    from botocore.exceptions import ClientError
-
-    try:
-        found: Mapping[str, Any] = sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return {}  # somebody deleted it; the endpoint serves on without
-    return found
 
 
 def _components(account: Account, name: str) -> list[Component]:

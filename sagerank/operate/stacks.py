@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .account import Account, absent
+from .account import Account, look_up
 
 # In the order in which they are made; they go in the reverse order.
 PARTS = ("network", "model", "endpoint", "observability")
@@ -40,14 +40,10 @@ def find(account: Account, name: str) -> dict[str, Stack]:
 
 
 def _describe(account: Account, stack: str) -> Stack | None:
-    from botocore.exceptions import ClientError
-
-    try:
-        found = account.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        if absent(error):
-            return None
-        raise
+    answer = look_up(account.client("cloudformation").describe_stacks, StackName=stack)
+    if answer is None:
+        return None
+    found = answer["Stacks"][0]
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
     return Stack(found["StackName"], found["StackStatus"], found.get("StackStatusReason", ""), outputs)
 

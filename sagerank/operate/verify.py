@@ -16,7 +16,7 @@ from sagerank_inference.artefact import MANIFEST, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks
-from .account import Account, absent
+from .account import Account, look_up
 from .endpoint import Endpoint, Variant, describe
 
 # Of a logit, against the float32 reference: the server's own limits on CPU and in bfloat16.
@@ -167,20 +167,12 @@ def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manife
         raise OperateError(
             "The model's container names no artefact (a Marketplace package has none to see): give --model, whose golden pairs are asked."
         )
-    bucket, key = place(address)
-    from botocore.exceptions import ClientError
-
-    try:
-        body = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"]
-    except ClientError as error:
-        if not absent(error):
-            raise
-        raise OperateError(
-            f"{address} does not exist any more: give --model, whose golden pairs are asked."
-        ) from None
+    body = _open(account, address)
+    if body is None:
+        raise OperateError(f"{address} does not exist any more: give --model, whose golden pairs are asked.")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            text = body.read() if key.endswith(MANIFEST) else _member(body)
+            text = body.read() if address.endswith(MANIFEST) else _member(body)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise OperateError(
                 f"{address} cannot be read ({error}): deploy an archive that `sagerank build` made."
@@ -258,26 +250,21 @@ def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: 
     deadline = time.monotonic() + _ASYNC_SECONDS
     while time.monotonic() < deadline:
         for address, good in outcomes.items():
-            answer = _read(account, address) if address else None
-            if answer is not None and good:
+            stored = _open(account, address) if address else None
+            if stored is None:
+                continue
+            answer: bytes = stored.read()
+            if good:
                 return answer
-            if answer is not None:
-                raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
+            raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
         time.sleep(1.0)
     raise OperateError(
         f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
     )
 
 
-def _read(account: Account, address: str) -> bytes | None:
-    """The object at an S3 address, once it is there."""
-    from botocore.exceptions import ClientError
-
+def _open(account: Account, address: str) -> Any:
+    """The object at an S3 address as a stream, or None where there is none."""
     bucket, key = place(address)
-    try:
-        body: bytes = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return None
-    return body
+    answer = look_up(account.client("s3").get_object, Bucket=bucket, Key=key)
+    return answer and answer["Body"]
