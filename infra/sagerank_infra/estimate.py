@@ -147,31 +147,33 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
 
 
 def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
-    if not config.traits.endpoint:
+    if config.mode == "batch":
         price = catalogue().hosting(config.region, config.instance)
         return [], (
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
         )
-    traits = config.traits
-    least = max(config.autoscaling.min, 0 if traits.queue else 1) if traits.instances else 1
+    serverless = config.mode == "serverless"
+    size = str(serverless_memory(config)) if serverless else config.instance
+    mode = config.mode if config.mode in ("serverless", "async") else "realtime"
+    least = 1 if mode == "serverless" else max(config.autoscaling.min, 0 if mode == "async" else 1)
     deployment = Deployment(
-        choice=_choice(config),
-        precision=precision(config, config.instance),
-        mode=traits.price,
-        region=config.region,
-        instance=config.instance if traits.instances else str(serverless_memory(config)),
-        min_instances=least,
-        max_instances=max(config.autoscaling.max, least),
-        target=_BUSY,
+        _choice(config),
+        precision(config, config.instance),
+        mode,
+        config.region,
+        size,
+        least,
+        max(config.autoscaling.max, least),
+        _BUSY,
     )
     load = constant(
         config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
     )
     found = bill(deployment, load, catalogue(), tokens_at_once=max_tokens(config))
     notes = found.notes
-    if not traits.own_container:
+    if config.mode == "marketplace":
         notes += ("not counted: what the seller charges for the model package",)
-    if traits.components:
+    if config.mode == "scale-to-zero":
         notes += ("hours at zero instances cost nothing, and are not deducted here",)
     return list(found.lines), notes
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sagerank_cost
+import sagerank_inference
 import sagerank_infra.app
 from sagerank_infra.app import main
 from sagerank_infra.examples import EXAMPLES, example
 
 from .. import golden
-from ..conftest import ROOT
+from ..conftest import ROOT, alone, run_python
 from .conftest import ALARM, BUCKET, CONFIG, ENDPOINT, EVERY, MODEL, Synthesised, files, stacks, synthesise
 
 
@@ -39,23 +42,52 @@ def test_a_known_account_asks_for_no_look_up() -> None:
 
 
 def test_two_synths_are_equal_to_the_byte(archive: Path, tmp_path: Path) -> None:
-    """So that a second deployment of the same is no change, templates and assets alike; in another process, too."""
-    options = [
-        "-c",
-        "model=micro",
-        "-c",
-        "mode=realtime",
-        "-c",
-        "instance=ml.c7i.large",
-        "-c",
-        f"artefact={archive}",
-    ]
-    assert main([*options, "--output", str(tmp_path / "one")]) == 0
-    code = f"import sys; from sagerank_infra.app import main; sys.exit(main({[*options, '--output', str(tmp_path / 'two')]!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+    """So that a second deployment of the same is no change, templates and assets alike. The second one runs as from an
+    installed wheel: without a checkout, in a folder of the user's own, and in the C locale.
+    """
+    (tmp_path / "name.yaml").write_text("tags: {team: Größe}\n", encoding="utf-8")
+    options = ["model=micro", "mode=realtime", "instance=ml.c7i.large", f"artefact={archive}"]
+    given = [part for option in options for part in ("-c", option)]
+    given += ["--config", str(tmp_path / "name.yaml")]
+    assert main([*given, "--output", str(tmp_path / "one")]) == 0
+
+    site, home = tmp_path / "site", tmp_path / "home"
+    for package in (sagerank_inference, sagerank_cost, sagerank_infra):
+        shutil.copytree(Path(package.__file__).parent, site / package.__name__)
+    for name in ("__pycache__/server.cpython-311.pyc", ".DS_Store", "micro/.cache/x"):
+        (site / "sagerank_inference" / name).parent.mkdir(exist_ok=True)
+        (site / "sagerank_inference" / name).write_bytes(b"x")
+    for name in ("inference", "cost", "infra", "sagerank_infra", "sagerank_cost", "yaml", "json", "aws_cdk"):
+        home.mkdir(exist_ok=True)
+        (home / f"{name}.py").write_text("raise SystemExit('the file of a user was run')", encoding="utf-8")
+    (home / "sagerank").mkdir()
+    python, *arguments = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["app"].split()
+    assert (python, arguments[0]) == ("python3", "-P")
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "CDK_VALIDATION": "false"}
+    command = [sys.executable, "-S", *arguments, *given, "--output", str(tmp_path / "two")]
+    done = subprocess.run(command, cwd=home, env=alone(site, **bare), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
+
+
+_ELSEWHERE = """
+import importlib, os, pkgutil, sys
+import aws_cdk, boto3, botocore.config, botocore.session, yaml
+for name in ("killpg", "setsid", "getuid", "fork", "getloadavg"):
+    vars(os).pop(name, None)
+for name in ("fcntl", "termios", "resource", "pwd", "grp"):
+    sys.modules[name] = None
+for package in ("sagerank_infra", "sagerank.operate"):
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        importlib.import_module(found.name)
+"""
+
+
+def test_what_only_linux_has_is_not_needed() -> None:
+    done = run_python(_ELSEWHERE)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_the_bootstrap_rule_can_be_left_out() -> None:
