@@ -15,7 +15,7 @@ from .accepted import accept_wildcard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """prefix: unpacked, below this address. identity: names the data, and holds no token, whose number would differ from
+    """Where a model's data lie. prefix: unpacked, below this address. identity: names the data, and holds no token, whose number would differ from
     synthesis to synthesis.
     """
 

@@ -40,7 +40,7 @@ _MODEL = "(micro|tiny|turbo|base)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployConfig:
-    """model, mode and instance are enough. Raises ConfigError, with one sentence, for what cannot be deployed."""
+    """All options of a deployment; model, mode and instance are enough. Raises ConfigError, with one sentence, for what cannot be deployed."""
 
     name: str = option(
         "sagerank",
@@ -139,7 +139,7 @@ class DeployConfig:
 
     @property
     def vpc(self) -> str:
-        """new, none, or an id."""
+        """Where the instances stand: `new`, `none`, or the id of a VPC."""
         return self.network.vpc or ("new" if self.traits.instances else "none")
 
     @property
@@ -149,19 +149,19 @@ class DeployConfig:
 
     @property
     def instances(self) -> list[str]:
-        """Every type that may run."""
+        """Every instance type that may run."""
         fallbacks = [pool.instance for pool in self.pools]
         others = [variant.instance for variant in self.variants if variant.instance]
         return [self.instance, *fallbacks, *others] if self.instance else []
 
     @property
     def own_server(self) -> bool:
-        """sagerank_inference.server runs in the container, and logs a line for each request."""
+        """Whether sagerank_inference.server runs in the container, and logs a line for each request."""
         return self.traits.own_container and self.image != "dlc"
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
-        """Defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
+        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
         own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
@@ -172,7 +172,7 @@ class DeployConfig:
 
 
 def json_schema() -> dict[str, Any]:
-    """Of a configuration file."""
+    """JSON Schema of a configuration file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sagerank deployment",
@@ -235,7 +235,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _nested(context: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} as {"a": {"b": 1}}."""
+    """Turn {"a.b": 1} into {"a": {"b": 1}}."""
     found: dict[str, Any] = {}
     for key, value in context.items():
         *sections, name = key.split(".")

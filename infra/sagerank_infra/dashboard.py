@@ -15,7 +15,7 @@ _MINUTE = cdk.Duration.minutes(1)
 
 
 def widgets(config: DeployConfig, cost: Estimate) -> list[cloudwatch.IWidget]:
-    """Left to right, top to bottom, in a grid of 24 columns."""
+    """The dashboard's widgets, left to right and top to bottom, in a grid of 24 columns."""
     found = [
         _text(config, cost),
         _latency(config),
@@ -52,7 +52,7 @@ def _text(config: DeployConfig, cost: Estimate) -> cloudwatch.IWidget:
 
 
 def _latency(config: DeployConfig) -> cloudwatch.IWidget:
-    """Of the model, and what SageMaker adds, in milliseconds."""
+    """The latency of the model and what SageMaker adds, in milliseconds."""
     names = {"ModelLatency": "model"}
     if not config.traits.queue:
         names["OverheadLatency"] = "overhead"
@@ -78,7 +78,7 @@ def _requests(config: DeployConfig) -> cloudwatch.IWidget:
 
 
 def _load(config: DeployConfig) -> cloudwatch.IWidget | None:
-    """What scaling looks at."""
+    """The metric that scaling follows."""
     if not config.traits.instances:
         return None
     if config.traits.queue:
@@ -115,7 +115,7 @@ def _utilisation(config: DeployConfig) -> cloudwatch.IWidget | None:
 
 
 def _cost(config: DeployConfig) -> cloudwatch.IWidget | None:
-    """Instances times their price; of serverless endpoints, the seconds they compute."""
+    """Dollars an hour: instances times their price; of serverless endpoints, the seconds they compute."""
     price = unit_price(config)
     if price is None:
         return None

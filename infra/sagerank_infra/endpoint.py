@@ -30,7 +30,7 @@ _Config = sagemaker.CfnEndpointConfig
 
 
 class EndpointStack(cdk.Stack):
-    """alarms: those that roll an update back. Mode batch has a model and nothing else: jobs come and go."""
+    """An endpoint with `alarms` that roll its updates back; mode batch has a model only, for jobs that come and go."""
 
     def __init__(
         self,

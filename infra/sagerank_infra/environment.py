@@ -14,7 +14,7 @@ _LARGE_BODY = 64 * MEGABYTE
 
 
 def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
-    """Name (of sagerank_inference.settings.Settings) -> text: what differs from the server's own defaults."""
+    """Settings that differ from the server's defaults, as text by their name in sagerank_inference.settings.Settings."""
     instance = instance or config.instance
     chosen: dict[str, str] = {}
     if instance and hardware(instance).gpu:
@@ -31,7 +31,7 @@ def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
 
 
 def environment(config: DeployConfig, instance: str = "") -> dict[str, str]:
-    """The variables, in the words `sagerank_inference.settings` reads. Raises ConfigError for one it would refuse.
+    """The settings as environment variables that the server reads. Raises ConfigError for one it would refuse.
 
     Only what is chosen is written: to_env() of a whole Settings would carry the cores of the machine that synthesises.
     """

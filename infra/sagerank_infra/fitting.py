@@ -18,7 +18,7 @@ _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd
 
 @cache
 def instance_types(batch: bool = False) -> tuple[str, ...]:
-    """What SageMaker's API knows, from botocore's own model: no call is made."""
+    """Instance types that SageMaker's API has, from botocore's own model: no call is made."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")

@@ -31,7 +31,7 @@ _PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amaz
 
 
 class ModelStack(cdk.Stack):
-    """image and artefact are None where a Marketplace package brings both; log_group is None for transform jobs, which share
+    """What outlives an endpoint. image and artefact are None where a Marketplace package brings both; log_group is None for transform jobs, which share
     the account's; data is None where no request or answer is kept.
     """
 
@@ -62,7 +62,7 @@ class ModelStack(cdk.Stack):
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
     def locate(self, id: str, artefact: str) -> Artefact:
-        """The artefact's place: the S3 address as given, or that of an asset, which `cdk deploy` uploads."""
+        """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
             bucket, _, key = artefact.removeprefix("s3://").partition("/")
             prefix = not key.endswith(".tar.gz")
@@ -70,7 +70,7 @@ class ModelStack(cdk.Stack):
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
-        place = self._assets.add_file_asset(
+        location = self._assets.add_file_asset(
             source_hash=f"{staging.asset_hash}.tar",
             file_name=staging.relative_staged_path(self),
             packaging=cdk.FileAssetPackaging.FILE,
@@ -78,9 +78,9 @@ class ModelStack(cdk.Stack):
         )
         return Artefact(
             identity=staging.asset_hash,
-            uri=place.s3_object_url,
-            bucket=place.bucket_name,
-            key=place.object_key,
+            uri=location.s3_object_url,
+            bucket=location.bucket_name,
+            key=location.object_key,
             prefix=False,
         )
 
@@ -153,7 +153,7 @@ class ModelStack(cdk.Stack):
         return topic
 
     def _data(self) -> s3.Bucket | None:
-        """Requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
+        """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
         config = self._config
         days = {}
         if config.traits.files:
@@ -197,7 +197,7 @@ class ModelStack(cdk.Stack):
 
 
 def _retention(days: int) -> logs.RetentionDays:
-    """The shortest period CloudWatch has that is at least so long."""
+    """The shortest of CloudWatch's periods that is at least so long."""
     offered = {
         1: "ONE_DAY",
         7: "ONE_WEEK",

@@ -25,7 +25,7 @@ _LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMillisecond
 
 
 class ObservabilityStack(cdk.Stack):
-    """cost: the estimate that the synth prints and an output repeats."""
+    """Alarms, dashboard and budget. cost: the estimate that the synth prints and an output repeats."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class ObservabilityStack(cdk.Stack):
         return found
 
     def _events(self, model: ModelStack) -> None:
-        """A failed job or update is told: SageMaker rolls an update back without any error to the one who asked for it."""
+        """Publish a failed job or update: SageMaker rolls an update back without any error to the one who asked for it."""
         detail: dict[str, Any]
         if self._config.traits.endpoint:
             kind = "SageMaker Endpoint State Change"

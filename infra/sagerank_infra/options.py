@@ -51,7 +51,7 @@ def mapping(meaning: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean x?`, or what is known."""
+    """Say `did you mean x?`, or what is known."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."

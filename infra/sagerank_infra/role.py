@@ -35,7 +35,7 @@ def execution_role(
     data: s3.IBucket | None,
     placement: Placement | None,
 ) -> iam.Role:
-    """Pull the image, write logs and metrics, stand in the subnets, use the key, read and write `data`. The right to read an
+    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key, read and write `data`. The right to read an
     artefact comes and goes with the artefact, in the endpoint's stack.
     """
     role = iam.Role(

@@ -16,7 +16,7 @@ _ROUTING = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"
 def rollback_alarms(
     scope: Construct, config: DeployConfig, log_group: logs.ILogGroup
 ) -> list[cloudwatch.Alarm]:
-    """p99 latency, 5xx answers, golden pairs. They stand before the endpoint, which names them."""
+    """Alarms on p99 latency, 5xx answers and golden pairs. They are made before the endpoint, which names them."""
 
     def alarm(
         id: str, metric: cloudwatch.IMetric, name: str, *, threshold: float, periods: int = 1
@@ -53,7 +53,7 @@ def rollback_alarms(
 def deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
+    """How an update is shifted and taken back; None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
     if not config.traits.guardrails:
         return None
     rollout = config.rollout
@@ -97,7 +97,7 @@ def deployment(
 def component_deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
-    """Copies are replaced one after another."""
+    """Replace copies of an inference component one after another."""
     component, rollout = sagemaker.CfnInferenceComponent, config.rollout
     return component.InferenceComponentDeploymentConfigProperty(
         auto_rollback_configuration=component.AutoRollbackConfigurationProperty(

@@ -19,7 +19,7 @@ _SERVICE_ROLE = "aws-service-role/sagemaker.application-autoscaling.amazonaws.co
 def scale(
     scope: Construct, config: DeployConfig, scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent
 ) -> None:
-    """Nothing where there is nothing to scale: a fixed fleet, or on-demand serverless."""
+    """Scale the endpoint or its component, unless its fleet is fixed, or it is on-demand serverless."""
     wanted, traits, tracking = config.autoscaling, config.traits, config.traits.tracking
     if (wanted.min == wanted.max and not wanted.schedules) or (
         not traits.instances and not config.serverless.provisioned

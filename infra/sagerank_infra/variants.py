@@ -18,7 +18,7 @@ _Config = sagemaker.CfnEndpointConfig
 def main_variant(
     config: DeployConfig, model: sagemaker.CfnModel
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    """The one that `mode` and `instance` describe."""
+    """The variant that `mode` and `instance` describe."""
     if not config.traits.instances:
         return _Config.ProductionVariantProperty(
             variant_name=VARIANT,

@@ -28,7 +28,7 @@ _EXPIRED = (
 
 
 class Account:
-    """Clients are made when asked for, and kept. Raises OperateError where no region is known."""
+    """An AWS account in one region, by its clients: they are made when asked for, and kept. Raises OperateError where no region is known."""
 
     def __init__(self, region: str | None = None, *, endpoint_url: str | None = None) -> None:
         import boto3
@@ -60,7 +60,7 @@ class Account:
         return self._clients[service]
 
     def pages(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
-        """Items of every page."""
+        """Yield the items of every page."""
         for page in self.client(service).get_paginator(operation).paginate(**arguments):
             yield from page.get(key, ())
 
@@ -72,7 +72,7 @@ class Account:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """What botocore raises inside becomes an OperateError."""
+    """Turn what botocore raises inside into an OperateError."""
     from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
     try:

@@ -171,10 +171,10 @@ def _deploy(options: argparse.Namespace) -> int:
     from . import deploy
 
     context = {name: value for name in _OWN if (value := getattr(options, name))}
-    for each in options.context:
-        name, separator, value = each.partition("=")
+    for text in options.context:
+        name, separator, value = text.partition("=")
         if not separator:
-            raise OperateError(f"-c {each}: give OPTION=VALUE, such as -c autoscaling.max=8.")
+            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
         if context.get(name, value) != value:
             raise OperateError(f"--{name} is {context[name]!r} and -c {name} is {value!r}: give one of them.")
         context[name] = value

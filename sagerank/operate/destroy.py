@@ -37,7 +37,7 @@ class Left:
 
 
 def survey(account: Account, name: str) -> Doomed:
-    """Raises OperateError where no stack has the name, or one is still being changed."""
+    """Find what a deployment has. Raises OperateError where no stack has the name, or one is still being changed."""
     found = find(account, name)
     if not found:
         raise OperateError(
@@ -46,8 +46,8 @@ def survey(account: Account, name: str) -> Doomed:
     busy = [f"{stack.name} ({stack.status})" for stack in found.values() if not stack.settled]
     if busy:
         raise OperateError(f"CloudFormation is still at work on {', '.join(busy)}: wait until it ends.")
-    resources = tuple(each for stack in found.values() for each in resources_of(account, stack))
-    buckets = [each.id for each in resources if each.type == "AWS::S3::Bucket" and not each.kept]
+    resources = tuple(resource for stack in found.values() for resource in resources_of(account, stack))
+    buckets = [item.id for item in resources if item.type == "AWS::S3::Bucket" and not item.kept]
     return Doomed(
         name, found, resources, {bucket: sum(1 for _ in _objects(account, bucket)) for bucket in buckets}
     )
@@ -73,10 +73,10 @@ def _objects(account: Account, bucket: str) -> Any:
 
 
 def _empty(account: Account, bucket: str) -> None:
-    """A bucket is deleted only when it is empty. Those of ours have no versions."""
+    """Delete a bucket's objects, so that it can be deleted; ours have no versions."""
     batch: list[dict[str, str]] = []
-    for each in _objects(account, bucket):
-        batch.append({"Key": each["Key"]})
+    for stored in _objects(account, bucket):
+        batch.append({"Key": stored["Key"]})
         if len(batch) == 1000:
             account.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
             batch = []
@@ -85,7 +85,7 @@ def _empty(account: Account, bucket: str) -> None:
 
 
 def _write_assembly(folder: Path, account: Account, doomed: list[Stack]) -> None:
-    """A cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
+    """Write a cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
     where = f"{account.number}-{account.region}"
     artifacts: dict[str, Any] = {}
     for position, stack in enumerate(doomed):
@@ -112,17 +112,17 @@ def left(account: Account, doomed: Doomed) -> Left:
     kept: list[str] = []
     behind: list[str] = []
     unchecked: set[str] = set()
-    for each in doomed.resources:
-        if each.type in _GOES_WITH:
+    for resource in doomed.resources:
+        if resource.type in _GOES_WITH:
             continue
-        exists = _LOOKUPS.get(each.type)
+        exists = _LOOKUPS.get(resource.type)
         if exists is None:
-            unchecked.add(each.type)
-        elif look_up(exists, account, each.id):
-            (kept if each.kept else behind).append(f"{each.type} {each.id}")
+            unchecked.add(resource.type)
+        elif look_up(exists, account, resource.id):
+            (kept if resource.kept else behind).append(f"{resource.type} {resource.id}")
     behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
     group = f"/aws/sagemaker/Endpoints/{doomed.name}"
-    kept_groups = {each.id for each in doomed.resources if each.type == "AWS::Logs::LogGroup" and each.kept}
+    kept_groups = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup" and item.kept}
     known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
     for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
         if found["logGroupName"] == group and group not in kept_groups | known:

@@ -15,7 +15,7 @@ PARTS = ("network", "model", "endpoint", "observability")
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """kept: its deletion policy lets it outlive the stack."""
+    """A resource of a stack. kept: its deletion policy lets it outlive the stack."""
 
     type: str
     id: str
@@ -35,7 +35,7 @@ class Stack:
 
 
 def find(account: Account, name: str) -> dict[str, Stack]:
-    """network, model, endpoint, observability -> those stacks that exist."""
+    """The stacks that exist, by network, model, endpoint, observability."""
     return {part: stack for part in PARTS if (stack := _describe(account, f"{name}-{part}"))}
 
 
@@ -56,22 +56,22 @@ def resources_of(account: Account, stack: Stack) -> list[Resource]:
         template = json.loads(template)
     kept = {
         name
-        for name, each in template["Resources"].items()
-        if each.get("DeletionPolicy", "Delete").startswith("Retain")
+        for name, resource in template["Resources"].items()
+        if resource.get("DeletionPolicy", "Delete").startswith("Retain")
     }
     listed = account.pages(
         "cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack.name
     )
     return [
-        Resource(each["ResourceType"], each["PhysicalResourceId"], each["LogicalResourceId"] in kept)
-        for each in listed
-        if each.get("PhysicalResourceId")
+        Resource(item["ResourceType"], item["PhysicalResourceId"], item["LogicalResourceId"] in kept)
+        for item in listed
+        if item.get("PhysicalResourceId")
     ]
 
 
 def names(made: Iterable[Resource], type: str) -> list[str]:
-    """Of those resources that are of a type."""
-    return [last(each.id) for each in made if each.type == type]
+    """The names of the resources of a type."""
+    return [last(resource.id) for resource in made if resource.type == type]
 
 
 def last(arn: str) -> str:

@@ -27,7 +27,7 @@ _PAUSES = (1.0, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """logit is None where the invocation failed; then `error` says why."""
+    """A golden pair's score. logit is None where the invocation failed; then `error` says why."""
 
     query: str
     expected: float
@@ -53,9 +53,9 @@ class Judged:
         return all(score.drift <= self.tolerance for score in self.scores)  # so that a NaN is a mismatch too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
+    """Whether an endpoint is right. wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
 
     endpoint: str
     status: str
@@ -69,7 +69,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return not self.rolled_back and all(each.ok for each in self.judged)
+        return not self.rolled_back and all(judged.ok for judged in self.judged)
 
 
 def verify(
@@ -133,8 +133,8 @@ def _targets(endpoint: Endpoint) -> list[tuple[str, Variant, dict[str, str]]]:
         ]
     serving = [variant for variant in endpoint.variants if not variant.shadow]
     return [
-        (each.name, each, {"TargetVariant": each.name} if len(serving) > 1 else {})
-        for each in endpoint.variants
+        (variant.name, variant, {"TargetVariant": variant.name} if len(serving) > 1 else {})
+        for variant in endpoint.variants
     ]
 
 
@@ -158,7 +158,7 @@ def _tolerance(container: Mapping[str, Any]) -> float:
 
 
 def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
-    """Of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
+    """The manifest of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     address = container.get("ModelDataUrl") or (
         source.get("S3Uri", "").rstrip("/") + f"/{MANIFEST}" if source else ""
