@@ -205,33 +205,29 @@ PRESETS = {"dev": _dev, "prod": _prod}
 
 def read_file(path: Path) -> dict[str, Any]:
     """The options of a YAML, TOML or JSON file, unchecked. Raises ConfigError where it is malformed."""
+    readers = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+    if path.suffix not in readers:
+        raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
     try:
-        text = path.read_text(encoding="utf-8")
+        options = readers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
-    try:
-        if path.suffix == ".toml":
-            found: Any = tomllib.loads(text)
-        elif path.suffix == ".json":
-            found = json.loads(text)
-        elif path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            try:
-                found = yaml.safe_load(text) or {}
-            except yaml.YAMLError as error:
-                raise ValueError(" ".join(str(error).split())) from None
-        else:
-            raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is malformed: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(options, dict):
         raise ConfigError(
-            f"The configuration {path} is {found!r}: give options such as mode, model, instance."
+            f"The configuration {path} is {options!r}: give options such as mode, model, instance."
         )
-    return found
+    return options
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _nested(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,7 @@ class Mode:
     fallbacks: bool = False  # pools of other instance types
     variants: bool = False  # others beside the main one
     staged: bool = False  # updates in parts, and not only all at once
-    guardrails: bool = True  # an update of the endpoint watches alarms
     tracking: Tracking = field(default_factory=Tracking)
-    price: str = "realtime"  # what the package `cost` calls it
 
 
 MODES = {
@@ -58,7 +56,6 @@ MODES = {
             metric="SAGEMAKER_VARIANT_PROVISIONED_CONCURRENCY_UTILIZATION",
             target=0.7,
         ),
-        price="serverless",
     ),
     "async": Mode(
         max_bytes=1024 * MEGABYTE,
@@ -75,20 +72,16 @@ MODES = {
             target=5.0,
             at_zero="HasBacklogWithoutCapacity",
         ),
-        price="async",
     ),
     "scale-to-zero": Mode(
         components=True,
         zero=True,
-        guardrails=False,
         tracking=Tracking(
             dimension="inference-component:DesiredCopyCount",
             metric="SAGEMAKER_INFERENCE_COMPONENT_INVOCATIONS_PER_COPY",
             at_zero="NoCapacityInvocationFailures",
         ),
     ),
-    "batch": Mode(
-        max_bytes=100 * MEGABYTE, max_seconds=3600, endpoint=False, files=True, zero=True, guardrails=False
-    ),
-    "marketplace": Mode(own_container=False, guardrails=False),
+    "batch": Mode(max_bytes=100 * MEGABYTE, max_seconds=3600, endpoint=False, files=True, zero=True),
+    "marketplace": Mode(own_container=False),
 }

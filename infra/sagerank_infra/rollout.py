@@ -53,8 +53,10 @@ def rollback_alarms(
 def deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """How an update is shifted and taken back; None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
-    if not config.traits.guardrails:
+    """How an update is shifted and taken back. None where AWS has no guardrails: it ignores them for Marketplace containers,
+    and inference components have their own.
+    """
+    if not config.traits.own_container or config.traits.components:
         return None
     rollout = config.rollout
     rollback = (

@@ -110,10 +110,8 @@ def look_up(operation: Callable[..., Any], *arguments: Any, **named: Any) -> Any
 
 def absent(error: Any) -> bool:
     """Whether a ClientError says that the thing asked for does not exist."""
-    code, message = (
-        error.response["Error"].get("Code", ""),
-        error.response["Error"].get("Message", "").lower(),
-    )
+    details = error.response["Error"]
+    code, message = details.get("Code", ""), details.get("Message", "").lower()
     if code in ("ValidationError", "ValidationException"):
         return any(
             words in message

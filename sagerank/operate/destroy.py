@@ -142,14 +142,22 @@ def _key(account: Account, id: str) -> bool:
     )
 
 
-def _first(
-    service: str, operation: str, argument: str, answer: str, *, by_arn: bool = False, many: bool = False
+def _named(
+    service: str, operation: str, argument: str, *, by_arn: bool = False
 ) -> Callable[[Account, str], object]:
-    """A lookup by one argument; what it finds is in `answer`."""
+    """A lookup that fails where nothing has the name."""
 
     def look(account: Account, id: str) -> object:
-        name = last(id) if by_arn else id
-        return getattr(account.client(service), operation)(**{argument: [name] if many else name}).get(answer)
+        return getattr(account.client(service), operation)(**{argument: last(id) if by_arn else id})
+
+    return look
+
+
+def _listed(service: str, operation: str, argument: str, answer: str) -> Callable[[Account, str], object]:
+    """A lookup of a list of one, which may be answered with an empty list."""
+
+    def look(account: Account, id: str) -> object:
+        return getattr(account.client(service), operation)(**{argument: [id]})[answer]
 
     return look
 
@@ -170,45 +178,35 @@ _GOES_WITH = frozenset(
     }
 )
 _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
-    "AWS::SageMaker::Endpoint": _first(
-        "sagemaker", "describe_endpoint", "EndpointName", "EndpointArn", by_arn=True
+    "AWS::SageMaker::Endpoint": _named("sagemaker", "describe_endpoint", "EndpointName", by_arn=True),
+    "AWS::SageMaker::EndpointConfig": _named(
+        "sagemaker", "describe_endpoint_config", "EndpointConfigName", by_arn=True
     ),
-    "AWS::SageMaker::EndpointConfig": _first(
-        "sagemaker", "describe_endpoint_config", "EndpointConfigName", "EndpointConfigArn", by_arn=True
+    "AWS::SageMaker::Model": _named("sagemaker", "describe_model", "ModelName", by_arn=True),
+    "AWS::SageMaker::InferenceComponent": _named(
+        "sagemaker", "describe_inference_component", "InferenceComponentName", by_arn=True
     ),
-    "AWS::SageMaker::Model": _first("sagemaker", "describe_model", "ModelName", "ModelArn", by_arn=True),
-    "AWS::SageMaker::InferenceComponent": _first(
-        "sagemaker",
-        "describe_inference_component",
-        "InferenceComponentName",
-        "InferenceComponentArn",
-        by_arn=True,
-    ),
-    "AWS::S3::Bucket": _first("s3", "head_bucket", "Bucket", "ResponseMetadata"),
+    "AWS::S3::Bucket": _named("s3", "head_bucket", "Bucket"),
     "AWS::KMS::Key": _key,
-    "AWS::IAM::Role": _first("iam", "get_role", "RoleName", "Role"),
-    "AWS::SNS::Topic": _first("sns", "get_topic_attributes", "TopicArn", "Attributes"),
-    "AWS::CloudWatch::Alarm": _first(
-        "cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms", many=True
-    ),
-    "AWS::CloudWatch::Dashboard": _first("cloudwatch", "get_dashboard", "DashboardName", "DashboardBody"),
+    "AWS::IAM::Role": _named("iam", "get_role", "RoleName"),
+    "AWS::SNS::Topic": _named("sns", "get_topic_attributes", "TopicArn"),
+    "AWS::CloudWatch::Alarm": _listed("cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms"),
+    "AWS::CloudWatch::Dashboard": _named("cloudwatch", "get_dashboard", "DashboardName"),
     "AWS::Logs::LogGroup": lambda account, id: any(
-        each["logGroupName"] == id
-        for each in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=id)
+        group["logGroupName"] == id
+        for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=id)
     ),
-    "AWS::EC2::VPC": _first("ec2", "describe_vpcs", "VpcIds", "Vpcs", many=True),
-    "AWS::EC2::Subnet": _first("ec2", "describe_subnets", "SubnetIds", "Subnets", many=True),
-    "AWS::EC2::SecurityGroup": _first(
-        "ec2", "describe_security_groups", "GroupIds", "SecurityGroups", many=True
-    ),
-    "AWS::EC2::RouteTable": _first("ec2", "describe_route_tables", "RouteTableIds", "RouteTables", many=True),
-    "AWS::EC2::FlowLog": _first("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs", many=True),
+    "AWS::EC2::VPC": _listed("ec2", "describe_vpcs", "VpcIds", "Vpcs"),
+    "AWS::EC2::Subnet": _listed("ec2", "describe_subnets", "SubnetIds", "Subnets"),
+    "AWS::EC2::SecurityGroup": _listed("ec2", "describe_security_groups", "GroupIds", "SecurityGroups"),
+    "AWS::EC2::RouteTable": _listed("ec2", "describe_route_tables", "RouteTableIds", "RouteTables"),
+    "AWS::EC2::FlowLog": _listed("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs"),
     "AWS::EC2::VPCEndpoint": lambda account, id: [
-        each
-        for each in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
-        if each["State"].lower() not in ("deleting", "deleted")
+        found
+        for found in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
+        if found["State"].lower() not in ("deleting", "deleted")
     ],
-    "AWS::Events::Rule": _first("events", "describe_rule", "Name", "Arn", by_arn=True),
+    "AWS::Events::Rule": _named("events", "describe_rule", "Name", by_arn=True),
     "AWS::ApplicationAutoScaling::ScalableTarget": lambda account, id: account.client(
         "application-autoscaling"
     ).describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[id.split("|")[0]])[

@@ -105,11 +105,8 @@ def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> 
 
 
 def _show(variant: Variant) -> str:
-    return (
-        f"{variant.current} x {variant.instance}"
-        if variant.instance
-        else f"serverless {variant.memory_mb} MB"
-    )
+    fleet = f"{variant.current} x {variant.instance}"
+    return fleet if variant.instance else f"serverless {variant.memory_mb} MB"
 
 
 def hourly(endpoint: Endpoint, region: str, catalogue: Catalogue) -> tuple[Decimal | None, tuple[str, ...]]:

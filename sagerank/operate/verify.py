@@ -150,11 +150,8 @@ def _container(account: Account, variant: Variant) -> Mapping[str, Any]:
 
 
 def _tolerance(container: Mapping[str, Any]) -> float:
-    return (
-        GPU_TOLERANCE
-        if container.get("Environment", {}).get("SAGERANK_DEVICE", "").startswith("cuda")
-        else TOLERANCE
-    )
+    device = container.get("Environment", {}).get("SAGERANK_DEVICE", "")
+    return GPU_TOLERANCE if device.startswith("cuda") else TOLERANCE
 
 
 def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
