@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,22 +222,24 @@ def _score(
 def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
     from sagerank.transport import RETRYABLE, SageMakerTransport
 
-    transport = SageMakerTransport(
-        name,
-        region=account.region,
-        inference_component=arguments.get("InferenceComponentName"),
-        target_variant=arguments.get("TargetVariant"),
-        endpoint_url=account.endpoint_url,
-    )
-    try:
-        for pause in _PAUSES:
-            try:
-                return transport(body, 65.0)
-            except RETRYABLE:  # a serverless container that starts, or a burst of other calls
-                time.sleep(pause)
-        return transport(body, 65.0)
-    finally:
-        transport.close()
+    async def ask() -> bytes:
+        transport = SageMakerTransport(
+            name,
+            region=account.region,
+            inference_component=arguments.get("InferenceComponentName"),
+            target_variant=arguments.get("TargetVariant"),
+            endpoint_url=account.endpoint_url,
+        )
+        try:
+            for pause in _PAUSES:
+                with suppress(*RETRYABLE):  # a serverless container that starts, or a burst of other calls
+                    return await transport(body)
+                await asyncio.sleep(pause)
+            return await transport(body)
+        finally:
+            await transport.close()
+
+    return asyncio.run(ask())
 
 
 def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
