@@ -62,11 +62,11 @@ def precision(config: DeployConfig, instance: str) -> str:
 
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
-    kind = precision(config, instance)
-    room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
-    if not room.copies:
+    used = precision(config, instance)
+    memory = fit(_choice(config), used, max_tokens(config), hardware(instance))
+    if not memory.copies:
         raise ConfigError(
-            f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
+            f"instance is {instance!r}, which has {memory.available_mb:.0f} MB of {memory.where} to spare; {config.model} in {used} needs {memory.needed_mb:.0f} MB "
             f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
         )
 
@@ -104,14 +104,14 @@ def latency_limit_ms(config: DeployConfig) -> int:
 
 def _pace(config: DeployConfig, option: str) -> Speed:
     """The estimated speed for a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
-    kind = precision(config, config.instance)
+    used = precision(config, config.instance)
     documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
         if not config.traits.instances:
             memory = serverless_memory(config)
-            return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
+            return serverless_speed(_choice(config), used, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
-        return speed(_choice(config), kind, machine, documents=documents, tokens=tokens)
+        return speed(_choice(config), used, machine, documents=documents, tokens=tokens)
     except CostError as error:
         raise ConfigError(
             f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
