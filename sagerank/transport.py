@@ -46,7 +46,9 @@ class Transport(Protocol):
 class _Connections:
     """Kept-alive connections, at most `limit`, of the event loop that runs."""
 
-    def __init__(self, limit: int, *, verify: ssl.SSLContext | bool = True, read_seconds: float | None = None) -> None:
+    def __init__(
+        self, limit: int, *, verify: ssl.SSLContext | bool = True, read_seconds: float | None = None
+    ) -> None:
         self._limit, self._verify, self._read_seconds = limit, verify, read_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx2.AsyncClient
