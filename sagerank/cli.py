@@ -26,6 +26,8 @@ from .models.extras import install
 from .operate import commands as operate_commands
 
 if TYPE_CHECKING:
+    from sagerank_cost.catalogue import Catalogue
+    from sagerank_cost.lines import Statement
     from sagerank_inference.artefact import Manifest
 
     from .distillation.int8 import Judged
@@ -170,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "check the installation and a model, and say what to do")
     bench_commands.add(commands)
     evaluation_commands.add(commands)
-    sagerank_cost.commands.add(commands)
+    sagerank_cost.commands.add(commands, _priced)
     distillation_commands.add(commands)
     operate_commands.add(commands)
     return parser
@@ -260,6 +262,13 @@ def _rerank(options: argparse.Namespace) -> int:
             text = item.document if isinstance(item.document, str) else item.document["text"]
             print(f"{item.score:.4f}\t{item.index}\t{_line(text, 200)}")
     return 0
+
+
+def _priced(file: Path, prices: Catalogue) -> Statement:
+    """The monthly cost of a DeployConfig file, for `sagerank cost diff`."""
+    from sagerank_infra.estimate import priced
+
+    return priced(file, prices)
 
 
 def _utf8(argument: str) -> str:
