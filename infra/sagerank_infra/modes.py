@@ -38,6 +38,7 @@ class Mode:
     fallbacks: bool = False  # pools of other instance types
     variants: bool = False  # others beside the main one
     staged: bool = False  # updates in parts, and not only all at once
+    price: str = "realtime"  # the mode that sagerank_cost prices it as
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -46,6 +47,7 @@ MODES = {
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
+        price="serverless",
         tracking=Tracking(
             id="Warm",
             dimension="variant:DesiredProvisionedConcurrency",
@@ -61,6 +63,7 @@ MODES = {
         zero=True,
         fallbacks=True,
         staged=True,
+        price="async",
         # Requests wait in a queue: its length an instance says what is missing.
         tracking=Tracking(
             id="Backlog",
