@@ -1,4 +1,4 @@
-"""Does the model fit, how fast is it about, what will a month cost: the one place that asks the package `cost`."""
+"""Whether the model fits, how fast it is and what a month costs, as sagerank_cost estimates it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Estimate:
 
 
 def check_model(config: DeployConfig) -> None:
-    """Raises ConfigError for a cascade that makes no sense."""
+    """Raise ConfigError for a cascade that makes no sense."""
     try:
         _choice(config)
     except CostError as error:
@@ -50,7 +50,7 @@ def parameters(config: DeployConfig) -> int:
 
 
 def precisions(instance: str) -> tuple[str, ...]:
-    """That the model can run in there (empty: serverless), the usual one first."""
+    """Precisions that the model can run in on an instance type (empty: serverless), the usual one first."""
     gpu = hardware(instance).gpu if instance else ""
     if not gpu:
         return ("fp32", "int8")
@@ -59,23 +59,23 @@ def precisions(instance: str) -> tuple[str, ...]:
 
 
 def precision(config: DeployConfig, instance: str) -> str:
-    """Of the arithmetic there."""
+    """The precision of the arithmetic on an instance type: as configured, or the usual one."""
     return config.precision or precisions(instance)[0]
 
 
 def check_fit(config: DeployConfig, instance: str) -> None:
-    """Raises ConfigError unless the instance's memory holds the model and one pair of the longest."""
-    kind = precision(config, instance)
-    room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
-    if not room.copies:
+    """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
+    used = precision(config, instance)
+    memory = fit(_choice(config), used, max_tokens(config), hardware(instance))
+    if not memory.copies:
         raise ConfigError(
-            f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
+            f"instance is {instance!r}, which has {memory.available_mb:.0f} MB of {memory.where} to spare; {config.model} in {used} needs {memory.needed_mb:.0f} MB "
             f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
         )
 
 
 def serverless_memory(config: DeployConfig) -> int:
-    """MB that the endpoint gets. Raises ConfigError where the model does not fit."""
+    """Memory of a serverless endpoint, in MB. Raises ConfigError where the model does not fit."""
     smallest = serverless_mb(_choice(config), precision(config, ""), max_tokens(config))
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
@@ -87,34 +87,34 @@ def serverless_memory(config: DeployConfig) -> int:
 
 
 def component_memory(config: DeployConfig) -> int:
-    """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
+    """Host memory that one copy of an inference component asks for, in MB, with a quarter to spare."""
     cores = hardware(config.instance).cores
     needed = copy_mb(_choice(config), precision(config, config.instance), max_tokens(config), cores=cores)
     return int(1.25 * needed) + 128
 
 
 def invocations_per_minute(config: DeployConfig) -> float:
-    """That keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
+    """How many requests keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
     return max(1.0, round(60 * _BUSY / _pace(config, "autoscaling.target").seconds, 1))
 
 
 def latency_limit_ms(config: DeployConfig) -> int:
-    """Of the 99th percentile: three times the slowest estimate of a request of `traffic`, at least 2 s: an alarm that traffic as
-    expected would raise would take every update back.
+    """Limit of the 99th percentile: three times the slowest estimate for a request of `traffic`, at least 2 s. An alarm that
+    expected traffic raises would take every update back.
     """
     return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
 
 
 def _pace(config: DeployConfig, option: str) -> Speed:
-    """Of a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
-    kind = precision(config, config.instance)
+    """The estimated speed for a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
+    used = precision(config, config.instance)
     documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             memory = serverless_memory(config)
-            return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
+            return serverless_speed(_choice(config), used, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
-        return speed(_choice(config), kind, machine, documents=documents, tokens=tokens)
+        return speed(_choice(config), used, machine, documents=documents, tokens=tokens)
     except CostError as error:
         raise ConfigError(
             f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
@@ -122,9 +122,9 @@ def _pace(config: DeployConfig, option: str) -> Speed:
 
 
 def unit_price(config: DeployConfig) -> Decimal | None:
-    """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
+    """Price in US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             return catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
         return catalogue().hosting(config.region, config.instance).usd
     except CostError:
@@ -152,7 +152,7 @@ def priced(file: Path, prices: Catalogue) -> Statement:
     Raises ConfigError or CostError for what cannot be read or priced.
     """
     config = DeployConfig.read(file, {})
-    if config.mode != "serverless":
+    if config.traits.instances:
         hardware(config.instance)  # names the option where the type is not known
     month = _main(config, prices)
     _extras(config, 0, month)
@@ -161,22 +161,20 @@ def priced(file: Path, prices: Catalogue) -> Statement:
 
 
 def _main(config: DeployConfig, prices: Catalogue) -> Statement:
-    month = Statement(prices, config.region)
-    if config.mode == "batch":
+    month, traits = Statement(prices, config.region), config.traits
+    if not traits.endpoint:
         price = prices.hosting(config.region, config.instance)
         month.notes.append(
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs"
         )
         return month
-    serverless = config.mode == "serverless"
-    mode = config.mode if config.mode in ("serverless", "async") else "realtime"
-    least = 1 if serverless else max(config.autoscaling.min, 0 if mode == "async" else 1)
+    least = max(config.autoscaling.min, 0 if traits.queue else 1) if traits.instances else 1
     deployment = Deployment(
         choice=_choice(config),
         precision=precision(config, config.instance),
-        mode=mode,
+        mode=traits.price,
         region=config.region,
-        instance=str(serverless_memory(config)) if serverless else config.instance,
+        instance=config.instance if traits.instances else str(serverless_memory(config)),
         min_instances=least,
         max_instances=max(config.autoscaling.max, least),
         target=_BUSY,
@@ -187,9 +185,9 @@ def _main(config: DeployConfig, prices: Catalogue) -> Statement:
     month_bill = bill(deployment, Scenario(load, prices, max_tokens(config)))
     month.lines |= {line.name: line for line in month_bill.lines}
     month.notes += month_bill.notes
-    if config.mode == "marketplace":
+    if not traits.own_container:
         month.notes.append("not counted: what the seller charges for the model package")
-    if config.mode == "scale-to-zero":
+    if traits.components:
         month.notes.append("hours at zero instances cost nothing, and are not deducted here")
     return month
 
@@ -202,7 +200,7 @@ def _extras(config: DeployConfig, alarms: int, month: Statement) -> None:
         month.add("vpc_endpoint", endpoints * config.network.zones, "interface endpoints")
     if alarms:
         month.add("alarm", alarms, "alarms")
-    if config.mode == "serverless" and config.serverless.provisioned:
+    if not config.traits.instances and config.serverless.provisioned:
         memory = serverless_memory(config)
         month.add("provisioned", config.serverless.provisioned, "provisioned concurrency", memory_mb=memory)
     for variant in config.variants:

@@ -29,15 +29,8 @@ def option(
     form: str = "",
 ) -> Any:
     """A field with its meaning and limits. `form` says in words what `pattern` asks for."""
-    facts = {
-        "meaning": meaning,
-        "choices": tuple(choices),
-        "low": low,
-        "high": high,
-        "pattern": pattern,
-        "form": form,
-    }
-    return dataclasses.field(default=default, metadata=facts)
+    limits = {"choices": tuple(choices), "low": low, "high": high, "pattern": pattern, "form": form}
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **limits})
 
 
 def section(kind: type, meaning: str) -> Any:
@@ -51,7 +44,7 @@ def mapping(meaning: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean x?`, or what is known."""
+    """Say `did you mean x?`, or what is known."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
@@ -95,28 +88,28 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _schema(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
     facts = field.metadata
     if is_dataclass(hint):
-        found = json_schema(hint)  # type: ignore[arg-type]
+        schema = json_schema(hint)  # type: ignore[arg-type]
     elif get_origin(hint) is tuple:
         item = get_args(hint)[0]
-        found = {"type": "array", "items": json_schema(item) if is_dataclass(item) else _scalar(item, facts)}  # type: ignore[arg-type]
+        schema = {"type": "array", "items": json_schema(item) if is_dataclass(item) else _scalar(item, facts)}  # type: ignore[arg-type]
     elif get_origin(hint) is not None:
-        found = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+        schema = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     else:
-        found = _scalar(hint, facts)
+        schema = _scalar(hint, facts)
     if field.default is not dataclasses.MISSING:
-        found["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
-    return found | {"description": facts["meaning"]}
+        schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
+    return schema | {"description": facts["meaning"]}
 
 
 def _scalar(hint: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]}
+    schema: dict[str, Any] = {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]}
     limits = {
         "enum": list(facts["choices"]),
         "minimum": facts["low"],
         "maximum": facts["high"],
         "pattern": facts["pattern"] and f"^({facts['pattern']})$",
     }
-    return found | {name: limit for name, limit in limits.items() if limit not in (None, "", [])}
+    return schema | {name: limit for name, limit in limits.items() if limit not in (None, "", [])}
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -128,7 +121,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{where} is {value!r}: give a list.")
         item = get_args(hint)[0]
-        return tuple(_value(item, each, f"{where}[{index}]") for index, each in enumerate(items))
+        return tuple(_value(item, value, f"{where}[{index}]") for index, value in enumerate(items))
     if is_dataclass(hint) or get_origin(hint) is not None:
         decoded = _decoded(value, where) if isinstance(value, str) else value
         if is_dataclass(hint):

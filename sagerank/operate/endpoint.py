@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import OperateError
-from .account import Account, absent
+from .account import Account, look_up
 
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _POLL_SECONDS = 5.0
+_PRODUCTION, _SHADOW = "ProductionVariants", "ShadowProductionVariants"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """instance is empty in serverless, where memory_mb counts. models: of the variant, or of its inference components."""
+    """A variant as it runs. instance is empty in serverless, where memory_mb counts. models: of the variant, or of its inference components."""
 
     name: str
     instance: str
@@ -30,7 +31,7 @@ class Variant:
     shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     name: str
     variant: str
@@ -39,7 +40,7 @@ class Component:
     copies: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     name: str
     arn: str
@@ -62,46 +63,21 @@ class Endpoint:
 
 
 def describe(account: Account, name: str) -> Endpoint:
-    """Raises OperateError where there is none."""
+    """The endpoint with its variants and components. Raises OperateError where there is none."""
     found = raw(account, name)
-    sagemaker = account.client("sagemaker")
-    config = _configuration(sagemaker, found["EndpointConfigName"])
-    components = (
-        tuple(_components(account, name))
-        if any("ModelName" not in each for each in config.get("ProductionVariants", ()))
-        else ()
-    )
-    live = {
-        each["VariantName"]: each
-        for each in (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
+    # Somebody may have deleted the configuration; the endpoint serves on without.
+    describe_config = account.client("sagemaker").describe_endpoint_config
+    config = look_up(describe_config, EndpointConfigName=found["EndpointConfigName"]) or {}
+    split = any("ModelName" not in variant for variant in config.get(_PRODUCTION, ()))
+    components = tuple(_components(account, name)) if split else ()
+    running = {
+        variant["VariantName"]: variant for key in (_PRODUCTION, _SHADOW) for variant in found.get(key, ())
     }
-    variants = []
-    for shadow, wanted in (
-        (False, config.get("ProductionVariants", ())),
-        (True, config.get("ShadowProductionVariants", ())),
-    ):
-        for each in wanted:
-            now = live.get(each["VariantName"], {})
-            serverless = now.get("CurrentServerlessConfig") or each.get("ServerlessConfig") or {}
-            pools = "/".join(pool["InstanceType"] for pool in each.get("InstancePools", ()))
-            models = (
-                [each["ModelName"]]
-                if "ModelName" in each
-                else [part.model for part in components if part.variant == each["VariantName"]]
-            )
-            variants.append(
-                Variant(
-                    name=each["VariantName"],
-                    instance=each.get("InstanceType", pools),
-                    current=now.get("CurrentInstanceCount", 0),
-                    desired=now.get("DesiredInstanceCount", now.get("CurrentInstanceCount", 0)),
-                    weight=now.get("CurrentWeight", each.get("InitialVariantWeight", 1.0)),
-                    memory_mb=serverless.get("MemorySizeInMB", 0),
-                    provisioned=serverless.get("ProvisionedConcurrency", 0),
-                    models=tuple(models),
-                    shadow=shadow,
-                )
-            )
+    variants = tuple(
+        _variant(wanted, running.get(wanted["VariantName"], {}), components, shadow=key == _SHADOW)
+        for key in (_PRODUCTION, _SHADOW)
+        for wanted in config.get(key, ())
+    )
     return Endpoint(
         name=name,
         arn=found["EndpointArn"],
@@ -110,28 +86,47 @@ def describe(account: Account, name: str) -> Endpoint:
         config=found["EndpointConfigName"],
         created=found["CreationTime"],
         modified=found["LastModifiedTime"],
-        variants=tuple(variants),
+        variants=variants,
         components=components,
         asynchronous=bool(config.get("AsyncInferenceConfig")),
     )
 
 
-def raw(account: Account, name: str) -> Mapping[str, Any]:
-    """DescribeEndpoint's answer."""
-    from botocore.exceptions import ClientError
+def _variant(
+    wanted: Mapping[str, Any], now: Mapping[str, Any], components: tuple[Component, ...], *, shadow: bool
+) -> Variant:
+    """A variant by its configuration, and by what the endpoint says of it now."""
+    name = wanted["VariantName"]
+    own = [part.model for part in components if part.variant == name]
+    serverless = now.get("CurrentServerlessConfig") or wanted.get("ServerlessConfig") or {}
+    pools = "/".join(pool["InstanceType"] for pool in wanted.get("InstancePools", ()))
+    return Variant(
+        name=name,
+        instance=wanted.get("InstanceType", pools),
+        current=now.get("CurrentInstanceCount", 0),
+        desired=now.get("DesiredInstanceCount", now.get("CurrentInstanceCount", 0)),
+        weight=now.get("CurrentWeight", wanted.get("InitialVariantWeight", 1.0)),
+        memory_mb=serverless.get("MemorySizeInMB", 0),
+        provisioned=serverless.get("ProvisionedConcurrency", 0),
+        models=(wanted["ModelName"],) if "ModelName" in wanted else tuple(own),
+        shadow=shadow,
+    )
 
-    try:
-        found: Mapping[str, Any] = account.client("sagemaker").describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}") from None
+
+def raw(account: Account, name: str) -> Mapping[str, Any]:
+    """SageMaker's answer to DescribeEndpoint. Raises OperateError where there is none."""
+    found: Mapping[str, Any] | None = look_up(
+        account.client("sagemaker").describe_endpoint, EndpointName=name
+    )
+    if found is None:
+        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}")
     return found
 
 
 def _others(account: Account) -> str:
     names = [
-        each["EndpointName"] for each in account.client("sagemaker").list_endpoints(MaxResults=5)["Endpoints"]
+        endpoint["EndpointName"]
+        for endpoint in account.client("sagemaker").list_endpoints(MaxResults=5)["Endpoints"]
     ]
     return (
         f": there are {', '.join(names)}."
@@ -140,35 +135,23 @@ def _others(account: Account) -> str:
     )
 
 
-def _configuration(sagemaker: Any, name: str) -> Mapping[str, Any]:
-    from botocore.exceptions import ClientError
-
-    try:
-        found: Mapping[str, Any] = sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return {}  # somebody deleted it; the endpoint serves on without
-    return found
-
-
 def _components(account: Account, name: str) -> list[Component]:
     found = []
     for listed in account.pages(
         "sagemaker", "list_inference_components", "InferenceComponents", EndpointNameEquals=name
     ):
-        each = account.client("sagemaker").describe_inference_component(
+        component = account.client("sagemaker").describe_inference_component(
             InferenceComponentName=listed["InferenceComponentName"]
         )
-        model = each.get("Specification", {}).get("ModelName", "")
-        copies = each.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
+        model = component.get("Specification", {}).get("ModelName", "")
+        copies = component.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
         found.append(
             Component(
-                each["InferenceComponentName"],
-                each["VariantName"],
-                each["InferenceComponentStatus"],
-                model,
-                copies,
+                name=component["InferenceComponentName"],
+                variant=component["VariantName"],
+                status=component["InferenceComponentStatus"],
+                model=model,
+                copies=copies,
             )
         )
     return found
