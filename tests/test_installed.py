@@ -209,7 +209,17 @@ def test_deploy_synthesises_from_the_wheel(python: Path, theirs: Path, tmp_path:
     """With the CDK's own command line, fetched once into the cache, and no checkout."""
     with local_aws(tmp_path / "log") as aws:
         env = environment(**aws, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        words = "deploy --model micro --mode realtime --instance ml.c7i.large --dry-run --json".split()
+        words = [
+            "deploy",
+            "--model",
+            "micro",
+            "--mode",
+            "realtime",
+            "--instance",
+            "ml.c7i.large",
+            "--dry-run",
+            "--json",
+        ]
         shown = run(python, theirs, *words, env=env)
     assert json.loads(shown)["estimate"]
     assert "cdk.out" not in os.listdir(theirs)
