@@ -8,6 +8,7 @@ backbone, none on the head.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class JinaBertConfig:
 
     @property
     def parameters(self) -> int:
-        return sum(_product(shape) for shape in tensor_shapes(self).values())
+        return sum(math.prod(shape) for shape in tensor_shapes(self).values())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -101,13 +102,6 @@ class JinaBertConfig:
 
 
 _OPTIONAL = {"layer_norm_eps", "type_vocab_size", "max_position_embeddings", "segment_separator_id"}
-
-
-def _product(shape: Iterable[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
 
 
 def _refuse_variants(raw: Mapping[str, Any], path: Path) -> None:

@@ -13,6 +13,7 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,17 +78,31 @@ class Tokeniser:
 
     @classmethod
     def load(
-        cls, model_dir: Path, *, query_tokens: int = 512, max_tokens: int = 8192, overlap_tokens: int = 80
+        cls,
+        model_dir: Path,
+        *,
+        query_tokens: int = 512,
+        max_tokens: int = 8192,
+        overlap_tokens: int = 80,
+        threads: int = 0,
     ) -> Self:
+        """Read `model_dir/tokenizer.json`. threads: the library's own, which the first in a process decides for all;
+        0: as many as it likes. Raises CheckpointError.
+        """
         path = model_dir / "tokenizer.json"
         if not path.exists():
             raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(
                 f"{path} is not a tokenizer this version of tokenizers reads: {error}"
             ) from None
+        if threads and "RAYON_NUM_THREADS" not in os.environ:
+            # Read when the pool starts, which is here; left in the environment it would be every child's.
+            os.environ["RAYON_NUM_THREADS"] = str(threads)
+            tokenizer.encode_batch_fast(["", ""])
+            del os.environ["RAYON_NUM_THREADS"]
         return cls(tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property

@@ -20,11 +20,13 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from .contract import InternalError, Unavailable
 from .settings import Settings
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
 
 
@@ -71,15 +73,12 @@ class Worker(asyncio.Protocol):
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
         with theirs:
-            # Our import path, in case the package was not installed but put there by the container.
-            environment = {
-                **os.environ,
-                **self._settings.to_env(),
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            }
+            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+            if sys.flags.no_site:
+                command.insert(1, "-S")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                env=environment,
+                command,
+                env={**os.environ, **self._settings.to_env(), "PYTHONPATH": os.pathsep.join(_import_path())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -182,6 +181,16 @@ class Worker(asyncio.Protocol):
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
+def _import_path() -> list[str]:
+    """Where this process finds modules, but for the working directory unless this package lies there."""
+    package, folder = Path(__file__).parent.parent, Path.cwd()
+    return [
+        entry
+        for entry in sys.path
+        if entry and (Path(entry).resolve() != folder or Path(entry).resolve() == package)
+    ]
+
+
 def _fail(future: asyncio.Future[list[float]], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
@@ -200,7 +209,7 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     try:
         engine = Engine.load(settings.model_dir, settings)
     except Exception as error:
-        connection.sendall(_frame(_REFUSED + f"{error}".encode()))
+        connection.sendall(_frame(_REFUSED + f"{error}".encode(errors="backslashreplace")))
         return
     lanes = max(forward.lanes for forward in engine.forwards)
     tolerances = [forward.tolerance for forward in engine.forwards]
@@ -244,7 +253,7 @@ def _read(stream: BinaryIO) -> array[int]:
 def main() -> None:
     # A front that is killed must not leave a model behind; and Ctrl-C and SIGTERM are the front's to handle.
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
