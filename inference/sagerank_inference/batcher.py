@@ -33,7 +33,7 @@ _SHARE = 16  # batches of a request that count before they are served
 Run = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Job:
     """One request. `waiting` are its windows that no batch holds yet, shortest first. Sizes are in tokens."""
 
@@ -55,7 +55,7 @@ class _Job:
         return self.admitted_at + _PATIENCE * max(self.share, self.served)
 
     def take(self, begin: int, end: int) -> list[_Entry]:
-        """Entries of waiting[begin:end], which no longer wait."""
+        """Remove waiting[begin:end] from what waits, and return them as entries of a batch."""
         taken = self.waiting[begin:end]
         del self.waiting[begin:end]
         tokens = sum(self.lengths[index] for index in taken)
@@ -77,7 +77,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """Of one forward that came back: pairs, tokens, the tokens charged with padding, and seconds."""
+    """The size of a batch that came back, with the tokens charged for padding, and its seconds."""
 
     pairs: int
     tokens: int
@@ -100,7 +100,7 @@ class Batcher:
         *,
         batch_tokens: int,
         max_queue_tokens: int,
-        observe: Callable[[BatchStats], None] = lambda stats: None,
+        observe: Callable[[BatchStats], None] = lambda _: None,
     ) -> None:
         self._observe = observe
         self._batch_tokens, self._max_queue_tokens = batch_tokens, max_queue_tokens
@@ -115,16 +115,16 @@ class Batcher:
         self._lanes = 1
 
     def resume(self, lanes: int = 1) -> None:
-        """A worker is there, which computes so many batches at once: send it what waits."""
+        """Send what waits: a worker is there, which computes `lanes` batches at once."""
         self._paused, self._lanes = False, lanes
         self._dispatch()
 
     def pause(self) -> None:
-        """The worker is gone: hold what waits, which another worker may still answer in time."""
+        """Hold what waits: the worker is gone, and another may still answer in time."""
         self._paused = True
 
     def fail_all(self, error: RerankError) -> None:
-        """No worker will come: answer everything that waits."""
+        """Answer everything that waits with an error: no worker will come."""
         for job in list(self._jobs):
             self._finish(job, error)
 
@@ -217,7 +217,7 @@ class Batcher:
             self._send(entries)
 
     def _next_batch(self, *, ahead: bool) -> list[_Entry]:
-        """Pairs of similar length, those of the requests that are due first."""
+        """Return pairs of similar length, those of the requests that are due first."""
         jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.due)
         jobs = [job for job in jobs if job.run == jobs[0].run]
         if not jobs:

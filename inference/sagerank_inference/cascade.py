@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One model of an artefact. keep: how many of the best documents it scores; None: all, as the first does."""
+    """One model of an artefact, which scores the `keep` best documents; None: all, as the first does."""
 
     manifest: Manifest
     tokeniser: Tokeniser
@@ -29,7 +29,7 @@ class Stage:
 
 
 class Rounds:
-    """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `values` are the answer's."""
+    """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `scores` is the answer."""
 
     def __init__(
         self, stages: Sequence[Stage], query: str, documents: Sequence[str], truncation: Truncation
@@ -46,7 +46,7 @@ class Rounds:
         self.values: list[float] = []  # logits, in the order of the documents
 
     def read(self) -> Windows:
-        """The windows of the next stage. Raises TokenLimitExceeded as its tokeniser does.
+        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does.
 
         Where truncation is not allowed every stage's tokeniser is asked at once: a request is refused for what it
         holds, not for where the first model ranks it.
@@ -72,7 +72,7 @@ class Rounds:
         return stage.tokeniser(self._query, [self._documents[index] for index in documents], self._truncation)
 
     def take(self, logits: Sequence[float], *, queued: float = 0.0) -> None:
-        """Logits of the windows that `read` gave last, and the seconds until their computation began."""
+        """Accept the logits of the windows that `read` gave last, which waited `queued` seconds for the model."""
         now = time.monotonic()
         self._tokenise += self.tokenised - self._idle_since
         self._queue += queued
@@ -83,7 +83,7 @@ class Rounds:
         self._number += 1
 
     def scores(self) -> Scores:
-        """The answer after the last stage.
+        """Return the answer, after the last stage.
 
         Tokens are those of the first, which reads every text: a document that is scored again is billed once.
         """
@@ -103,7 +103,7 @@ class Rounds:
 def merge(
     values: Sequence[float], best: Sequence[int], again: Sequence[float], documents: Sequence[str]
 ) -> list[float]:
-    """Logits of all documents once a later model has scored the `best` of them `again`.
+    """Return logits of all documents, once a later model has scored the `best` of them `again`.
 
     The same text has the same score: what equals one of the best is scored with it.
 

@@ -47,12 +47,12 @@ class Engine:
 
     @property
     def tokeniser(self) -> Tokeniser:
-        """Of the first model, which reads every document."""
+        """The first model's, which reads every document."""
         return self.stages[0].tokeniser
 
     @property
     def forward(self) -> Forward:
-        """Of the first model."""
+        """The first model."""
         return self.forwards[0]
 
     @classmethod
@@ -81,8 +81,9 @@ class Engine:
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Scores:
-        """Logits in the order of `documents`. Raises TokenLimitExceeded where truncation is not allowed and a
-        text does not fit.
+        """Score every document for the query; logits are in the order of `documents`.
+
+        Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
         """
         rounds = Rounds(self.stages, query, documents, truncation)
         for forward in self.forwards:
@@ -90,7 +91,7 @@ class Engine:
         return rounds.scores()
 
     def _logits(self, forward: Forward, pairs: Sequence[Sequence[int]]) -> list[float]:
-        """Logits of the pairs' token ids, in order; as many batches at once as the model has lanes."""
+        """Return the logits of the pairs' token ids, in order; as many batches run at once as the model has lanes."""
         logits = [0.0] * len(pairs)
         batches = deque(plan([len(ids) for ids in pairs], max_tokens=self.batch_tokens))
 
@@ -120,7 +121,7 @@ class Engine:
         return logits
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
-        """Score what was parsed and render it: body and content type. Raises a RerankError with its dialect."""
+        """Score what was parsed; return body and content type. Raises a RerankError with its dialect."""
         scores = []
         for request in call.requests:
             try:
@@ -143,7 +144,7 @@ class Engine:
 
 
 def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
-    """The models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
+    """Read the models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
     root = Manifest.read(model_dir)
     tokenisers: dict[tuple[str, int], Tokeniser] = {}
     stages = []
@@ -159,7 +160,7 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
 
 
 def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
-    """With the golden pairs that these settings leave whole: what is cut has no score to compare."""
+    """Leave out the golden pairs that these settings would cut: they have no score to compare."""
 
     def fits(pair: GoldenPair) -> bool:
         try:
@@ -182,7 +183,7 @@ def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> T
 
 
 def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = False) -> Forward:
-    """The backend that the settings name; its runtime is imported here and nowhere else.
+    """Load a model with the backend that the settings name, whose runtime is imported here and nowhere else.
 
     shared_arena: with the other models of this process. Raises ArtefactError for a cascade's folder, which holds several models.
     """

@@ -49,8 +49,8 @@ def predict_fn(call: Call, engine: Engine) -> tuple[bytes, str]:
         _refuse(error)
 
 
-def output_fn(prediction: tuple[bytes, str], accept: str) -> tuple[str, str]:
-    """Return body and content type: the dialect decides both, whatever `accept` asks for."""
+def output_fn(prediction: tuple[bytes, str], _accept: str) -> tuple[str, str]:
+    """Return body and content type: the dialect decides both, whatever is accepted."""
     body, content_type = prediction
     return body.decode(), content_type
 

@@ -24,7 +24,7 @@ class OnnxModel:
     tolerance = 1e-3  # of a logit, against the float32 reference
 
     def __init__(self, model_dir: Path, *, threads: int, shared_arena: bool = False) -> None:
-        """threads: of each batch, and batches at once. shared_arena: with the other models of this process."""
+        """Compute up to `threads` batches at once. shared_arena: memory is shared with other models of this process."""
         self.lanes = threads
         self._ordinary = threading.Lock()
         options = onnxruntime.SessionOptions()
@@ -44,7 +44,7 @@ class OnnxModel:
         )
 
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Token ids of each pair, none empty -> logits. Up to `lanes` calls may run at once."""
+        """Return the logits of pairs of token ids, none of them empty. Up to `lanes` calls may run at once."""
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
         ids = np.concatenate(
             [np.asarray(pair, np.int64) for pair in batch]
@@ -63,7 +63,7 @@ class OnnxModel:
 
 
 def _settle(outputs: Any, answer: Future[Any], error: str) -> None:
-    """Called by one of ONNX Runtime's threads."""
+    """Hand over the outputs or the error of a run; ONNX Runtime calls it in one of its threads."""
     if error:
         answer.set_exception(RuntimeError(error))
     else:

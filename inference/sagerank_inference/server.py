@@ -42,7 +42,7 @@ log = logging.getLogger("sagerank")
 
 
 def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> Starlette:
-    """The ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
+    """Make the ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
     metrics = Metrics()
     service = Service(settings, metrics)
     routes = _Routes(service, metrics)
@@ -138,7 +138,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
+    """Return the body. Raises PayloadTooLarge as soon as it is known to be."""
     announced = request.headers.get("content-length", "")
     size, parts = int(announced) if announced.isdecimal() else 0, []
     if size <= limits.max_body_bytes:
@@ -158,7 +158,7 @@ async def _read(request: Request, limits: Limits) -> bytes:
 async def _unless_disconnected(
     request: Request, work: asyncio.Future[list[list[Scores]]]
 ) -> list[list[Scores]]:
-    """The result of `work`, or ClientDisconnect with the work cancelled when nobody is left to read it."""
+    """Return the result of `work`. Raises ClientDisconnect, and cancels it, when nobody is left to read it."""
 
     async def left() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -177,7 +177,7 @@ async def _unless_disconnected(
 
 
 def _slowest(scores: list[list[Scores]]) -> Timings:
-    """The times of the group that took longest."""
+    """Return the times of the group that took longest."""
     timings = (group.timings for request in scores for group in request)
     return max(timings, key=lambda timings: timings.queue + timings.forward)
 
@@ -187,7 +187,7 @@ def _milliseconds(seconds: float) -> float:
 
 
 def _sizes(scores: list[list[Scores]]) -> dict[str, int]:
-    """What is logged of the sizes of an answer. `tokens` are as billed."""
+    """Return the sizes of an answer for the log. `tokens` are as billed."""
     groups = [group for request in scores for group in request]
     return {
         "documents": sum(len(group.values) for group in groups),
@@ -204,7 +204,7 @@ def _error_response(error: RerankError, path: str, request_id: str) -> Response:
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object a line; our own messages are objects already."""
+    """Writes one JSON object a line; our own messages are objects already."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -258,7 +258,7 @@ def main(environment: dict[str, str] | None = None) -> int:
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of the host. "*" is one for IPv6 and IPv4, where the kernel has both, or IPv4's."""
+    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all."""
     if host == "*":
         host = "0.0.0.0"
         if socket.has_dualstack_ipv6():

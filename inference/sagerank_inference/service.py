@@ -104,7 +104,7 @@ class Service:
         self.batcher.fail_all(Unavailable("No model is ready here, and none will be: see the server's log."))
 
     async def score(self, request: RerankRequest) -> list[Scores]:
-        """One Scores for each group. Raises a RerankError."""
+        """Return the scores of every group, in order. Raises a RerankError."""
         if self.state != "ready":
             raise Unavailable(f"No model is ready (state: {self.state}): try again shortly.")
         deadline = time.monotonic() + self.settings.request_seconds
@@ -157,6 +157,6 @@ class Service:
 
 
 def _packed(rounds: Rounds) -> Windows:
-    """With ids as the worker's frames carry them, packed here and not in the event loop."""
+    """Read the next windows, with ids packed as the worker's frames carry them: not in the event loop."""
     windows = rounds.read()
     return replace(windows, ids=[array("i", ids) for ids in windows.ids])

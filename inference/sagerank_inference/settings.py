@@ -17,7 +17,7 @@ class SettingsError(ValueError):
 
 
 def physical_cores(root: Path = Path("/")) -> int:
-    """Cores this process may use: its CPU affinity, without hyper-threads, at most the container's CPU quota.
+    """Return the cores this process may use: its CPU affinity, without hyper-threads, at most the container's CPU quota.
 
     Two hyper-threads share the vector units that matrix products keep busy, so a second thread on a core adds
     nothing. Where the system does not tell (macOS, Windows), every processor counts. root: of /sys and /proc.
@@ -30,7 +30,7 @@ def physical_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[int]:
-    """Whole CPUs that the control groups round this process allow, of version 1 and 2, from the inmost out."""
+    """Yield the whole CPUs that control groups of version 1 and 2 allow this process, from the inmost out."""
     mount = root / "sys/fs/cgroup"
     # A container may see its own groups at the root, whatever the path that the kernel gives.
     for line in _text(root / "proc/self/cgroup", "0::/\n1:cpu:/").splitlines():
@@ -55,9 +55,7 @@ def _text(path: Path, default: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as
-    named.
-    """
+    """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as named."""
 
     model_dir: Path = Path("/opt/ml/model")  # the unpacked artefact
     host: str = "*"  # an address to listen on; *: all, of IPv4 and IPv6
@@ -107,8 +105,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read SAGERANK_*; an unknown one is an error. SAGEMAKER_BIND_TO_PORT gives the port where ours does
-        not.
+        """Read SAGERANK_*, and SAGEMAKER_BIND_TO_PORT where SAGERANK_PORT is not set.
+
+        Raises SettingsError for a name that is unknown and a value that cannot be used.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
@@ -131,7 +130,7 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type]
 
     def to_env(self) -> dict[str, str]:
-        """The variables that make `from_env` give these settings."""
+        """Return the variables of which `from_env` makes these settings."""
         return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
 
 

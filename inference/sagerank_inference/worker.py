@@ -64,10 +64,7 @@ class Worker(asyncio.Protocol):
         self.alive = False
 
     async def start(self) -> Loaded:
-        """Return when the child is loaded, warm and scores its golden pairs.
-
-        Raises LoadFailed or WorkerDied.
-        """
+        """Start the child; return when it is warm and scores its golden pairs. Raises LoadFailed or WorkerDied."""
         loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[bytes] = loop.create_future()
         self._gone = asyncio.Event()
@@ -96,8 +93,9 @@ class Worker(asyncio.Protocol):
         return Loaded(int(lanes), list(map(float, tolerances)))
 
     def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> asyncio.Future[list[float]]:
-        """Token ids of each pair -> logits to come by one of the models, or InternalError where this batch fails, or
-        WorkerDied where the process does.
+        """Send pairs of token ids to one of the models; its logits are to come.
+
+        The future raises InternalError where this batch fails, and WorkerDied where the process does.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[float]] = loop.create_future()
@@ -164,7 +162,7 @@ class Worker(asyncio.Protocol):
         else:
             future.set_exception(InternalError(f"The model failed on this batch ({content.decode()})."))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.alive = False
         if not self._loaded.done():
             self._loaded.set_exception(EOFError())
@@ -182,7 +180,7 @@ class Worker(asyncio.Protocol):
 
 
 def _import_path() -> list[str]:
-    """Where this process finds modules, but for the working directory unless this package lies there."""
+    """Return where this process finds modules, without the working directory unless this package lies there."""
     package, folder = Path(__file__).parent.parent, Path.cwd()
     return [
         entry
@@ -202,7 +200,7 @@ def _frame(payload: bytes) -> bytes:
 
 
 def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
-    """The child: load, say so, then answer batch after batch until the front hangs up."""
+    """Be the child: load, say so, then answer batch after batch until the front hangs up."""
     from .engine import Engine
 
     settings = Settings.from_env(environ)
@@ -246,7 +244,7 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
 
 
 def _read(stream: BinaryIO) -> array[int]:
-    """The next frame's integers; none at the end of the stream."""
+    """Return the next frame's integers, none at the end of the stream."""
     return array("i", stream.read(int.from_bytes(stream.read(4), sys.byteorder)))
 
 
