@@ -46,6 +46,21 @@ def corpus(tmp_path: Path) -> tuple[Path, Path]:
     return write(tmp_path / "p.jsonl", passages), write(tmp_path / "q.jsonl", queries)
 
 
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder of a user's own, whose files have names of ours and of packages, and must not be run."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("inference", "cost", "infra", "json", "numpy", "torch", "tqdm", "sagerank_cost"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a file of the user was run')", encoding="utf-8")
+    for name in ("evaluation", "distillation", "sagerank", "sagerank_inference"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(
+            "raise SystemExit('a file of the user was run')", encoding="utf-8"
+        )
+    return folder
+
+
 COMMAND = [
     "distil", "--passages", str(SAMPLE / "passages.jsonl.gz"), "--queries", str(SAMPLE / "queries.jsonl.gz"),
     "--teacher", "micro", "--start", "micro", "--layers", "0,0", "--made-queries", "0", "--lexical", "0", "--steps", "60",
