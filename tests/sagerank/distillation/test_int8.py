@@ -16,14 +16,15 @@ from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
 from sagerank.cli import main
-from sagerank.distillation import int8 as precision
-from sagerank.distillation.int8 import GateFailed, Judged, Thresholds, build_int8
-from sagerank.models.build import MICRO, build
+from sagerank.distillation.gate import GateFailed, check
+from sagerank.distillation.int8 import TOP_K, Judged, Thresholds, build_int8, shortfalls
+from sagerank.evaluation import SAMPLE
+from sagerank.models.build import MICRO, SHAPES, build
 
 QUERIES = 60  # of the gate's 250, to keep this short
 
 
-BEIR = precision.SAMPLE / "heldout"
+BEIR = SAMPLE / "heldout"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def fast(built: tuple[Path, list[Judged]]) -> Engine:
 
 def test_micro_passes_the_gate_with_room(built: tuple[Path, list[Judged]]) -> None:
     [judged] = built[1]
-    assert (judged.queries, judged.pairs) == (QUERIES, QUERIES * precision.TOP_K)
+    assert (judged.queries, judged.pairs) == (QUERIES, QUERIES * TOP_K)
     assert judged.fp32 > 0.6
     assert abs(judged.difference.mean) < 0.005
     assert judged.difference.low <= judged.int8 - judged.fp32 <= judged.difference.high
@@ -110,15 +111,16 @@ def test_equal_models_give_equal_bytes(built: tuple[Path, list[Judged]], cache: 
 def test_every_threshold_can_refuse(
     built: tuple[Path, list[Judged]], thresholds: Thresholds, sentence: str
 ) -> None:
-    precision.check(built[1], Thresholds())
+    assert shortfalls(built[1], Thresholds()) == []
+    check("int8 does not pass", shortfalls(built[1], Thresholds()))
     with pytest.raises(GateFailed, match=sentence):
-        precision.check(built[1], thresholds)
+        check("int8 does not pass", shortfalls(built[1], thresholds))
 
 
 def test_a_score_that_is_no_number_is_refused(built: tuple[Path, list[Judged]]) -> None:
     broken = dataclasses.replace(built[1][0], int8=math.nan, mean_error=math.nan)
     with pytest.raises(GateFailed, match="NDCG@10 falls by nan.*score error is nan"):
-        precision.check([broken], Thresholds())
+        check("int8 does not pass", shortfalls([broken], Thresholds()))
 
 
 def test_what_does_not_pass_is_not_written(cache: Path, tmp_path: Path) -> None:
@@ -162,14 +164,14 @@ def test_random_weights_are_shown_and_not_held_to_anything(
     small = JinaBertConfig(
         vocab_size=61056, hidden_size=48, num_hidden_layers=2, num_attention_heads=12, intermediate_size=96
     )
-    monkeypatch.setitem(precision.resolve.__globals__["SHAPES"], "tiny", small)
+    monkeypatch.setitem(SHAPES, "tiny", small)
     shown: list[Judged] = []
     none = Thresholds(ndcg_drop=-1, agreement=2, error=-1)
     manifest = build_int8(
         "random:tiny", tmp_path / "r", queries=3, cache=tmp_path, thresholds=none, show=shown.extend
     )
     assert manifest.model == "random:tiny"
-    assert shown[0].pairs == 3 * precision.TOP_K
+    assert shown[0].pairs == 3 * TOP_K
     assert Engine.load(tmp_path / "r", Settings(model_dir=tmp_path / "r")).manifest.precision == "int8"
 
 
