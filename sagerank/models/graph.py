@@ -79,40 +79,41 @@ class Weights:
         row = width * math.prod(entry["shape"][1:])
         result = TensorProto(name=name, data_type=kind, dims=[last - first, *entry["shape"][1:]])
         result.data_location = TensorProto.EXTERNAL
-        place = {
+        source = {
             "location": self._name,
             "offset": self._start + entry["data_offsets"][0] + first * row,
             "length": (last - first) * row,
         }
-        for key, value in place.items():
+        for key, value in source.items():
             result.external_data.add(key=key, value=str(value))
         return result
 
 
-class Graph:
-    """The layers in the order of the computation, with the products in float32."""
+class Graph(Nodes):
+    """The nodes of a whole model, with its products in float32."""
 
     def __init__(self, config: JinaBertConfig, weights: Weights) -> None:
-        self.config, self.weights, self.nodes = config, weights, Nodes()
-        self.attention = Attention(self.nodes, config)
+        super().__init__()
+        self.config, self.weights = config, weights
+        self.attention = Attention(self, config)
 
     def build(self) -> onnx.GraphProto:
         self.attention.layout()
         x = self._embed()
         for index in range(self.config.num_hidden_layers):
             x = self._layer(index, x)
-        pooled = self.nodes.op("Tanh", [self._linear(x, "bert.pooler.dense")])
+        pooled = self.op("Tanh", [self._linear(x, "bert.pooler.dense")])
         logits = self._linear(pooled, "classifier")
-        self.nodes.op("Reshape", [logits, self.nodes.integers(-1)], "logits")
+        self.op("Reshape", [logits, self.integers(-1)], "logits")
         return helper.make_graph(
-            self.nodes.nodes,
+            self.nodes,
             "jina_bert",
             [
                 helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["tokens"]),
                 helper.make_tensor_value_info("lengths", TensorProto.INT64, ["pairs"]),
             ],
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["pairs"])],
-            self.nodes.initializers,
+            self.initializers,
         )
 
     def weight(self, stored: str, rows: slice = slice(None), part: str = "") -> str:
@@ -121,17 +122,15 @@ class Graph:
         kind = self._initializer(name, stored, rows)
         if kind == TensorProto.FLOAT:
             return name
-        value = self.nodes.op("Cast", [name], to=TensorProto.FLOAT)
+        value = self.op("Cast", [name], to=TensorProto.FLOAT)
         if kind == TensorProto.INT8:
             self._initializer(name + SCALE, stored + SCALE, rows)
-            value = self.nodes.op(
-                "Mul", [value, self.nodes.op("Unsqueeze", [name + SCALE, self.nodes.integers(1)])]
-            )
+            value = self.op("Mul", [value, self.op("Unsqueeze", [name + SCALE, self.integers(1)])])
         return value
 
     def _initializer(self, name: str, stored: str, rows: slice = slice(None)) -> int:
         tensor = self.weights.tensor(name, stored, rows)
-        self.nodes.initializers.append(tensor)
+        self.initializers.append(tensor)
         return tensor.data_type
 
     def _linear(self, x: str, name: str) -> str:
@@ -143,20 +142,18 @@ class Graph:
         """x [T, in] times (some rows of) a stored weight [out, in], transposed, plus bias -> [T, out]."""
         # Gemm takes the weight as PyTorch stores it; MatMul would need a transposed copy.
         inputs = [x, self.weight(stored, rows, part)]
-        return self.nodes.op("Gemm", inputs if bias is None else [*inputs, self.weight(bias)], transB=1)
+        return self.op("Gemm", inputs if bias is None else [*inputs, self.weight(bias)], transB=1)
 
     def _geglu(self, x: str, layer: str) -> str:
         f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
         # Two products over the two halves of one tensor: cheaper than one product and a split of its result.
         gate = self._product(x, gated, slice(0, f), ".gate")
         up = self._product(x, gated, slice(f, 2 * f), ".up")
-        return self.nodes.op("Mul", [self.nodes.op("Gelu", [gate]), up])  # exact erf
+        return self.op("Mul", [self.op("Gelu", [gate]), up])  # exact erf
 
     def _layer_norm(self, x: str, name: str) -> str:
         scale, shift = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self.nodes.op(
-            "LayerNormalization", [x, scale, shift], axis=-1, epsilon=self.config.layer_norm_eps
-        )
+        return self.op("LayerNormalization", [x, scale, shift], axis=-1, epsilon=self.config.layer_norm_eps)
 
     def _embed(self) -> str:
         """Embeddings [U, h] of the batch's distinct tokens, and "token" [T]: which of them each token is.
@@ -165,54 +162,50 @@ class Graph:
         before it is computed once for each.
         """
         table = "bert.embeddings.word_embeddings.weight"
-        vocabulary = self.nodes.integer(self.config.vocab_size)
+        vocabulary = self.integer(self.config.vocab_size)
         tokens, separator = "input_ids", self.config.segment_separator_id
         if separator is not None:
-            tokens = self.nodes.op(
-                "Add", [tokens, self.nodes.op("Mul", [self._segments(separator), vocabulary])]
-            )
-        self.nodes.nodes.append(helper.make_node("Unique", [tokens], ["distinct", "", "token"]))
-        self.nodes.op("Gather", ["token", "pad"], "token_pad")  # [B, P]
-        ids = self.nodes.op("Mod", ["distinct", vocabulary])
+            tokens = self.op("Add", [tokens, self.op("Mul", [self._segments(separator), vocabulary])])
+        self.nodes.append(helper.make_node("Unique", [tokens], ["distinct", "", "token"]))
+        self.op("Gather", ["token", "pad"], "token_pad")  # [B, P]
+        ids = self.op("Mod", ["distinct", vocabulary])
         kind = self._initializer(table, table)
-        x = self.nodes.op("Gather", [table, ids])
+        x = self.op("Gather", [table, ids])
         if kind != TensorProto.FLOAT:
-            x = self.nodes.op("Cast", [x], to=TensorProto.FLOAT)  # the rows that are read, not the table
+            x = self.op("Cast", [x], to=TensorProto.FLOAT)  # the rows that are read, not the table
         if kind == TensorProto.INT8:
             self._initializer(table + SCALE, table + SCALE)
-            scale = self.nodes.op("Gather", [table + SCALE, ids])
-            x = self.nodes.op("Mul", [x, self.nodes.op("Unsqueeze", [scale, self.nodes.integers(1)])])
+            scale = self.op("Gather", [table + SCALE, ids])
+            x = self.op("Mul", [x, self.op("Unsqueeze", [scale, self.integers(1)])])
         segments = self.weight("bert.embeddings.token_type_embeddings.weight")
-        segment = self.nodes.op("Gather", [segments, self.nodes.op("Div", ["distinct", vocabulary])])
-        return self._layer_norm(self.nodes.op("Add", [x, segment]), "bert.embeddings.LayerNorm")
+        segment = self.op("Gather", [segments, self.op("Div", ["distinct", vocabulary])])
+        return self._layer_norm(self.op("Add", [x, segment]), "bert.embeddings.LayerNorm")
 
     def _segments(self, separator: int) -> str:
         """Segment 0 or 1 of each token [T]."""
-        here = self.nodes.op("Equal", ["input_ids", self.nodes.integer(separator)])
-        here = self.nodes.op("Cast", [here], to=TensorProto.INT64)
+        here = self.op("Equal", ["input_ids", self.integer(separator)])
+        here = self.op("Cast", [here], to=TensorProto.INT64)
         # [T] separators so far, in all pairs
-        before = self.nodes.op("CumSum", [here, self.nodes.integer(0)], exclusive=1)
-        pair = self.nodes.op("Div", ["pack", "size"])  # [T]
-        earlier = self.nodes.op(
-            "Gather", [self.nodes.op("Gather", [before, "first"]), pair]
-        )  # those of earlier pairs
-        return self.nodes.op("Min", [self.nodes.op("Sub", [before, earlier]), self.nodes.integer(1)])
+        before = self.op("CumSum", [here, self.integer(0)], exclusive=1)
+        pair = self.op("Div", ["pack", "size"])  # [T]
+        earlier = self.op("Gather", [self.op("Gather", [before, "first"]), pair])  # those of earlier pairs
+        return self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])
 
     def _layer(self, index: int, x: str) -> str:
         """x [T, h] -> [T, h]; in the last layer -> [B, h], row 0 of each pair; in the first, x is [U, h]."""
         layer = f"bert.encoder.layer.{index}"
         if index == 0:
-            every, pad = self.nodes.op("Gather", [x, "token"]), "token_pad"
+            every, pad = self.op("Gather", [x, "token"]), "token_pad"
         else:
             every, pad = x, "pad"
         if index == self.config.num_hidden_layers - 1:
-            top = self.nodes.op("Gather", [every, "first"])
+            top = self.op("Gather", [every, "first"])
             projections = {
                 f"{name}.{part}": self.weight(f"{layer}.attention.self.{name}.{part}")
                 for name, part in itertools.product(("query", "key", "value"), ("weight", "bias"))
                 if (name, part) != ("key", "bias")
             }
-            context = self.attention.attend_first(top, self.nodes.op("Gather", [x, pad]), projections)
+            context = self.attention.attend_first(top, self.op("Gather", [x, pad]), projections)
         else:
             top = every
             query, key, value = (
@@ -220,6 +213,6 @@ class Graph:
             )
             context = self.attention.attend_all(query, key, value, "token" if index == 0 else None, pad)
         dense = self._linear(context, f"{layer}.attention.output.dense")
-        top = self._layer_norm(self.nodes.op("Add", [dense, top]), f"{layer}.attention.output.LayerNorm")
+        top = self._layer_norm(self.op("Add", [dense, top]), f"{layer}.attention.output.LayerNorm")
         down = self._linear(self._geglu(top, layer), f"{layer}.mlp.wo")
-        return self._layer_norm(self.nodes.op("Add", [down, top]), f"{layer}.mlp.layernorm")
+        return self._layer_norm(self.op("Add", [down, top]), f"{layer}.mlp.layernorm")

@@ -61,8 +61,8 @@ class Int8Graph(Graph):
     ) -> str:
         if stored not in self._int8:
             return super()._product(x, stored, rows, part, bias=bias)
-        result = self.nodes.op("Mul", [self._unscaled(x, stored, rows, part), self._column(x)])
-        return result if bias is None else self.nodes.op("Add", [result, self.weight(bias)])
+        result = self.op("Mul", [self._unscaled(x, stored, rows, part), self._column(x)])
+        return result if bias is None else self.op("Add", [result, self.weight(bias)])
 
     def _geglu(self, x: str, layer: str) -> str:
         f, gated = self.config.intermediate_size, f"{layer}.mlp.gated_layers.weight"
@@ -70,7 +70,7 @@ class Int8Graph(Graph):
             return super()._geglu(x, layer)
         gate = self._product(x, gated, slice(0, f), ".gate")
         up = self._unscaled(x, gated, slice(f, 2 * f), ".up")
-        result = self.nodes.op("Mul", [self.nodes.op("Gelu", [gate]), up])
+        result = self.op("Mul", [self.op("Gelu", [gate]), up])
         # The rows are quantised next, each with a scale of its own: up's goes into that, a pass less.
         self._owed[result] = self._rows[x][1]
         return result
@@ -81,16 +81,14 @@ class Int8Graph(Graph):
         name = stored + part
         self._initializer(name, stored, rows)
         self._initializer(name + SCALE, stored + SCALE, rows)
-        return self.nodes.op(
+        return self.op(
             "MatMulIntegerToFloat",
             [
                 integers,
-                self.nodes.op(
-                    "Transpose", [name], perm=[1, 0]
-                ),  # folded when the graph is loaded, still int8
-                self.nodes.constant("one", np.array(1, np.float32)),
+                self.op("Transpose", [name], perm=[1, 0]),  # folded when the graph is loaded, still int8
+                self.constant("one", np.array(1, np.float32)),
                 name + SCALE,
-                self.nodes.constant("zero_point", np.array(128, np.uint8)),
+                self.constant("zero_point", np.array(128, np.uint8)),
             ],
             domain="com.microsoft",
         )
@@ -98,21 +96,16 @@ class Int8Graph(Graph):
     def _quantised(self, x: str) -> tuple[str, str]:
         """x [T, k] -> uint8 around 128, and the scale [T] of its rows."""
         if x not in self._rows:
-            largest = self.nodes.op(
-                "ReduceMax", [self.nodes.op("Abs", [x]), self.nodes.integers(-1)], keepdims=0
+            largest = self.op("ReduceMax", [self.op("Abs", [x]), self.integers(-1)], keepdims=0)
+            step = self.op("Mul", [largest, self.constant("step", np.array(1 / 127, np.float32))])
+            step = self.op("Max", [step, self.constant("smallest", np.array(_SMALLEST, np.float32))])
+            zero_points = self.op(
+                "Expand", [self.constant("zero_point", np.array(128, np.uint8)), self.op("Shape", [step])]
             )
-            step = self.nodes.op("Mul", [largest, self.nodes.constant("step", np.array(1 / 127, np.float32))])
-            step = self.nodes.op(
-                "Max", [step, self.nodes.constant("smallest", np.array(_SMALLEST, np.float32))]
-            )
-            zero_points = self.nodes.op(
-                "Expand",
-                [self.nodes.constant("zero_point", np.array(128, np.uint8)), self.nodes.op("Shape", [step])],
-            )
-            integers = self.nodes.op("QuantizeLinear", [x, step, zero_points], axis=0)
-            scale = self.nodes.op("Mul", [step, self._owed[x]]) if x in self._owed else step
+            integers = self.op("QuantizeLinear", [x, step, zero_points], axis=0)
+            scale = self.op("Mul", [step, self._owed[x]]) if x in self._owed else step
             self._rows[x] = integers, scale
         return self._rows[x]
 
     def _column(self, x: str) -> str:
-        return self.nodes.op("Unsqueeze", [self._quantised(x)[1], self.nodes.integers(1)])
+        return self.op("Unsqueeze", [self._quantised(x)[1], self.integers(1)])
