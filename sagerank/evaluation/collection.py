@@ -197,6 +197,10 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         raise CollectionError(
             f"{name!r} is not a folder; to download it by name: pip install 'sagerank[eval]'."
         ) from None
+    except RuntimeError:  # of Path.home()
+        raise CollectionError(
+            f"There is no home to download {name!r} into: set IR_DATASETS_HOME to a folder."
+        ) from None
     # Sets of one split carry its qrels themselves.
     for candidate in (f"beir/{name}/{split}", f"beir/{name}"):
         try:

@@ -301,6 +301,8 @@ def _download(model: HubModel) -> Path:
             f"{model.repository} could not be fetched from the model hub ({type(error).__name__}): connect to it, or download revision "
             f"{model.revision} elsewhere and give its folder."
         ) from None
+    except RuntimeError:  # of Path.home()
+        raise CheckpointError("There is no home to download into: set HF_HOME to a folder.") from None
     for name in wanted:
         if not (folder / name).is_file():
             raise CheckpointError(

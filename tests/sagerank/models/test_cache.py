@@ -60,6 +60,18 @@ def test_a_user_that_the_system_does_not_know_has_a_folder(tmp_path: Path) -> No
     assert done.stdout.strip() == str(tmp_path / "sagerank-54321"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("call", "variable"),
+    [
+        ("from sagerank.models.build import resolve; resolve('tiny')", "HF_HOME"),
+        ("from sagerank.evaluation.collection import load; load('scifact')", "IR_DATASETS_HOME"),
+    ],
+)
+def test_a_download_without_a_home_says_what_to_set(tmp_path: Path, call: str, variable: str) -> None:
+    done = run_python(NOBODY + call, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert f"set {variable} to a folder" in done.stderr.splitlines()[-1]
+
+
 def test_texts_of_any_script_are_read_in_a_c_locale(small_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sagerank.models.build import build\n"
