@@ -1,5 +1,4 @@
-"""An artefact's weights as the folder that peers load: float32 safetensors, tokenizer and class for transformers, and a
-padded ONNX graph.
+"""An artefact's weights as the folder that peers load: float32 safetensors, tokenizer, class and padded ONNX graph.
 
 Made once for each set of weights, with PyTorch's own exporter. int8 and 16-bit weights become float32, which changes no
 value.
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.checkpoint import JinaBertConfig
 
+from ...models.extras import install
 from .error import PeerError
 from .once import once
 
@@ -49,7 +49,7 @@ def _write(artefact: Path, folder: Path) -> None:
         from safetensors.torch import save_file
     except ImportError as error:
         raise PeerError(
-            f"Exporting weights for peers needs PyTorch and onnx ({error.name} is missing): pip install 'sagerank[build]'."
+            f"Exporting weights for peers needs PyTorch and onnx ({error.name} is missing): {install('build')}."
         ) from None
     config = JinaBertConfig.read(artefact)
     model = _load(artefact, config)
