@@ -12,13 +12,15 @@ from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank.evaluation.collection import load
 
 from .distil import training_text
-from .gate import Judged
+from .gate import StudentQuality
 from .mine import read_jsonl, share_alike
 from .overlap import RUN, overlap
 from .recipe import Recipe
 
 
-def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: str, licence: str) -> str:
+def model_card(
+    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str
+) -> str:
     config = JinaBertConfig.read(work / "student")
     size = sum((work / "student" / file).stat().st_size for file in ("model.safetensors", "tokenizer.json"))
     lines = [
@@ -49,8 +51,8 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
     lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
     texts = [training_text(stage) for stage, _ in stages]
     for collection in map(load, recipe.gate):
-        found = [overlap(collection, text) for text in texts]
-        most = max(found, key=lambda item: item.queries + item.documents)
+        overlaps = [overlap(collection, text) for text in texts]
+        most = max(overlaps, key=lambda item: item.queries + item.documents)
         lines.append(
             f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
         )
@@ -68,7 +70,7 @@ def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: st
 
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
-    """The distillations whose student this one started from, first to last."""
+    """Return the distillations that this one builds on, first to last, with their work folders."""
     folder = Path(recipe.start).parent
     if Path(recipe.start).name != "student" or not (folder / "recipe.json").is_file():
         return []  # not a student in its work folder
@@ -122,5 +124,5 @@ def _text(stages: Sequence[tuple[Recipe, Path]]) -> Counter[tuple[str, str]]:
 
 def _public(spec: str) -> str:
     """A spec without the folders of the machine it ran on."""
-    kind, colon, where = spec.rpartition(":")
-    return f"{kind}{colon}{Path(where).name}"
+    prefix, colon, where = spec.rpartition(":")
+    return f"{prefix}{colon}{Path(where).name}"

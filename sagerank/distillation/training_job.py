@@ -6,6 +6,7 @@ trained; the output folder is the model folder, so the job's model.tar.gz is an 
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -26,11 +27,15 @@ from .recipe import Recipe
 CHANNELS = "/opt/ml/input/data"
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
-# What the container lacks beside its own PyTorch.
+# Folders of them that a job never imports: measuring, and deploying to AWS.
+_LEFT_OUT = ("sagerank/bench/", "sagerank/operate/")
+# What the container lacks beside its own PyTorch. A test holds it against the imports and pyproject.toml.
 _REQUIREMENTS = """\
 bm25s>=0.3
 boto3>=1.44
+httpx2>=2.16
 huggingface-hub>=1.0
+ir-datasets>=0.5
 ir-measures>=0.4
 numpy>=2.2
 onnx>=1.23
@@ -133,11 +138,11 @@ def launch(
 
 
 def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
-    """The recipe with the container's paths, and the local file or folder behind each input channel."""
+    """Return the recipe with the container's paths, and the local file or folder behind each input channel."""
     folders: dict[str, Path] = {}
 
     def channel(name: str, spec: str) -> str:
-        kind, colon, where = spec.rpartition(":")
+        scheme, colon, where = spec.rpartition(":")
         where, equals, share = where.partition("=")
         path = Path(where)
         if spec.startswith(("endpoint:", "http://", "https://")):
@@ -145,29 +150,30 @@ def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
         if ">" in spec:
             raise DistillationError(f"{name}: a training job takes no cascade: give its stages apart.")
         if not path.exists():
-            if kind == "hf" or not ("/" in where or colon):
+            if scheme == "hf" or not ("/" in where or colon):
                 return spec  # a hub name, or a model the job builds itself
             raise DistillationError(f"{name}: {path} does not exist.")
         folders[name] = path
         inside = f"{CHANNELS}/{name}" + (f"/{path.name}" if path.is_file() else "")
-        return f"{kind}{colon}{inside}{equals}{share}"
+        return f"{scheme}{colon}{inside}{equals}{share}"
 
     moved = replace(
         recipe,
         passages=channel("passages", recipe.passages),
         queries=channel("queries", recipe.queries),
-        teachers=tuple(channel(f"teacher{place}", spec) for place, spec in enumerate(recipe.teachers)),
+        teachers=tuple(channel(f"teacher{number}", spec) for number, spec in enumerate(recipe.teachers)),
         start=channel("start", recipe.start) if recipe.start else "",
         embedder=channel("embedder", recipe.embedder) if recipe.embedder else "",
-        gate=tuple(channel(f"gate{place}", source) for place, source in enumerate(recipe.gate)),
+        gate=tuple(channel(f"gate{number}", source) for number, source in enumerate(recipe.gate)),
     )
     return moved, folders
 
 
 def _source(recipe: Recipe) -> bytes:
-    """sourcedir.tar.gz: our packages, the recipe, the entry point, and what pip installs first. Equal input, equal bytes."""
-    import gzip
+    """The bytes of sourcedir.tar.gz: our packages, the recipe, the entry point, and what pip installs first.
 
+    Equal recipes give equal bytes.
+    """
     members = {
         "entry.py": _ENTRY,
         "requirements.txt": _REQUIREMENTS.encode(),
@@ -176,8 +182,9 @@ def _source(recipe: Recipe) -> bytes:
     for package in _PACKAGES:
         folder = Path(package.__path__[0])
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                members[path.relative_to(folder.parent).as_posix()] = path.read_bytes()
+            name = path.relative_to(folder.parent).as_posix()
+            if path.is_file() and "__pycache__" not in path.parts and not name.startswith(_LEFT_OUT):
+                members[name] = path.read_bytes()
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,
