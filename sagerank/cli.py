@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--precision",
         default="fp32",
-        choices=["fp32", "int8", "bf16"],
+        choices=["fp32", "int8"],
         help="of the arithmetic on CPU; int8 is written only if it passes the gate (default: %(default)s)",
     )
     gate = build.add_argument_group("the gate of --precision int8")
@@ -307,10 +307,6 @@ def _build(options: argparse.Namespace) -> int:
     extra: dict[str, Any] = {"output": str(output)}
     if options.code and not output.name.endswith(".tar.gz"):
         raise Refused("--code goes with an output that ends in .tar.gz.")
-    if options.precision == "bf16":
-        from .distillation.int8 import refuse_bf16
-
-        refuse_bf16(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     if options.gate_queries is not None and options.gate_queries < 1:
         raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
     if options.precision == "int8":
