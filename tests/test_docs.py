@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sagerank_inference.contract import Dialect, Scores, Timings
-from sagerank_inference.dialects import parse, render
+from sagerank_inference.contract import Scores, Timings
+from sagerank_inference.dialects import DIALECTS, parse, render
 from sagerank_inference.server import _RERANK_PATHS
 from sagerank_inference.settings import Settings, SettingsError
 
@@ -89,7 +89,7 @@ def test_the_api_page_shows_every_dialect() -> None:
         parse(text.encode(), None).requests[0].dialect
         for text in re.findall(r"```json\n(.*?)\n```", API, re.S)
     }
-    assert shown >= set(Dialect) - {Dialect.COHERE_V2}
+    assert shown >= DIALECTS.keys() - {"cohere-v2"}
     assert "/v2/rerank" in API
 
 

@@ -1,11 +1,14 @@
 """What a rerank request, its scores and its errors are, whatever the wire dialect. Standard library only.
 
-RerankError +-- InvalidRequest            the request cannot be read or means nothing |   +--
-TokenLimitExceeded    truncate=false, and a text does not fit |   +-- UnsupportedMediaType  the body is of a
-type nobody here reads |   +-- PayloadTooLarge       more bytes or documents than one request may carry +--
-Overloaded                the queue is full; come back after `retry_after` seconds +-- DeadlineExceeded
-the answer would have come too late to be received +-- Unavailable               no model is ready: still
-loading, or its process died +-- InternalError             a defect on this side
+    RerankError
+    +-- InvalidRequest            the request cannot be read or means nothing
+    |   +-- TokenLimitExceeded    truncation is not allowed, and a text does not fit
+    |   +-- UnsupportedMediaType  the body is of a type nobody here reads
+    |   +-- PayloadTooLarge       more bytes or documents than one request may carry
+    +-- Overloaded                the queue is full; come back after `retry_after` seconds
+    +-- DeadlineExceeded          the answer would have come too late to be received
+    +-- Unavailable               no model is ready: still loading, or its process died
+    +-- InternalError             a defect on this side
 
 `str(error)` is one sentence for the caller that says what to change. It never holds the text of a query or
 document.
@@ -15,22 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Dialect(StrEnum):
-    JINA = "jina"
-    MARKETPLACE = "jina-marketplace"
-    COHERE_V1 = "cohere-v1"
-    COHERE_V2 = "cohere-v2"
-    TEI = "tei"
-    LANGCHAIN = "langchain"
-    HUGGING_FACE = "huggingface"
-    DIFY = "dify"
 
 
 class RerankError(Exception):
-    dialect: Dialect | None = None  # whose error form answers it, once that is known
+    dialect: str = ""  # by name: whose error form answers it; "" until that is known
 
 
 class InvalidRequest(RerankError):
@@ -115,7 +106,7 @@ class Truncation:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    dialect: Dialect
+    dialect: str  # a name of dialects.DIALECTS
     groups: tuple[Group, ...]
     return_documents: bool = False
     raw_scores: bool = False  # logits instead of their sigmoid

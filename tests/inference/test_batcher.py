@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -12,43 +11,8 @@ from hypothesis import strategies as st
 from sagerank_inference.batcher import Batcher
 from sagerank_inference.contract import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from sagerank_inference.plan import cost
-from sagerank_inference.tokenise import Windows
 
-POISON = 13
-
-
-def windows(*lengths: int, token: int = 1) -> Windows:
-    return Windows([[token] * length for length in lengths], list(range(len(lengths))), 1, list(lengths))
-
-
-class ScriptedWorker:
-    """Scores a pair by its length. Answers at once, or when `release` is called."""
-
-    def __init__(self, *, held: bool = False) -> None:
-        self.batches: list[list[int]] = []
-        self.gate = asyncio.Event()
-        self.error: Exception | None = None
-        if not held:
-            self.gate.set()
-
-    async def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        self.batches.append([len(pair) for pair in batch])
-        await self.gate.wait()
-        if self.error:
-            raise self.error
-        if any(POISON in pair for pair in batch):
-            raise InternalError("poisoned")
-        return [float(len(pair)) for pair in batch]
-
-
-def batcher(worker: ScriptedWorker, *, batch_tokens: int = 100, max_queue_tokens: int = 100_000) -> Batcher:
-    result = Batcher(worker, batch_tokens=batch_tokens, max_queue_tokens=max_queue_tokens)
-    result.resume()
-    return result
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+from ..servers import POISON, ScriptedWorker, batcher, run, windows
 
 
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=12), min_size=1, max_size=8))

@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sagerank_inference.contract import Dialect, Limits, RerankError, Scores, Timings, status
+from sagerank_inference import dialects
+from sagerank_inference.contract import (
+    Group,
+    Limits,
+    RerankError,
+    RerankRequest,
+    Scores,
+    Timings,
+    status,
+)
 from sagerank_inference.dialects import Call, parse, render, render_error, sigmoid
+from sagerank_inference.dialects.dialect import Dialect, Scored
+from sagerank_inference.dialects.fields import Fields, read_list, read_query
 
 TIMINGS = Timings(0.0, 0.0, 0.0)
 
@@ -182,7 +193,7 @@ def test_what_is_no_request_gets_a_sentence(payload: object, sentence: str) -> N
 def test_media_types() -> None:
     body = b'\xef\xbb\xbf{"query":"q","documents":["a"]}'
     for accepted in (None, "application/json", "Application/JSON; charset=UTF-8"):
-        assert parse(body, accepted).requests[0].dialect is Dialect.JINA
+        assert parse(body, accepted).requests[0].dialect == "jina"
     for refused in ("text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded"):
         with pytest.raises(RerankError) as caught:
             parse(body, refused)
@@ -207,6 +218,36 @@ def test_errors_come_in_the_form_of_the_dialect(payload: object, path: str, keys
     with pytest.raises(RerankError) as caught:
         parse(json.dumps(payload).encode(), None, path=path)
     assert set(json.loads(render_error(caught.value, path=path, request_id="r"))) == keys
+
+
+class Lucid(Dialect):
+    """What a new file in dialects/ would hold."""
+
+    name, keys, shape, path = "lucid", ("ask", "of"), '{"ask", "of"} (Lucid)', "/lucid"
+
+    def read(self, fields: Fields) -> RerankRequest:
+        texts = read_list(fields.payload.get("of"), "of")
+        return RerankRequest(self.name, (Group(read_query(fields.payload.get("ask"), "ask"), tuple(texts)),))
+
+    def answer(self, scored: Scored) -> object:
+        return {"best": scored.ranked()[2][0], "id": scored.request_id}
+
+    def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
+        return {"sorry": str(error), "id": request_id}
+
+
+def test_a_new_dialect_is_one_file_and_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RerankError, match="none of the shapes"):
+        parse(b'{"ask":"q","of":["a"]}', None)
+    monkeypatch.setitem(dialects.DIALECTS, "lucid", Lucid())
+    assert answer({"ask": "q", "of": DOCS}) == {"best": 1, "id": "r"}
+    for payload, path in (({"ask": "", "of": DOCS}, "/invocations"), ({}, "/lucid")):
+        with pytest.raises(RerankError, match=r"^(ask|of) ") as caught:
+            parse(json.dumps(payload).encode(), None, path=path)
+        assert set(json.loads(render_error(caught.value, path="/rerank", request_id="r"))) == {"sorry", "id"}
+    with pytest.raises(RerankError) as caught:
+        parse(b"{", None, path="/lucid")
+    assert "sorry" in json.loads(render_error(caught.value, path="/lucid", request_id="r"))
 
 
 def test_sigmoid_never_overflows() -> None:

@@ -19,7 +19,7 @@ from sagerank_inference.artefact import unpack
 
 from sagerank.models.build import archive
 
-from ..inference.test_server import wait_for
+from ..servers import wait_for
 
 # Runs in a process whose only copy of our code is the archive's; what it prints is JSON.
 DRIVER = """

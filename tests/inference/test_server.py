@@ -7,12 +7,7 @@ import http.client
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,89 +20,13 @@ from sagerank_inference.server import _facts
 
 from sagerank.models.build import MICRO
 
-BODY = json.dumps(
-    {"query": "what causes rain", "documents": ["Clouds cool and drop water.", "A cat sleeps."]}
-).encode()
-
-
-class Server:
-    def __init__(self, settings: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        environment = {
-            "SAGERANK_MODEL_DIR": str(MICRO),
-            "SAGERANK_HOST": "127.0.0.1",
-            "SAGERANK_PORT": str(self.port),
-            **settings,
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sagerank_inference.server", "serve"],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def call(
-        self, method: str, path: str, body: bytes | None = None, **headers: str
-    ) -> tuple[int, Any, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(
-                method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
-            )
-            answer = connection.getresponse()
-            text = answer.read()
-            parsed = json.loads(text) if "json" in (answer.getheader("content-type") or "") else text.decode()
-            return answer.status, parsed, {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def post(
-        self, body: bytes = BODY, path: str = "/invocations", content_type: str = "application/json"
-    ) -> tuple[int, Any]:
-        return self.call("POST", path, body, Content_Type=content_type)[:2]
-
-    def ping(self) -> int:
-        try:
-            return self.call("GET", "/ping")[0]
-        except OSError:
-            return 0
-
-    def worker(self) -> int:
-        """The model's process: the only child."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0])
-
-    def stop(self) -> list[dict[str, Any]]:
-        """End it by SIGTERM and return its log."""
-        self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=60)
-        return [json.loads(line) for line in output.splitlines()]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-
-
-@contextmanager
-def running(**settings: str) -> Iterator[Server]:
-    server = Server(settings)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
+from ..servers import BODY, Server, running, wait_for
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running() as server:
-        wait_for(lambda: server.ping() == 200)
+        server.wait_until_ready()
         yield server
 
 

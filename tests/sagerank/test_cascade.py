@@ -30,7 +30,6 @@ from sagerank_inference.batcher import Account
 from sagerank_inference.cascade import Rounds, Stage, merge
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import (
-    Dialect,
     Group,
     RerankRequest,
     TokenLimitExceeded,
@@ -375,7 +374,7 @@ def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answe
 ) -> None:
     settings = Settings(model_dir=folder, threads=1)
     expected = Engine.load(folder, settings).score(QUERY, DOCUMENTS).values
-    request = RerankRequest(Dialect.TEI, (Group(QUERY, tuple(DOCUMENTS)),))
+    request = RerankRequest("tei", (Group(QUERY, tuple(DOCUMENTS)),))
     packed, read = service_module._packed, list[int]()
 
     def killing(rounds: Rounds) -> Windows:

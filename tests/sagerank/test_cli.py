@@ -13,7 +13,7 @@ import pytest
 from sagerank.cli import main
 from sagerank.evaluation import DEMO
 
-from ..inference.test_server import running, wait_for
+from ..servers import running, wait_for
 
 
 def sagerank(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,80 @@
+"""What a wire format has to say of itself, and what an answer is made of."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..contract import Group, RerankError, RerankRequest, Scores, best_first
+from .fields import Fields
+
+
+def sigmoid(logit: float) -> float:
+    """The probability of a logit, in [0, 1]; it does not overflow for any finite one."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    power = math.exp(logit)
+    return power / (1.0 + power)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A request and the scores of each of its groups."""
+
+    request: RerankRequest
+    scores: Sequence[Scores]
+    model: str
+    request_id: str
+
+    def probabilities(self) -> list[float]:
+        """The scores of all groups in the order of the request."""
+        return [sigmoid(logit) for scores in self.scores for logit in scores.values]
+
+    def ranked(self) -> tuple[Group, Scores, list[int]]:
+        """The only group, its scores, and the indices of its documents to return, best first.
+
+        By logit: far from zero, the sigmoids of different logits are the same number.
+        """
+        (group,), (scores,) = self.request.groups, self.scores
+        return group, scores, best_first(scores.values, group.top_n)
+
+    def results(self, *, texts_as_objects: bool = False) -> list[dict[str, object]]:
+        """What Jina and Cohere call `results`."""
+        group, scores, indices = self.ranked()
+        originals = group.originals or group.documents
+        results: list[dict[str, object]] = []
+        for index in indices:
+            results.append({"index": index, "relevance_score": round(sigmoid(scores.values[index]), 8)})
+            if self.request.return_documents:
+                document = originals[index]
+                wrap = texts_as_objects and isinstance(document, str)
+                results[-1]["document"] = {"text": document} if wrap else document
+        return results
+
+
+class Dialect(ABC):
+    """One wire format: the bodies it reads, its answers and its errors."""
+
+    name: str  # in RerankRequest.dialect, in logs and metrics
+    keys: tuple[str, ...]  # which a body of this dialect has
+    shape = ""  # a body of its kind, shown to who sends one that nobody reads
+    path: str | None = None  # the HTTP route where every body is taken for its own
+
+    def recognises(self, payload: Mapping[str, Any]) -> bool:
+        """Whether a body is of this dialect, unless one that is asked before claims it."""
+        return all(key in payload for key in self.keys)
+
+    @abstractmethod
+    def read(self, fields: Fields) -> RerankRequest:
+        """The request of a body that was recognised. Raises InvalidRequest."""
+
+    @abstractmethod
+    def answer(self, scored: Scored) -> object:
+        """What is sent back, to be written as JSON."""
+
+    @abstractmethod
+    def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
+        """What is sent instead of an answer, to be written as JSON."""

@@ -1,0 +1,145 @@
+"""The real server in a process of its own, and a batcher before a scripted model, for the tests of every room."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sagerank_inference.batcher import Batcher
+from sagerank_inference.contract import InternalError
+from sagerank_inference.tokenise import Windows
+
+from sagerank.models.build import MICRO
+
+from .conftest import free_port
+
+BODY = json.dumps(
+    {"query": "what causes rain", "documents": ["Clouds cool and drop water.", "A cat sleeps."]}
+).encode()
+POISON = 13
+
+
+class Server:
+    """`python -m sagerank_inference.server` on a free port of loopback, with micro unless the variables say otherwise."""
+
+    def __init__(self, variables: dict[str, str], **process: Any) -> None:
+        self.port = free_port()
+        self.host = variables.get("SAGERANK_HOST", "127.0.0.1")
+        environment = {
+            "SAGERANK_MODEL_DIR": str(MICRO),
+            "SAGERANK_HOST": self.host,
+            "SAGERANK_PORT": str(self.port),
+            **variables,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sagerank_inference.server", "serve"],
+            env={**process.pop("env", os.environ), **environment},
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            **process,
+        )
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, host: str = "", **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        connection = http.client.HTTPConnection(host or self.host, self.port, timeout=60)
+        try:
+            connection.request(
+                method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+            )
+            answer = connection.getresponse()
+            text = answer.read()
+            parsed = json.loads(text) if "json" in (answer.getheader("content-type") or "") else text.decode()
+            return answer.status, parsed, {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def post(
+        self, body: bytes = BODY, path: str = "/invocations", content_type: str = "application/json"
+    ) -> tuple[int, Any]:
+        return self.call("POST", path, body, Content_Type=content_type)[:2]
+
+    def ping(self, host: str = "") -> int:
+        """The status of /ping; 0 while nobody listens."""
+        try:
+            return self.call("GET", "/ping", host=host)[0]
+        except OSError:
+            return 0
+
+    def wait_until_ready(self) -> None:
+        wait_for(lambda: self.ping() == 200 or self.process.poll() is not None)
+        assert self.process.poll() is None, "the server ended"
+
+    def worker(self) -> int:
+        """The model's process: the only child."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def stop(self) -> list[dict[str, Any]]:
+        """End it by SIGTERM and return its log."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=60)
+        return [json.loads(line) for line in output.splitlines()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(*, process: dict[str, Any] | None = None, **variables: str) -> Iterator[Server]:
+    """A server that is starting, and is killed at the end. process: arguments of subprocess.Popen."""
+    server = Server(variables, **(process or {}))
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+def windows(*lengths: int, token: int = 1) -> Windows:
+    return Windows([[token] * length for length in lengths], list(range(len(lengths))), 1, list(lengths))
+
+
+class ScriptedWorker:
+    """Scores a pair by its length. Answers at once, or when `gate` is set."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+        if not held:
+            self.gate.set()
+
+    async def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        self.batches.append([len(pair) for pair in batch])
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        if any(POISON in pair for pair in batch):
+            raise InternalError("poisoned")
+        return [float(len(pair)) for pair in batch]
+
+
+def batcher(worker: ScriptedWorker, *, batch_tokens: int = 100, max_queue_tokens: int = 100_000) -> Batcher:
+    result = Batcher(worker, batch_tokens=batch_tokens, max_queue_tokens=max_queue_tokens)
+    result.resume()
+    return result
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
