@@ -7,10 +7,11 @@ imports it.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parent.parent
@@ -48,26 +49,31 @@ def _tests_of(path: PurePosixPath, root: Path) -> set[str]:
     folder = PurePosixPath("tests", path.parts[0], *path.parent.parts[2 if nested else 1 :])
     mirrors = [folder / f"test_{path.stem}.py"]
     while len(folder.parts) > 2:
-        mirrors += [folder.parent / f"test_{folder.name}.py", folder]
+        mirrors += [folder.parent / f"test_{name}.py" for name in (path.stem, folder.name)] + [folder]
         folder = folder.parent
     for mirror in mirrors:
         if (root / mirror).exists():
             return {str(mirror)}
-    return _importers(path.with_suffix("").parts[1 if nested else 0 :], root)
+    return _importers(".".join(path.with_suffix("").parts[1 if nested else 0 :]), root)
 
 
-def _importers(module: tuple[str, ...], root: Path) -> set[str]:
-    """Test files that name the module in an import."""
-    package, name = re.escape(".".join(module[:-1])), re.escape(module[-1])
-    pattern = re.compile(
-        rf"^\s*(from {package}\.{name} import|from {package} import .*\b{name}\b|import {package}\.{name}\b)",
-        re.M,
-    )
+def _importers(module: str, root: Path) -> set[str]:
+    """Test files that import the module."""
     return {
         path.relative_to(root).as_posix()
         for path in (root / "tests").rglob("test_*.py")
-        if pattern.search(path.read_text(encoding="utf-8"))
+        if module in _imported(path.read_text(encoding="utf-8"))
     }
+
+
+def _imported(source: str) -> Iterator[str]:
+    """What may be a module among the names that a file imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _git(*arguments: str) -> list[str]:
