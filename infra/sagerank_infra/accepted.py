@@ -21,7 +21,7 @@ def accept(resource: Construct, reason: str, *rules: str) -> None:
 
 
 def accept_wildcard(stack: cdk.Stack, entity: Construct, arn: str, reason: str) -> None:
-    """The same for a resource with a `*` in a policy of `entity`, by the name cdk-nag gives it."""
+    """Note the reason for a resource with a `*` in a policy of `entity`, by the name cdk-nag gives it."""
     accept(entity, reason, f"AwsSolutions-IAM5[Resource::{_flat(stack.resolve(arn))}]")
 
 

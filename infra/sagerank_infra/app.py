@@ -1,4 +1,4 @@
-"""The CDK app. `cdk.json` runs it as `python -m sagerank_infra.app`; run by hand it synthesises, or prints the schema."""
+"""The CDK app. `cdk.json` runs it as `python -P -m sagerank_infra.app`; run by hand it synthesises, or prints the schema."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CONTEXT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stacks:
-    """network is None without a VPC of its own."""
+    """The four stacks of a deployment; network is None without a VPC of its own."""
 
     network: NetworkStack | None
     model: ModelStack
@@ -43,7 +43,7 @@ class Stacks:
 
 
 def build(app: cdk.App, config: DeployConfig) -> Stacks:
-    """Four stacks by lifetime; what one knows, the next is given."""
+    """Make four stacks, by lifetime; what one knows, the next is given."""
     for key, value in _CONTEXT.items():
         if app.node.try_get_context(key) is None:
             app.node.set_context(key, value)
@@ -91,14 +91,14 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
 
 
 def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployConfig:
-    """From the app's context too, which holds cdk.json's and `-c`; CDK's own keys have a colon."""
+    """Read and check a configuration, from the app's context too: cdk.json's and that of `cdk -c`. CDK's own keys have a colon."""
     context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
     named = context.pop("config", None)
     return rules.read(file or (Path(named) if named else None), {**context, **given})
 
 
 def every(folder: Path) -> None:
-    """Each example with each preset, as FOLDER/EXAMPLE-PRESET."""
+    """Synthesise each example with each preset, into FOLDER/EXAMPLE-PRESET."""
     for preset in PRESETS:
         for name in EXAMPLES:
             app = cdk.App(outdir=str(folder / f"{name}-{preset}"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import options
+from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
 from .sections import (
     INSTANCE,
@@ -35,12 +36,11 @@ from .sections import (
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
 
 _MODEL = "(micro|tiny|turbo|base)"
-MODES = ("realtime", "serverless", "async", "scale-to-zero", "batch", "marketplace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployConfig:
-    """model, mode and instance are enough. Raises ConfigError, with one sentence, for what cannot be deployed."""
+    """All options of a deployment; model, mode and instance are enough. Raises ConfigError, with one sentence, for what cannot be deployed."""
 
     name: str = option(
         "sagerank",
@@ -139,40 +139,40 @@ class DeployConfig:
 
     @property
     def vpc(self) -> str:
-        """new, none, or an id."""
-        return self.network.vpc or ("none" if self.mode == "serverless" else "new")
+        """Where the instances stand: `new`, `none`, or the id of a VPC."""
+        return self.network.vpc or ("new" if self.traits.instances else "none")
 
     @property
-    def endpoint(self) -> bool:
-        """False where requests come as files to a job."""
-        return self.mode != "batch"
+    def traits(self) -> Mode:
+        """What SageMaker offers in this mode."""
+        return MODES[self.mode]
 
     @property
     def instances(self) -> list[str]:
-        """Every type that may run."""
+        """Every instance type that may run."""
         fallbacks = [pool.instance for pool in self.pools]
         others = [variant.instance for variant in self.variants if variant.instance]
         return [self.instance, *fallbacks, *others] if self.instance else []
 
     @property
     def own_server(self) -> bool:
-        """sagerank_inference.server runs in the container, and logs a line for each request."""
-        return self.mode != "marketplace" and self.image != "dlc"
+        """Whether sagerank_inference.server runs in the container, and logs a line for each request."""
+        return self.traits.own_container and self.image != "dlc"
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
-        """Defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
+        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
         own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
         if preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](mode), own), given))
+        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
 
 
 def json_schema() -> dict[str, Any]:
-    """Of a configuration file."""
+    """JSON Schema of a configuration file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sagerank deployment",
@@ -180,19 +180,19 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _dev(mode: str) -> dict[str, Any]:
-    return {"autoscaling": {"min": 0}} if mode in ("async", "scale-to-zero") else {}
+def _dev(mode: Mode) -> dict[str, Any]:
+    return {"autoscaling": {"min": 0}} if mode.zero else {}
 
 
-def _prod(mode: str) -> dict[str, Any]:
-    fleet = mode in ("realtime", "marketplace")
+def _prod(mode: Mode) -> dict[str, Any]:
+    fleet = mode.instances and not mode.zero
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
-        "network": {} if mode == "serverless" else {"endpoints": ["ecr", "logs", "runtime"]},
+        "network": {"endpoints": ["ecr", "logs", "runtime"]} if mode.instances else {},
         # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
         "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
-        if mode == "realtime"
+        if fleet and mode.staged
         else {},
         "removal": "retain",
         "log_days": 365,
@@ -205,37 +205,33 @@ PRESETS = {"dev": _dev, "prod": _prod}
 
 def read_file(path: Path) -> dict[str, Any]:
     """The options of a YAML, TOML or JSON file, unchecked. Raises ConfigError where it is malformed."""
+    readers = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+    if path.suffix not in readers:
+        raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
     try:
-        text = path.read_text(encoding="utf-8")
+        options = readers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
-    try:
-        if path.suffix == ".toml":
-            found: Any = tomllib.loads(text)
-        elif path.suffix == ".json":
-            found = json.loads(text)
-        elif path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            try:
-                found = yaml.safe_load(text) or {}
-            except yaml.YAMLError as error:
-                raise ValueError(" ".join(str(error).split())) from None
-        else:
-            raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is malformed: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(options, dict):
         raise ConfigError(
-            f"The configuration {path} is {found!r}: give options such as mode, model, instance."
+            f"The configuration {path} is {options!r}: give options such as mode, model, instance."
         )
-    return found
+    return options
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _nested(context: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} as {"a": {"b": 1}}."""
+    """Turn {"a.b": 1} into {"a": {"b": 1}}."""
     found: dict[str, Any] = {}
     for key, value in context.items():
         *sections, name = key.split(".")

@@ -15,7 +15,7 @@ _MINUTE = cdk.Duration.minutes(1)
 
 
 def widgets(config: DeployConfig, cost: Estimate) -> list[cloudwatch.IWidget]:
-    """Left to right, top to bottom, in a grid of 24 columns."""
+    """The dashboard's widgets, left to right and top to bottom, in a grid of 24 columns."""
     found = [
         _text(config, cost),
         _latency(config),
@@ -52,11 +52,11 @@ def _text(config: DeployConfig, cost: Estimate) -> cloudwatch.IWidget:
 
 
 def _latency(config: DeployConfig) -> cloudwatch.IWidget:
-    """Of the model, and what SageMaker adds, in milliseconds."""
+    """The latency of the model and what SageMaker adds, in milliseconds."""
     names = {"ModelLatency": "model"}
-    if config.mode != "async":
+    if not config.traits.queue:
         names["OverheadLatency"] = "overhead"
-    if config.mode == "serverless":
+    if not config.traits.instances:
         names["ModelSetupTime"] = "cold start"
     lines = []
     for name, label in names.items():
@@ -72,22 +72,22 @@ def _latency(config: DeployConfig) -> cloudwatch.IWidget:
 
 def _requests(config: DeployConfig) -> cloudwatch.IWidget:
     errors = [metrics.invocation(config, f"Invocation{kind}XXErrors", "Sum") for kind in (4, 5)]
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         errors.append(metrics.invocation(config, "NoCapacityInvocationFailures", "Sum"))
     return _graph("Requests and errors a minute", [metrics.requests(config)], list(errors))
 
 
 def _load(config: DeployConfig) -> cloudwatch.IWidget | None:
-    """What scaling looks at."""
-    if config.mode == "serverless":
+    """The metric that scaling follows."""
+    if not config.traits.instances:
         return None
-    if config.mode == "async":
+    if config.traits.queue:
         backlog = [
             metrics.queue(config, f"ApproximateBacklogSize{kind}", "Maximum") for kind in ("", "PerInstance")
         ]
         age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
         return _graph("Queue depth, and age of the oldest request (s)", list(backlog), [age])
-    name = "InvocationsPerCopy" if config.mode == "scale-to-zero" else "InvocationsPerInstance"
+    name = "InvocationsPerCopy" if config.traits.components else "InvocationsPerInstance"
     return _graph(
         "Invocations an instance, and instances",
         [metrics.invocation(config, name, "Sum")],
@@ -106,7 +106,7 @@ def _work(config: DeployConfig) -> cloudwatch.IWidget:
 
 
 def _utilisation(config: DeployConfig) -> cloudwatch.IWidget | None:
-    if config.mode == "serverless":
+    if not config.traits.instances:
         return None
     names = ["CPUUtilization", "MemoryUtilization", "DiskUtilization"]
     if hardware(config.instance).gpu:
@@ -115,11 +115,11 @@ def _utilisation(config: DeployConfig) -> cloudwatch.IWidget | None:
 
 
 def _cost(config: DeployConfig) -> cloudwatch.IWidget | None:
-    """Instances times their price; of serverless endpoints, the seconds they compute."""
+    """Dollars an hour: instances times their price; of serverless endpoints, the seconds they compute."""
     price = unit_price(config)
     if price is None:
         return None
-    if config.mode == "serverless":
+    if not config.traits.instances:
         busy = metrics.invocation(config, "ModelLatency", "Sum")
         line = _math(f"micros / 1000000 * {price} * 3600 / PERIOD(micros)", "USD/h", micros=busy)
     else:

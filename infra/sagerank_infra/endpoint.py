@@ -6,7 +6,6 @@ is updated, and the old ones go when the new ones serve.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import aws_cdk as cdk
@@ -17,12 +16,13 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from . import metrics, rollout, scaling
-from .accepted import accept, accept_wildcard
+from .accepted import accept
+from .artefact import Artefact
 from .config import DeployConfig
 from .environment import environment
 from .estimate import component_memory
 from .instances import hardware
-from .model import Artefact, ModelStack
+from .model import ModelStack
 from .network import Placement
 from .variants import main_variant, other_variant
 
@@ -30,7 +30,7 @@ _Config = sagemaker.CfnEndpointConfig
 
 
 class EndpointStack(cdk.Stack):
-    """alarms: those that roll an update back. Mode batch has a model and nothing else: jobs come and go."""
+    """An endpoint with `alarms` that roll its updates back; mode batch has a model only, for jobs that come and go."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class EndpointStack(cdk.Stack):
             **self._retained(),
         )
         scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent = endpoint
-        if config.mode == "scale-to-zero":
+        if config.traits.components:
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
         cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
 
     def _retained(self) -> dict[str, Any]:
         """An update keeps the instances that scaling has started; weights are what the configuration says."""
-        if self._config.mode not in ("realtime", "marketplace", "async"):
+        if not self._config.traits.instances or self._config.traits.components:
             return {}
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
@@ -77,60 +77,25 @@ class EndpointStack(cdk.Stack):
     def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
         config, outer = self._config, self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
-        if artefact is None:
-            primary = container(model_package_name=config.model_package)
-        else:
-            data: dict[str, Any] = {"model_data_url": artefact.uri}
-            if artefact.prefix:
-                source = sagemaker.CfnModel.S3DataSourceProperty(
-                    compression_type="None", s3_data_type="S3Prefix", s3_uri=artefact.uri
-                )
-                data = {
-                    "model_data_source": sagemaker.CfnModel.ModelDataSourceProperty(s3_data_source=source)
-                }
-            primary = container(image=outer.image, environment=environment(config, instance), **data)
         created = sagemaker.CfnModel(
             self,
             id,
             execution_role_arn=outer.role.role_arn,
-            primary_container=primary,
+            primary_container=container(
+                image=outer.image, environment=environment(config, instance), **artefact.data()
+            )
+            if artefact
+            else container(model_package_name=config.model_package),
             # The container has no network: SageMaker fetches artefact and image for it. Serverless has no such switch.
-            enable_network_isolation=True if config.mode != "serverless" else None,
+            enable_network_isolation=config.traits.instances or None,
             vpc_config=self._vpc(sagemaker.CfnModel.VpcConfigProperty),
         )
-        if config.mode == "serverless":
+        if not config.traits.instances:
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
-        # SageMaker tries the role's rights when the model is created.
-        created.node.add_dependency(*self._rights(id, artefact))
+        # SageMaker tries the role's rights when the model is created. Another artefact makes another policy: until an
+        # update has succeeded, and after a rollback, instances of the old model still start.
+        created.node.add_dependency(*([artefact.readable(self, id, outer.role)] if artefact else []))
         return created
-
-    def _rights(self, id: str, artefact: Artefact | None) -> list[iam.Policy]:
-        """The right to read one artefact, as long as its model exists. Another artefact makes another policy: until an update has
-        succeeded, and after a rollback, instances of the old model still start.
-        """
-        if artefact is None:
-            return []
-
-        def arn(key: str | None = None) -> str:
-            return self.format_arn(
-                service="s3", region="", account="", resource=artefact.bucket, resource_name=key
-            )
-
-        below = "*" if artefact.prefix else ""
-        objects = arn(f"{artefact.key}{below}")
-        statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[objects])]
-        if artefact.prefix:
-            bucket, listed = arn(), {"s3:prefix": f"{artefact.key}*"}
-            statements.append(
-                iam.PolicyStatement(
-                    actions=["s3:ListBucket"], resources=[bucket], conditions={"StringLike": listed}
-                )
-            )
-        unique = hashlib.sha256(artefact.identity.encode()).hexdigest()[:8]
-        policy = iam.Policy(self, f"{id}Reads{unique}", roles=[self._outer.role], statements=statements)
-        if artefact.prefix:
-            accept_wildcard(self, policy, objects, "the files of one unpacked artefact")
-        return [policy]
 
     def _vpc(self, kind: Any) -> Any:
         where = self._placement
@@ -154,11 +119,11 @@ class EndpointStack(cdk.Stack):
             and not any(hardware(instance).local_disk for instance in config.instances)
         ):
             extra["kms_key_id"] = key.key_arn
-        if config.mode == "async":
+        if config.traits.queue:
             extra["async_inference_config"] = self._asynchronous(created)
         if config.capture.percent:
             extra["data_capture_config"] = self._capture()
-        if config.mode == "scale-to-zero":
+        if config.traits.components:
             # With inference components these belong to the endpoint.
             extra |= {"execution_role_arn": self._outer.role.role_arn, "enable_network_isolation": True}
             extra["vpc_config"] = self._vpc(_Config.VpcConfigProperty)

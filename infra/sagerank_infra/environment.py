@@ -6,25 +6,15 @@ from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
 from .config import DeployConfig
 from .instances import hardware
+from .modes import MEGABYTE
 from .options import ConfigError
 
-MEGABYTE = 1_048_576
-# Bytes of a request and seconds until its answer, as SageMaker allows them. Real-time bodies may have 25 MB by AWS's
-# documentation, and 6 MB by its API's model: the lower one is sure.
-LIMITS = {
-    "realtime": (6 * MEGABYTE, 60),
-    "marketplace": (6 * MEGABYTE, 60),
-    "scale-to-zero": (6 * MEGABYTE, 60),
-    "serverless": (4 * MEGABYTE, 60),
-    "async": (1024 * MEGABYTE, 3600),
-    "batch": (100 * MEGABYTE, 3600),
-}
 # What an asynchronous or batch request may hold unless `settings` says otherwise: the server keeps it in memory.
 _LARGE_BODY = 64 * MEGABYTE
 
 
 def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
-    """Name (of sagerank_inference.settings.Settings) -> text: what differs from the server's own defaults."""
+    """Settings that differ from the server's defaults, as text by their name in sagerank_inference.settings.Settings."""
     instance = instance or config.instance
     chosen: dict[str, str] = {}
     if instance and hardware(instance).gpu:
@@ -32,16 +22,16 @@ def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
     elif config.image == "dlc":
         # AWS's container has PyTorch and no ONNX Runtime, and network isolation leaves no way to fetch one.
         chosen |= {"backend": "torch"}
-    if config.mode == "serverless":
-        chosen |= {"max_body_bytes": str(4 * MEGABYTE)}
-    if config.mode in ("async", "batch"):
-        seconds = config.asynchronous.timeout_seconds if config.mode == "async" else 3600
+    if not config.traits.instances:
+        chosen |= {"max_body_bytes": str(config.traits.max_bytes)}
+    if config.traits.files:
+        seconds = config.asynchronous.timeout_seconds if config.traits.queue else config.traits.max_seconds
         chosen |= {"max_body_bytes": str(_LARGE_BODY), "request_seconds": str(max(1, seconds - 5))}
     return chosen | dict(config.settings)
 
 
 def environment(config: DeployConfig, instance: str = "") -> dict[str, str]:
-    """The variables, in the words `sagerank_inference.settings` reads. Raises ConfigError for one it would refuse.
+    """The settings as environment variables that the server reads. Raises ConfigError for one it would refuse.
 
     Only what is chosen is written: to_env() of a whole Settings would carry the cores of the machine that synthesises.
     """

@@ -1,4 +1,4 @@
-"""Does the model fit, how fast is it about, what will a month cost: the one place that asks the package `cost`."""
+"""Whether the model fits, how fast it is and what a month costs, as sagerank_cost estimates it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def check_model(config: DeployConfig) -> None:
-    """Raises ConfigError for a cascade that makes no sense."""
+    """Raise ConfigError for a cascade that makes no sense."""
     try:
         _choice(config)
     except CostError as error:
@@ -47,7 +47,7 @@ def parameters(config: DeployConfig) -> int:
 
 
 def precisions(instance: str) -> tuple[str, ...]:
-    """That the model can run in there (empty: serverless), the usual one first."""
+    """Precisions that the model can run in on an instance type (empty: serverless), the usual one first."""
     gpu = hardware(instance).gpu if instance else ""
     if not gpu:
         return ("fp32", "int8")
@@ -56,12 +56,12 @@ def precisions(instance: str) -> tuple[str, ...]:
 
 
 def precision(config: DeployConfig, instance: str) -> str:
-    """Of the arithmetic there."""
+    """The precision of the arithmetic on an instance type: as configured, or the usual one."""
     return config.precision or precisions(instance)[0]
 
 
 def check_fit(config: DeployConfig, instance: str) -> None:
-    """Raises ConfigError unless the instance's memory holds the model and one pair of the longest."""
+    """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
     kind = precision(config, instance)
     room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
     if not room.copies:
@@ -72,7 +72,7 @@ def check_fit(config: DeployConfig, instance: str) -> None:
 
 
 def serverless_memory(config: DeployConfig) -> int:
-    """MB that the endpoint gets. Raises ConfigError where the model does not fit."""
+    """Memory of a serverless endpoint, in MB. Raises ConfigError where the model does not fit."""
     smallest = serverless_mb(_choice(config), precision(config, ""), max_tokens(config))
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
@@ -84,30 +84,30 @@ def serverless_memory(config: DeployConfig) -> int:
 
 
 def component_memory(config: DeployConfig) -> int:
-    """MB of the host that one copy of an inference component asks for, with a quarter to spare."""
+    """Host memory that one copy of an inference component asks for, in MB, with a quarter to spare."""
     cores = hardware(config.instance).cores
     needed = copy_mb(_choice(config), precision(config, config.instance), max_tokens(config), cores=cores)
     return int(1.25 * needed) + 128
 
 
 def invocations_per_minute(config: DeployConfig) -> float:
-    """That keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
+    """How many requests keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
     return max(1.0, round(60 * _BUSY / _pace(config, "autoscaling.target").seconds, 1))
 
 
 def latency_limit_ms(config: DeployConfig) -> int:
-    """Of the 99th percentile: three times the slowest estimate of a request of `traffic`, at least 2 s: an alarm that traffic as
-    expected would raise would take every update back.
+    """Limit of the 99th percentile: three times the slowest estimate for a request of `traffic`, at least 2 s. An alarm that
+    expected traffic raises would take every update back.
     """
     return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
 
 
 def _pace(config: DeployConfig, option: str) -> Speed:
-    """Of a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
+    """The estimated speed for a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
     kind = precision(config, config.instance)
     documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             memory = serverless_memory(config)
             return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
@@ -119,9 +119,9 @@ def _pace(config: DeployConfig, option: str) -> Speed:
 
 
 def unit_price(config: DeployConfig) -> Decimal | None:
-    """US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
+    """Price in US dollars of an instance's hour, or of a second of serverless; None where it is not known."""
     try:
-        if config.mode == "serverless":
+        if not config.traits.instances:
             return catalogue().rate(config.region, "serverless", serverless_memory(config)).usd
         return catalogue().hosting(config.region, config.instance).usd
     except CostError:

@@ -18,7 +18,7 @@ _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd
 
 @cache
 def instance_types(batch: bool = False) -> tuple[str, ...]:
-    """What SageMaker's API knows, from botocore's own model: no call is made."""
+    """Instance types that SageMaker's API has, from botocore's own model: no call is made."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")
@@ -37,7 +37,7 @@ def check_instances(config: DeployConfig) -> None:
     for where, instance in {"instance": config.instance, **others, **pools}.items():
         if instance:
             _check_instance(config, where, instance)
-    if config.pools and config.mode not in ("realtime", "async"):
+    if config.pools and not config.traits.fallbacks:
         raise ConfigError(
             f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
         )
@@ -50,9 +50,9 @@ def check_instances(config: DeployConfig) -> None:
 
 
 def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
-    known = instance_types(config.mode == "batch")
+    known = instance_types(not config.traits.endpoint)
     if instance not in known:
-        kind = "transform jobs" if config.mode == "batch" else "endpoints"
+        kind = "transform jobs" if not config.traits.endpoint else "endpoints"
         raise ConfigError(
             f"{where} is {instance!r}, which SageMaker does not have for {kind}: {nearest(instance, known)}"
         )
@@ -94,7 +94,7 @@ def check_image(config: DeployConfig) -> None:
 
 
 def check_memory(config: DeployConfig) -> None:
-    if config.mode == "serverless":
+    if not config.traits.instances:
         estimate.serverless_memory(config)
         return
     for instance in config.instances:
@@ -107,7 +107,7 @@ def check_artefact(config: DeployConfig) -> None:
         *((f"variants[{n}].artefact", v.artefact) for n, v in enumerate(config.variants) if v.artefact),
     ]
     for where, artefact in named:
-        if artefact.startswith("s3://") or config.mode == "marketplace":
+        if artefact.startswith("s3://") or not config.traits.own_container:
             continue
         path = Path(artefact)
         if not path.is_file():

@@ -38,9 +38,9 @@ def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
         file=f"image/Dockerfile.{kind}",
         # It is built where `cdk deploy` runs and runs elsewhere: a laptop with an ARM chip makes x86 images too.
         platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,
-        # What Python writes beside its sources must not change the image's hash.
+        # What Python, tools and file managers write beside the sources must not change the image's hash.
         ignore_mode=cdk.IgnoreMode.DOCKER,
-        exclude=["**/__pycache__"],
+        exclude=["**/__pycache__", "**/.*"],
     ).image_uri
 
 

@@ -16,7 +16,7 @@ def catalogue() -> Catalogue:
 
 
 def hardware(instance: str) -> Instance:
-    """Raises ConfigError for a type whose processor and memory are not known."""
+    """Processor, memory and GPU of a hosting type. Raises ConfigError for one whose processor and memory are not known."""
     try:
         return catalogue().instance(instance)
     except CostError as error:

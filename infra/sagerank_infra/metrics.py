@@ -1,4 +1,4 @@
-"""The CloudWatch names of each mode: the metrics it really emits, their dimensions, its log group; and our own metrics, read from
+"""The CloudWatch names of each mode: the metrics it really emits, their dimensions, its log group; and our own metrics, from
 the server's log.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
 
 from .config import DeployConfig
 
@@ -19,20 +20,24 @@ def component(config: DeployConfig) -> str:
 
 def log_group(config: DeployConfig) -> str:
     """Where SageMaker writes what the container prints. Transform jobs of an account share one."""
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         return f"/aws/sagemaker/InferenceComponents/{component(config)}"
-    return f"/aws/sagemaker/Endpoints/{config.name}" if config.endpoint else "/aws/sagemaker/TransformJobs"
+    return (
+        f"/aws/sagemaker/Endpoints/{config.name}"
+        if config.traits.endpoint
+        else "/aws/sagemaker/TransformJobs"
+    )
 
 
 def invocation(
     config: DeployConfig, name: str, statistic: str, *, variant: str = VARIANT, minutes: float = 1
 ) -> cloudwatch.Metric:
-    """ModelLatency, OverheadLatency (microseconds), Invocation4XXErrors, Invocation5XXErrors, Invocations, InvocationsPerInstance,
-    InvocationsPerCopy and NoCapacityInvocationFailures (scale-to-zero), ModelSetupTime (serverless). Asynchronous endpoints
+    """A metric of invocations: ModelLatency, OverheadLatency (microseconds), Invocation4XXErrors, Invocation5XXErrors,
+    Invocations, InvocationsPerInstance, InvocationsPerCopy and NoCapacityInvocationFailures (scale-to-zero), ModelSetupTime (serverless). Asynchronous endpoints
     have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
     """
     where = {"EndpointName": config.name, "VariantName": variant}
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         where = {"InferenceComponentName": component(config)}
     return _metric("AWS/SageMaker", name, statistic, where, minutes)
 
@@ -40,7 +45,7 @@ def invocation(
 def worst(
     config: DeployConfig, function: str, name: str, statistic: str, *, minutes: float = 1
 ) -> cloudwatch.IMetric:
-    """`function` (MAX, SUM) of the same metric over the variants whose answers are sent."""
+    """The `function` (MAX, SUM) of the same metric over the variants whose answers are sent."""
     variants = [VARIANT, *(variant.name for variant in config.variants if not variant.shadow)]
     found = [invocation(config, name, statistic, variant=variant, minutes=minutes) for variant in variants]
     if len(found) == 1:
@@ -52,32 +57,56 @@ def worst(
 
 
 def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
-    """Answered requests. One latency is recorded for each, in every mode."""
+    """Answered requests: in every mode, one latency is recorded for each."""
     return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)
 
 
+def alarm(
+    scope: Construct,
+    id: str,
+    metric: cloudwatch.IMetric,
+    *,
+    name: str,
+    text: str,
+    threshold: float,
+    periods: int,
+) -> cloudwatch.Alarm:
+    """An alarm, raised while the metric is at or over `threshold` for `periods` of its periods, and not by silence."""
+    return cloudwatch.Alarm(
+        scope,
+        id,
+        alarm_name=name,
+        alarm_description=text,
+        metric=metric,
+        threshold=threshold,
+        evaluation_periods=periods,
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )
+
+
 def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
-    """ApproximateBacklogSize, ApproximateBacklogSizePerInstance, ApproximateAgeOfOldestRequest (seconds),
-    HasBacklogWithoutCapacity: of asynchronous endpoints.
+    """A metric of an asynchronous endpoint's queue: ApproximateBacklogSize, ApproximateBacklogSizePerInstance,
+    ApproximateAgeOfOldestRequest (seconds), HasBacklogWithoutCapacity.
     """
     return _metric("AWS/SageMaker", name, statistic, {"EndpointName": config.name}, 1)
 
 
 def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
-    """CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization, GPUMemoryUtilization, in percent. Each instance sends
-    one value a minute, so that SampleCount is their number.
+    """A metric of the instances, in percent: CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization,
+    GPUMemoryUtilization. Each instance sends one value a minute, so that SampleCount is their number.
     """
     where = {"EndpointName": config.name, "VariantName": VARIANT}
     return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
 
 
 def logged(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
-    """What a metric filter finds in the server's log."""
+    """A metric that a filter reads from the server's log."""
     return _metric(namespace(config), name, statistic, {}, 1)
 
 
 def namespace(config: DeployConfig) -> str:
-    """One for each endpoint: a metric filter cannot name the endpoint as a dimension."""
+    """The namespace of our own metrics, one for each endpoint: a metric filter cannot name the endpoint as a dimension."""
     return f"sagerank/{config.name}"
 
 

@@ -6,7 +6,6 @@ change a value that one stack exports while another imports it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,18 @@ from constructs import Construct
 
 from . import metrics
 from .accepted import accept
+from .artefact import Artefact
 from .config import DeployConfig
 from .image import image_uri
 from .network import Placement
 from .role import execution_role
 
-# Those that tell of alarms, budgets and failed deployments, by the topic.
-_TELLERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artefact:
-    """Where a model's data lie in S3. prefix: unpacked, below this address. identity: names the data, and holds no token, whose
-    number would differ from synthesis to synthesis.
-    """
-
-    identity: str
-    uri: str
-    bucket: str
-    key: str
-    prefix: bool
+# They publish alarms, budgets and failed deployments to the topic.
+_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
 
 
 class ModelStack(cdk.Stack):
-    """image and artefact are None where a Marketplace package brings both; log_group is None for transform jobs, which share
+    """What outlives an endpoint. image and artefact are None where a Marketplace package brings both; log_group is None for transform jobs, which share
     the account's; data is None where no request or answer is kept.
     """
 
@@ -66,16 +53,16 @@ class ModelStack(cdk.Stack):
         self._config = config
         self._removal = cdk.RemovalPolicy(config.removal.upper())
         self.key = self._key()
-        self.log_group = self._log_group() if config.endpoint else None
+        self.log_group = self._log_group() if config.traits.endpoint else None
         self.topic = self._topic()
         self.data = self._data()
         self.role = execution_role(self, config, key=self.key, data=self.data, placement=placement)
-        own = config.mode != "marketplace"
+        own = config.traits.own_container
         self.image = image_uri(self, config) if own else None
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
     def locate(self, id: str, artefact: str) -> Artefact:
-        """The artefact's place: the S3 address as given, or that of an asset, which `cdk deploy` uploads."""
+        """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
             bucket, _, key = artefact.removeprefix("s3://").partition("/")
             prefix = not key.endswith(".tar.gz")
@@ -83,7 +70,7 @@ class ModelStack(cdk.Stack):
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
-        place = self._assets.add_file_asset(
+        location = self._assets.add_file_asset(
             source_hash=f"{staging.asset_hash}.tar",
             file_name=staging.relative_staged_path(self),
             packaging=cdk.FileAssetPackaging.FILE,
@@ -91,9 +78,9 @@ class ModelStack(cdk.Stack):
         )
         return Artefact(
             identity=staging.asset_hash,
-            uri=place.s3_object_url,
-            bucket=place.bucket_name,
-            key=place.object_key,
+            uri=location.s3_object_url,
+            bucket=location.bucket_name,
+            key=location.object_key,
             prefix=False,
         )
 
@@ -130,7 +117,7 @@ class ModelStack(cdk.Stack):
         )
         key.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(name) for name in _TELLERS],
+                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
@@ -154,7 +141,7 @@ class ModelStack(cdk.Stack):
         # A policy of its own replaces the default one, by which the account's alarms could publish.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(name) for name in _TELLERS],
+                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["sns:Publish"],
                 resources=[topic.topic_arn],
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
@@ -166,11 +153,11 @@ class ModelStack(cdk.Stack):
         return topic
 
     def _data(self) -> s3.Bucket | None:
-        """Requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
+        """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
         config = self._config
         days = {}
-        if config.mode in ("async", "batch"):
-            kept = config.asynchronous.days if config.mode == "async" else config.batch.days
+        if config.traits.files:
+            kept = (config.asynchronous if config.traits.queue else config.batch).days
             days = {"input/": kept, "output/": kept}
         if config.capture.percent:
             days["capture/"] = config.capture.days
@@ -210,7 +197,7 @@ class ModelStack(cdk.Stack):
 
 
 def _retention(days: int) -> logs.RetentionDays:
-    """The shortest period CloudWatch has that is at least so long."""
+    """The shortest of CloudWatch's periods that is at least so long."""
     offered = {
         1: "ONE_DAY",
         7: "ONE_WEEK",

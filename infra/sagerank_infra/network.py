@@ -59,17 +59,17 @@ class NetworkStack(cdk.Stack):
         # To S3 by the gateway and to interface endpoints: the subnets have no other route.
         model.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services by VPC endpoints")
         if config.network.endpoints:
-            door = ec2.SecurityGroup(
+            inward = ec2.SecurityGroup(
                 self,
                 "Endpoints",
                 vpc=vpc,
                 allow_all_outbound=False,
                 description="Interface endpoints: TLS from the VPC",
             )
-            door.add_ingress_rule(ec2.Peer.ipv4(config.network.cidr), ec2.Port.tcp(443), "TLS from the VPC")
+            inward.add_ingress_rule(ec2.Peer.ipv4(config.network.cidr), ec2.Port.tcp(443), "TLS from the VPC")
             for name in config.network.endpoints:
                 for service, id_ in _ENDPOINTS[name]:
-                    vpc.add_interface_endpoint(id_, service=service, security_groups=[door], open=False)
+                    vpc.add_interface_endpoint(id_, service=service, security_groups=[inward], open=False)
         # What is refused is all that can be learnt here: whatever is allowed goes to AWS's own services.
         refused = logs.LogGroup(
             self, "Refused", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY

@@ -25,7 +25,7 @@ _LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMillisecond
 
 
 class ObservabilityStack(cdk.Stack):
-    """cost: the estimate that the synth prints and an output repeats."""
+    """Alarms, dashboard and budget. cost: the estimate that the synth prints and an output repeats."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ObservabilityStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, id, **stack)
         self._config = config
-        if config.endpoint:
+        if config.traits.endpoint:
             if config.own_server:
                 self._filters(model.log_group)
             alarms = self._alarms()
@@ -50,7 +50,7 @@ class ObservabilityStack(cdk.Stack):
             count = 0
         self.cost = estimate.monthly(config, alarms=count)
         self._events(model)
-        if config.endpoint:
+        if config.traits.endpoint:
             board = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=config.name)
             board.add_widgets(*dashboard.widgets(config, self.cost))
             cdk.CfnOutput(self, "DashboardName", value=config.name)
@@ -74,22 +74,31 @@ class ObservabilityStack(cdk.Stack):
 
     def _alarms(self) -> list[cloudwatch.Alarm]:
         config, wanted = self._config, self._config.alarms
-        found = []
-        if config.mode != "serverless":
-            full = ["MemoryUtilization", "DiskUtilization"]
+        # Metric, and for how many minutes it may be over which limit.
+        watched: dict[str, tuple[cloudwatch.IMetric, int, float, str]] = {}
+        if config.traits.instances:
+            names = ["MemoryUtilization", "DiskUtilization"]
             if hardware(config.instance).gpu:
-                full.append("GPUMemoryUtilization")
-            for name in full:
-                metric = metrics.machine(config, name, "Maximum")
-                found.append(
-                    self._alarm(name, metric, wanted.utilisation, 5, f"{name} over {wanted.utilisation} %")
-                )
-        if config.mode == "async":
+                names.append("GPUMemoryUtilization")
+            for name in names:
+                text = f"{name} over {wanted.utilisation} %"
+                watched[name] = (metrics.machine(config, name, "Maximum"), 5, wanted.utilisation, text)
+        if config.traits.queue:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
-            found.append(
-                self._alarm("Queue", age, wanted.queue_seconds, 3, "requests wait too long in the queue")
+            watched["Queue"] = (age, 3, wanted.queue_seconds, "requests wait too long in the queue")
+        found = [
+            metrics.alarm(
+                self,
+                id,
+                metric,
+                name=f"{config.name}-{id.lower()}",
+                text=f"{config.name}: {text}",
+                threshold=limit,
+                periods=minutes,
             )
-        if wanted.idle_hours and config.mode != "serverless" and config.autoscaling.min:
+            for id, (metric, minutes, limit, text) in watched.items()
+        ]
+        if wanted.idle_hours and config.traits.instances and config.autoscaling.min:
             idle = cloudwatch.Alarm(
                 self,
                 "Idle",
@@ -105,25 +114,10 @@ class ObservabilityStack(cdk.Stack):
             found.append(idle)
         return found
 
-    def _alarm(
-        self, id: str, metric: cloudwatch.Metric, threshold: float, periods: int, text: str
-    ) -> cloudwatch.Alarm:
-        return cloudwatch.Alarm(
-            self,
-            id,
-            alarm_name=f"{self._config.name}-{id.lower()}",
-            alarm_description=f"{self._config.name}: {text}",
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=periods,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-
     def _events(self, model: ModelStack) -> None:
-        """A failed job or update is told: SageMaker rolls an update back without any error to the one who asked for it."""
+        """Publish a failed job or update: SageMaker rolls an update back without any error to the one who asked for it."""
         detail: dict[str, Any]
-        if self._config.endpoint:
+        if self._config.traits.endpoint:
             kind = "SageMaker Endpoint State Change"
             detail = {
                 "EndpointName": [self._config.name],

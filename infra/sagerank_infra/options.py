@@ -29,15 +29,8 @@ def option(
     form: str = "",
 ) -> Any:
     """A field with its meaning and limits. `form` says in words what `pattern` asks for."""
-    facts = {
-        "meaning": meaning,
-        "choices": tuple(choices),
-        "low": low,
-        "high": high,
-        "pattern": pattern,
-        "form": form,
-    }
-    return dataclasses.field(default=default, metadata=facts)
+    limits = {"choices": tuple(choices), "low": low, "high": high, "pattern": pattern, "form": form}
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **limits})
 
 
 def section(kind: type, meaning: str) -> Any:
@@ -51,7 +44,7 @@ def mapping(meaning: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean x?`, or what is known."""
+    """Say `did you mean x?`, or what is known."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
@@ -128,7 +121,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{where} is {value!r}: give a list.")
         item = get_args(hint)[0]
-        return tuple(_value(item, each, f"{where}[{index}]") for index, each in enumerate(items))
+        return tuple(_value(item, value, f"{where}[{index}]") for index, value in enumerate(items))
     if is_dataclass(hint) or get_origin(hint) is not None:
         decoded = _decoded(value, where) if isinstance(value, str) else value
         if is_dataclass(hint):

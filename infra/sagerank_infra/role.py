@@ -35,7 +35,7 @@ def execution_role(
     data: s3.IBucket | None,
     placement: Placement | None,
 ) -> iam.Role:
-    """Pull the image, write logs and metrics, stand in the subnets, use the key, read and write `data`. The right to read an
+    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key, read and write `data`. The right to read an
     artefact comes and goes with the artefact, in the endpoint's stack.
     """
     role = iam.Role(
@@ -71,7 +71,7 @@ def execution_role(
     allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
-    if config.mode != "marketplace":
+    if config.traits.own_container:
         allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
         layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
         allow(layers, [repository_arn(stack, config)])

@@ -16,40 +16,20 @@ _ROUTING = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"
 def rollback_alarms(
     scope: Construct, config: DeployConfig, log_group: logs.ILogGroup
 ) -> list[cloudwatch.Alarm]:
-    """p99 latency, 5xx answers, golden pairs. They stand before the endpoint, which names them."""
+    """Alarms on p99 latency, 5xx answers and golden pairs. They are made before the endpoint, which names them."""
 
     def alarm(
-        id: str, metric: cloudwatch.IMetric, threshold: float, text: str, periods: int
+        id: str, metric: cloudwatch.IMetric, name: str, *, threshold: float, periods: int = 1
     ) -> cloudwatch.Alarm:
-        return cloudwatch.Alarm(
-            scope,
-            id,
-            alarm_name=f"{config.name}-{text}",
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=periods,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            # Without traffic there is nothing to judge by.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-            alarm_description=f"{text} of endpoint {config.name}",
-        )
+        named, text = f"{config.name}-{name}", f"{name} of endpoint {config.name}"
+        return metrics.alarm(scope, id, metric, name=named, text=text, threshold=threshold, periods=periods)
 
-    # ModelLatency is in microseconds.
+    latency = metrics.worst(config, "MAX", "ModelLatency", "p99")
+    errors = metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5)
+    microseconds = 1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config))
     found = [
-        alarm(
-            "Latency",
-            metrics.worst(config, "MAX", "ModelLatency", "p99"),
-            1000 * (config.alarms.p99_ms or estimate.latency_limit_ms(config)),
-            "p99-latency",
-            3,
-        ),
-        alarm(
-            "Errors",
-            metrics.worst(config, "SUM", "Invocation5XXErrors", "Sum", minutes=5),
-            config.alarms.errors,
-            "5xx-errors",
-            1,
-        ),
+        alarm("Latency", latency, "p99-latency", threshold=microseconds, periods=3),
+        alarm("Errors", errors, "5xx-errors", threshold=config.alarms.errors),
     ]
     if config.own_server:
         # The server checks its golden pairs while idle and says `drifted` when they score otherwise.
@@ -65,15 +45,18 @@ def rollback_alarms(
             metric_name="GoldenFailures",
             metric_value="1",
         )
-        found.append(alarm("Golden", metrics.logged(config, "GoldenFailures", "Sum"), 1, "golden-pairs", 1))
+        failures = metrics.logged(config, "GoldenFailures", "Sum")
+        found.append(alarm("Golden", failures, "golden-pairs", threshold=1))
     return found
 
 
 def deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """None where AWS has no guardrails: it ignores them for Marketplace containers, and inference components have their own."""
-    if config.mode in ("marketplace", "scale-to-zero"):
+    """How an update is shifted and taken back. None where AWS has no guardrails: it ignores them for Marketplace containers,
+    and inference components have their own.
+    """
+    if not config.traits.own_container or config.traits.components:
         return None
     rollout = config.rollout
     rollback = (
@@ -116,7 +99,7 @@ def deployment(
 def component_deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
-    """Copies are replaced one after another."""
+    """Replace copies of an inference component one after another."""
     component, rollout = sagemaker.CfnInferenceComponent, config.rollout
     return component.InferenceComponentDeploymentConfigProperty(
         auto_rollback_configuration=component.AutoRollbackConfigurationProperty(

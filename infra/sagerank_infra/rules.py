@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import estimate, fitting
 from .config import DeployConfig
-from .environment import LIMITS, environment, settings
+from .environment import environment, settings
 from .options import ConfigError
 
 
@@ -21,10 +21,10 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
-    if config.mode == "serverless":
-        _serverless(config)
-    else:
+    if config.traits.instances:
         fitting.check_instances(config)
+    else:
+        _serverless(config)
     _network(config)
     fitting.check_image(config)
     _limits(config)
@@ -38,17 +38,17 @@ def check(config: DeployConfig) -> None:
 
 def _mode(config: DeployConfig) -> None:
     estimate.check_model(config)
-    if config.mode == "marketplace" and not config.model_package:
+    if not config.traits.own_container and not config.model_package:
         raise ConfigError(
             "model_package is empty: mode marketplace needs the ARN of the model package you subscribed to."
         )
-    if config.mode == "marketplace" and config.model != "base":
+    if not config.traits.own_container and config.model != "base":
         raise ConfigError(f"model is {config.model!r}: AWS Marketplace has Base; give base, or another mode.")
-    if config.mode != "marketplace" and config.model_package:
+    if config.traits.own_container and config.model_package:
         raise ConfigError(
             f"model_package is {config.model_package!r}, which only mode marketplace uses: give mode marketplace, or leave it out."
         )
-    if config.mode == "marketplace" and config.settings:
+    if not config.traits.own_container and config.settings:
         raise ConfigError(
             "settings are for our own server, and a Marketplace package has another: leave them out."
         )
@@ -100,14 +100,14 @@ def _network(config: DeployConfig) -> None:
 
 def _limits(config: DeployConfig) -> None:
     environment(config)  # refuses what the server would refuse
-    chosen, (most_bytes, most_seconds) = settings(config), LIMITS[config.mode]
-    if int(chosen.get("max_body_bytes", 0)) > most_bytes:
+    chosen, traits = settings(config), config.traits
+    if int(chosen.get("max_body_bytes", 0)) > traits.max_bytes:
         raise ConfigError(
-            f"settings.max_body_bytes is {chosen['max_body_bytes']}: a request to mode {config.mode} has at most {most_bytes} bytes."
+            f"settings.max_body_bytes is {chosen['max_body_bytes']}: a request to mode {config.mode} has at most {traits.max_bytes} bytes."
         )
-    if float(chosen.get("request_seconds", 0)) >= most_seconds:
+    if float(chosen.get("request_seconds", 0)) >= traits.max_seconds:
         raise ConfigError(
-            f"settings.request_seconds is {chosen['request_seconds']}: SageMaker gives up after {most_seconds} s in mode {config.mode}; give less."
+            f"settings.request_seconds is {chosen['request_seconds']}: SageMaker gives up after {traits.max_seconds} s in mode {config.mode}; give less."
         )
 
 
@@ -122,15 +122,15 @@ def _scaling(config: DeployConfig) -> None:
             raise ConfigError(
                 f"{where}.min is {least}, more than {where}.max, which is {most}: lower one or raise the other."
             )
-        if least == 0 and config.mode not in ("async", "scale-to-zero", "batch"):
+        if least == 0 and not config.traits.zero:
             raise ConfigError(
                 f"{where}.min is 0: mode {config.mode} cannot scale to zero; give at least 1, or mode scale-to-zero (inference components), async or serverless."
             )
-    if config.mode == "serverless" and config.autoscaling.schedules and not config.serverless.provisioned:
+    if not config.traits.instances and config.autoscaling.schedules and not config.serverless.provisioned:
         raise ConfigError(
             "autoscaling.schedules need serverless.provisioned, which is 0: on-demand concurrency scales by itself."
         )
-    if config.mode == "serverless" and scaling.target > 1:
+    if not config.traits.instances and scaling.target > 1:
         raise ConfigError(
             f"autoscaling.target is {scaling.target:g}: in serverless it is the share of provisioned concurrency in use; give 0.1 to 0.9."
         )
@@ -139,7 +139,7 @@ def _scaling(config: DeployConfig) -> None:
 def _variants(config: DeployConfig) -> None:
     if not config.variants:
         return
-    if config.mode != "realtime":
+    if not config.traits.variants:
         raise ConfigError(f"variants are for mode realtime, and mode is {config.mode!r}: leave them out.")
     if config.pools:
         raise ConfigError("variants and pools exclude each other here: give one of them.")
@@ -164,7 +164,7 @@ def _rollout(config: DeployConfig) -> None:
     rollout, fleet = config.rollout, config.autoscaling.min
     if rollout.policy == "all-at-once":
         return
-    if config.mode not in ("realtime", "async"):
+    if not config.traits.staged:
         raise ConfigError(
             f"rollout.policy is {rollout.policy!r}: mode {config.mode} is updated all-at-once by AWS; give that."
         )

@@ -184,7 +184,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What the estimate is for."""
+    """The traffic that the estimated cost and speed are for."""
 
     requests_per_second: float = option(0.1, "on average", low=0.000001)
     documents: int = option(100, "in a request", low=1, high=10_000)

@@ -18,8 +18,8 @@ _Config = sagemaker.CfnEndpointConfig
 def main_variant(
     config: DeployConfig, model: sagemaker.CfnModel
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    """The one that `mode` and `instance` describe."""
-    if config.mode == "serverless":
+    """The variant that `mode` and `instance` describe."""
+    if not config.traits.instances:
         return _Config.ProductionVariantProperty(
             variant_name=VARIANT,
             model_name=model.attr_model_name,
@@ -32,7 +32,7 @@ def main_variant(
         )
     least, most = config.autoscaling.min, config.autoscaling.max
     facts = _facts(config, config.instance)
-    if config.mode != "async":
+    if not config.traits.queue:
         # Documents differ in length, and so do requests: the instance with the fewest open ones is the free one.
         facts["routing_config"] = _Config.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS")
     if config.pools:
@@ -43,7 +43,7 @@ def main_variant(
         ]
     else:
         facts["instance_type"] = config.instance
-    if config.mode == "scale-to-zero":
+    if config.traits.components:
         # No model: the inference component brings it, and instances come and go with its copies.
         facts["managed_instance_scaling"] = _Config.ManagedInstanceScalingProperty(
             status="ENABLED", min_instance_count=least, max_instance_count=most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,7 @@ _EXPIRED = (
 
 
 class Account:
-    """Clients are made when asked for, and kept. Raises OperateError where no region is known."""
+    """An AWS account in one region, by its clients: they are made when asked for, and kept. Raises OperateError where no region is known."""
 
     def __init__(self, region: str | None = None, *, endpoint_url: str | None = None) -> None:
         import boto3
@@ -60,7 +60,7 @@ class Account:
         return self._clients[service]
 
     def pages(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
-        """Items of every page."""
+        """Yield the items of every page."""
         for page in self.client(service).get_paginator(operation).paginate(**arguments):
             yield from page.get(key, ())
 
@@ -72,7 +72,7 @@ class Account:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """What botocore raises inside becomes an OperateError."""
+    """Turn what botocore raises inside into an OperateError."""
     from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
     try:
@@ -96,12 +96,22 @@ def sentences() -> Iterator[None]:
         raise OperateError(f"{type(error).__name__}: {error}") from None
 
 
+def look_up(operation: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """The operation's answer, or None where what it asks for does not exist."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return operation(*arguments, **named)
+    except ClientError as error:
+        if absent(error):
+            return None
+        raise
+
+
 def absent(error: Any) -> bool:
     """Whether a ClientError says that the thing asked for does not exist."""
-    code, message = (
-        error.response["Error"].get("Code", ""),
-        error.response["Error"].get("Message", "").lower(),
-    )
+    details = error.response["Error"]
+    code, message = details.get("Code", ""), details.get("Message", "").lower()
     if code in ("ValidationError", "ValidationException"):
         return any(
             words in message

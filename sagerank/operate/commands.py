@@ -7,7 +7,8 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,21 +150,26 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-class _Progress:
-    """A line on the terminal that is written over; elsewhere a line for each new status."""
+@contextmanager
+def _watching(what: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
+    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C."""
+    last = ""
 
-    def __init__(self, what: str) -> None:
-        self._what, self._last = what, ""
-
-    def __call__(self, status: str, seconds: float) -> None:
+    def progress(status: str, seconds: float) -> None:
+        nonlocal last
         if sys.stderr.isatty():
-            print(f"\r{self._what}: {status}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
-        elif status != self._last:
-            _say(f"{self._what}: {status}")
-        self._last = status
+            print(f"\r{what}: {status}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+        elif status != last:
+            _say(f"{what}: {status}")
+        last = status
 
-    def close(self) -> None:
-        if self._last and sys.stderr.isatty():
+    try:
+        yield progress
+    except KeyboardInterrupt:
+        _say(f"\n{interrupted}")
+        raise
+    finally:
+        if last and sys.stderr.isatty():
             _say("")
 
 
@@ -171,10 +177,10 @@ def _deploy(options: argparse.Namespace) -> int:
     from . import deploy
 
     context = {name: value for name in _OWN if (value := getattr(options, name))}
-    for each in options.context:
-        name, separator, value = each.partition("=")
+    for text in options.context:
+        name, separator, value = text.partition("=")
         if not separator:
-            raise OperateError(f"-c {each}: give OPTION=VALUE, such as -c autoscaling.max=8.")
+            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
         if context.get(name, value) != value:
             raise OperateError(f"--{name} is {context[name]!r} and -c {name} is {value!r}: give one of them.")
         context[name] = value
@@ -201,14 +207,14 @@ def _deploy(options: argparse.Namespace) -> int:
                 f"\nCloudFormation goes on with what it was given: see `sagerank status {config.name} --region {config.region}`."
             )
             raise
-    if not config.endpoint:
+    if not config.traits.endpoint:
         _say(
             f"Deployed. Score a file with `sagerank transform {config.name} --region {config.region} --instance {config.instance} --input FILE`."
         )
         if options.json:
             _print_json({"name": config.name, "region": config.region, "mode": config.mode, "verified": None})
         return 0
-    if config.mode == "marketplace":
+    if not config.traits.own_container:
         _say(
             f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {config.name} --region {config.region}`."
         )
@@ -258,14 +264,9 @@ def _verify(options: argparse.Namespace) -> int:
 def _wait(account: Account, name: str) -> Endpoint:
     from .endpoint import wait
 
-    progress = _Progress(name)
-    try:
+    hint = f"Stopped waiting; AWS goes on. See `sagerank status {name} --region {account.region}`."
+    with _watching(name, hint) as progress:
         return wait(account, name, progress)
-    except KeyboardInterrupt:
-        _say(f"\nStopped waiting; AWS goes on. See `sagerank status {name} --region {account.region}`.")
-        raise
-    finally:
-        progress.close()
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -316,16 +317,9 @@ def _transform(options: argparse.Namespace) -> int:
     if options.no_wait:
         _say(f"The job {title} was created; its answers will be in {target}/.")
     else:
-        progress = _Progress(title)
-        try:
+        hint = f"The job goes on: stop it with `aws sagemaker stop-transform-job --transform-job-name {title} --region {account.region}`."
+        with _watching(title, hint) as progress:
             status = transform.wait(account, title, progress)
-        except KeyboardInterrupt:
-            _say(
-                f"\nThe job goes on: stop it with `aws sagemaker stop-transform-job --transform-job-name {title} --region {account.region}`."
-            )
-            raise
-        finally:
-            progress.close()
         files = [] if remote else transform.download(account, target, Path(options.output))
     if options.json:
         _print_json(

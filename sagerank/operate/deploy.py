@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import OperateError, cdk
-from .account import Account, absent
+from .account import Account, look_up
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What would be deployed where. bootstrapped: whether the CDK's own stack is in the account and region."""
+    """A deployment that is ready to be made. bootstrapped: whether the CDK's own stack is in the account and region."""
 
     config: DeployConfig
     account: str
@@ -43,7 +43,7 @@ class Plan:
 def plan(
     file: Path | None, context: Mapping[str, str], make_account: Callable[[str], Account]
 ) -> Iterator[Plan]:
-    """Everything up to the first change in AWS; the templates live as long as the context.
+    """Do everything up to the first change in AWS; the templates live as long as the context.
 
     Raises ConfigError, CheckpointError, ArtefactError or OperateError for what cannot be deployed.
     """
@@ -56,19 +56,19 @@ def plan(
         raise OperateError(
             f"account is {config.account}, and the credentials are of {account.number}: sign in to the other, or leave account out."
         )
-    bootstrapped = _bootstrapped(account)
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
         yield Plan(
-            config,
-            account.number,
-            config.region,
-            bootstrapped,
-            cdk.synthesise(given, Path(folder) / "cdk.out"),
+            config=config,
+            account=account.number,
+            region=config.region,
+            bootstrapped=bootstrapped,
+            assembly=cdk.synthesise(given, Path(folder) / "cdk.out"),
         )
 
 
 def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
-    """The configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
+    """Read the configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
     named, one that is built from the model's name.
     """
     from sagerank_infra import rules
@@ -81,7 +81,7 @@ def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
         early = rules.read(file, {**options, "artefact": "s3://not-yet/model.tar.gz"})
         options["artefact"] = str(_build(early.model, code=early.image == "dlc"))
     config = rules.read(file, options)
-    if config.mode != "marketplace":
+    if config.traits.own_container:
         given["artefact"] = _absolute(config.artefact)
     if any(variant.artefact for variant in config.variants):
         given["variants"] = json.dumps(
@@ -109,24 +109,12 @@ def _build(model: str, *, code: bool) -> Path:
     return cache / "model.tar.gz"
 
 
-def _bootstrapped(account: Account) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        account.client("ssm").get_parameter(Name=_BOOTSTRAP)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return False
-    return True
-
-
 def bootstrap(account: str, region: str) -> None:
-    """The CDK's bucket, repository and roles, once an account and region. From another folder: the app is not asked."""
+    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
     with tempfile.TemporaryDirectory() as elsewhere:
         cdk.run(["bootstrap", f"aws://{account}/{region}"], cwd=Path(elsewhere))
 
 
 def deploy(planned: Plan, extra: list[str]) -> None:
-    """All stacks, as they were shown. `extra` goes to `cdk deploy`."""
+    """Deploy all stacks as they were shown. `extra` goes to `cdk deploy`."""
     cdk.run(["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder), *extra])

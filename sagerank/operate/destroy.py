@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import OperateError, cdk
-from .account import Account, absent
+from .account import Account, absent, look_up
 from .stacks import Resource, Stack, find, last, resources_of
 
 # The oldest schema with all that is written here; every newer command line reads it.
@@ -37,7 +37,7 @@ class Left:
 
 
 def survey(account: Account, name: str) -> Doomed:
-    """Raises OperateError where no stack has the name, or one is still being changed."""
+    """Find what a deployment has. Raises OperateError where no stack has the name, or one is still being changed."""
     found = find(account, name)
     if not found:
         raise OperateError(
@@ -46,8 +46,8 @@ def survey(account: Account, name: str) -> Doomed:
     busy = [f"{stack.name} ({stack.status})" for stack in found.values() if not stack.settled]
     if busy:
         raise OperateError(f"CloudFormation is still at work on {', '.join(busy)}: wait until it ends.")
-    resources = tuple(each for stack in found.values() for each in resources_of(account, stack))
-    buckets = [each.id for each in resources if each.type == "AWS::S3::Bucket" and not each.kept]
+    resources = tuple(resource for stack in found.values() for resource in resources_of(account, stack))
+    buckets = [item.id for item in resources if item.type == "AWS::S3::Bucket" and not item.kept]
     return Doomed(
         name, found, resources, {bucket: sum(1 for _ in _objects(account, bucket)) for bucket in buckets}
     )
@@ -73,10 +73,10 @@ def _objects(account: Account, bucket: str) -> Any:
 
 
 def _empty(account: Account, bucket: str) -> None:
-    """A bucket is deleted only when it is empty. Those of ours have no versions."""
+    """Delete a bucket's objects, so that it can be deleted; ours have no versions."""
     batch: list[dict[str, str]] = []
-    for each in _objects(account, bucket):
-        batch.append({"Key": each["Key"]})
+    for stored in _objects(account, bucket):
+        batch.append({"Key": stored["Key"]})
         if len(batch) == 1000:
             account.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
             batch = []
@@ -85,7 +85,7 @@ def _empty(account: Account, bucket: str) -> None:
 
 
 def _write_assembly(folder: Path, account: Account, doomed: list[Stack]) -> None:
-    """A cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
+    """Write a cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
     where = f"{account.number}-{account.region}"
     artifacts: dict[str, Any] = {}
     for position, stack in enumerate(doomed):
@@ -112,17 +112,17 @@ def left(account: Account, doomed: Doomed) -> Left:
     kept: list[str] = []
     behind: list[str] = []
     unchecked: set[str] = set()
-    for each in doomed.resources:
-        if each.type in _GOES_WITH:
+    for resource in doomed.resources:
+        if resource.type in _GOES_WITH:
             continue
-        look = _LOOKUPS.get(each.type)
-        if look is None:
-            unchecked.add(each.type)
-        elif _exists(look, account, each.id):
-            (kept if each.kept else behind).append(f"{each.type} {each.id}")
+        exists = _LOOKUPS.get(resource.type)
+        if exists is None:
+            unchecked.add(resource.type)
+        elif look_up(exists, account, resource.id):
+            (kept if resource.kept else behind).append(f"{resource.type} {resource.id}")
     behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
     group = f"/aws/sagemaker/Endpoints/{doomed.name}"
-    kept_groups = {each.id for each in doomed.resources if each.type == "AWS::Logs::LogGroup" and each.kept}
+    kept_groups = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup" and item.kept}
     known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
     for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
         if found["logGroupName"] == group and group not in kept_groups | known:
@@ -134,17 +134,6 @@ def left(account: Account, doomed: Doomed) -> Left:
     return Left(tuple(kept), tuple(behind), tuple(sorted(unchecked)))
 
 
-def _exists(look: Callable[[Account, str], object], account: Account, id: str) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        return bool(look(account, id))
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return False
-
-
 def _key(account: Account, id: str) -> bool:
     # A key cannot go at once: it waits, unusable and free of charge.
     return str(account.client("kms").describe_key(KeyId=id)["KeyMetadata"]["KeyState"]) not in (
@@ -153,14 +142,22 @@ def _key(account: Account, id: str) -> bool:
     )
 
 
-def _first(
-    service: str, operation: str, argument: str, answer: str, *, by_arn: bool = False, many: bool = False
+def _named(
+    service: str, operation: str, argument: str, *, by_arn: bool = False
 ) -> Callable[[Account, str], object]:
-    """A lookup by one argument; what it finds is in `answer`."""
+    """A lookup that fails where nothing has the name."""
 
     def look(account: Account, id: str) -> object:
-        name = last(id) if by_arn else id
-        return getattr(account.client(service), operation)(**{argument: [name] if many else name}).get(answer)
+        return getattr(account.client(service), operation)(**{argument: last(id) if by_arn else id})
+
+    return look
+
+
+def _listed(service: str, operation: str, argument: str, answer: str) -> Callable[[Account, str], object]:
+    """A lookup of a list of one, which may be answered with an empty list."""
+
+    def look(account: Account, id: str) -> object:
+        return getattr(account.client(service), operation)(**{argument: [id]})[answer]
 
     return look
 
@@ -181,45 +178,35 @@ _GOES_WITH = frozenset(
     }
 )
 _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
-    "AWS::SageMaker::Endpoint": _first(
-        "sagemaker", "describe_endpoint", "EndpointName", "EndpointArn", by_arn=True
+    "AWS::SageMaker::Endpoint": _named("sagemaker", "describe_endpoint", "EndpointName", by_arn=True),
+    "AWS::SageMaker::EndpointConfig": _named(
+        "sagemaker", "describe_endpoint_config", "EndpointConfigName", by_arn=True
     ),
-    "AWS::SageMaker::EndpointConfig": _first(
-        "sagemaker", "describe_endpoint_config", "EndpointConfigName", "EndpointConfigArn", by_arn=True
+    "AWS::SageMaker::Model": _named("sagemaker", "describe_model", "ModelName", by_arn=True),
+    "AWS::SageMaker::InferenceComponent": _named(
+        "sagemaker", "describe_inference_component", "InferenceComponentName", by_arn=True
     ),
-    "AWS::SageMaker::Model": _first("sagemaker", "describe_model", "ModelName", "ModelArn", by_arn=True),
-    "AWS::SageMaker::InferenceComponent": _first(
-        "sagemaker",
-        "describe_inference_component",
-        "InferenceComponentName",
-        "InferenceComponentArn",
-        by_arn=True,
-    ),
-    "AWS::S3::Bucket": _first("s3", "head_bucket", "Bucket", "ResponseMetadata"),
+    "AWS::S3::Bucket": _named("s3", "head_bucket", "Bucket"),
     "AWS::KMS::Key": _key,
-    "AWS::IAM::Role": _first("iam", "get_role", "RoleName", "Role"),
-    "AWS::SNS::Topic": _first("sns", "get_topic_attributes", "TopicArn", "Attributes"),
-    "AWS::CloudWatch::Alarm": _first(
-        "cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms", many=True
-    ),
-    "AWS::CloudWatch::Dashboard": _first("cloudwatch", "get_dashboard", "DashboardName", "DashboardBody"),
+    "AWS::IAM::Role": _named("iam", "get_role", "RoleName"),
+    "AWS::SNS::Topic": _named("sns", "get_topic_attributes", "TopicArn"),
+    "AWS::CloudWatch::Alarm": _listed("cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms"),
+    "AWS::CloudWatch::Dashboard": _named("cloudwatch", "get_dashboard", "DashboardName"),
     "AWS::Logs::LogGroup": lambda account, id: any(
-        each["logGroupName"] == id
-        for each in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=id)
+        group["logGroupName"] == id
+        for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=id)
     ),
-    "AWS::EC2::VPC": _first("ec2", "describe_vpcs", "VpcIds", "Vpcs", many=True),
-    "AWS::EC2::Subnet": _first("ec2", "describe_subnets", "SubnetIds", "Subnets", many=True),
-    "AWS::EC2::SecurityGroup": _first(
-        "ec2", "describe_security_groups", "GroupIds", "SecurityGroups", many=True
-    ),
-    "AWS::EC2::RouteTable": _first("ec2", "describe_route_tables", "RouteTableIds", "RouteTables", many=True),
-    "AWS::EC2::FlowLog": _first("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs", many=True),
+    "AWS::EC2::VPC": _listed("ec2", "describe_vpcs", "VpcIds", "Vpcs"),
+    "AWS::EC2::Subnet": _listed("ec2", "describe_subnets", "SubnetIds", "Subnets"),
+    "AWS::EC2::SecurityGroup": _listed("ec2", "describe_security_groups", "GroupIds", "SecurityGroups"),
+    "AWS::EC2::RouteTable": _listed("ec2", "describe_route_tables", "RouteTableIds", "RouteTables"),
+    "AWS::EC2::FlowLog": _listed("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs"),
     "AWS::EC2::VPCEndpoint": lambda account, id: [
-        each
-        for each in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
-        if each["State"].lower() not in ("deleting", "deleted")
+        found
+        for found in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
+        if found["State"].lower() not in ("deleting", "deleted")
     ],
-    "AWS::Events::Rule": _first("events", "describe_rule", "Name", "Arn", by_arn=True),
+    "AWS::Events::Rule": _named("events", "describe_rule", "Name", by_arn=True),
     "AWS::ApplicationAutoScaling::ScalableTarget": lambda account, id: account.client(
         "application-autoscaling"
     ).describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[id.split("|")[0]])[

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import OperateError
-from .account import Account, absent
+from .account import Account, look_up
 
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _POLL_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """instance is empty in serverless, where memory_mb counts. models: of the variant, or of its inference components."""
+    """A variant as it runs. instance is empty in serverless, where memory_mb counts. models: of the variant, or of its inference components."""
 
     name: str
     instance: str
@@ -30,7 +30,7 @@ class Variant:
     shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     name: str
     variant: str
@@ -39,7 +39,7 @@ class Component:
     copies: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     name: str
     arn: str
@@ -62,40 +62,46 @@ class Endpoint:
 
 
 def describe(account: Account, name: str) -> Endpoint:
-    """Raises OperateError where there is none."""
+    """The endpoint with its variants and components. Raises OperateError where there is none."""
     found = raw(account, name)
-    sagemaker = account.client("sagemaker")
-    config = _configuration(sagemaker, found["EndpointConfigName"])
+    # Somebody may have deleted the configuration; the endpoint serves on without.
+    config = (
+        look_up(
+            account.client("sagemaker").describe_endpoint_config,
+            EndpointConfigName=found["EndpointConfigName"],
+        )
+        or {}
+    )
     components = (
         tuple(_components(account, name))
-        if any("ModelName" not in each for each in config.get("ProductionVariants", ()))
+        if any("ModelName" not in variant for variant in config.get("ProductionVariants", ()))
         else ()
     )
     live = {
-        each["VariantName"]: each
-        for each in (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
+        variant["VariantName"]: variant
+        for variant in (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
     }
     variants = []
     for shadow, wanted in (
         (False, config.get("ProductionVariants", ())),
         (True, config.get("ShadowProductionVariants", ())),
     ):
-        for each in wanted:
-            now = live.get(each["VariantName"], {})
-            serverless = now.get("CurrentServerlessConfig") or each.get("ServerlessConfig") or {}
-            pools = "/".join(pool["InstanceType"] for pool in each.get("InstancePools", ()))
+        for variant in wanted:
+            now = live.get(variant["VariantName"], {})
+            serverless = now.get("CurrentServerlessConfig") or variant.get("ServerlessConfig") or {}
+            pools = "/".join(pool["InstanceType"] for pool in variant.get("InstancePools", ()))
             models = (
-                [each["ModelName"]]
-                if "ModelName" in each
-                else [part.model for part in components if part.variant == each["VariantName"]]
+                [variant["ModelName"]]
+                if "ModelName" in variant
+                else [part.model for part in components if part.variant == variant["VariantName"]]
             )
             variants.append(
                 Variant(
-                    name=each["VariantName"],
-                    instance=each.get("InstanceType", pools),
+                    name=variant["VariantName"],
+                    instance=variant.get("InstanceType", pools),
                     current=now.get("CurrentInstanceCount", 0),
                     desired=now.get("DesiredInstanceCount", now.get("CurrentInstanceCount", 0)),
-                    weight=now.get("CurrentWeight", each.get("InitialVariantWeight", 1.0)),
+                    weight=now.get("CurrentWeight", variant.get("InitialVariantWeight", 1.0)),
                     memory_mb=serverless.get("MemorySizeInMB", 0),
                     provisioned=serverless.get("ProvisionedConcurrency", 0),
                     models=tuple(models),
@@ -117,21 +123,19 @@ def describe(account: Account, name: str) -> Endpoint:
 
 
 def raw(account: Account, name: str) -> Mapping[str, Any]:
-    """DescribeEndpoint's answer."""
-    from botocore.exceptions import ClientError
-
-    try:
-        found: Mapping[str, Any] = account.client("sagemaker").describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}") from None
+    """SageMaker's answer to DescribeEndpoint. Raises OperateError where there is none."""
+    found: Mapping[str, Any] | None = look_up(
+        account.client("sagemaker").describe_endpoint, EndpointName=name
+    )
+    if found is None:
+        raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}")
     return found
 
 
 def _others(account: Account) -> str:
     names = [
-        each["EndpointName"] for each in account.client("sagemaker").list_endpoints(MaxResults=5)["Endpoints"]
+        endpoint["EndpointName"]
+        for endpoint in account.client("sagemaker").list_endpoints(MaxResults=5)["Endpoints"]
     ]
     return (
         f": there are {', '.join(names)}."
@@ -140,35 +144,23 @@ def _others(account: Account) -> str:
     )
 
 
-def _configuration(sagemaker: Any, name: str) -> Mapping[str, Any]:
-    from botocore.exceptions import ClientError
-
-    try:
-        found: Mapping[str, Any] = sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return {}  # somebody deleted it; the endpoint serves on without
-    return found
-
-
 def _components(account: Account, name: str) -> list[Component]:
     found = []
     for listed in account.pages(
         "sagemaker", "list_inference_components", "InferenceComponents", EndpointNameEquals=name
     ):
-        each = account.client("sagemaker").describe_inference_component(
+        component = account.client("sagemaker").describe_inference_component(
             InferenceComponentName=listed["InferenceComponentName"]
         )
-        model = each.get("Specification", {}).get("ModelName", "")
-        copies = each.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
+        model = component.get("Specification", {}).get("ModelName", "")
+        copies = component.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
         found.append(
             Component(
-                each["InferenceComponentName"],
-                each["VariantName"],
-                each["InferenceComponentStatus"],
-                model,
-                copies,
+                name=component["InferenceComponentName"],
+                variant=component["VariantName"],
+                status=component["InferenceComponentStatus"],
+                model=model,
+                copies=copies,
             )
         )
     return found

@@ -18,7 +18,7 @@ HOURS_PER_MONTH = 730
 _QUERIES = 500  # of one GetMetricData
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quiet:
     """An endpoint without an invocation for `days`. usd_per_hour is None where a price is not known, and 0 where nothing runs."""
 
@@ -39,7 +39,7 @@ def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -
     """Idle endpoints, the dearest first, and how many there are in all. Younger ones than `days` cannot have been idle for so long."""
     now = now or datetime.datetime.now(datetime.UTC)
     since = now - datetime.timedelta(days=days)
-    names = [each["EndpointName"] for each in account.pages("sagemaker", "list_endpoints", "Endpoints")]
+    names = [listed["EndpointName"] for listed in account.pages("sagemaker", "list_endpoints", "Endpoints")]
     old = [
         endpoint
         for name in names
@@ -50,15 +50,14 @@ def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -
     found = [
         _quiet(endpoint, account.region, days, catalogue) for endpoint in old if endpoint.name not in called
     ]
-    return sorted(found, key=lambda each: (each.usd_per_hour is not None, -(each.usd_per_hour or 0))), len(
-        names
-    )
+    found.sort(key=lambda quiet: (quiet.usd_per_hour is not None, -(quiet.usd_per_hour or 0)))
+    return found, len(names)
 
 
 def _called(
     account: Account, endpoints: Sequence[Endpoint], since: datetime.datetime, now: datetime.datetime
 ) -> set[str]:
-    """Names of those with an invocation in the time."""
+    """Names of the endpoints with an invocation in the time."""
     owners = [(endpoint.name, dimensions) for endpoint in endpoints for dimensions in _dimensions(endpoint)]
     found: set[str] = set()
     cloudwatch = account.client("cloudwatch")
@@ -92,17 +91,22 @@ def _query(id: str, dimensions: dict[str, str]) -> dict[str, Any]:
 
 
 def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> Quiet:
-    prices, notes = hourly(endpoint, region, catalogue)
+    price, notes = hourly(endpoint, region, catalogue)
     shown = tuple(_show(variant) for variant in endpoint.variants)
-    return Quiet(endpoint.name, endpoint.mode, endpoint.created, days, shown, prices, notes)
+    return Quiet(
+        endpoint=endpoint.name,
+        mode=endpoint.mode,
+        created=endpoint.created,
+        days=days,
+        variants=shown,
+        usd_per_hour=price,
+        notes=notes,
+    )
 
 
 def _show(variant: Variant) -> str:
-    return (
-        f"{variant.current} x {variant.instance}"
-        if variant.instance
-        else f"serverless {variant.memory_mb} MB"
-    )
+    fleet = f"{variant.current} x {variant.instance}"
+    return fleet if variant.instance else f"serverless {variant.memory_mb} MB"
 
 
 def hourly(endpoint: Endpoint, region: str, catalogue: Catalogue) -> tuple[Decimal | None, tuple[str, ...]]:

@@ -24,12 +24,12 @@ def verdict(found: Verdict) -> Iterator[str]:
         yield f"ok    configuration    {found.config}"
     else:
         yield f"?     configuration    {found.config}; no stack says which it should be: give --expect-config"
-    for each in found.judged:
-        worst = max(score.drift for score in each.scores)
-        pairs = f"{len(each.scores)} golden pairs, worst drift {worst:.2g} of a logit ({each.tolerance:g} allowed)"
-        yield f"{'ok  ' if each.ok else 'FAIL'}  {each.target:<16} {each.model}: {pairs}"
-        for score in each.scores:
-            if not score.drift <= each.tolerance:
+    for judged in found.judged:
+        worst = max(score.drift for score in judged.scores)
+        pairs = f"{len(judged.scores)} golden pairs, worst drift {worst:.2g} of a logit ({judged.tolerance:g} allowed)"
+        yield f"{'ok  ' if judged.ok else 'FAIL'}  {judged.target:<16} {judged.model}: {pairs}"
+        for score in judged.scores:
+            if not score.drift <= judged.tolerance:
                 yield f"      {score.query!r}: {score.error or f'logit {score.logit:.4f}, the reference has {score.expected:.4f}'}"
     for line in found.not_judged:
         yield f"-     {line}"
@@ -67,11 +67,11 @@ def idle(found: Sequence[Quiet], number: int, region: str, days: int) -> Iterato
         yield f"None of {number} endpoints in {region} has been without a call for {days} days."
         return
     yield f"{len(found)} of {number} endpoints in {region} had no call for {days} days:"
-    for each in found:
-        month = "" if each.usd_per_month is None else f", USD {each.usd_per_month:.2f} a month"
-        yield f"  {each.endpoint:<32} {each.mode:<14} {', '.join(each.variants)}: {_money(each.usd_per_hour)} an hour{month}"
-        yield from (f"      {note}" for note in each.notes)
-    known = sum((each.usd_per_month or Decimal(0) for each in found), Decimal(0))
+    for quiet in found:
+        month = "" if quiet.usd_per_month is None else f", USD {quiet.usd_per_month:.2f} a month"
+        yield f"  {quiet.endpoint:<32} {quiet.mode:<14} {', '.join(quiet.variants)}: {_money(quiet.usd_per_hour)} an hour{month}"
+        yield from (f"      {note}" for note in quiet.notes)
+    known = sum((quiet.usd_per_month or Decimal(0) for quiet in found), Decimal(0))
     yield f"Together USD {known:.2f} a month, as far as prices are known. Delete one of ours with `sagerank destroy NAME --region {region}`."
 
 
@@ -80,9 +80,9 @@ def doomed(found: Doomed, account: str, region: str) -> Iterator[str]:
     yield f"{found.name} in account {account}, {region}: {stacks}, {len(found.resources)} resources"
     for bucket, objects in found.objects.items():
         yield f"The bucket {bucket} goes with its {objects} objects."
-    for each in found.resources:
-        if each.kept:
-            yield f"Kept by its deletion policy: {each.type} {each.id}"
+    for resource in found.resources:
+        if resource.kept:
+            yield f"Kept by its deletion policy: {resource.type} {resource.id}"
 
 
 def left(found: Doomed, rest: Left) -> Iterator[str]:

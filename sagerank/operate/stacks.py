@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .account import Account, absent
+from .account import Account, look_up
 
 # In the order in which they are made; they go in the reverse order.
 PARTS = ("network", "model", "endpoint", "observability")
@@ -15,7 +15,7 @@ PARTS = ("network", "model", "endpoint", "observability")
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """kept: its deletion policy lets it outlive the stack."""
+    """A resource of a stack. kept: its deletion policy lets it outlive the stack."""
 
     type: str
     id: str
@@ -35,19 +35,15 @@ class Stack:
 
 
 def find(account: Account, name: str) -> dict[str, Stack]:
-    """network, model, endpoint, observability -> those stacks that exist."""
+    """The stacks that exist, by network, model, endpoint, observability."""
     return {part: stack for part in PARTS if (stack := _describe(account, f"{name}-{part}"))}
 
 
 def _describe(account: Account, stack: str) -> Stack | None:
-    from botocore.exceptions import ClientError
-
-    try:
-        found = account.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        if absent(error):
-            return None
-        raise
+    answer = look_up(account.client("cloudformation").describe_stacks, StackName=stack)
+    if answer is None:
+        return None
+    found = answer["Stacks"][0]
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
     return Stack(found["StackName"], found["StackStatus"], found.get("StackStatusReason", ""), outputs)
 
@@ -60,22 +56,22 @@ def resources_of(account: Account, stack: Stack) -> list[Resource]:
         template = json.loads(template)
     kept = {
         name
-        for name, each in template["Resources"].items()
-        if each.get("DeletionPolicy", "Delete").startswith("Retain")
+        for name, resource in template["Resources"].items()
+        if resource.get("DeletionPolicy", "Delete").startswith("Retain")
     }
     listed = account.pages(
         "cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack.name
     )
     return [
-        Resource(each["ResourceType"], each["PhysicalResourceId"], each["LogicalResourceId"] in kept)
-        for each in listed
-        if each.get("PhysicalResourceId")
+        Resource(item["ResourceType"], item["PhysicalResourceId"], item["LogicalResourceId"] in kept)
+        for item in listed
+        if item.get("PhysicalResourceId")
     ]
 
 
 def names(made: Iterable[Resource], type: str) -> list[str]:
-    """Of those resources that are of a type."""
-    return [last(each.id) for each in made if each.type == type]
+    """The names of the resources of a type."""
+    return [last(resource.id) for resource in made if resource.type == type]
 
 
 def last(arn: str) -> str:

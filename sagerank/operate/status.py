@@ -14,7 +14,7 @@ from .idle import hourly
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """resource: endpoint/NAME/variant/VARIANT or inference-component/NAME. policies: metric and target of each."""
+    """The bounds and policies of one scalable target. resource: endpoint/NAME/variant/VARIANT or inference-component/NAME. policies: metric and target of each."""
 
     resource: str
     least: int
@@ -22,9 +22,9 @@ class Scaling:
     policies: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """wanted: configuration its stack made; alarms: name -> state; estimate: of the month, as the stack states it."""
+    """What one screen shows. wanted: configuration its stack made; alarms: name -> state; estimate: of the month, as the stack states it."""
 
     endpoint: Endpoint
     wanted: str
@@ -40,7 +40,7 @@ class Status:
 
 
 def status(account: Account, name: str) -> Status:
-    """Raises OperateError where there is neither endpoint nor stack."""
+    """Gather what is known of a deployment. Raises OperateError where there is neither endpoint nor stack."""
     from sagerank_cost.catalogue import Catalogue
 
     found = stacks.find(account, name)
@@ -53,7 +53,7 @@ def status(account: Account, name: str) -> Status:
         raise OperateError(
             f"{error} Its stacks exist: {states}. Mode batch has no endpoint; else see the stacks' events."
         ) from None
-    made = [each for stack in found.values() for each in stacks.resources_of(account, stack)]
+    made = [resource for stack in found.values() for resource in stacks.resources_of(account, stack)]
     configs = stacks.names(made, "AWS::SageMaker::EndpointConfig")
     alarms = stacks.names(made, "AWS::CloudWatch::Alarm")
     price, _ = hourly(endpoint, account.region, Catalogue())
@@ -73,7 +73,7 @@ def _states(account: Account, alarms: list[str]) -> dict[str, str]:
     if not alarms:
         return {}  # an empty list would mean all of the account's
     found = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=alarms[:100])
-    return {each["AlarmName"]: each["StateValue"] for each in found}
+    return {alarm["AlarmName"]: alarm["StateValue"] for alarm in found}
 
 
 def _scaled(endpoint: Endpoint) -> list[str]:
@@ -100,7 +100,7 @@ def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
                 target["ResourceId"],
                 target["MinCapacity"],
                 target["MaxCapacity"],
-                tuple(_policy(each) for each in policies),
+                tuple(_policy(policy) for policy in policies),
             )
         )
     return found

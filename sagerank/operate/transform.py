@@ -20,7 +20,7 @@ CONTENT_TYPES = {".jsonl": "application/jsonlines", ".json": "application/json",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """instance, count: what it runs on. payload_mb: of one request to the model; lines are packed into it."""
+    """A batch job. instance, count: what it runs on. payload_mb: of one request to the model; lines are packed into it."""
 
     instance: str
     count: int = 1
@@ -56,12 +56,14 @@ def start(
         if source.startswith("s3://")
         else _upload(account, Path(source), outputs.get("InputPath", ""), title)
     )
-    account.client("sagemaker").create_transform_job(**_request(title, model, address, target, kind, job))
+    account.client("sagemaker").create_transform_job(
+        **_request(title, model, job, kind=kind, source=address, target=target)
+    )
     return title, target
 
 
 def _endpoint_model(account: Account, name: str) -> str:
-    """A deployment of another mode has a model as well."""
+    """The model of a deployment of another mode than batch."""
     stack = stacks.find(account, name).get("endpoint")
     made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::Model") if stack else []
     if not made:
@@ -83,7 +85,7 @@ def _upload(account: Account, file: Path, folder: str, title: str) -> str:
     return f"s3://{bucket}/{prefix}"
 
 
-def _request(title: str, model: str, source: str, target: str, kind: str, job: Job) -> dict[str, Any]:
+def _request(title: str, model: str, job: Job, *, kind: str, source: str, target: str) -> dict[str, Any]:
     by_line = kind in ("application/jsonlines", "text/csv")
     return {
         "TransformJobName": title,
@@ -107,7 +109,7 @@ def _request(title: str, model: str, source: str, target: str, kind: str, job: J
 
 
 def wait(account: Account, title: str, progress: Callable[[str, float], None]) -> str:
-    """The job's last status. Raises OperateError, with SageMaker's reason, unless it completed."""
+    """Wait for the job, and return its last status. Raises OperateError, with SageMaker's reason, unless it completed."""
     began = time.monotonic()
     while (found := account.client("sagemaker").describe_transform_job(TransformJobName=title))[
         "TransformJobStatus"
@@ -123,12 +125,12 @@ def wait(account: Account, title: str, progress: Callable[[str, float], None]) -
 
 
 def download(account: Account, target: str, folder: Path) -> list[Path]:
-    """The answers: NAME.out beside where NAME was."""
+    """Save the answers below `folder`: NAME.out where NAME was."""
     bucket, prefix = place(target.rstrip("/") + "/")
     written = []
-    for each in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
-        file = folder / each["Key"].removeprefix(prefix)
+    for stored in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
+        file = folder / stored["Key"].removeprefix(prefix)
         file.parent.mkdir(parents=True, exist_ok=True)
-        account.client("s3").download_file(bucket, each["Key"], str(file))
+        account.client("s3").download_file(bucket, stored["Key"], str(file))
         written.append(file)
     return written

@@ -16,7 +16,7 @@ from sagerank_inference.artefact import MANIFEST, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks
-from .account import Account, absent
+from .account import Account, look_up
 from .endpoint import Endpoint, Variant, describe
 
 # Of a logit, against the float32 reference: the server's own limits on CPU and in bfloat16.
@@ -27,7 +27,7 @@ _PAUSES = (1.0, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """logit is None where the invocation failed; then `error` says why."""
+    """A golden pair's score. logit is None where the invocation failed; then `error` says why."""
 
     query: str
     expected: float
@@ -53,9 +53,9 @@ class Judged:
         return all(score.drift <= self.tolerance for score in self.scores)  # so that a NaN is a mismatch too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
+    """Whether an endpoint is right. wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
 
     endpoint: str
     status: str
@@ -69,7 +69,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return not self.rolled_back and all(each.ok for each in self.judged)
+        return not self.rolled_back and all(judged.ok for judged in self.judged)
 
 
 def verify(
@@ -133,8 +133,8 @@ def _targets(endpoint: Endpoint) -> list[tuple[str, Variant, dict[str, str]]]:
         ]
     serving = [variant for variant in endpoint.variants if not variant.shadow]
     return [
-        (each.name, each, {"TargetVariant": each.name} if len(serving) > 1 else {})
-        for each in endpoint.variants
+        (variant.name, variant, {"TargetVariant": variant.name} if len(serving) > 1 else {})
+        for variant in endpoint.variants
     ]
 
 
@@ -150,15 +150,12 @@ def _container(account: Account, variant: Variant) -> Mapping[str, Any]:
 
 
 def _tolerance(container: Mapping[str, Any]) -> float:
-    return (
-        GPU_TOLERANCE
-        if container.get("Environment", {}).get("SAGERANK_DEVICE", "").startswith("cuda")
-        else TOLERANCE
-    )
+    device = container.get("Environment", {}).get("SAGERANK_DEVICE", "")
+    return GPU_TOLERANCE if device.startswith("cuda") else TOLERANCE
 
 
 def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
-    """Of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
+    """The manifest of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     address = container.get("ModelDataUrl") or (
         source.get("S3Uri", "").rstrip("/") + f"/{MANIFEST}" if source else ""
@@ -167,20 +164,12 @@ def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manife
         raise OperateError(
             "The model's container names no artefact (a Marketplace package has none to see): give --model, whose golden pairs are asked."
         )
-    bucket, key = place(address)
-    from botocore.exceptions import ClientError
-
-    try:
-        body = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"]
-    except ClientError as error:
-        if not absent(error):
-            raise
-        raise OperateError(
-            f"{address} does not exist any more: give --model, whose golden pairs are asked."
-        ) from None
+    body = _open(account, address)
+    if body is None:
+        raise OperateError(f"{address} does not exist any more: give --model, whose golden pairs are asked.")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            text = body.read() if key.endswith(MANIFEST) else _member(body)
+            text = body.read() if address.endswith(MANIFEST) else _member(body)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise OperateError(
                 f"{address} cannot be read ({error}): deploy an archive that `sagerank build` made."
@@ -258,26 +247,21 @@ def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: 
     deadline = time.monotonic() + _ASYNC_SECONDS
     while time.monotonic() < deadline:
         for address, good in outcomes.items():
-            answer = _read(account, address) if address else None
-            if answer is not None and good:
+            stored = _open(account, address) if address else None
+            if stored is None:
+                continue
+            answer: bytes = stored.read()
+            if good:
                 return answer
-            if answer is not None:
-                raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
+            raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
         time.sleep(1.0)
     raise OperateError(
         f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
     )
 
 
-def _read(account: Account, address: str) -> bytes | None:
-    """The object at an S3 address, once it is there."""
-    from botocore.exceptions import ClientError
-
+def _open(account: Account, address: str) -> Any:
+    """The object at an S3 address as a stream, or None where there is none."""
     bucket, key = place(address)
-    try:
-        body: bytes = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if not absent(error):
-            raise
-        return None
-    return body
+    answer = look_up(account.client("s3").get_object, Bucket=bucket, Key=key)
+    return answer and answer["Body"]

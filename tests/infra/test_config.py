@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from sagerank_inference.artefact import Manifest, pack
+from sagerank_inference.artefact import pack
 from sagerank_inference.settings import Settings
 from sagerank_infra import fitting, rules
 from sagerank_infra.app import main
@@ -17,8 +17,6 @@ from sagerank_infra.config import ConfigError, DeployConfig, json_schema
 from sagerank_infra.environment import environment, max_tokens
 from sagerank_infra.examples import EXAMPLES, example
 from sagerank_infra.options import read
-
-from sagerank.models.build import MICRO
 
 BASE = {"model": "tiny", "artefact": "s3://bucket-of-models/tiny/model.tar.gz"}
 REALTIME = {**BASE, "mode": "realtime", "instance": "ml.c7i.xlarge"}
@@ -36,14 +34,6 @@ def refused(options: Mapping[str, Any]) -> str:
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """micro's model.tar.gz, as `sagerank build` packs it."""
-    path = tmp_path_factory.mktemp("artefact") / "model.tar.gz"
-    pack({name: MICRO / name for name in (*Manifest.read(MICRO).files, "manifest.json")}, path)
-    return path
 
 
 def test_model_mode_and_instance_are_enough(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +64,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_yaml_toml_and_json_say_the_same(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(FILES[name])
+    (tmp_path / name).write_text(FILES[name], encoding="utf-8")
     found = rules.read(tmp_path / name, BASE)
     assert (found.account, found.autoscaling.max, found.autoscaling.schedules[0].name) == (
         "123456789012",
@@ -85,7 +75,7 @@ def test_yaml_toml_and_json_say_the_same(name: str, tmp_path: Path) -> None:
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
-    file.write_text("preset: prod\nautoscaling: {max: 6}\nlog_days: 30\n")
+    file.write_text("preset: prod\nautoscaling: {max: 6}\nlog_days: 30\n", encoding="utf-8")
     found = rules.read(file, {**REALTIME, "log_days": "14"})
     assert (found.autoscaling.min, found.autoscaling.max, found.log_days) == (2, 6, 14)
     assert (found.removal, found.rollout.policy) == ("retain", "canary")
@@ -150,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_said(
     name: str | None, text: str, sentence: str, tmp_path: Path
 ) -> None:
     if name:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         rules.read(tmp_path / (name or "none.yaml"), REALTIME)
     assert sentence in str(caught.value)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 
 def main() -> None:
+    # An exit, so that containers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     parser = argparse.ArgumentParser(
         prog="python -m tests.local_aws", description="Serve a local AWS on loopback."
     )

@@ -4,25 +4,25 @@ the server runs from this source, on CPU whatever the environment says.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sagerank_inference.artefact import unpack
 
-from .resources import client
+from sagerank.models.local_server import ServerError, running
 
-ROOT = Path(__file__).parent.parent.parent
+from .launch import free_port
+from .resources import client
 
 
 class ContainerFailed(Exception):
@@ -39,53 +39,35 @@ class Answer:
 class Container:
     """Start it with a described model; it is ready, or ContainerFailed was raised."""
 
-    def __init__(self, primary: Mapping[str, Any], region: str, *, seconds: float = 120) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="local-aws-")
-        model_dir = Path(self._folder.name) / "model"
-        model_dir.mkdir()
-        _fetch(primary, region, model_dir)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, primary: Mapping[str, Any], region: str) -> None:
         given = {name: str(text) for name, text in primary.get("Environment", {}).items()}
-        own = {
-            "SAGERANK_MODEL_DIR": str(model_dir),
-            "SAGERANK_HOST": "127.0.0.1",
-            "SAGERANK_PORT": str(self.port),
-            "SAGERANK_THREADS": "1",
-        }
         if "SAGERANK_DEVICE" in given:
-            own["SAGERANK_DEVICE"] = "cpu"
+            given["SAGERANK_DEVICE"] = "cpu"
         bare = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
             if name in os.environ
         }
-        self._log = (Path(self._folder.name) / "log").open("w+b")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sagerank_inference.server"],
-            cwd=ROOT,
-            env={**bare, **given, **own},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-        deadline = time.monotonic() + seconds
-        while not self._answers_ping():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._log.seek(0)
-                last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-                self.stop()
+        with ExitStack() as stack:
+            model_dir = Path(stack.enter_context(TemporaryDirectory(prefix="local-aws-"))) / "model"
+            model_dir.mkdir()
+            _fetch(primary, region, model_dir)
+            self.port = free_port()
+            own = {
+                "SAGERANK_MODEL_DIR": str(model_dir),
+                "SAGERANK_HOST": "127.0.0.1",
+                "SAGERANK_PORT": str(self.port),
+                "SAGERANK_THREADS": "1",
+            }
+            command = [sys.executable, "-P", "-m", "sagerank_inference.server"]
+            try:
+                stack.enter_context(running("The server", command, {**bare, **given, **own}, self.port))
+            except ServerError as error:
                 raise ContainerFailed(
-                    f"The primary container for production variant did not pass the ping health check: {' '.join(last)}"
-                )
-            time.sleep(0.05)
-
-    def _answers_ping(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+                    f"The primary container for production variant did not pass the ping health check: {error}"
+                ) from None
+            self.stop = stack.pop_all().close
+        atexit.register(self.stop)
 
     def invoke(self, body: bytes, content_type: str, accept: str = "", seconds: float = 60) -> Answer:
         headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
@@ -101,16 +83,6 @@ class Container:
             return Answer(
                 500, "application/json", json.dumps({"message": f"the container died: {error}"}).encode()
             )
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-        self._folder.cleanup()
 
 
 def _fetch(primary: Mapping[str, Any], region: str, folder: Path) -> None:

@@ -20,6 +20,13 @@ ROOT = Path(__file__).parent.parent.parent
 DOCKER = Path(__file__).with_name("docker.py")
 
 
+def free_port() -> int:
+    """A loopback port that nobody listens on; tests.conftest has torch with it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def environment(port: int) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": "local",
@@ -40,9 +47,7 @@ def environment(port: int) -> dict[str, str]:
 @contextmanager
 def running(log: Path) -> Iterator[dict[str, str]]:
     """A local AWS on a free port: the environment of its clients. Its containers end with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.local_aws", "--port", str(port)],
@@ -55,7 +60,9 @@ def running(log: Path) -> Iterator[dict[str, str]]:
             deadline = time.monotonic() + 120
             while not _answers(port):
                 if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"The local AWS did not start:\n{log.read_text()[-2000:]}")
+                    raise RuntimeError(
+                        f"The local AWS did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
+                    )
                 time.sleep(0.1)
             yield environment(port)
         finally:

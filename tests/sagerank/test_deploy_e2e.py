@@ -60,7 +60,7 @@ class Aws:
             "CDK_VALIDATION": "false",
             "NODE_NO_WARNINGS": "1",
             "XDG_CACHE_HOME": str(self.folder / "cache"),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in (".", "inference", "cost", "infra")),
         }
         process = subprocess.Popen(
             words,

@@ -1,0 +1,56 @@
+"""A model's data in S3: what a container definition says of them, and the right to read them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+
+from .accepted import accept_wildcard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """Where a model's data lie. prefix: unpacked, below this address. identity: names the data, and holds no token, whose number would differ from
+    synthesis to synthesis.
+    """
+
+    identity: str
+    uri: str
+    bucket: str
+    key: str
+    prefix: bool
+
+    def data(self) -> dict[str, Any]:
+        """The arguments of a container definition that name the data."""
+        if not self.prefix:
+            return {"model_data_url": self.uri}
+        source = sagemaker.CfnModel.S3DataSourceProperty(
+            compression_type="None", s3_data_type="S3Prefix", s3_uri=self.uri
+        )
+        return {"model_data_source": sagemaker.CfnModel.ModelDataSourceProperty(s3_data_source=source)}
+
+    def readable(self, stack: cdk.Stack, id: str, role: iam.IRole) -> iam.Policy:
+        """Let `role` read the data, and nothing else there, by a policy of its own for each artefact."""
+
+        def arn(key: str | None = None) -> str:
+            return stack.format_arn(
+                service="s3", region="", account="", resource=self.bucket, resource_name=key
+            )
+
+        objects = arn(f"{self.key}*" if self.prefix else self.key)
+        statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[objects])]
+        if self.prefix:
+            below = {"StringLike": {"s3:prefix": f"{self.key}*"}}
+            statements.append(
+                iam.PolicyStatement(actions=["s3:ListBucket"], resources=[arn()], conditions=below)
+            )
+        unique = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
+        policy = iam.Policy(stack, f"{id}Reads{unique}", roles=[role], statements=statements)
+        if self.prefix:
+            accept_wildcard(stack, policy, objects, "the files of one unpacked artefact")
+        return policy

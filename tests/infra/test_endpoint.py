@@ -1,0 +1,125 @@
+"""The endpoint and its configuration in each mode."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aws_cdk.assertions import Match
+
+from .conftest import ALARM, COMPONENT, CONFIG, ENDPOINT, EVERY, MODEL, TARGET, listed, stacks
+
+
+def test_volumes_use_the_key_where_there_is_no_disk_of_the_instances_own() -> None:
+    assert "KmsKeyId" in stacks("realtime").one(CONFIG)
+    # CreateEndpointConfig fails with a key beside an NVMe disk: g5 has one.
+    assert "KmsKeyId" not in stacks("gpu").one(CONFIG)
+
+
+def test_asynchronous_answers_go_to_s3_and_are_told() -> None:
+    found = stacks("async")
+    settings = found.one(CONFIG)["AsyncInferenceConfig"]
+    assert settings["ClientConfig"] == {"MaxConcurrentInvocationsPerInstance": 4}
+    assert {"S3OutputPath", "S3FailurePath", "KmsKeyId", "NotificationConfig"} == set(
+        settings["OutputConfig"]
+    )
+    assert {"InputPath", "OutputPath", "ErrorTopic", "SuccessTopic"} <= set(found.outputs())
+    environment = found.one(MODEL)["PrimaryContainer"]["Environment"]
+    assert float(environment["SAGERANK_REQUEST_SECONDS"]) == 895
+
+
+def test_batch_has_a_model_and_nothing_that_runs() -> None:
+    found = stacks("batch")
+    assert not any(
+        found.resources(kind) for kind in (ENDPOINT, CONFIG, TARGET, ALARM, "AWS::CloudWatch::Dashboard")
+    )
+    assert {"ModelName", "InputPath", "OutputPath"} <= set(found.outputs())
+    found["observability"].has_resource_properties(
+        "AWS::Events::Rule",
+        {
+            "EventPattern": Match.object_like(
+                {"detail": {"TransformJobStatus": ["Failed"], "TransformJobName": [{"prefix": "sagerank-"}]}}
+            )
+        },
+    )
+
+
+def test_a_marketplace_package_brings_image_and_artefact() -> None:
+    found = stacks("marketplace")
+    container = found.one(MODEL)["PrimaryContainer"]
+    assert set(container) == {"ModelPackageName"}
+    assert "ecr:" not in json.dumps(found.templates)
+    assert "ModelDataUri" not in found.outputs()
+
+
+def test_scale_to_zero_puts_role_network_and_isolation_on_the_endpoint() -> None:
+    found = stacks("scale-to-zero")
+    assert {"ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation"} <= set(found.one(CONFIG))
+    component = found.one(COMPONENT)
+    needs = component["Specification"]["ComputeResourceRequirements"]
+    assert needs["NumberOfCpuCoresRequired"] == 3  # of 4: two copies do not fit
+    assert 256 < needs["MinMemoryRequiredInMb"] < 8192
+    assert component["InferenceComponentName"] == found.outputs()["InferenceComponentName"]
+    gpu = stacks("scale-to-zero", instance="ml.g5.xlarge").one(COMPONENT)["Specification"][
+        "ComputeResourceRequirements"
+    ]
+    assert (gpu["NumberOfAcceleratorDevicesRequired"], "NumberOfCpuCoresRequired" in gpu) == (1, False)
+
+
+def test_capture_is_off_unless_asked_for_then_encrypted() -> None:
+    assert all(
+        "DataCaptureConfig" not in stacks(name, preset).one(CONFIG)
+        for name, preset in EVERY
+        if name != "batch"
+    )
+    found = stacks("realtime", capture__percent="10").one(CONFIG)["DataCaptureConfig"]
+    assert (found["InitialSamplingPercentage"], found["EnableCapture"]) == (10, True)
+    assert found["KmsKeyId"]
+
+
+def references(value: Any) -> set[str]:
+    """Logical ids that a template's value refers to."""
+    if isinstance(value, list):
+        return set().union(*map(references, value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    own = {value["Ref"]} if isinstance(value.get("Ref"), str) else set()
+    if isinstance(value.get("Fn::GetAtt"), list):
+        own.add(value["Fn::GetAtt"][0])
+    return own.union(*map(references, value.values()))
+
+
+@pytest.mark.parametrize("name", ["realtime", "serverless", "async"])
+def test_another_model_replaces_before_it_deletes(name: str) -> None:
+    """CloudFormation makes a replacement before what refers to it is updated, and deletes the old one when all is done. It
+    replaces a model and a configuration on any change, if they have no names; the endpoint is changed in place.
+    """
+    before, after = stacks(name), stacks(name, artefact="s3://example-models/tiny/other.tar.gz")
+    old, new = before.templates["endpoint"]["Resources"], after.templates["endpoint"]["Resources"]
+    changed = {id for id in old.keys() & new.keys() if old[id] != new[id]}
+    ((model, created),) = after.named(MODEL)
+    ((configuration, configured),) = after.named(CONFIG)
+    ((endpoint, served),) = after.named(ENDPOINT)
+    assert changed == {model}
+    assert "ModelName" not in created["Properties"]
+    assert "EndpointConfigName" not in configured["Properties"]
+    # The chain along which replacement runs.
+    assert model in references(configured["Properties"]["ProductionVariants"])
+    assert references(served["Properties"]["EndpointConfigName"]) == {configuration}
+    assert served["Properties"]["EndpointName"] == old[endpoint]["Properties"]["EndpointName"] == "sagerank"
+    # The right to read the new artefact is another resource, made before the model; the old one stays until the end.
+    ((came, _),) = [(id, each) for id, each in new.items() if id not in old]
+    ((went, _),) = [(id, each) for id, each in old.items() if id not in new]
+    assert old[went]["Type"] == new[came]["Type"] == "AWS::IAM::Policy"
+    assert came in listed(created["DependsOn"])
+    # And what other stacks import does not change, or CloudFormation would refuse.
+    assert before.templates["model"].get("Outputs") == after.templates["model"].get("Outputs")
+    assert before.templates.get("network") == after.templates.get("network")
+
+
+@pytest.mark.parametrize("name", ["realtime", "marketplace", "async"])
+def test_an_update_keeps_what_scaling_started_but_not_the_weights(name: str) -> None:
+    endpoint = stacks(name).one(ENDPOINT)
+    assert endpoint["RetainAllVariantProperties"] is True
+    assert endpoint["ExcludeRetainedVariantProperties"] == [{"VariantPropertyType": "DesiredWeight"}]

@@ -1,0 +1,53 @@
+"""What a month costs, as the stacks say it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from .conftest import EVERY, stacks
+
+
+@pytest.mark.parametrize(("name", "preset"), EVERY)
+def test_the_output_names_the_cost_and_where_the_budget_ends(name: str, preset: str) -> None:
+    found = stacks(name, preset)
+    cost = found.outputs()["EstimatedMonthlyCost"]
+    metadata = next(found.assembly.glob("*observability.metadata.json")).read_text(encoding="utf-8")
+    assert json.dumps(f"Estimated cost: {cost}")[1:-1] in metadata
+    if name == "batch":
+        assert "a transform job costs about USD" in cost
+        # Of the network, in production, all the same.
+        assert len(found.resources("AWS::Budgets::Budget")) == (preset == "prod")
+        return
+    total = re.match(r"USD ([\d.]+) a month", cost)
+    assert total
+    (budget,) = found.resources("AWS::Budgets::Budget")
+    assert budget["Properties"]["Budget"]["BudgetLimit"]["Amount"] == pytest.approx(
+        1.5 * float(total[1]), abs=0.01
+    )
+    assert len(budget["Properties"]["NotificationsWithSubscribers"]) == 2
+
+
+def test_the_cost_is_that_of_the_instances_that_always_run() -> None:
+    one, two = (
+        stacks("realtime", autoscaling__min=count).outputs()["EstimatedMonthlyCost"] for count in "12"
+    )
+    hours = re.compile(r"ml.c7i.xlarge hours ([\d.]+)")
+    first, second = (float(hours.search(text)[1]) for text in (one, two))  # type: ignore[index]
+    assert second == pytest.approx(2 * first)
+    assert "interface endpoints" not in one
+    assert "interface endpoints" in stacks("realtime", "prod").outputs()["EstimatedMonthlyCost"]
+
+
+def test_a_price_that_is_not_known_is_not_zero() -> None:
+    found = stacks("realtime", region="mx-central-1")
+    assert found.outputs()["EstimatedMonthlyCost"].startswith("not known (")
+    assert not found.resources("AWS::Budgets::Budget")
+    assert (
+        stacks("realtime", region="mx-central-1", budget__monthly_usd="50").one("AWS::Budgets::Budget")[
+            "Budget"
+        ]["BudgetLimit"]["Amount"]
+        == 50
+    )
