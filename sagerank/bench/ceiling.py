@@ -29,12 +29,14 @@ ROUND_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Product:
+    """A matrix product of one library, ready to run."""
+
     library: str
     shape: tuple[int, int, int]
     run: Callable[[], object]
 
     def rate(self, seconds: float) -> float:
-        """GFLOP/s over at least so many seconds of it, after one that warms up; a multiply-add counts two."""
+        """GFLOP/s over at least so many seconds, after one product that warms up; a multiply-add counts two."""
         self.run()
         count, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
@@ -45,42 +47,36 @@ class Product:
 
 
 class Sgemm:
-    """All products at hand, in the process that measures them."""
+    """The fastest product at hand, in the process that measures it."""
 
     def __init__(self, threads: int) -> None:
         products = [product for shape in SHAPES for make in _LIBRARIES for product in make(shape, threads)]
         self._best = max(products, key=lambda product: product.rate(SEARCH_SECONDS))
-        self.what = f"{self._best.library}, {' x '.join(map(str, self._best.shape))}"
 
     def describe(self) -> str:
-        return self.what
+        return f"{self._best.library}, {' x '.join(map(str, self._best.shape))}"
 
     def rate(self) -> float:
         return self._best.rate(ROUND_SECONDS)
 
 
-class Ceiling:
-    """Sgemm in a process of its own. rates: GFLOP/s, one for each call of `measure`."""
+class Ceiling(Remote):
+    """The fastest product in a process of its own. rates: GFLOP/s, one for each call of `measure`."""
 
     def __init__(self, threads: int) -> None:
         # OpenBLAS and MKL read the number of their threads when they are loaded.
         names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-        self._remote = Remote(Sgemm, threads, environment=dict.fromkeys(names, str(threads)))
-        self.what: str = self._remote.call("describe")
+        super().__init__(Sgemm, threads, environment=dict.fromkeys(names, str(threads)))
+        self.what: str = self.call("describe")
         self.rates: list[float] = []
 
     def measure(self) -> None:
-        self.rates.append(self._remote.call("rate"))
-
-    def __enter__(self) -> Ceiling:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._remote.close()
+        """Add to `rates` what the product reaches now."""
+        self.rates.append(self.call("rate"))
 
 
 def _onnxruntime(shape: tuple[int, int, int], threads: int) -> Iterator[Product]:
-    """As the engine's linear layers: the weight constant, as PyTorch stores it."""
+    """The engine's linear layer: the weight is a constant, stored as PyTorch does."""
     if importlib.util.find_spec("onnx") is None:
         return
     import onnxruntime
@@ -105,7 +101,7 @@ def _onnxruntime(shape: tuple[int, int, int], threads: int) -> Iterator[Product]
     yield Product(f"ONNX Runtime {onnxruntime.__version__} Gemm", shape, lambda: session.run(None, feed))
 
 
-def _numpy(shape: tuple[int, int, int], threads: int) -> Iterator[Product]:
+def _numpy(shape: tuple[int, int, int], _threads: int) -> Iterator[Product]:
     import numpy as np
 
     rows, inner, columns = shape

@@ -93,10 +93,10 @@ def _throughput(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .throughput import label, measure, peer_names, sentences
 
-    run = begin(options, "rounds", "tolerance")
+    run = begin(options, "rounds", "tolerance", plot=options.plot)
     peers, workload = peer_names(options.peers), _workload(options)
     with bars() as progress:
-        found = measure(
+        measured = measure(
             run.models,
             workload,
             peers=peers,
@@ -107,12 +107,12 @@ def _throughput(options: argparse.Namespace) -> int:
             tune_peers=options.tune_peers,
             progress=progress,
         )
-    mean = sum(found.tokens) / len(found.tokens)
+    mean = sum(measured.tokens) / len(measured.tokens)
     what = (
         f"{workload.name}: {len(workload.documents)} documents, {mean:.0f} tokens with the query in the mean "
-        f"({min(found.tokens)} to {max(found.tokens)}), {options.rounds} interleaved rounds"
+        f"({min(measured.tokens)} to {max(measured.tokens)}), {options.rounds} interleaved rounds"
     )
-    timed = [row for row in found.rows if row.error is None]
+    timed = [row for row in measured.rows if row.error is None]
     if options.plot:
         _draw_throughput(timed, f"{workload.name}, {run.threads} threads", options.plot)
     head = ("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")
@@ -126,9 +126,9 @@ def _throughput(options: argparse.Namespace) -> int:
             number(row.share_of_ceiling, ".0%"),
         )
         cells.append((label(row, timed), *speeds, spread, *shares))
-    run.show(found.rows, [what, *ceiling_lines(found.ceiling, timed)], cells)
+    run.show(measured.rows, [what, *ceiling_lines(measured.ceiling, timed)], cells)
     if not options.json:
-        print("\n".join(sentences(found.rows)))
+        print("\n".join(sentences(measured.rows)))
     return 0
 
 
@@ -149,9 +149,9 @@ def _latency(options: argparse.Namespace) -> int:
     from .latency import measure
     from .workload import passages
 
-    run = begin(options, "calls")
+    run = begin(options, "calls", plot=options.plot)
     with bars() as progress:
-        found = measure(
+        measured = measure(
             run.models,
             passages(),
             documents=options.documents,
@@ -163,21 +163,23 @@ def _latency(options: argparse.Namespace) -> int:
         from .plot import curves
 
         lines = {
-            f"{name} p{part}": [
-                (row.documents, getattr(row.total, f"p{part}")) for row in found.rows if row.model == name
+            f"{name} p{percent}": [
+                (row.documents, getattr(row.total, f"p{percent}"))
+                for row in measured.rows
+                if row.model == name
             ]
             for name in run.models
-            for part in (50, 90, 99)
+            for percent in (50, 90, 99)
         }
         curves(lines, f"One call, {run.threads} threads", "documents", "milliseconds", options.plot)
     times = ("p50, ms", "p90", "p99", "tokenise p50", "forward p50")
     cells: list[tuple[str, ...]] = [("", "documents", *times, "GFLOP/s", "of ceiling")]
-    for row in found.rows:
+    for row in measured.rows:
         milliseconds = (row.total.p50, row.total.p90, row.total.p99, row.tokenise.p50, row.forward.p50)
         shares = (number(row.gflops, ".1f"), number(row.share_of_ceiling, ".0%"))
         cells.append((row.model, str(row.documents), *(f"{value:.2f}" for value in milliseconds), *shares))
     what = f"{options.calls} calls of Engine.score, one after the other"
-    run.show(found.rows, [what, *ceiling_lines(found.ceiling, found.rows)], cells)
+    run.show(measured.rows, [what, *ceiling_lines(measured.ceiling, measured.rows)], cells)
     return 0
 
 
@@ -189,7 +191,7 @@ def _memory(options: argparse.Namespace) -> int:
     for name in ("tokens", "batch"):
         if min(getattr(options, name)) < 1:
             raise EvaluationError(f"--{name} is {min(getattr(options, name))}: give at least 1.")
-    run = begin(options)
+    run = begin(options, plot=options.plot)
     settings = Settings(backend=options.backend, threads=options.threads)
     points = []
     for name, folder in run.models.items():
@@ -229,7 +231,7 @@ def _startup(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .startup import measure
 
-    run = begin(options, "repeats")
+    run = begin(options, "repeats", plot=options.plot)
     with bars() as progress:
         rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
     stages = [field.name for field in dataclasses.fields(rows[0].median)]

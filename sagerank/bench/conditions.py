@@ -29,25 +29,27 @@ _VECTOR = {
     "sve": "SVE",
     "sve2": "SVE2",
 }
-# Of one core, taken by other work, from which figures are worth a warning.
+# Cores taken by other work, above which figures are worth a warning.
 BUSY_CORES = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The machine at one moment, while nothing of ours runs."""
+    """The machine at one moment, while nothing of ours runs; None where the system does not say."""
 
-    load: float  # average over the last minute
-    busy_cores: float  # cores at work in the half second of the sample, hypervisor's theft included
+    load: float | None  # average over the last minute
+    busy_cores: float | None  # cores at work in the half second of the sample, hypervisor's theft included
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
+    """The machine, the versions and the weights of a measurement."""
+
     cpu: str
     vector: tuple[str, ...]
     cores: int  # physical ones that this process may use
     threads: int
-    memory_gb: float
+    memory_gb: float | None
     system: str
     python: str
     onnxruntime: str
@@ -57,39 +59,43 @@ class Conditions:
 
     @property
     def warning(self) -> str | None:
-        busy = max(self.start.busy_cores, self.end.busy_cores)
+        """What makes times of this run worth less; None where nothing does."""
+        busy = max(self.start.busy_cores or 0.0, self.end.busy_cores or 0.0)
         if busy <= BUSY_CORES:
             return None
         return f"other work kept {busy:.1f} cores busy: compare ratios, not times, and measure again on a quiet machine."
 
     def lines(self) -> list[str]:
+        """The conditions as they are printed beside the figures."""
+        memory = "" if self.memory_gb is None else f", {self.memory_gb:.0f} GB"
         lines = [
-            f"{self.cpu}, {', '.join(self.vector) or 'no vector unit known'}; {self.threads} threads on {self.cores} physical cores, {self.memory_gb:.0f} GB",
+            f"{self.cpu}, {', '.join(self.vector) or 'no vector unit known'}; {self.threads} threads on {self.cores} physical cores{memory}",
             f"{self.system}, Python {self.python}, ONNX Runtime {self.onnxruntime}",
             *(f"model {name}, weights {digest}" for name, digest in self.models.items()),
-            f"load average {self.start.load:.2f} at the start, {self.end.load:.2f} at the end",
         ]
+        if self.start.load is not None and self.end.load is not None:
+            lines.append(f"load average {self.start.load:.2f} at the start, {self.end.load:.2f} at the end")
         return [*lines, f"warning: {self.warning}"] if self.warning else lines
 
 
 def sample(seconds: float = 0.5) -> Sample:
+    """Look at the machine for so many seconds."""
     before = _jiffies()
     time.sleep(seconds)
-    after = _jiffies()
-    total = sum(after) - sum(before)
-    idle = after[3] + after[4] - before[3] - before[4]  # idle, waiting for a disk
-    busy = (os.cpu_count() or 1) * (1 - idle / total) if total else 0.0
-    return Sample(round(os.getloadavg()[0], 2), round(busy, 2))
+    spent = [end - start for start, end in zip(before, _jiffies(), strict=True)]
+    total, idle = sum(spent), sum(spent[3:5])  # idle, and waiting for a disk
+    busy = round((os.cpu_count() or 1) * (1 - idle / total), 2) if total else None
+    return Sample(round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None, busy)
 
 
 def conditions(threads: int, models: Mapping[str, Path], start: Sample, end: Sample) -> Conditions:
-    """models: name -> artefact folder."""
+    """The conditions of a measurement between two samples. models: name -> artefact folder."""
     return Conditions(
         cpu=_cpuinfo("model name") or platform.processor() or platform.machine(),
         vector=vector_units(),
         cores=physical_cores(),
         threads=threads,
-        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        memory_gb=_memory_gb(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         onnxruntime=importlib.metadata.version("onnxruntime"),
@@ -100,7 +106,7 @@ def conditions(threads: int, models: Mapping[str, Path], start: Sample, end: Sam
 
 
 def vector_units() -> tuple[str, ...]:
-    """Of this machine's cores, as far as matrix products use them."""
+    """The vector units of this machine's cores, as far as matrix products use them."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
     return tuple(name for flag, name in _VECTOR.items() if flag in flags)
 
@@ -112,16 +118,26 @@ def _weights(folder: Path) -> str:
     )
 
 
+def _memory_gb() -> float | None:
+    if not hasattr(os, "sysconf"):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+
+
 def _cpuinfo(key: str) -> str | None:
-    """Of the first core. None where the system has no such file or line."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == key), None)
+    """The value that a line of /proc/cpuinfo has for the first core. None where the system has no such file or line."""
+    pairs = (line.partition(":") for line in _lines("/proc/cpuinfo"))
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), None)
 
 
 def _jiffies() -> list[int]:
-    """Of all cores since the system started: user, nice, system, idle, iowait, irq, softirq, steal."""
-    path = Path("/proc/stat")
-    return (
-        [int(text) for text in path.read_text().split("\n", 1)[0].split()[1:9]] if path.exists() else [0] * 8
-    )
+    """What all cores did since the system started: user, nice, system, idle, iowait, irq, softirq, steal."""
+    return [int(text) for line in _lines("/proc/stat")[:1] for text in line.split()[1:9]]
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file of Linux's; none on another system."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from ..evaluation.progress import Progress
 from ..models.arithmetic import flops
 from .ceiling import Ceiling
 from .subject import EngineSubject
+from .timing import percentile
 from .workload import Workload
-
-DOCUMENTS = (1, 10, 25, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,16 @@ class Percentiles:
     p90: float
     p99: float
 
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Percentiles:
+        """The percentiles of times in seconds."""
+        return cls(*(1e3 * percentile(seconds, percent) for percent in (50, 90, 99)))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
+    """Calls of one model with so many documents."""
+
     model: str
     documents: int
     calls: int
@@ -42,21 +49,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """The rows, and what the ceiling is: library and shape."""
+
     rows: list[Row]
-    ceiling: str  # library and shape
+    ceiling: str
 
 
 def measure(
     models: dict[str, Path],
     workload: Workload,
     *,
-    documents: Sequence[int] = DOCUMENTS,
+    documents: Sequence[int],
     calls: int,
     threads: int,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> Measured:
-    """Calls of Engine.score one after the other, each with the next documents of the workload, so that lengths vary as
-    they do there. The ceiling is measured before each number of documents.
+    """Time calls of Engine.score one after the other; the ceiling is measured before every number of documents.
+
+    A call takes the next documents of the workload, so that lengths vary as they do there. Raises EvaluationError for a
+    number of documents that the workload does not have.
     """
     for count in documents:
         if not 1 <= count <= len(workload.documents):
@@ -67,51 +78,49 @@ def measure(
             with EngineSubject(folder, threads=threads) as subject:
                 for count in documents:
                     ceiling.measure()
-                    step = f"{name}, {count} documents"
+                    made = _calls(
+                        subject, workload, count, calls, partial(progress, f"{name}, {count} documents")
+                    )
+                    needed = flops(folder, made.lengths)
+                    gflops = None if needed is None else 1e-9 * needed / sum(made.forward)
                     rows.append(
-                        _row(name, folder, subject, workload, count, calls, ceiling.rates[-1], step, progress)
+                        Row(
+                            model=name,
+                            documents=count,
+                            calls=calls,
+                            total=Percentiles.of(made.total),
+                            tokenise=Percentiles.of(made.tokenise),
+                            forward=Percentiles.of(made.forward),
+                            gflops=gflops,
+                            ceiling_gflops=ceiling.rates[-1],
+                            share_of_ceiling=None if gflops is None else gflops / ceiling.rates[-1],
+                        )
                     )
         return Measured(rows, ceiling.what)
 
 
-def _row(
-    name: str,
-    folder: Path,
-    subject: EngineSubject,
-    workload: Workload,
-    count: int,
-    calls: int,
-    ceiling: float,
-    step: str,
-    progress: Progress,
-) -> Row:
+@dataclass(slots=True)
+class _Calls:
+    """Seconds of calls, and the tokens of all their pairs."""
+
+    total: list[float] = field(default_factory=list)
+    tokenise: list[float] = field(default_factory=list)
+    forward: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+def _calls(
+    subject: EngineSubject, workload: Workload, count: int, calls: int, progress: Callable[[int, int], None]
+) -> _Calls:
     texts = cycle(workload.documents)
     subject.score(workload.query, list(islice(texts, count)))
-    total, tokenise, forward, lengths = [], [], [], []
+    made = _Calls()
     for call in range(calls):
         chosen = list(islice(texts, count))
-        lengths += subject.lengths(workload.query, chosen)
+        made.lengths += subject.lengths(workload.query, chosen)
         scores, seconds = subject.time(workload.query, chosen)
-        total.append(seconds)
-        tokenise.append(scores.timings.tokenise)
-        forward.append(scores.timings.forward)
-        progress(step, call + 1, calls)
-    needed = flops(folder, lengths)
-    gflops = None if needed is None else 1e-9 * needed / sum(forward)
-    return Row(
-        model=name,
-        documents=count,
-        calls=calls,
-        total=_percentiles(total),
-        tokenise=_percentiles(tokenise),
-        forward=_percentiles(forward),
-        gflops=gflops,
-        ceiling_gflops=ceiling,
-        share_of_ceiling=None if gflops is None else gflops / ceiling,
-    )
-
-
-def _percentiles(seconds: Sequence[float]) -> Percentiles:
-    """Nearest rank: a time that was measured, not one between two."""
-    ranked = sorted(seconds)
-    return Percentiles(*(1e3 * ranked[-(-len(ranked) * part // 100) - 1] for part in (50, 90, 99)))
+        made.total.append(seconds)
+        made.tokenise.append(scores.timings.tokenise)
+        made.forward.append(scores.timings.forward)
+        progress(call + 1, calls)
+    return made

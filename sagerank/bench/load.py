@@ -1,4 +1,4 @@
-"""Load on a reranker's HTTP door, and a ledger of what became of each request.
+"""Load on a reranker's HTTP server, and a ledger of what became of each request.
 
 The client shares the machine with the server it measures, so it does little: bodies are encoded beforehand, connections
 are kept open, and answers are put away as bytes and read when the load is over.
@@ -14,11 +14,14 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from ..evaluation import EvaluationError
+from .timing import percentile
 
 PATH = "/invocations"
 
@@ -41,116 +44,130 @@ class Sent:
     finished: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Of one run. lost: no answer; errors: a status other than 200; wrong: scores that are not this request's."""
+    """What became of the requests of a run.
 
-    documents: int
-    seconds: float
-    latencies: tuple[float, ...]  # seconds, of the right answers
-    lost: int
-    duplicated: int
-    errors: int
-    wrong: int
+    lost: no answer; duplicated: answers too many; errors: a status other than 200; wrong: scores that are not this
+    request's.
+    """
+
+    documents: int = 0  # of the right answers
+    seconds: float = 0.0
+    latencies: tuple[float, ...] = ()  # seconds, of the right answers
+    lost: int = 0
+    duplicated: int = 0
+    errors: int = 0
+    wrong: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        """Two runs one after the other."""
+        return Outcome(**{name: getattr(self, name) + getattr(other, name) for name in Outcome.__slots__})
 
     @property
     def requests(self) -> int:
-        """That were sent."""
+        """How many were sent."""
         return len(self.latencies) + self.lost + self.errors + self.wrong
 
-    @classmethod
-    def together(cls, runs: Sequence[Outcome]) -> Outcome:
-        """Of several runs one after the other."""
-        return cls(
-            documents=sum(run.documents for run in runs),
-            seconds=sum(run.seconds for run in runs),
-            latencies=tuple(latency for run in runs for latency in run.latencies),
-            lost=sum(run.lost for run in runs),
-            duplicated=sum(run.duplicated for run in runs),
-            errors=sum(run.errors for run in runs),
-            wrong=sum(run.wrong for run in runs),
-        )
+    @property
+    def documents_per_second(self) -> float | None:
+        """Speed, counting right answers only; None where no time was spent."""
+        return self.documents / self.seconds if self.seconds else None
 
-    def quantile(self, share: float) -> float | None:
-        """Seconds that the share of the right answers did not exceed."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+    def percentile_ms(self, percent: int) -> float | None:
+        """Milliseconds of the right answers, by nearest rank."""
+        return 1e3 * percentile(self.latencies, percent) if self.latencies else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests on a server, those given in turn. tolerance: of a score; timeout: seconds until an answer counts as lost."""
+
+    host: str
+    port: int
+    requests: Sequence[Request]
+    tolerance: float
+    timeout: float
+
+    async def closed_loop(self, *, clients: int, count: int) -> Outcome:
+        """Send `count` requests from so many clients."""
+        numbers = iter(range(count))
+        sent: list[Sent] = []
+
+        async def client(connection: _Connection) -> None:
+            for number in numbers:
+                sent.append(self._next(number, time.perf_counter()))
+                if not await connection.ask(sent[-1], number, self.timeout):
+                    connection = await self._connect(connections)
+
+        connections: list[_Connection] = []
+        for _ in range(clients):
+            await self._connect(connections)
+        start = time.perf_counter()
+        await asyncio.gather(*map(client, tuple(connections)))
+        return await self._close(connections, sent, start)
+
+    async def open_loop(
+        self, *, per_second: float, seconds: float, until: asyncio.Future[Any] | None = None
+    ) -> Outcome:
+        """Send requests at random times of a Poisson process, and wait for the last answer.
+
+        They are sent for so many seconds, or until the future is done.
+        """
+        sent: list[Sent] = []
+        idle: list[_Connection] = []
+        connections: list[_Connection] = []
+
+        async def ask(request: Sent, number: int) -> None:
+            connection = idle.pop() if idle else await self._connect(connections)
+            if await connection.ask(request, number, self.timeout):
+                idle.append(connection)
+
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number, offset in enumerate(arrivals(per_second, seconds)):
+                due = start + offset
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if until and until.done():
+                    break
+                sent.append(self._next(number, due))
+                group.create_task(ask(sent[-1], number))
+        return await self._close(connections, sent, start)
+
+    def _next(self, number: int, due: float) -> Sent:
+        return Sent(self.requests[number % len(self.requests)], due)
+
+    async def _connect(self, connections: list[_Connection]) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(_Connection, self.host, self.port)
+        connections.append(connection)
+        return connection
+
+    async def _close(self, connections: Sequence[_Connection], sent: Sequence[Sent], start: float) -> Outcome:
+        """A second answer to a request may come after the first: listen a little longer, then judge."""
+        end = max((request.finished for request in sent), default=start)
+        await asyncio.sleep(0.2)
+        for connection in connections:
+            connection.close()
+        strays = sum(connection.strays for connection in connections)
+        return judge(sent, end - start, self.tolerance, strays=strays)
 
 
 def check_distinct(requests: Sequence[Request], tolerance: float) -> None:
-    """Raise EvaluationError unless every two requests differ in some score by ten times the tolerance: else an answer that
-    belongs to another would pass.
+    """Raise EvaluationError unless every two requests differ in some score by ten times the tolerance.
+
+    Otherwise an answer that belongs to another request would pass.
     """
-    for place, one in enumerate(requests):
-        for other in requests[:place]:
-            if _agree(one.scores, other.scores, 10 * tolerance):
-                raise EvaluationError(
-                    f"Two requests have the same scores within {10 * tolerance:g}, so their answers could not be told apart: "
-                    "give more --documents, or a model whose scores differ."
-                )
-
-
-async def closed_loop(
-    port: int, requests: Sequence[Request], *, clients: int, count: int, tolerance: float, timeout: float
-) -> Outcome:
-    """Send `count` requests (those given, in turn) from so many clients."""
-    numbers = iter(range(count))
-    sent: list[Sent] = []
-
-    async def client(connection: _Connection) -> None:
-        for number in numbers:
-            one = Sent(requests[number % len(requests)], time.perf_counter())
-            sent.append(one)
-            if not await connection.ask(one, number, timeout):
-                connection = await _Connection.open(port)
-                connections.append(connection)
-
-    connections = [await _Connection.open(port) for _ in range(clients)]
-    start = time.perf_counter()
-    await asyncio.gather(*map(client, tuple(connections)))
-    return await _close(connections, sent, start, tolerance)
-
-
-async def open_loop(
-    port: int,
-    requests: Sequence[Request],
-    *,
-    per_second: float,
-    seconds: float,
-    tolerance: float,
-    timeout: float,
-    until: asyncio.Future[Any] | None = None,
-) -> Outcome:
-    """Send requests (those given, in turn) at random times of a Poisson process for so many seconds, or until something is
-    done, and wait for the last answer.
-    """
-    sent: list[Sent] = []
-    idle: list[_Connection] = []
-    connections: list[_Connection] = []
-
-    async def ask(one: Sent, number: int) -> None:
-        if idle:
-            connection = idle.pop()
-        else:
-            connection = await _Connection.open(port)
-            connections.append(connection)
-        if await connection.ask(one, number, timeout):
-            idle.append(connection)
-
-    start = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for number, offset in enumerate(arrivals(per_second, seconds)):
-            due = start + offset
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            if until and until.done():
-                break
-            sent.append(Sent(requests[number % len(requests)], due))
-            group.create_task(ask(sent[-1], number))
-    return await _close(connections, sent, start, tolerance)
+    for one, other in combinations(requests, 2):
+        if _agree(one.scores, other.scores, 10 * tolerance):
+            raise EvaluationError(
+                f"Two requests have the same scores within {10 * tolerance:g}, so their answers could not be told apart: "
+                "give more --documents, or a model whose scores differ."
+            )
 
 
 def arrivals(per_second: float, seconds: float) -> Iterator[float]:
-    """Seconds from the start; the same ones each time."""
+    """Times of a Poisson process, in seconds from its start; the same ones whenever it is asked."""
     chance = random.Random(0)
     moment = chance.expovariate(per_second)
     while moment < seconds:
@@ -158,38 +175,28 @@ def arrivals(per_second: float, seconds: float) -> Iterator[float]:
         moment += chance.expovariate(per_second)
 
 
-async def _close(
-    connections: Sequence[_Connection], sent: Sequence[Sent], start: float, tolerance: float
-) -> Outcome:
-    """A second answer to a request may come after the first: listen a little longer, then judge."""
-    end = max((one.finished for one in sent), default=start)
-    await asyncio.sleep(0.2)
-    for connection in connections:
-        connection.close()
-    return judge(sent, end - start, tolerance, strays=sum(connection.strays for connection in connections))
-
-
 def judge(sent: Sequence[Sent], seconds: float, tolerance: float, *, strays: int = 0) -> Outcome:
     """What became of the requests; strays are answers that came when nothing was asked."""
-    documents, latencies, lost, duplicated, errors, wrong = 0, [], 0, strays, 0, 0
-    for one in sent:
-        if not one.answers:
-            lost += 1
+    counts = Counter(duplicated=strays)
+    latencies = []
+    for request in sent:
+        if not request.answers:
+            counts["lost"] += 1
             continue
-        duplicated += len(one.answers) - 1
-        head, _, body = one.answers[0].partition(b"\r\n\r\n")
+        counts["duplicated"] += len(request.answers) - 1
+        head, _, body = request.answers[0].partition(b"\r\n\r\n")
         if head.split(b" ", 2)[1] != b"200":
-            errors += 1
-        elif _agree(_scores(body), one.request.scores, tolerance):
-            documents += len(one.request.scores)
-            latencies.append(one.finished - one.due)
+            counts["errors"] += 1
+        elif _agree(_scores(body), request.request.scores, tolerance):
+            counts["documents"] += len(request.request.scores)
+            latencies.append(request.finished - request.due)
         else:
-            wrong += 1
-    return Outcome(documents, seconds, tuple(latencies), lost, duplicated, errors, wrong)
+            counts["wrong"] += 1
+    return Outcome(seconds=seconds, latencies=tuple(latencies), **counts)
 
 
 def _scores(body: bytes) -> tuple[float, ...]:
-    """By document, of an answer in Jina's form; none where it is something else."""
+    """The scores in an answer in Jina's form, by document; none where it is something else."""
     try:
         results = json.loads(body)["results"]
         return tuple(item["relevance_score"] for item in sorted(results, key=lambda item: item["index"]))
@@ -202,7 +209,7 @@ def _agree(one: Sequence[float], other: Sequence[float], tolerance: float) -> bo
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1, one request at a time. Of the answer's head only the length is read here."""
+    """An HTTP/1.1 connection with one request at a time; only the length is read of an answer's head."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -211,13 +218,8 @@ class _Connection(asyncio.Protocol):
         self._done: asyncio.Future[bool]
         self.strays = 0
 
-    @classmethod
-    async def open(cls, port: int) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
-        return connection
-
     async def ask(self, sent: Sent, number: int, timeout: float) -> bool:
-        """True when the answer is in, and the connection good for the next."""
+        """Send a request; True when its answer is in, and the connection good for the next."""
         self._sent = sent
         self._done = asyncio.get_running_loop().create_future()
         head = (
@@ -243,7 +245,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         if self._sent and not self._done.done():
             self._done.set_result(False)
 

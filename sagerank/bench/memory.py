@@ -1,14 +1,12 @@
-"""`sagerank bench memory`: the peak resident memory of a batch of pairs on each core, measured in a process of its own, and the
-points that the cost module's formula is checked against.
+"""`sagerank bench memory`: the peak resident memory of a batch of pairs on each core, in a process of its own.
+
+The points are those that the cost module's formula is checked against.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import platform
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,26 +22,16 @@ from ..evaluation import EvaluationError
 from ..models.arithmetic import shape
 from . import peak
 from .conditions import vector_units
+from .process import printed
 
-# Of memory.csv. `tokens` are those of the batch, `longest` those of each of its pairs.
-COLUMNS = (
-    "model",
-    "parameters",
-    "precision",
-    "backend",
-    "tokens",
-    "longest",
-    "threads",
-    "loaded_rss_mb",
-    "peak_rss_mb",
-    "conditions",
-)
+# Columns of memory.csv. `tokens` are those of the batch, `longest` those of each of its pairs.
 _KEY = ("model", "parameters", "precision", "backend", "tokens", "longest", "threads")
+COLUMNS = (*_KEY, "loaded_rss_mb", "peak_rss_mb", "conditions")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPoint:
-    """Megabytes are 10^6 bytes, of the whole process: interpreter, runtime, weights, activations."""
+    """The peak of one batch. Megabytes are 10^6 bytes, of the whole process: interpreter, runtime, weights, activations."""
 
     model: str
     precision: str
@@ -58,22 +46,15 @@ class MemoryPoint:
 
 
 def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs: int = 1) -> MemoryPoint:
-    """Run the child; what this process has loaded (PyTorch, to build a model) does not count. Raises EvaluationError where
-    the child fails.
+    """Run a batch in a fresh process: what this one has loaded (PyTorch, to build a model) does not count.
+
+    Raises EvaluationError where that process fails, and on a system without /proc.
     """
+    if not peak.STATUS.exists():
+        raise EvaluationError(f"Peak memory is read from {peak.STATUS}, which only Linux has: measure there.")
     # PyTorch computes in float32 on a CPU.
     precision = Manifest.read(folder).precision if settings.backend == "onnx" else "fp32"
-    arguments = (folder, tokens, pairs, settings.backend, settings.threads)
-    done = subprocess.run(
-        [sys.executable, "-m", peak.__name__, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}: out of memory?"]
-        raise EvaluationError(f"The measured process failed: {reason[0]}")
-    found = json.loads(done.stdout)
+    result = printed(peak.__name__, folder, tokens, pairs, settings.backend, settings.threads)
     name, formula = _shape(folder), None
     if name:
         point = Point(
@@ -81,7 +62,7 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
             precision=precision,
             backend=settings.backend,
             tokens=pairs * tokens,
-            mb=found["peak_rss_mb"],
+            mb=result["peak_rss_mb"],
             longest=tokens,
             threads=settings.threads,
         )
@@ -94,7 +75,7 @@ def measure(folder: Path, model: str, tokens: int, settings: Settings, *, pairs:
         pairs=pairs,
         threads=settings.threads,
         formula_mb=formula,
-        **found,
+        **result,
     )
 
 
@@ -146,10 +127,8 @@ def _csv_row(point: MemoryPoint, folder: Path) -> dict[str, str]:
 def _shape(folder: Path) -> str | None:
     """The cost module's name for the shape of an artefact. None where it has none, or the artefact several models."""
     try:
-        found = shape(JinaBertConfig.read(folder))
+        ours = shape(JinaBertConfig.read(folder))
     except CheckpointError:
         return None
-    return next(
-        (name for name, model in MODELS.items() if replace(model, name=found.name, ndcg=found.ndcg) == found),
-        None,
-    )
+    same = (name for name, model in MODELS.items() if replace(model, name=ours.name, ndcg=ours.ndcg) == ours)
+    return next(same, None)

@@ -1,6 +1,6 @@
-"""The process that `sagerank bench memory` measures: it loads a model, runs a batch on each core as the engine does (one alone where
-it is larger than the engine's), and prints its own peak.
+"""The process that `sagerank bench memory` measures: it loads a model, runs a batch on each core, and prints its own peak.
 
+It runs as the engine does: a batch that is larger than the engine's runs alone.
 Only the engine is imported here: whatever else this process held would count.
 """
 
@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sagerank_inference.settings import Settings
+
+STATUS = Path("/proc/self/status")
 
 
 def main() -> None:
@@ -34,10 +36,10 @@ def main() -> None:
 
 
 def resident() -> float:
-    """Peak of this process so far, in MB."""
+    """The peak of this process so far, in MB."""
     # Not getrusage: across exec, its maximum is that of the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    kilobytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    kilobytes = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     return round(kilobytes * 1024 / 1e6, 1)
 
 

@@ -11,6 +11,8 @@ from ..evaluation.draw import canvas, check_ending, save
 
 @dataclass(frozen=True, slots=True)
 class Bar:
+    """A bar with its whisker."""
+
     label: str
     value: float
     low: float | None = None  # ends of the whisker
@@ -19,8 +21,9 @@ class Bar:
 
 
 def bars(entries: Sequence[Bar], title: str, unit: str, path: Path) -> None:
-    """Write .svg, .png or .pdf: a bar for each entry, the first on top, its value beside it. Raises EvaluationError for
-    another ending.
+    """Write .svg, .png or .pdf: a bar for each entry, the first on top, its value beside it.
+
+    Raises EvaluationError for another ending.
     """
     check_ending(path)
     pyplot = canvas()

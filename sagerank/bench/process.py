@@ -1,18 +1,24 @@
-"""A process of its own for what is measured: its memory and its threads are not those of the command that asks, nor of
-the other subjects.
+"""Processes of their own for what is measured: their memory and threads are those of no other subject, nor of the command that asks.
+
+None takes a file of the current directory for a module: `-P` keeps that folder off the import path.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 from ..evaluation import EvaluationError
+
+PYTHON = (sys.executable, "-P")
 
 
 class Remote:
@@ -22,29 +28,42 @@ class Remote:
     """
 
     def __init__(
-        self, make: Callable[..., object], *arguments: object, environment: dict[str, str] | None = None
+        self, make: Callable[..., object], *arguments: object, environment: Mapping[str, str] | None = None
     ) -> None:
-        # spawn: a fork would carry this process's libraries, and their locks, along.
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (environment or {},))
+        self._process = subprocess.Popen(
+            [*PYTHON, "-m", __name__],
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         try:
-            self._run(_make, make, arguments)
+            self._ask(make, arguments)
         except BaseException:
             self.close()
             raise
 
     def call(self, method: str, *arguments: object) -> Any:
-        return self._run(_call, method, arguments)
+        """What the object's method returns."""
+        return self._ask(method, arguments)
 
-    def _run(self, function: Callable[..., object], *arguments: object) -> object:
+    def _ask(self, function: Callable[..., object] | str, arguments: tuple[object, ...]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
-            return self._pool.submit(function, *arguments).result()
-        except BrokenProcessPool:
+            self._process.stdin.write(pickle.dumps((function, arguments)))
+            self._process.stdin.flush()
+            result, error = pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
             raise EvaluationError(
                 "The measured process ended before it answered: out of memory? Give fewer or shorter documents."
             ) from None
+        if error is not None:
+            raise error
+        return result
 
     def close(self) -> None:
-        self._pool.shutdown()
+        """End the process."""
+        self._process.communicate()
 
     def __enter__(self) -> Self:
         return self
@@ -53,18 +72,50 @@ class Remote:
         self.close()
 
 
-# In the child: the object.
-_held: list[object] = []
+def printed(module: str, *arguments: object) -> Any:
+    """The JSON that a module prints when it runs alone. Raises EvaluationError with the last line of its standard error."""
+    done = completed([*PYTHON, "-m", module, *map(str, arguments)])
+    if done.returncode:
+        reason = last_words(done.stderr, f"it ended with {done.returncode}: out of memory?")
+        raise EvaluationError(f"The measured process failed: {reason}")
+    return json.loads(done.stdout)
 
 
-def _begin(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then closes the pool
+def completed(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command that has ended, well or not, and what it wrote: UTF-8 whatever the locale."""
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, **options
+    )
 
 
-def _make(make: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    _held.append(make(*arguments))
+def last_words(stderr: Path | str, otherwise: str) -> str:
+    """The last line of a failed process's stderr that says something, at most 300 characters of it."""
+    text = stderr.read_text(encoding="utf-8", errors="replace") if isinstance(stderr, Path) else stderr
+    lines = [line.strip() for line in text.splitlines() if any(letter.isalnum() for letter in line)]
+    return lines[-1][:300] if lines else otherwise
 
 
-def _call(method: str, arguments: tuple[object, ...]) -> object:
-    return getattr(_held[0], method)(*arguments)
+def main() -> None:
+    """The child of a Remote: make the object that the first message asks for, then call it until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then closes this process
+    # Libraries print. The answers keep stdout to themselves, and what is printed goes to stderr.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    subject: object = None
+    with suppress(EOFError):
+        while True:
+            function, arguments = pickle.load(sys.stdin.buffer)
+            result = error = None
+            try:
+                if isinstance(function, str):
+                    result = getattr(subject, function)(*arguments)
+                else:
+                    subject = function(*arguments)
+            except Exception as raised:
+                error = raised
+            answers.write(pickle.dumps((result, error)))
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

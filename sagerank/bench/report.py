@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from .conditions import Sample
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The models and threads of a command, the machine as it began, and how results are printed."""
+    """The models (name -> artefact folder) and threads of a command, the machine as it began, and how results are printed."""
 
-    def __init__(
-        self, options: argparse.Namespace, models: dict[str, Path], threads: int, start: Sample
-    ) -> None:
-        self.models, self.threads, self._options, self._start = models, threads, options, start
+    models: dict[str, Path]
+    threads: int
+    start: Sample
+    as_json: bool
 
     def show(
         self,
@@ -33,24 +34,27 @@ class Report:
         cells: Sequence[tuple[str, ...]],
         *,
         single: bool = False,
+        left: int = 1,
     ) -> None:
-        """Rows as JSON (with `single`, one row alone is an object), or a table; and what was measured, under which
-        conditions.
+        """Print rows, then what was measured, and under which conditions.
+
+        Rows are JSON (with `single`, one row alone is an object), or a table of `cells` whose first `left` columns are
+        words.
         """
         from .conditions import conditions, sample
 
-        under = conditions(self.threads, self.models, self._start, sample()).lines()
-        if self._options.json:
+        under = conditions(self.threads, self.models, self.start, sample()).lines()
+        if self.as_json:
             values = [dataclasses.asdict(row) for row in rows]
             print(json.dumps(values[0] if single and len(values) == 1 else values, indent=2))
         else:
-            show_table(table_of("", cells, left=1))
+            show_table(table_of("", cells, left=left))
         for line in (*lines, *under):
-            print(line, file=sys.stderr if self._options.json else sys.stdout)
+            print(line, file=sys.stderr if self.as_json else sys.stdout)
 
 
-def begin(options: argparse.Namespace, *positive: str) -> Report:
-    """Look at the machine and build the models. Refuses what cannot work before the measurement rather than after.
+def begin(options: argparse.Namespace, *positive: str, plot: Path | None = None) -> Report:
+    """Build the models and look at the machine. Refuses what cannot work before the measurement rather than after.
 
     positive: options that have to be above 0.
     """
@@ -63,15 +67,18 @@ def begin(options: argparse.Namespace, *positive: str) -> Report:
 
     for name in positive:
         if not getattr(options, name) > 0:
-            raise EvaluationError(f"--{name} is {getattr(options, name)}: give more than 0.")
-    if options.plot:
-        check_ending(options.plot)
-        options.plot.parent.mkdir(parents=True, exist_ok=True)
-    models = {name: resolve(name) for name in options.model or ["micro"]}
-    return Report(options, models, Settings(threads=options.threads).threads, sample())
+            flag = name.replace("_", "-")
+            raise EvaluationError(f"--{flag} is {getattr(options, name)}: give more than 0.")
+    if plot:
+        check_ending(plot)
+        plot.parent.mkdir(parents=True, exist_ok=True)
+    names = [options.model] if isinstance(options.model, str) else options.model or ["micro"]
+    models = {name: resolve(name) for name in names}
+    return Report(models, Settings(threads=options.threads).threads, sample(), options.json)
 
 
 def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:
+    """A line that names the ceiling with its median, where there are rows."""
     if not rows:
         return []
     reached = sorted(row.ceiling_gflops for row in rows)[len(rows) // 2]
@@ -79,4 +86,5 @@ def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:
 
 
 def number(value: float | None, form: str) -> str:
+    """A cell of a table, empty where there is no value."""
     return "" if value is None else format(value, form)

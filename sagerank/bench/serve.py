@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from ..evaluation import EvaluationError
+from .report import begin, number
 
 if TYPE_CHECKING:
     from .serving import Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `bench serve`."""
     parser.set_defaults(run=run, extra="bench")
     parser.add_argument("--model", default="micro", help="what `sagerank serve` takes (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
@@ -43,38 +43,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sagerank_inference.settings import Settings
-
-    from sagerank.models.build import resolve
-
-    from ..evaluation.table import show, table_of
-    from .conditions import conditions, sample
+    """Measure, and print the rows. Raises EvaluationError for options that cannot be measured."""
     from .serving import Plan, measure
 
-    for name in ("documents", "rounds", "stretch", "load", "seconds", "long_tokens"):
-        if not getattr(options, name) > 0:
-            raise EvaluationError(
-                f"--{name.replace('_', '-')} is {getattr(options, name)}: give more than 0."
-            )
     if min(options.clients) < 1 or options.documents > 36:
         raise EvaluationError(
             "Give --clients of at least 1, and at most 36 --documents: so many are at hand."
         )
-    folder, threads = resolve(options.model), Settings(threads=options.threads).threads
+    report = begin(options, "documents", "rounds", "stretch", "load", "seconds", "long_tokens")
+    (folder,) = report.models.values()
     plan = Plan(
-        options.documents, options.clients, options.rounds, options.stretch, options.load, options.seconds,
-        options.long_documents, options.long_tokens, not options.no_toolkit,
-    )  # fmt: skip
-    start = sample()
-    rows = measure(folder, plan, threads=threads, note=lambda text: print(text, file=sys.stderr))
-    under = conditions(threads, {options.model: folder}, start, sample()).lines()
-    if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    else:
-        show(table_of("", [_HEAD, *map(_cells, rows)], left=2))
+        documents=options.documents,
+        clients=options.clients,
+        rounds=options.rounds,
+        stretch=options.stretch,
+        load=options.load,
+        seconds=options.seconds,
+        long_documents=options.long_documents,
+        long_tokens=options.long_tokens,
+        toolkit=not options.no_toolkit,
+    )
+    rows = measure(folder, plan, threads=report.threads, note=lambda text: print(text, file=sys.stderr))
     what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
-    for line in (what, *under):
-        print(line, file=sys.stderr if options.json else sys.stdout)
+    report.show(rows, [what], [_HEAD, *map(_cells, rows)], left=2)
     return 0
 
 
@@ -85,8 +76,6 @@ _HEAD = (
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    from .report import number
-
     if row.error:
         return (row.name, row.error, *[""] * (len(_HEAD) - 2))
     return (

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from sagerank.models.build import archive
 from sagerank.models.local_server import Server, ServerError, running, serving
 
 from ..evaluation import EvaluationError
+from .process import PYTHON
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+_PROC = Path("/proc")
 # AWS's launcher, but with its configuration beside the model and not in /etc, and on loopback alone.
 _LAUNCHER = """
 import sys, warnings
@@ -34,28 +35,42 @@ server.start_model_server()
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that is ready."""
+    """A server that is ready, with its name in the tables."""
 
     name: str
-    port: int
-    pid: int
+    server: Server
 
     def processes(self) -> list[int]:
-        return list(_session(self.pid))
+        """Its process ids; none on a system without /proc.
 
-    def cpu_seconds(self) -> float:
-        """Of all its processes, since they started."""
-        return sum(map(_cpu_seconds, self.processes()))
+        Children may outlive the process that started them, as multi-model-server's Java does, but stay in its session.
+        """
+        pids = [int(path.name) for path in _PROC.glob("[0-9]*")]
+        return [pid for pid in pids if (stat := _stat(pid)) and int(stat[3]) == self.server.pid]
 
-    def memory_mb(self) -> float:
-        """Of all its processes, 10^6 bytes; a page that several of them share counts once (proportional set size)."""
-        return sum(map(_proportional_mb, self.processes()))
+    def cpu_seconds(self) -> float | None:
+        """What all its processes have used since they started; None where the system does not say."""
+        times = [int(stat[11]) + int(stat[12]) for pid in self.processes() if (stat := _stat(pid))]
+        return sum(times) / os.sysconf("SC_CLK_TCK") if times else None  # user and system
+
+    def memory_mb(self) -> float | None:
+        """What all its processes hold, in 10^6 bytes; None where the system does not say.
+
+        A page that several of them share counts once (proportional set size).
+        """
+        lines = [
+            line.split()
+            for pid in self.processes()
+            for line in _read(_PROC / f"{pid}/smaps_rollup").splitlines()
+        ]
+        kilobytes = [int(fields[1]) for fields in lines if fields[0] == "Pss:"]
+        return sum(kilobytes) * 1024 / 1e6 if kilobytes else None
 
 
 def ours(
     model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0
 ) -> AbstractContextManager[Served]:
-    """As the container starts it. Raises EvaluationError where it does not start."""
+    """Our own server, as the container starts it. Raises EvaluationError where it does not start."""
     settings = {"SAGERANK_THREADS": str(threads), "SAGERANK_REQUEST_SECONDS": str(request_seconds)}
     return _served("sagerank", serving(model_dir, settings))
 
@@ -69,7 +84,7 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
     if shutil.which("java") is None:
         raise EvaluationError("multi-model-server needs Java, and there is no `java` here: install a JRE.")
     # The launcher looks for the `multi-model-server` command, which starts its workers' `python`.
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     if shutil.which("multi-model-server", path=path) is None:
         raise EvaluationError(
             "The toolkit is not installed: pip install multi-model-server==1.1.11 sagemaker-inference==1.10.1 'setuptools<81'."
@@ -91,9 +106,9 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
             "SAGERANK_THREADS": str(max(1, threads // workers)),
             "TEMP": str(base),
         }
-        command = [sys.executable, "-P", "-c", _LAUNCHER, str(base / "mms.properties")]
+        command = [*PYTHON, "-c", _LAUNCHER, str(base / "mms.properties")]
         name = f"sagemaker-toolkit, {workers} {'copy' if workers == 1 else 'copies'}"
-        with _served(name, running(name, command, environment, port, base)) as served:
+        with _served(name, running(name, command, environment, port=port, folder=base)) as served:
             yield served
 
 
@@ -101,13 +116,13 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
 def _served(name: str, starting: AbstractContextManager[Server]) -> Iterator[Served]:
     try:
         with starting as server:
-            yield Served(name, server.port, server.pid)
+            yield Served(name, server)
     except ServerError as error:
         raise EvaluationError(str(error)) from None
 
 
 def _free_port() -> int:
-    """Below 32,768, where multi-model-server wants it."""
+    """A free port below 32,768, where multi-model-server wants it."""
     for port in range(18_200, 32_000):
         with socket.socket() as probe:
             try:
@@ -118,30 +133,13 @@ def _free_port() -> int:
     raise EvaluationError("No port of 18200 to 32000 is free on 127.0.0.1: stop a server.")
 
 
-def _session(leader: int) -> Iterator[int]:
-    """Every process of a session; children may outlive the one that started them, as multi-model-server's Java does."""
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
-            if int(_fields(path)[3]) == leader:
-                yield int(path.name)
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat, from the state on (the name before it may hold blanks); none where it has ended."""
+    return _read(_PROC / f"{pid}/stat").rpartition(")")[2].split()
 
 
-def _fields(path: Path) -> list[str]:
-    """Of /proc/PID/stat, from the state on: the name before it may hold blanks."""
-    return (path / "stat").read_text().rpartition(")")[2].split()
-
-
-def _cpu_seconds(pid: int) -> float:
+def _read(path: Path) -> str:
     try:
-        fields = _fields(Path(f"/proc/{pid}"))
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS  # user and system
-
-
-def _proportional_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
+        return ""

@@ -8,18 +8,19 @@ share the cores.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..evaluation import DEMO, EvaluationError
-from .load import Outcome, Request, check_distinct, closed_loop, open_loop
+from ..evaluation import EvaluationError
+from .load import Load, Outcome, Request, check_distinct
+from .timing import percentile
+from .workload import demo, long
 
 if TYPE_CHECKING:
     from .servers import Served
@@ -33,8 +34,10 @@ TIMEOUT = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One server under one load. Latencies are of right answers. lost: requests without an answer; duplicated: answers too
-    many; wrong: of another request, by its scores; errors: statuses other than 200.
+    """One server under one load; what was not measured is None. Latencies are of right answers.
+
+    lost: requests without an answer; duplicated: answers too many; wrong: answers to another request, by their scores;
+    errors: statuses other than 200.
     """
 
     name: str
@@ -57,9 +60,9 @@ class Row:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is measured. Sizes of `long_*` are those of the one request that must not starve the others."""
+    """What is measured. `long_*` are the sizes of the one request that must not starve the others."""
 
     documents: int
     clients: Sequence[int]
@@ -74,9 +77,12 @@ class Plan:
 
 
 def measure(
-    folder: Path, plan: Plan, *, threads: int, note: Callable[[str], None] = lambda text: None
+    folder: Path, plan: Plan, *, threads: int, note: Callable[[str], None] = lambda *_: None
 ) -> list[Row]:
-    """Raises EvaluationError where our own server does not start; the toolkit's rows then hold the reason."""
+    """Rows of the engine alone, of our server, and of the toolkit. note: is told what is measured next.
+
+    Raises EvaluationError where our own server does not start; the toolkit's rows then hold the reason.
+    """
     from .servers import ours, toolkit
     from .subject import EngineSubject
 
@@ -97,18 +103,9 @@ def measure(
                 failed.append(Row(name=name, load="closed", clients=COMPARED_CLIENTS, error=str(error)))
         offline = _Offline(engine, texts)
         offline.work(2)
-        for one, clients in subjects:  # the toolkit loads its models when /ping is 200 already
-            asyncio.run(
-                closed_loop(
-                    one.port,
-                    requests,
-                    clients=clients,
-                    count=2 * clients,
-                    tolerance=TOLERANCE,
-                    timeout=TIMEOUT,
-                )
-            )
-        rows = _closed_loops(subjects, requests, offline, plan, note)
+        for subject, clients in subjects:  # the toolkit loads its models when /ping is 200 already
+            asyncio.run(_load(subject, requests).closed_loop(clients=clients, count=2 * clients))
+        rows = _closed_rows(subjects, requests, offline, plan, note)
         capacity = max(row.documents_per_second or 0.0 for row in rows if row.name == server.name)
         note(f"open loop at {plan.load:.0%} of {capacity:.1f} documents/s")
         rows.append(_open_row(server, requests, plan, capacity))
@@ -119,16 +116,15 @@ def measure(
 
 
 def _texts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """The demo's passages, each turned round at some word: other texts of the same lengths for each request."""
-
-    raw = json.loads(DEMO.read_text(encoding="utf-8"))
-    passages, chance = [passage["text"].split() for passage in raw["passages"]], random.Random(0)
+    """The demo's passages, all rotated at random: other texts of the same lengths for every request."""
+    query, texts = demo()
+    passages, chance = [text.split() for text in texts], random.Random(0)
     for _ in range(plan.pool):
         documents = []
         for words in chance.sample(passages, plan.documents):
-            turn = chance.randrange(len(words))
-            documents.append(" ".join(words[turn:] + words[:turn]))
-        yield raw["query"], documents
+            first = chance.randrange(len(words))
+            documents.append(" ".join(words[first:] + words[:first]))
+        yield query, documents
 
 
 def _request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Request:
@@ -139,8 +135,13 @@ def _request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Req
     return Request(body.encode(), tuple(map(sigmoid, logits)))
 
 
+def _load(served: Served, requests: Sequence[Request]) -> Load:
+    server = served.server
+    return Load(host=server.host, port=server.port, requests=requests, tolerance=TOLERANCE, timeout=TIMEOUT)
+
+
 class _Offline:
-    """The engine alone over the same requests, one after the other: documents per second, and what each took."""
+    """The engine alone over the same requests, one after the other: documents per second, and seconds of every request."""
 
     def __init__(self, engine: EngineSubject, texts: Sequence[tuple[str, list[str]]]) -> None:
         self._engine, self._texts = engine, texts
@@ -156,117 +157,110 @@ class _Offline:
 
     @property
     def rate(self) -> float:
+        """Documents per second, the median of all stretches of work."""
         return statistics.median(self._rates)
 
     def row(self) -> Row:
-        ordered = sorted(1e3 * seconds for seconds in self._seconds)
-        p50, p90, p99 = (ordered[int(share * len(ordered))] for share in (0.5, 0.9, 0.99))
+        p50, p90, p99 = (1e3 * percentile(self._seconds, percent) for percent in (50, 90, 99))
         return Row(
-            name="engine", load="offline", clients=1, requests=len(ordered), documents_per_second=self.rate,
+            name="engine", load="offline", clients=1, requests=len(self._seconds), documents_per_second=self.rate,
             share_of_offline=1.0, p50_ms=p50, p90_ms=p90, p99_ms=p99,
         )  # fmt: skip
 
 
-def _closed_loops(
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A closed loop, and the engine alone before and after it."""
+
+    outcome: Outcome
+    cpu_seconds: float | None  # of the server
+    alone_rate: float  # documents per second
+    alone_seconds: float  # of the median request
+
+    @property
+    def rate(self) -> float:
+        return self.outcome.documents / self.outcome.seconds
+
+
+def _closed_rows(
     subjects: Sequence[tuple[Served, int]],
     requests: Sequence[Request],
     offline: _Offline,
     plan: Plan,
     note: Callable[[str], None],
 ) -> list[Row]:
-    found: list[list[tuple[Outcome, float, float, float]]] = [[] for _ in subjects]
-    for turn in range(plan.rounds):
-        for place, (server, clients) in enumerate(subjects):
-            note(f"round {turn + 1} of {plan.rounds}: {server.name}, {clients} clients")
+    rounds: list[list[_Round]] = [[] for _ in subjects]
+    for number in range(plan.rounds):
+        for (served, clients), past in zip(subjects, rounds, strict=True):
+            note(f"round {number + 1} of {plan.rounds}: {served.name}, {clients} clients")
             stretch = max(2, round(plan.stretch * offline.rate / plan.documents))
             rate, median = offline.work(stretch)
-            cpu = server.cpu_seconds()
-            loop = closed_loop(
-                server.port, requests, clients=clients, count=max(stretch, 2 * clients), tolerance=TOLERANCE,
-                timeout=TIMEOUT,
-            )  # fmt: skip
+            start = served.cpu_seconds()
+            loop = _load(served, requests).closed_loop(clients=clients, count=max(stretch, 2 * clients))
             outcome = asyncio.run(loop)
-            cpu = server.cpu_seconds() - cpu
+            end = served.cpu_seconds()
             after, median_after = offline.work(stretch)
-            found[place].append((outcome, (rate + after) / 2, (median + median_after) / 2, cpu))
-    rows = []
-    for (server, clients), runs in zip(subjects, found, strict=True):
-        speeds = [outcome.documents / outcome.seconds for outcome, _, _, _ in runs if outcome.documents]
-        shares = [
-            outcome.documents / outcome.seconds / alone for outcome, alone, _, _ in runs if outcome.documents
-        ]
-        above = [1e3 * (half - median) for outcome, _, median, _ in runs if (half := outcome.quantile(0.5))]
-        documents = sum(outcome.documents for outcome, _, _, _ in runs)
-        row = _row(server, "closed", [outcome for outcome, _, _, _ in runs], clients=clients)
-        rows.append(
-            dataclasses.replace(
-                row,
-                documents_per_second=statistics.median(speeds) if speeds else None,
-                share_of_offline=statistics.median(shares) if shares else None,
-                spread=(min(shares), max(shares)) if shares else None,
-                overhead_ms=statistics.median(above) if clients == 1 and above else None,
-                cpu_ms_per_document=1e3 * sum(run[3] for run in runs) / documents if documents else None,
-            )
-        )
-    return rows
-
-
-def _open_row(server: Served, requests: Sequence[Request], plan: Plan, capacity: float) -> Row:
-    loop = open_loop(
-        server.port, requests, per_second=plan.load * capacity / plan.documents, seconds=plan.seconds,
-        tolerance=TOLERANCE, timeout=TIMEOUT,
-    )  # fmt: skip
-    return _row(server, f"open, {plan.load:.0%}", [asyncio.run(loop)])
-
-
-def _starvation(
-    server: Served, engine: EngineSubject, requests: Sequence[Request], plan: Plan, capacity: float
-) -> list[Row]:
-    """Short requests alone, then while one long request is answered, and that one."""
-    from .workload import long
-
-    work = long((plan.long_tokens,) * plan.long_documents)
-    large = _request(engine, work.query, work.documents)
-    per_second = SHORT_LOAD * capacity / plan.documents
-
-    async def both() -> tuple[Outcome, Outcome]:
-        answer = asyncio.create_task(
-            closed_loop(server.port, [large], clients=1, count=1, tolerance=TOLERANCE, timeout=TIMEOUT)
-        )
-        beside = await open_loop(
-            server.port, requests, per_second=per_second, seconds=TIMEOUT, tolerance=TOLERANCE,
-            timeout=TIMEOUT, until=answer,
-        )  # fmt: skip
-        return beside, await answer
-
-    alone = asyncio.run(
-        open_loop(
-            server.port,
-            requests,
-            per_second=per_second,
-            seconds=plan.seconds,
-            tolerance=TOLERANCE,
-            timeout=TIMEOUT,
-        )  # fmt: skip
-    )
-    beside, one = asyncio.run(both())
+            cpu = None if start is None or end is None else end - start
+            past.append(_Round(outcome, cpu, (rate + after) / 2, (median + median_after) / 2))
     return [
-        _row(server, f"open, {SHORT_LOAD:.0%}", [alone]),
-        _row(server, f"open, {SHORT_LOAD:.0%}, beside a long request", [beside]),
-        _row(server, f"one request of {plan.long_documents} x {plan.long_tokens} tokens", [one], clients=1),
+        _closed_row(served, clients, past) for (served, clients), past in zip(subjects, rounds, strict=True)
     ]
 
 
-def _row(server: Served, load: str, outcomes: Sequence[Outcome], *, clients: int | None = None) -> Row:
-    whole = Outcome.together(outcomes)
+def _closed_row(served: Served, clients: int, rounds: Sequence[_Round]) -> Row:
+    answered = [past for past in rounds if past.outcome.documents]
+    row = _row(served, "closed", [past.outcome for past in rounds], clients=clients)
+    if not answered:
+        return replace(row, documents_per_second=None)
+    shares = [past.rate / past.alone_rate for past in answered]
+    above = [(past.outcome.percentile_ms(50) or 0.0) - 1e3 * past.alone_seconds for past in answered]
+    cpu = [past.cpu_seconds for past in rounds if past.cpu_seconds is not None]
+    documents = sum(past.outcome.documents for past in rounds)
+    return replace(
+        row,
+        documents_per_second=statistics.median(past.rate for past in answered),
+        share_of_offline=statistics.median(shares),
+        spread=(min(shares), max(shares)),
+        overhead_ms=statistics.median(above) if clients == 1 else None,
+        cpu_ms_per_document=1e3 * sum(cpu) / documents if cpu else None,
+    )
 
-    def milliseconds(share: float) -> float | None:
-        seconds = whole.quantile(share)
-        return None if seconds is None else 1e3 * seconds
 
+def _open_row(served: Served, requests: Sequence[Request], plan: Plan, capacity: float) -> Row:
+    per_second = plan.load * capacity / plan.documents
+    loop = _load(served, requests).open_loop(per_second=per_second, seconds=plan.seconds)
+    return _row(served, f"open, {plan.load:.0%}", [asyncio.run(loop)])
+
+
+def _starvation(
+    served: Served, engine: EngineSubject, requests: Sequence[Request], plan: Plan, capacity: float
+) -> list[Row]:
+    """Short requests alone, then while one long request is answered, and that one."""
+    work = long((plan.long_tokens,) * plan.long_documents)
+    long_load = _load(served, [_request(engine, work.query, work.documents)])
+    short_load = _load(served, requests)
+    per_second = SHORT_LOAD * capacity / plan.documents
+
+    async def both() -> tuple[Outcome, Outcome]:
+        answer = asyncio.create_task(long_load.closed_loop(clients=1, count=1))
+        beside = await short_load.open_loop(per_second=per_second, seconds=TIMEOUT, until=answer)
+        return beside, await answer
+
+    alone = asyncio.run(short_load.open_loop(per_second=per_second, seconds=plan.seconds))
+    beside, one = asyncio.run(both())
+    share = f"open, {SHORT_LOAD:.0%}"
+    return [
+        _row(served, share, [alone]),
+        _row(served, f"{share}, beside a long request", [beside]),
+        _row(served, f"one request of {plan.long_documents} x {plan.long_tokens} tokens", [one], clients=1),
+    ]
+
+
+def _row(served: Served, load: str, outcomes: Sequence[Outcome], *, clients: int | None = None) -> Row:
+    whole = sum(outcomes, Outcome())
     return Row(
-        name=server.name, load=load, clients=clients, requests=whole.requests,
-        documents_per_second=whole.documents / whole.seconds if whole.seconds else None,
-        p50_ms=milliseconds(0.5), p90_ms=milliseconds(0.9), p99_ms=milliseconds(0.99), rss_mb=server.memory_mb(),
+        name=served.name, load=load, clients=clients, requests=whole.requests,
+        documents_per_second=whole.documents_per_second, rss_mb=served.memory_mb(),
+        p50_ms=whole.percentile_ms(50), p90_ms=whole.percentile_ms(90), p99_ms=whole.percentile_ms(99),
         lost=whole.lost, duplicated=whole.duplicated, wrong=whole.wrong, errors=whole.errors,
     )  # fmt: skip

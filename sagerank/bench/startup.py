@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..evaluation import EvaluationError
 from ..evaluation.progress import Progress
+from .process import printed
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Seconds since the parent asked for the process."""
+    """Seconds from the request for a process to each of its stages."""
 
     imported: float  # interpreter, numpy and the runtime are there
     loaded: float  # hashes verified, graph loaded, golden pairs checked, one full batch run
@@ -26,6 +26,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """The starts of one model, stage by stage."""
+
     model: str
     repeats: int
     median: Start
@@ -37,9 +39,12 @@ def measure(
     *,
     repeats: int,
     threads: int,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> list[Row]:
-    """models: name -> artefact folder. After one start that is not counted, files are in the page cache."""
+    """Start the engine and the server of each model (name -> artefact folder) `repeats` times.
+
+    One start that is not counted comes first, so that files are in the page cache.
+    """
     rows = []
     for name, folder in models.items():
         _start(folder, threads)
@@ -47,30 +52,26 @@ def measure(
         for repeat in range(repeats):
             starts.append(_start(folder, threads))
             progress(name, repeat + 1, repeats)
-        rows.append(Row(name, repeats, _each(starts, longest=False), _each(starts, longest=True)))
+        rows.append(Row(name, repeats, _by_stage(statistics.median, starts), _by_stage(max, starts)))
     return rows
 
 
-def _each(starts: list[Start], *, longest: bool) -> Start:
+def _by_stage(choose: Callable[[list[float]], float], starts: list[Start]) -> Start:
     stages = {stage: [asdict(start)[stage] for start in starts] for stage in Start.__slots__}
-    choose = max if longest else statistics.median
     return Start(**{stage: round(choose(seconds), 4) for stage, seconds in stages.items()})
 
 
 def _start(folder: Path, threads: int) -> Start:
-    from sagerank.models.local_server import serving
+    from ..models.local_server import serving  # not above: the measured process would import it too
 
     # The monotonic clock is one for all processes of the machine.
-    arguments = [sys.executable, "-m", __name__, str(folder), str(threads), str(time.monotonic())]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
-        raise EvaluationError(f"The measured process failed: {reason[0]}")
+    stages = printed(__name__, folder, threads, time.monotonic())
     with serving(folder, {"SAGERANK_THREADS": str(threads)}) as server:
-        return Start(**json.loads(done.stdout), ready=server.start_seconds)
+        return Start(**stages, ready=server.start_seconds)
 
 
 def main() -> None:
+    """The measured process: print the seconds at each of its stages."""
     folder, threads, began = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     from sagerank_inference.engine import Engine
     from sagerank_inference.onnx_model import OnnxModel  # noqa: F401 - the runtime, which loading would import

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from sagerank_inference.contract import Scores
 
 
-class EngineSubject:
+class EngineSubject(Remote):
     """A loaded artefact that keeps its process until it is closed. Raises ArtefactError where it does not load."""
 
     name = "sagerank"
 
     def __init__(self, folder: Path, *, threads: int) -> None:
-        self._remote = Remote(_Engine, folder, threads)
+        super().__init__(_Engine, folder, threads)
 
     def score(self, query: str, documents: Sequence[str]) -> tuple[list[float], float]:
         """Logits in the order of `documents`, and the seconds of the whole call, tokenisation included."""
@@ -27,27 +27,18 @@ class EngineSubject:
         return list(scores.values), seconds
 
     def time(self, query: str, documents: Sequence[str]) -> tuple[Scores, float]:
-        """The same with the engine's own timings of its parts."""
-        result: tuple[Scores, float] = self._remote.call("time", query, list(documents))
+        """Scores with the engine's own timings of its parts, and the seconds of the whole call."""
+        result: tuple[Scores, float] = self.call("time", query, list(documents))
         return result
 
     def lengths(self, query: str, documents: Sequence[str]) -> list[int]:
-        """Tokens of each pair (of each window of a longer one), special tokens included."""
-        result: list[int] = self._remote.call("lengths", query, list(documents))
+        """The tokens of every pair (of every window of a longer one), special tokens included."""
+        result: list[int] = self.call("lengths", query, list(documents))
         return result
-
-    def close(self) -> None:
-        self._remote.close()
-
-    def __enter__(self) -> EngineSubject:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class _Engine:
-    """In the child."""
+    """The engine as the child holds it."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         from sagerank_inference.engine import Engine

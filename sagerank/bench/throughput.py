@@ -12,6 +12,7 @@ from ..evaluation import EvaluationError
 from ..evaluation.progress import Progress
 from ..models.arithmetic import flops
 from .ceiling import Ceiling
+from .peers import PEERS, open_peer
 from .subject import EngineSubject
 from .timing import PAUSE_SECONDS, Timed, check_parity, interleave, ratios
 from .workload import Workload
@@ -21,9 +22,9 @@ TOLERANCE = 1e-4
 INT8_TOLERANCE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One subject; what was not measured is None."""
+    """What the rounds showed of one subject; what was not measured is None."""
 
     name: str
     model: str
@@ -42,6 +43,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """The rows, the ceiling, and the size of what was scored."""
+
     rows: list[Row]
     ceiling: str  # library and shape
     tokens: list[int]  # of each pair, by the first model's tokenizer
@@ -58,11 +61,11 @@ def measure(
     cache: Path,
     tune_peers: bool = False,
     pause: float = PAUSE_SECONDS,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> Measured:
     """Rows of sagerank for each of `models` (name -> artefact folder), then of each peer on the first one's weights.
 
-    tune_peers: each peer with the fastest of several batch sizes in place of its library's own.
+    tune_peers: every peer has the fastest of several batch sizes in place of its library's own.
     Raises EvaluationError or ArtefactError where sagerank itself cannot be measured; a peer that cannot is a row with an error.
     """
     query, documents = workload.query, workload.documents
@@ -75,32 +78,30 @@ def measure(
             subject = stack.enter_context(EngineSubject(folder, threads=threads))
             tokens[name] = subject.lengths(query, documents)
             needed[name] = flops(folder, tokens[name])
-            timed.append(Timed("sagerank", name, subject))
-        for place, name in enumerate(peers):
-            progress("peers", place, len(peers))
-            timed.append(_open(name, first, models[first], threads, tolerance, cache, tune_peers, stack))
-            progress("peers", place + 1, len(peers))
+            timed.append(Timed(name="sagerank", model=name, subject=subject))
+        for number, name in enumerate(peers):
+            progress("peers", number, len(peers))
+            allowed = max(tolerance, INT8_TOLERANCE) if PEERS[name].precision == "int8" else tolerance
+            peer = Timed(name=name, model=first, tolerance=allowed)
+            timed.append(peer)
+            try:
+                opening = open_peer(name, models[first], threads=threads, cache=cache, tune=tune_peers)
+                peer.subject = stack.enter_context(opening)
+            except EvaluationError as error:
+                peer.error = str(error)
+        progress("peers", len(peers), len(peers))
         check_parity(timed, query, documents)
         ceiling = stack.enter_context(Ceiling(threads))
-        interleave(
-            timed,
-            query,
-            documents,
-            rounds=rounds,
-            before=ceiling.measure,
-            pause=pause,
-            progress=progress,
-        )
+        before = ceiling.measure
+        interleave(timed, query, documents, rounds=rounds, before=before, pause=pause, progress=progress)
     rows = [_row(one, timed[0], len(documents), needed[one.model], ceiling.rates) for one in timed]
     return Measured(rows, ceiling.what, tokens[first])
 
 
 def peer_names(text: str | None) -> list[str]:
-    """`all`, or names with commas between."""
+    """The peers that the command line names: `all`, or names with commas between. Raises EvaluationError for another."""
     if not text:
         return []
-    from .peers import PEERS
-
     names = list(PEERS) if text == "all" else text.split(",")
     for name in names:
         if name not in PEERS:
@@ -108,29 +109,9 @@ def peer_names(text: str | None) -> list[str]:
     return names
 
 
-def _open(
-    name: str,
-    model: str,
-    artefact: Path,
-    threads: int,
-    tolerance: float,
-    cache: Path,
-    tune: bool,
-    stack: ExitStack,
-) -> Timed:
-    from .peers import PEERS, open_peer
-
-    allowed = max(tolerance, INT8_TOLERANCE) if PEERS[name].precision == "int8" else tolerance
-    try:
-        subject = stack.enter_context(open_peer(name, artefact, threads=threads, cache=cache, tune=tune))
-    except EvaluationError as error:
-        return Timed(name, model, error=str(error))
-    return Timed(name, model, subject, allowed)
-
-
 def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceilings: Sequence[float]) -> Row:
     if one.error:
-        return Row(one.name, one.model, max_abs_diff=one.max_abs_diff, error=one.error)
+        return Row(name=one.name, model=one.model, max_abs_diff=one.max_abs_diff, error=one.error)
     seconds = statistics.median(one.seconds)
     ratio = ratios(one, reference)
     gflops = share = None
@@ -151,25 +132,24 @@ def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceili
         gflops=gflops,
         ceiling_gflops=statistics.median(ceilings),
         share_of_ceiling=share,
-        error=None,
     )
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
-    """sagerank's rows are told apart by their models where there are several."""
+    """The name of a row's subject; sagerank's rows are told apart by their models where there are several."""
     several = sum(other.name == "sagerank" for other in rows) > 1
     return f"sagerank, {row.model}" if several and row.name == "sagerank" else row.name
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
     """How much faster the first is than each of the others, and why a row has no figures."""
-    said = []
+    lines = []
     for row in rows:
         if row.error:
-            said.append(f"not timed: {row.name}: {row.error}")
+            lines.append(f"not timed: {row.name}: {row.error}")
         elif row is not rows[0] and row.ratio_to_sagerank and row.spread:
             low, high = (1 / ratio for ratio in reversed(row.spread))
-            said.append(
+            lines.append(
                 f"{label(rows[0], rows)} is {1 / row.ratio_to_sagerank:.2f}x as fast as {label(row, rows)} ({low:.2f} to {high:.2f})"
             )
-    return said
+    return lines

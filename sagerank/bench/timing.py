@@ -21,18 +21,19 @@ PAUSE_SECONDS = 0.3
 
 
 class Subject(Protocol):
-    """What is timed."""
+    """A model that can be timed."""
 
     name: str
 
     def score(self, query: str, documents: Sequence[str]) -> tuple[list[float], float]:
-        """Logits in the order of `documents`, and seconds spent, measured inside the process that scores. Raises
-        EvaluationError where it cannot.
+        """Logits in the order of `documents`, and seconds spent, measured inside the process that scores.
+
+        Raises EvaluationError where it cannot.
         """
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Timed:
     """A subject with what the rounds showed of it, or why there is nothing to show."""
 
@@ -46,10 +47,10 @@ class Timed:
 
 
 def check_parity(timed: Sequence[Timed], query: str, documents: Sequence[str]) -> None:
-    """Score once with each, which warms it up too, and compare the logits with the first one's.
+    """Score once with each subject, which warms it up too, and compare the logits with the first one's.
 
-    What is not within its tolerance has that as its error: a time of other scores says nothing. The first must
-    score; its EvaluationError is raised.
+    A subject that is not within its tolerance has that as its error: a time of other scores says nothing. The first
+    must score; its EvaluationError is raised.
     """
     assert timed[0].subject is not None
     reference, _ = timed[0].subject.score(query, documents)
@@ -81,31 +82,36 @@ def interleave(
     rounds: int,
     before: Callable[[], None] = lambda: None,
     pause: float = PAUSE_SECONDS,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> None:
-    """Time each subject without an error once in each round, beginning one further in each round.
+    """Time every subject without an error once in each round, beginning one further in each round.
 
-    before: called as each round begins, to measure the machine where it is then. A subject that fails is out.
+    before: called as a round begins, to measure the machine as it is then. A subject that fails is out.
     """
-    for turn in range(rounds):
+    for number in range(rounds):
         time.sleep(pause)
         before()
-        for place in range(len(timed)):
-            one = timed[(turn + place) % len(timed)]
+        first = number % len(timed)
+        for one in (*timed[first:], *timed[:first]):
             if one.subject is not None and one.error is None:
                 time.sleep(pause)
                 with _listed(one):
                     one.seconds.append(one.subject.score(query, documents)[1])
-        progress("rounds", turn + 1, rounds)
+        progress("rounds", number + 1, rounds)
 
 
 @contextmanager
 def _listed(one: Timed) -> Iterator[None]:
-    """What cannot be run is listed with its reason, and the others go on."""
+    """A subject that fails is listed with its reason, and the others go on."""
     try:
         yield
     except EvaluationError as error:
         one.error = str(error)
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float:
+    """The nearest rank: a time that was measured, not one between two."""
+    return sorted(seconds)[-(-len(seconds) * percent // 100) - 1]
 
 
 def ratios(timed: Timed, reference: Timed) -> list[float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ LONG_TOKENS = (1000, 2000, 4000, 8000)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
+    """Documents that are scored for a query."""
+
     name: str
     query: str
     documents: tuple[str, ...]
@@ -36,7 +39,7 @@ def passages() -> Workload:
     The demo's 36, as they are, and 64 of the sample, whose passages are 60 words: of three, two are two
     neighbours of one book joined. Shuffled, since retrieval does not sort by length.
     """
-    query, documents = _demo()
+    query, documents = demo()
     sample = _sample()
     while len(documents) < 100:
         joined = 1 if len(documents) % 3 == 0 else 2
@@ -46,10 +49,11 @@ def passages() -> Workload:
 
 
 def long(tokens: Sequence[int] = LONG_TOKENS) -> Workload:
-    """A document for each of `tokens`, about so many with the query and never more (of micro's tokenizer): passages one after
-    the other, the last one cut. Each goes on where the one before it ended.
+    """Documents of about so many tokens with the query and never more (of micro's tokenizer).
+
+    They are passages one after the other, the last one cut; a document goes on where the one before it ended.
     """
-    query, _ = _demo()
+    query, _ = demo()
     words = " ".join(_sample()).split()
     tokeniser = Tokeniser.load(MICRO)
     frame = len(tokeniser(query, [""]).ids[0])
@@ -70,20 +74,24 @@ def long(tokens: Sequence[int] = LONG_TOKENS) -> Workload:
 
 
 def from_file(query: str, path: Path) -> Workload:
-    """A document a line. Raises EvaluationError where there is none."""
+    """The documents of a file, one a line. Raises EvaluationError where there is none."""
+    query = os.fsencode(query).decode(
+        "utf-8", "replace"
+    )  # the command line's locale may be C, the text is not
     documents = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not documents:
         raise EvaluationError(f"{path} holds no documents: give one a line.")
     return Workload(path.name, query, tuple(documents))
 
 
-def _demo() -> tuple[str, list[str]]:
+def demo() -> tuple[str, list[str]]:
+    """The demo's query and its passages."""
     raw = json.loads(DEMO.read_text(encoding="utf-8"))
     return raw["query"], [passage["text"] for passage in raw["passages"]]
 
 
 def _sample() -> Iterator[str]:
-    """Neighbours in a book are neighbours here, as far as the sample holds both."""
+    """The sample's passages. Neighbours in a book are neighbours here, as far as the sample holds both."""
     with gzip.open(SAMPLE / "passages.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     yield from (row["text"] for row in sorted(rows, key=lambda row: (row["source"], row["id"])))

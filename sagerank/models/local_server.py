@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,80 +16,101 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 120.0
+# Proxies of the environment are for other machines.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServerError(RuntimeError):
     """The server did not start; the message ends with the last that it said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """A server that is ready."""
 
+    host: str
     port: int
     pid: int  # leads a session, in which are all its processes
     start_seconds: float  # from the process's start until it was ready
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return _url(self.host, self.port)
 
 
 @contextmanager
 def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Our own for an artefact, as the container starts it, on a free loopback port.
+    """Our own server for an artefact, as the container starts it, on a free loopback port.
 
     environment: further settings, SAGERANK_*. Raises ServerError.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {
-        "SAGERANK_MODEL_DIR": str(model_dir),
-        "SAGERANK_HOST": "127.0.0.1",
-        "SAGERANK_PORT": str(port),
-    }
+    host, port = _free_address()
+    settings = {"SAGERANK_MODEL_DIR": str(model_dir), "SAGERANK_HOST": host, "SAGERANK_PORT": str(port)}
+    # As with -P, for the model's process too: a json.py in the current directory is the user's, and no module of ours.
+    variables = {**os.environ, **(environment or {}), **settings, "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "sagerank_inference.server"]
-    with running(
-        "sagerank's server", command, {**os.environ, **(environment or {}), **settings}, port
-    ) as server:
+    with running("sagerank's server", command, variables, host=host, port=port) as server:
         yield server
 
 
 @contextmanager
 def running(
-    name: str, command: list[str], environment: Mapping[str, str], port: int, folder: Path | None = None
+    name: str,
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+    folder: Path | None = None,
 ) -> Iterator[Server]:
-    """Whatever server `command` starts on a loopback port, in `folder`. Raises ServerError."""
-    with tempfile.TemporaryFile("w+") as log:
+    """Whatever server `command` starts on that address, with `folder` as its current directory. Raises ServerError."""
+    if os.name != "posix":
+        raise ServerError(
+            f"{name} runs on Linux and macOS: on Windows, start this in WSL or run the container."
+        )
+    with tempfile.TemporaryFile() as log:
         began = time.monotonic()
         # A session of its own: SIGTERM to the one that was started does not reach all in every server.
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            while not _ready(port):
+            while not _ready(_url(host, port)):
                 if process.poll() is not None or time.monotonic() - began > START_SECONDS:
                     log.seek(0)
-                    last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
-                    raise ServerError(f"{name} did not start: {last[:300]}")
+                    lines = log.read().decode("utf-8", "replace").strip().splitlines()
+                    raise ServerError(f"{name} did not start: {(lines or ['it said nothing'])[-1][:300]}")
                 time.sleep(0.02)
-            yield Server(port, process.pid, time.monotonic() - began)
+            yield Server(host=host, port=port, pid=process.pid, start_seconds=time.monotonic() - began)
         finally:
             _end(process)
 
 
-def _ready(port: int) -> bool:
+def _free_address() -> tuple[str, int]:
+    """A loopback address with a port that nobody listens on: IPv4's, or IPv6's on a machine without it."""
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with suppress(OSError), socket.socket(family) as probe:
+            probe.bind((host, 0))
+            return host, int(probe.getsockname()[1])
+    raise ServerError("Neither 127.0.0.1 nor ::1 can be listened on: bring up the loopback interface.")
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
+        with _DIRECT.open(f"{url}/ping", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server as it would like to end, and then whatever is left of its session."""
-    with suppress(ProcessLookupError):
+    """Let the server end as it would like to, and then end whatever is left of its session."""
+    # macOS answers PermissionError where a group holds only what has ended already.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)

@@ -21,6 +21,8 @@ def slopes(heads: int) -> list[float]:
 
 
 class Layer(nn.Module):
+    """Attention and a gated feed-forward part, each with its residual and LayerNorm."""
+
     def __init__(self, h: int, heads: int, f: int, eps: float) -> None:
         super().__init__()
         self.heads = heads

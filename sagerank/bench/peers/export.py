@@ -1,5 +1,4 @@
-"""An artefact's weights as the folder that peers load: float32 safetensors, tokenizer and class for transformers, and a
-padded ONNX graph.
+"""An artefact's weights as the folder that peers load: float32 safetensors, tokenizer, class and padded ONNX graph.
 
 Made once for each set of weights, with PyTorch's own exporter. int8 and 16-bit weights become float32, which changes no
 value.

@@ -24,10 +24,10 @@ class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor
-        | None = None,  # for exporters, which expect BERT's inputs; the model makes its own
+        token_type_ids: Tensor | None = None,
         **options: Any,
     ) -> SequenceClassifierOutput:
-        """`options`: how callers want the answer wrapped; it is wrapped in any case."""
+        # Exporters expect BERT's inputs, but the model makes its own; and the answer is wrapped, whatever a caller wants.
+        del token_type_ids, options
         mask = input_ids.new_ones(input_ids.shape) if attention_mask is None else attention_mask
         return SequenceClassifierOutput(logits=self.dense(input_ids, mask))

@@ -1,5 +1,6 @@
-"""What a peer makes of the exported folder before it runs, with the peer's own tools: executed by the interpreter of the
-peer's environment, with the standard library and the peer's packages.
+"""What a peer makes of the exported folder before it runs, with the peer's own tools.
+
+Executed by the interpreter of the peer's environment, with the standard library and the peer's packages:
 
     python -I prepare.py STEP FOLDER OUTPUT EARLIER
 
@@ -9,6 +10,7 @@ EARLIER is the output of the step before, "" for the first. Pairs to calibrate w
 from __future__ import annotations
 
 import json
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +19,16 @@ from typing import Any
 CALIBRATION_PAIRS = 200
 
 
-def openvino(folder: Path, output: Path, earlier: Path) -> None:
-    """output/openvino/openvino_model.xml, by optimum-intel from the PyTorch class."""
+def openvino(folder: Path, output: Path, _earlier: Path) -> None:
+    """Write output/openvino/openvino_model.xml, by optimum-intel from the PyTorch class."""
     _cross_encoder(folder, "openvino", {"export": True}).save_pretrained(str(output))
 
 
 def openvino_int8(folder: Path, output: Path, earlier: Path) -> None:
-    """output/openvino/openvino_model.xml, static int8 by NNCF: the quantiser and the configuration of sentence-transformers'
-    export_static_quantized_openvino_model, which takes its calibration text from a hub only.
+    """Write output/openvino/openvino_model.xml, static int8 by NNCF.
+
+    Quantiser and configuration are those of sentence-transformers' export_static_quantized_openvino_model, which takes
+    its calibration text from a hub only.
     """
     import nncf
     from optimum.intel.openvino import OVConfig, OVQuantizationConfig, OVQuantizer
@@ -41,19 +45,16 @@ def openvino_int8(folder: Path, output: Path, earlier: Path) -> None:
     )
 
 
-def onnx_int8(folder: Path, output: Path, earlier: Path) -> None:
-    """output/onnx/model_int8.onnx, dynamic int8 by sentence-transformers for the instructions of this processor."""
+def onnx_int8(folder: Path, output: Path, _earlier: Path) -> None:
+    """Write output/onnx/model_int8.onnx, dynamic int8 by sentence-transformers for the instructions of this processor."""
     from sentence_transformers import export_dynamic_quantized_onnx_model
 
     model = _cross_encoder(folder, "onnx", {"file_name": "onnx/model.onnx"})
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        instructions = set(next(line for line in file if line.startswith(("flags", "Features"))).split())
-    kind = next((kind for kind in ("avx512_vnni", "avx512", "avx2") if _has(instructions, kind)), "arm64")
-    export_dynamic_quantized_onnx_model(model, kind, str(output), file_suffix="int8")
+    export_dynamic_quantized_onnx_model(model, _instructions(), str(output), file_suffix="int8")
 
 
-def onnxruntime_int8(folder: Path, output: Path, earlier: Path) -> None:
-    """output/onnx/model_int8.onnx, dynamic int8 by onnxruntime, a scale for each channel.
+def onnxruntime_int8(folder: Path, output: Path, _earlier: Path) -> None:
+    """Write output/onnx/model_int8.onnx, dynamic int8 by onnxruntime, a scale for each channel.
 
     Unsigned weights: AVX2 multiplies signed ones into 16 bits that saturate, and the scores go far astray.
     """
@@ -76,8 +77,14 @@ STEPS: dict[str, Callable[[Path, Path, Path], None]] = {
 }
 
 
-def _has(instructions: set[str], kind: str) -> bool:
-    return ("avx512f" if kind == "avx512" else kind) in instructions
+def _instructions() -> str:
+    """The name that sentence-transformers has for this processor's instructions."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return "arm64"
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        flags = next(line for line in file if line.startswith("flags")).split()
+    names = {"avx512_vnni": "avx512_vnni", "avx512f": "avx512", "avx2": "avx2"}
+    return next((name for flag, name in names.items() if flag in flags), "avx2")
 
 
 def _cross_encoder(folder: Path, backend: str, options: dict[str, Any]) -> Any:

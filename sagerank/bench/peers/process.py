@@ -16,9 +16,10 @@ from typing import Any
 from sagerank_inference.tokenise import Tokeniser
 
 from ...evaluation import SAMPLE
+from ..process import completed, last_words
 from .catalogue import PEERS, PeerSpec
 from .environment import environment, isolated
-from .error import PeerError, last_words
+from .error import PeerError
 from .export import export
 from .once import once
 
@@ -34,10 +35,8 @@ _PROBE = (
 class PeerProcess:
     """A started peer. Raises PeerError where it does not answer, then and later."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], variables: Mapping[str, str], *, tune: bool = False
-    ) -> None:
-        self.name, self._tune = name, tune
+    def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        self.name = name
         self.batch: int | None = None  # documents in a batch of the last call
         self._errors = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
@@ -54,7 +53,7 @@ class PeerProcess:
 
         To tune, the first call with so many documents of such a length takes longer: it chooses the batch size.
         """
-        answer = self._ask({"query": query, "documents": list(documents), "tune": self._tune})
+        answer = self._ask({"query": query, "documents": list(documents)})
         self.batch = answer["batch"]
         return answer["scores"], answer["seconds"]
 
@@ -76,18 +75,17 @@ class PeerProcess:
         if not line.endswith(b"\n"):
             code = self._process.wait()
             if code < 0:
-                raise PeerError(
-                    f"{self.name}: its process was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
-                )
-            raise PeerError(
-                f"{self.name}: {last_words(Path(self._errors.name), f'its process ended with {code}')}"
-            )
+                memory = " (out of memory?)" if code == -9 else ""
+                raise PeerError(f"{self.name}: its process was ended by signal {-code}{memory}")
+            reason = last_words(Path(self._errors.name), f"its process ended with {code}")
+            raise PeerError(f"{self.name}: {reason}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(f"{self.name}: {answer['error']}")
         return answer
 
     def close(self) -> None:
+        """End the process: kindly, and after ten seconds in any case."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -106,9 +104,9 @@ def open_peer(
 ) -> Iterator[PeerProcess]:
     """Start a peer of PEERS on an artefact's weights with so many threads; it is ended with the context.
 
-    tune: with the fastest batch size for each workload in place of the library's own. Its environment, the exported weights and what it makes of them are kept under `cache`. python: use this interpreter,
-    and install nothing. Raises PeerError with one sentence where any of that fails, or where it tokenises otherwise
-    than we do.
+    tune: with the fastest batch size for each workload in place of the library's own. python: use this interpreter, and
+    install nothing. The peer's environment, the exported weights and what it makes of them are kept under `cache`.
+    Raises PeerError with one sentence where any of that fails, or where it tokenises otherwise than we do.
     """
     if name not in PEERS:
         raise PeerError(f"There is no peer {name!r}: give some of {', '.join(PEERS)}.")
@@ -126,19 +124,16 @@ def open_peer(
         DO_NOT_TRACK="1",
     )
     outputs = _prepare(spec, folder, python, variables)
-    options: dict[str, str | int] = {key: value.format(**outputs) for key, value in spec.options.items()}
-    options["threads"] = threads
-    command = [str(python), "-I", str(RUNNER), spec.runner, str(folder), json.dumps(options)]
-    peer = PeerProcess(name, command, variables, tune=tune)
-    try:
+    named = {key: value.format(**outputs) for key, value in spec.options.items()}
+    options = json.dumps({**named, "threads": threads, "tune": tune})
+    command = [str(python), "-I", str(RUNNER), spec.runner, str(folder), options]
+    with contextlib.closing(PeerProcess(name, command, variables)) as peer:
         _check_tokens(peer, artefact)
         yield peer
-    finally:
-        peer.close()
 
 
 def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """Run the steps that have not been run; the folder of each one's output, relative to `folder`."""
+    """Run the steps that have not been run. The result names every step's output folder, relative to `folder`."""
     outputs: dict[str, str] = {}
     earlier = ""
     version = hashlib.sha256(PREPARE.read_bytes()).hexdigest()[:8]
@@ -147,14 +142,8 @@ def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str,
         output = folder / f"{step}-{python.parent.parent.name}-{version}"
 
         def run(output: Path, step: str = step, earlier: str = earlier) -> None:
-            done = subprocess.run(
-                [str(python), "-I", str(PREPARE), step, str(folder), str(output), earlier],
-                env=dict(variables),
-                input=json.dumps(_calibration()),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            command = [str(python), "-I", str(PREPARE), step, str(folder), str(output), earlier]
+            done = completed(command, env=dict(variables), input=json.dumps(_calibration()))
             if done.returncode:
                 words = last_words(done.stderr, f"it ended with {done.returncode}")
                 raise PeerError(f"{spec.name}: its step {step} failed: {words}")
@@ -165,7 +154,7 @@ def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str,
 
 
 def _calibration() -> list[tuple[str, str]]:
-    """Queries with a passage that answers each: of the sample, which no benchmark's judgements touch."""
+    """Queries, and for each a passage that answers it, of the sample, which no benchmark's judgements touch."""
     with gzip.open(SAMPLE / "passages.jsonl.gz", "rt", encoding="utf-8") as file:
         passages = {row["id"]: row["text"] for row in map(json.loads, file)}
     with gzip.open(SAMPLE / "queries.jsonl.gz", "rt", encoding="utf-8") as file:

@@ -2,9 +2,11 @@
 
     python -I runner.py LOADER FOLDER OPTIONS
 
+OPTIONS is a JSON object: those of the loader, and `tune`, true for the fastest batch size in place of the library's own.
+
 One JSON object a line. First {"ready": true}; then {"pair": [query, document]} -> {"ids": [...]}, and
-{"query": q, "documents": [...], "tune": false} -> {"scores": [...], "seconds": s, "batch": b}, the seconds of the peer's own
-public scoring call, tokenisation included; {"error": sentence} where one fails.
+{"query": q, "documents": [...]} -> {"scores": [...], "seconds": s, "batch": b}, the seconds of the peer's own public
+scoring call, tokenisation included; {"error": sentence} where one fails.
 """
 
 from __future__ import annotations
@@ -19,25 +21,28 @@ from pathlib import Path
 from typing import Any
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Peer:
+    """A library with the model loaded."""
+
     tokenise: Callable[[str, str], list[int]]
     score: Callable[[str, list[str], int], list[float]]  # the last: documents in a batch
     batches: tuple[int, ...]  # the library's own size, and others to choose from
-    heads: int
-    chosen: dict[tuple[int, int, bool], int] = field(default_factory=dict)
+    tune: bool = False
+    heads: int = 0
+    chosen: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def batch(self, query: str, documents: list[str], tune: bool) -> int:
+    def batch(self, query: str, documents: list[str]) -> int:
         """The library's own size; to tune, the fastest for so many documents of such a length, measured on the first call.
 
         Dense attention is quadratic: sizes that would take more than half of the free memory are cut to what does not.
         """
         longest = max(len(self.tokenise(query, document)) for document in documents)
-        workload = (len(documents), longest, tune)
+        workload = (len(documents), longest)
         if workload not in self.chosen:
             # Bias, scores and their softmax, in float32.
             most = max(1, _free_memory() // 2 // (3 * 4 * self.heads * longest**2))
-            sizes = sorted({min(size, most) for size in (self.batches if tune else self.batches[:1])})
+            sizes = sorted({min(size, most) for size in (self.batches if self.tune else self.batches[:1])})
             # All that hold every document are the same.
             sizes = [size for size in sizes if size == sizes[0] or size // 2 < len(documents)]
             seconds = {}
@@ -63,13 +68,17 @@ def fastembed(folder: Path, threads: int, file: str) -> Peer:
     def score(query: str, documents: list[str], batch: int) -> list[float]:
         return [float(value) for value in model.rerank(query, documents, batch_size=batch)]
 
-    return Peer(lambda query, document: tokenizer.encode(query, document).ids, score, (64, 8, 16, 32), 0)
+    def tokenise(query: str, document: str) -> list[int]:
+        return list(tokenizer.encode(query, document).ids)
+
+    return Peer(tokenise=tokenise, score=score, batches=(64, 8, 16, 32))
 
 
 def sentence_transformers(folder: Path, threads: int, backend: str, file: str | None = None) -> Peer:
+    import torch
     from sentence_transformers import CrossEncoder
-    from torch.nn import Identity
 
+    torch.set_num_threads(threads)
     options: dict[str, Any] = {} if file is None else {"file_name": file}
     if backend == "onnx":
         from onnxruntime import SessionOptions
@@ -88,7 +97,7 @@ def sentence_transformers(folder: Path, threads: int, backend: str, file: str | 
         backend=backend,
         trust_remote_code=True,
         local_files_only=True,
-        activation_fn=Identity(),
+        activation_fn=torch.nn.Identity(),
         device="cpu",
         model_kwargs=options,
     )
@@ -98,15 +107,14 @@ def sentence_transformers(folder: Path, threads: int, backend: str, file: str | 
         values = model.predict(pairs, batch_size=batch, show_progress_bar=False)
         return [float(value) for value in values]
 
-    return Peer(
-        lambda query, document: model.tokenizer(query, document)["input_ids"], score, (32, 8, 16, 64), 0
-    )
+    return Peer(tokenise=_tokenise(model.tokenizer), score=score, batches=(32, 8, 16, 64))
 
 
 def transformers(folder: Path, threads: int) -> Peer:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
 
@@ -119,14 +127,15 @@ def transformers(folder: Path, threads: int) -> Peer:
             scores += model(**encoded).logits[:, 0].tolist()
         return scores
 
-    return Peer(lambda query, document: tokenizer(query, document)["input_ids"], score, (32,), 0)
+    return Peer(tokenise=_tokenise(tokenizer), score=score, batches=(32,))
 
 
 def infinity(folder: Path, threads: int, engine: str) -> Peer:
+    import torch
     from infinity_emb import EngineArgs, SyncEngineArray
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.set_num_threads(threads)
     engines: dict[int, SyncEngineArray] = {}
 
     def start(batch: int) -> SyncEngineArray:
@@ -154,7 +163,11 @@ def infinity(folder: Path, threads: int, engine: str) -> Peer:
         return [float(by_index[index]) for index in range(len(documents))]
 
     start(32)
-    return Peer(lambda query, document: tokenizer(query, document)["input_ids"], score, (32,), 0)
+    return Peer(tokenise=_tokenise(AutoTokenizer.from_pretrained(folder)), score=score, batches=(32,))
+
+
+def _tokenise(tokenizer: Any) -> Callable[[str, str], list[int]]:
+    return lambda query, document: list(tokenizer(query, document)["input_ids"])
 
 
 LOADERS: dict[str, Callable[..., Peer]] = {
@@ -166,18 +179,19 @@ LOADERS: dict[str, Callable[..., Peer]] = {
 
 
 def _free_memory() -> int:
-    """Bytes."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        lines = dict(line.split(":") for line in file)
+    """Bytes that can be had without swapping; where the system does not say, a quarter of its memory."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
     return 1024 * int(lines["MemAvailable"].split()[0])
 
 
 def load(loader: str, folder: Path, options: dict[str, Any]) -> Peer:
-    if loader != "fastembed":
-        import torch
-
-        torch.set_num_threads(options["threads"])
+    tune = options.pop("tune")
     peer = LOADERS[loader](folder, **options)
+    peer.tune = tune
     peer.heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_attention_heads"]
     return peer
 
@@ -186,7 +200,7 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     if "pair" in request:
         return {"ids": [int(token) for token in peer.tokenise(*request["pair"])]}
     query, documents = request["query"], request["documents"]
-    batch = peer.batch(query, documents, request["tune"])
+    batch = peer.batch(query, documents)
     start = time.perf_counter()
     scores = peer.score(query, documents, batch)
     return {"scores": scores, "seconds": time.perf_counter() - start, "batch": batch}
@@ -207,7 +221,7 @@ def main() -> None:
         say(failure(error))
         return
     say({"ready": True})
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         try:
             say(answer(peer, json.loads(line)))
         except Exception as error:

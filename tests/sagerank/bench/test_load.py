@@ -1,30 +1,22 @@
-"""The load generator before servers that answer wrongly, and the whole measurement on the embedded model."""
+"""The load generator before servers that answer wrongly."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from pathlib import Path
 
 import pytest
-from sagerank_inference.dialects import sigmoid
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.load import (
+    Load,
     Outcome,
     Request,
     Sent,
     arrivals,
     check_distinct,
-    closed_loop,
     judge,
-    open_loop,
 )
-from sagerank.bench.servers import toolkit
-from sagerank.cli import main
 from sagerank.evaluation import EvaluationError
-from sagerank.models.build import MICRO
 
 
 def request(number: int) -> Request:
@@ -74,13 +66,14 @@ class Fake:
         }[self.fault]
 
 
-def load(fault: str | None, loop: str) -> Outcome:
+def outcome_of(fault: str | None, loop: str) -> Outcome:
     async def run() -> Outcome:
         async with await asyncio.start_server(Fake(fault), "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
+            load = Load(host="127.0.0.1", port=port, requests=REQUESTS, tolerance=1e-6, timeout=20)
             if loop == "closed":
-                return await closed_loop(port, REQUESTS, clients=3, count=8, tolerance=1e-6, timeout=20)
-            return await open_loop(port, REQUESTS, per_second=40, seconds=0.2, tolerance=1e-6, timeout=20)
+                return await load.closed_loop(clients=3, count=8)
+            return await load.open_loop(per_second=40, seconds=0.2)
 
     return asyncio.run(run())
 
@@ -99,7 +92,7 @@ def load(fault: str | None, loop: str) -> Outcome:
     ],
 )
 def test_whatever_is_wrong_with_an_answer_is_counted(fault: str | None, field: str | None, loop: str) -> None:
-    outcome = load(fault, loop)
+    outcome = outcome_of(fault, loop)
     assert outcome.requests == (8 if loop == "closed" else len(list(arrivals(40, 0.2))))
     sent_twos = len(range(2, outcome.requests, 4))
     assert sent_twos
@@ -131,74 +124,3 @@ def test_requests_that_could_not_be_told_apart_are_refused() -> None:
     check_distinct(REQUESTS, 1e-3)
     with pytest.raises(EvaluationError, match="told apart"):
         check_distinct([*REQUESTS, Request(b"other text", (0.1001, 0.5))], 1e-3)
-
-
-def test_the_measurement_on_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = "--documents 2 --clients 1 4 --rounds 1 --stretch 0.2 --seconds 2 --long-documents 2 --long-tokens 600"
-    assert main(["bench", "serve", *sizes.split(), "--no-toolkit", "--json"]) == 0
-    shown = capsys.readouterr()
-    rows = json.loads(shown.out)
-    assert [(row["name"], row["load"], row["clients"]) for row in rows] == [
-        ("engine", "offline", 1),
-        ("sagerank", "closed", 1),
-        ("sagerank", "closed", 4),
-        ("sagerank", "open, 80%", None),
-        ("sagerank", "open, 20%", None),
-        ("sagerank", "open, 20%, beside a long request", None),
-        ("sagerank", "one request of 2 x 600 tokens", 1),
-    ]
-    for row in rows:
-        assert [row[name] for name in ("lost", "duplicated", "wrong", "errors", "error")] == [
-            0,
-            0,
-            0,
-            0,
-            None,
-        ]
-        assert row["requests"] > 0 or row["load"].startswith("open, 20%"), (
-            "few come at a fifth of the capacity"
-        )
-    for row in rows[1:3]:
-        assert row["share_of_offline"] > 0
-        assert row["cpu_ms_per_document"] > 0
-        assert row["rss_mb"] > 60, "front and model"
-        assert 0 < row["p50_ms"] <= row["p99_ms"]
-    assert rows[1]["overhead_ms"] is not None
-    assert "every answer compared with the engine's scores" in shown.err
-    assert "load average" in shown.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ("--documents 37", "at most 36 --documents"),
-        ("--load 0", "--load is 0.0: give more than 0"),
-        ("--clients 0", "--clients of at least 1"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_at_once(
-    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["bench", "serve", *arguments.split()]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_without_java_the_reason_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(EvaluationError, match="install a JRE"), toolkit(MICRO, workers=1, threads=1):
-        pass
-
-
-@pytest.mark.skipif(shutil.which("java") is None, reason="multi-model-server needs Java")
-def test_the_toolkit_answers_the_same_and_counts_with_all_its_processes(micro: Engine) -> None:
-    query, documents = "what causes rain", ["Clouds cool and drop water.", "A cat sleeps."]
-    body = json.dumps({"query": query, "documents": documents}).encode()
-    scores = tuple(map(sigmoid, micro.score(query, documents).values))
-    with toolkit(MICRO, workers=1, threads=1) as server:
-        outcome = asyncio.run(
-            closed_loop(server.port, [Request(body, scores)], clients=1, count=2, tolerance=1e-5, timeout=60)
-        )
-        names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in server.processes()}
-        assert "java" in names
-        assert server.memory_mb() > 150, "Java, its worker and the launcher"
-    assert (outcome.documents, outcome.lost, outcome.wrong, outcome.errors) == (4, 0, 0, 0)
