@@ -116,7 +116,7 @@ def test_importing_is_silent() -> None:
     modules = [
         name
         for name in MODULES
-        if name.endswith((".cli", ".client", ".server", ".handler", ".engine", ".train", ".answers"))
+        if name.endswith((".cli", ".client", ".server", ".handler", ".engine", ".train", ".simulation"))
     ]
     done = run_python(f"import {', '.join(modules)}")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

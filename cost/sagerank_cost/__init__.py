@@ -1,7 +1,7 @@
 """What a reranker on SageMaker costs, and which deployment to choose: before anything is deployed.
 
-store -> catalogue, models -> memory, throughput, traffic -> deploy (one bill) -> decide (the cheapest), simulate (a month) ->
-report, answers, diff -> render. Money is Decimal. A price that is not known is an error with the nearest one that is, or a
+store -> catalogue, models -> lines, memory, throughput, traffic -> bill -> decide (the cheapest), simulate (a month), template ->
+reports -> render. Money is Decimal. A price that is not known is an error with the nearest one that is, or a
 line that is said to be missing; never 0. Imports nothing of ours.
 """
 

@@ -23,7 +23,10 @@ BACKLOG_TARGET = 5.0
 
 
 def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> tuple[Counts, Counts]:
-    """Instances (serving, billed) that hold `target` invocations a minute each."""
+    """Instances that serve and that are billed in every minute, so that one has `target` invocations a minute.
+
+    Raises CostError for bounds that make no sense.
+    """
     if least < 1 or most < least:
         raise CostError(f"{least} to {most} instances: give 1 or more, and no fewer at most than at least.")
     first = min(most, max(least, math.ceil(float(arrivals[0]) / target)))
@@ -33,8 +36,9 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
 
 
 def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
-    """Instances (serving, billed) of an asynchronous endpoint, whose metric is the backlog per instance. From zero, one is
-    started as soon as something waits; after 15 minutes without anything waiting they go back to `least`.
+    """Instances that serve and that are billed in every minute of an asynchronous endpoint, whose metric is the backlog per
+    instance. From zero, one is started as soon as something waits; after 15 minutes without anything waiting they go back
+    to `least`. Raises CostError for bounds that make no sense.
     """
     if least < 0 or most < max(1, least):
         raise CostError(f"{least} to {most} instances: give 0 or more, and at least 1 at most.")
@@ -54,7 +58,10 @@ def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -
 def _scale(
     metric: Callable[[int, int], float], target: float, arrivals: Counts, first: int, least: int, most: int
 ) -> tuple[Counts, Counts]:
-    """metric(minute, serving) per instance; infinite where there is none and one is needed. first: instances at the start."""
+    """Instances that serve and that are billed, from `first` on, where `metric(minute, serving)` is a value per instance.
+
+    The metric is infinite where there is no instance and one is needed.
+    """
     serving, billed = np.zeros_like(arrivals), np.zeros_like(arrivals)
     running = first
     starting: list[tuple[int, int]] = []  # minute from which they serve, and how many

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,12 @@ from . import CostError, unknown
 from .store import DATA, rows
 
 STALE_DAYS = 90
-# Of hosting.csv and rates.csv: what `refresh` writes, and what is read here.
+# The columns of hosting.csv and rates.csv, which `refresh` writes and which are read here.
 HOSTING_COLUMNS = ("region", "instance", "usd_per_hour", "source", "date", "confidence")
 RATE_COLUMNS = ("region", "item", "memory_mb", "usd", "unit", "source", "date", "confidence")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """US dollars for one `unit`, as somebody stated it on `date` (ISO, or its first parts)."""
 
@@ -29,9 +29,9 @@ class Price:
     confidence: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A SageMaker hosting instance type. clock_mhz is the sustained turbo the maker states."""
+    """A SageMaker hosting instance type. `clock_mhz` is the sustained turbo that the maker states."""
 
     name: str
     vcpu: int
@@ -42,19 +42,19 @@ class Instance:
     clock_mhz: int
     gpu: str  # "" without one
     gpus: int
-    gpu_memory_gib: float  # of each
+    gpu_memory_gib: float  # of one GPU
     accelerator: str  # Inferentia and Trainium: nothing of ours runs there
     local_disk: bool  # NVMe of its own: no volume is billed
 
     @property
     def cores(self) -> int:
-        """Physical cores: a vCPU is half a core on amd64 and a core on arm64."""
+        """Physical cores: a vCPU is half a core on amd64, and a core on arm64."""
         return self.vcpu if self.arch == "arm64" else max(1, self.vcpu // 2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A reranker billed by use. per: request (of at most `documents`) or token."""
+    """A reranker that is billed by use: `per` request (of at most `documents`) or token."""
 
     name: str
     title: str
@@ -64,7 +64,11 @@ class Service:
 
 
 class Catalogue:
-    """What the CSV files of a folder say. overrides: your own prices, by instance type or service name."""
+    """What the CSV files of a folder say, each read when it is first asked for.
+
+    `overrides` are prices of the user's own in US dollars, by instance type or service name. Raises CostError for a file
+    that is malformed, and for a name that does not exist.
+    """
 
     def __init__(self, folder: Path = DATA, overrides: Mapping[str, Decimal] | None = None) -> None:
         self.folder = folder
@@ -83,10 +87,10 @@ class Catalogue:
     def instances(self) -> dict[str, Instance]:
         path = self.folder / "instances.csv"
         columns = ("instance", "vcpu", "memory_gib", "arch", "cpu", "isa", "clock_mhz", "gpu", "gpus")
-        found = {}
+        instances = {}
         for line, row in rows(path, *columns, "gpu_memory_gib", "accelerator", "local_nvme_gb"):
             try:
-                found[row["instance"]] = Instance(
+                instances[row["instance"]] = Instance(
                     name=row["instance"],
                     vcpu=int(row["vcpu"]),
                     memory_gib=float(row["memory_gib"]),
@@ -102,7 +106,7 @@ class Catalogue:
                 )
             except ValueError as error:
                 raise CostError(f"{path}:{line}: {error}: correct the row.") from None
-        return found
+        return instances
 
     @cached_property
     def hosting_prices(self) -> dict[tuple[str, str], Price]:
@@ -127,11 +131,11 @@ class Catalogue:
         path = self.folder / "services.csv"
         return {
             row["name"]: Service(
-                row["name"],
-                row["title"],
-                _price(path, line, row, "usd", row["per"]),
-                row["per"],
-                int(row["documents"]) if row["documents"] else None,
+                name=row["name"],
+                title=row["title"],
+                price=_price(path, line, row, "usd", row["per"]),
+                per=row["per"],
+                documents=int(row["documents"]) if row["documents"] else None,
             )
             for line, row in rows(path, "name", "title", "usd", "per", "documents", "source", "date")
         }
@@ -151,7 +155,7 @@ class Catalogue:
         return name
 
     def hosting(self, region: str, instance: str) -> Price:
-        """Per hour of one instance. Raises CostError where no price is known: a type may exist and not be sold there."""
+        """The price of an hour of one instance. Raises CostError where none is known: a type may exist and not be sold there."""
         self.region(region)
         self.instance(instance)
         if instance in self._overrides:
@@ -168,13 +172,16 @@ class Catalogue:
     def offered(self, region: str) -> list[str]:
         """Instance types with a known price in the region."""
         self.region(region)
-        return [instance for where, instance in self.hosting_prices if where == region]
+        return [instance for other, instance in self.hosting_prices if other == region]
 
     def rate(self, region: str, item: str, memory_mb: int | None = None) -> Price:
-        """serverless and provisioned (by memory), data_in, data_out, volume, ... Raises CostError where unknown."""
+        """The price of an item of rates.csv: serverless and provisioned (by memory), data_in, data_out, volume, ...
+
+        Raises CostError where it is not known.
+        """
         key = (region, item, "" if memory_mb is None else str(memory_mb))
         if key not in self.rates:
-            regions = sorted({where for where, name, size in self.rates if (name, size) == key[1:]})
+            regions = sorted({other for other, name, size in self.rates if (name, size) == key[1:]})
             size = f" of {memory_mb} MB" if memory_mb else ""
             if not regions:
                 raise unknown("rate", f"{item}{size}", {name for _, name, _ in self.rates})
@@ -186,13 +193,13 @@ class Catalogue:
     def service(self, name: str) -> Service:
         if name not in self.services:
             raise unknown("service", name, self.services)
-        found = self.services[name]
+        service = self.services[name]
         if name not in self._overrides:
-            return found
-        return Service(name, found.title, _own(self._overrides[name], found.per), found.per, found.documents)
+            return service
+        return replace(service, price=_own(self._overrides[name], service.per))
 
     def date(self) -> datetime.date:
-        """Of the hosting prices: their newest."""
+        """The newest date of a hosting price."""
         return datetime.date.fromisoformat(max(price.date for price in self.hosting_prices.values()))
 
     def age_days(self, today: datetime.date | None = None) -> int:
@@ -200,11 +207,12 @@ class Catalogue:
 
 
 def _own(usd: Decimal, unit: str) -> Price:
-    return Price(usd, unit, "given by you", datetime.date.today().isoformat(), "yours")
+    today = datetime.date.today().isoformat()
+    return Price(usd=usd, unit=unit, source="given by you", date=today, confidence="yours")
 
 
 def _features(text: str) -> frozenset[str]:
-    """What is certain: an entry with a question mark or a doubt in brackets is not."""
+    """The instruction sets that are certain: an entry with a question mark is not, and a doubt in brackets is left out."""
     parts = (part.strip() for part in text.split(";"))
     return frozenset(part.split("(")[0].strip() for part in parts if part and "?" not in part)
 
@@ -218,4 +226,6 @@ def _price(path: Path, line: int, row: Mapping[str, str], column: str, unit: str
         raise CostError(
             f"{path}:{line}: {column} is {usd}: a price is above 0, and what is unknown has no row."
         )
-    return Price(usd, unit, row["source"], row["date"], row.get("confidence", ""))
+    return Price(
+        usd=usd, unit=unit, source=row["source"], date=row["date"], confidence=row.get("confidence", "")
+    )

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import CostError, unknown
+from .render import FORMATS, render
 
 if TYPE_CHECKING:
+    from .bill import Bill
     from .catalogue import Catalogue
     from .decide import Question
-    from .deploy import Bill
     from .sheet import Report
+    from .template import Configured
     from .traffic import Traffic
 
-FORMATS = ("text", "json", "csv", "markdown", "html")
 WHAT = {
     "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
     "fit": "which instances and serverless sizes hold a model",
@@ -30,15 +31,15 @@ WHAT = {
 }
 
 
-def add(commands: Any) -> None:
-    """Add `cost` to the subparsers of the `sagerank` command."""
+def add(commands: Any, configured: Configured | None = None) -> None:
+    """Add `cost` to the subparsers of the `sagerank` command. `diff` reads configuration files where `configured` prices them."""
     description = "what it will cost and what to run, before anything is deployed"
-    configure(commands.add_parser("cost", help=description, description=description))
+    configure(commands.add_parser("cost", help=description, description=description), configured)
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Options may stand before or after the sub-command; without one, it is report."""
-    parser.set_defaults(run=run, extra="cost")
+def configure(parser: argparse.ArgumentParser, configured: Configured | None = None) -> None:
+    """Give the parser the options and sub-commands. Options may stand before or after a sub-command; without one, it is report."""
+    parser.set_defaults(run=run, extra="cost", configured=configured)
     _options(parser)
     subcommands = parser.add_subparsers(dest="what", metavar="what")
     for name, description in WHAT.items():
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             name, help=description, description=description, argument_default=argparse.SUPPRESS
         )
         if name == "diff":
-            sub.add_argument("old", type=Path, help="template, folder such as cdk.out, or deployment as JSON")
+            sub.add_argument("old", type=Path, help="template, folder such as cdk.out, or configuration")
             sub.add_argument("new", type=Path, help="the same, after the change")
         if name == "refresh":
             sub.add_argument("--yes", action="store_true", default=False, help="write even what looks wrong")
@@ -61,15 +62,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> None:
     def option(name: str, default: Any, description: str, **more: Any) -> None:
         if more.get("action") != "store_true":
-            more.setdefault(
-                "type", type(default) if default is not None and not isinstance(default, list) else str
-            )
-        shown = "" if default in (None, False, []) else f" (default: {default})"
+            more.setdefault("type", str if default is None else type(default))
+        shown = "" if default in (None, False) else f" (default: {default})"
         parser.add_argument(
             name, default=argparse.SUPPRESS if suppressed else default, help=description + shown, **more
         )
 
-    many: dict[str, Any] = {"action": "append", "type": str}
+    many: dict[str, Any] = {"action": "append"}
     option("--rate", 1.0, "requests a second on average")
     option("--swing", 0.8, "of the daily curve: 0 constant, 1 nothing at night")
     option("--log", None, "CSV of requests in place of --rate: time,documents,tokens", type=Path)
@@ -117,6 +116,7 @@ def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> No
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run the parsed command, and return its exit code. Raises CostError for what cannot be answered as asked."""
     from .catalogue import Catalogue
     from .store import DATA
 
@@ -129,16 +129,13 @@ def run(options: argparse.Namespace) -> int:
         return _refresh(options, catalogue)
     if options.what == "measure":
         return _measure(options, catalogue)
-    from .render import render
-
     if options.what == "diff":
-        from .diff import diff_report
+        from .reports.diff import diff_report
         from .template import read
 
         region = catalogue.region((options.region or ["us-east-1"])[0])
-        report = diff_report(
-            read(options.old, catalogue, region), read(options.new, catalogue, region), catalogue, limit
-        )
+        old, new = (read(path, catalogue, region, options.configured) for path in (options.old, options.new))
+        report = diff_report(old, new, limit)
     else:
         report = _report(options, catalogue)
     _emit(render(report, options.format, explain=options.explain), options.output)
@@ -152,51 +149,52 @@ def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
     from .models import choice
 
     if options.what == "fit":
-        from .sizes import fit_report
+        from .reports.fit import fit_report
 
-        model, kind = (options.model or ["tiny"])[0], (options.precision or ["fp32"])[0]
-        return fit_report(
-            choice(model), kind, options.max_tokens, (options.region or ["us-east-1"])[0], catalogue
-        )
-    from .report import decision_report
+        model, precision = (options.model or ["tiny"])[0], (options.precision or ["fp32"])[0]
+        region = (options.region or ["us-east-1"])[0]
+        return fit_report(choice(model), precision, options.max_tokens, region, catalogue)
 
     question = _question(options, catalogue)
     if options.what == "report":
-        return decision_report(question, catalogue, options.service or ())
-    from .answers import breakeven_report, compare_report, simulation_report
+        from .reports.decision import decision_report
 
+        return decision_report(question, options.service or ())
     if options.what == "compare":
-        return compare_report(question, catalogue)
-    best = _best(question, catalogue)
+        from .reports.compare import compare_report
+
+        return compare_report(question)
+    best = _best(question)
     if options.what == "breakeven":
-        return breakeven_report(best, question, catalogue, options.service or ())
+        from .reports.breakeven import breakeven_report
+
+        return breakeven_report(best, question, options.service or ())
+    from .reports.simulation import simulation_report
     from .simulate import simulate
 
     simulated = simulate(
         best.deployment,
-        question.traffic,
-        catalogue,
+        question.scenario,
         minutes=options.minutes,
         cold_start=options.cold_start,
-        tokens_at_once=options.max_tokens,
         seed=options.seed,
     )
-    return simulation_report(simulated, catalogue, options.seed)
+    return simulation_report(simulated, options.seed)
 
 
 def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
+    from .bill import MODES, Scenario
     from .decide import Question
-    from .deploy import MODES
-    from .models import choice, precision
+    from .models import check_precision, choice
 
     modes = tuple(options.mode or ("realtime", "serverless"))
     for mode in modes:
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
     return Question(
-        traffic=_traffic(options),
+        scenario=Scenario(_traffic(options), catalogue, options.max_tokens),
         choices=tuple(choice(name) for name in options.model or ("turbo", "tiny", "base")),
-        precisions=tuple(map(precision, options.precision or ("fp32", "bf16"))),
+        precisions=tuple(map(check_precision, options.precision or ("fp32", "bf16"))),
         modes=modes,
         regions=_regions(options, catalogue),
         instances=tuple(options.instance or ()),
@@ -204,7 +202,6 @@ def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
         min_ndcg=options.min_ndcg,
         min_instances=options.min_instances,
         max_instances=options.max_instances,
-        tokens_at_once=options.max_tokens,
         hypothetical=bool(options.precision),
     )
 
@@ -216,20 +213,18 @@ def _regions(options: argparse.Namespace, catalogue: Catalogue) -> tuple[str, ..
 
 
 def _traffic(options: argparse.Namespace) -> Traffic:
-    from .traffic import constant, daily, from_log
+    from .traffic import daily, from_log
 
     if options.log is not None:
         return from_log(options.log)
-    shape = {"documents": options.documents, "tokens": options.tokens, "variation": options.variation}
-    if options.swing == 0:
-        return constant(options.rate, **shape)
-    return daily(options.rate, swing=options.swing, **shape)
+    shape = {name: getattr(options, name) for name in ("swing", "documents", "tokens", "variation")}
+    return daily(options.rate, **shape)
 
 
-def _best(question: Question, catalogue: Catalogue) -> Bill:
+def _best(question: Question) -> Bill:
     from .decide import decide
 
-    decision = decide(question, catalogue)
+    decision = decide(question)
     if decision.best is None:
         example = next(iter(decision.examples.values()), "")
         raise CostError(
@@ -243,11 +238,11 @@ def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
 
     refreshed = fetch(catalogue, options.region or catalogue.regions, client(options.endpoint_url))
     for change in refreshed.changes:
-        print(f"{change}{'  <- look at this' if change.suspicious else ''}")
+        _print(f"{change}{'  <- look at this' if change.suspicious else ''}")
     for name in refreshed.unspecified:
-        print(f"? {name} has a price, and its specification is not known here: left out")
-    print(
-        f"{len(refreshed.changes)} of {len(refreshed.found)} prices differ in {', '.join(refreshed.regions)}."
+        _print(f"? {name} has a price, and its specification is not known here: left out")
+    _print(
+        f"{len(refreshed.changes)} of {len(refreshed.prices)} prices differ in {', '.join(refreshed.regions)}."
     )
     if refreshed.suspicious and not options.yes:
         print(
@@ -256,13 +251,13 @@ def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
         )
         return 1
     apply(catalogue, refreshed)
-    print(f"Written to {catalogue.folder}.")
+    _print(f"Written to {catalogue.folder}.")
     return 0
 
 
 def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
     from .measure import documents, measure
-    from .models import choice, precision
+    from .models import check_precision, choice
     from .throughput import append
 
     instances = options.instance or []
@@ -271,21 +266,19 @@ def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
             "Give --instance TYPE and --model NAME once: what the endpoint runs on, and what it runs."
         )
     instance = catalogue.instance(instances[0])
-    kind = precision((options.precision or ["bf16" if instance.gpu else "fp32"])[0])
-    texts = documents(options.documents, max(1, round(options.tokens / 1.3)))
-    found = measure(
+    row = measure(
         options.endpoint,
-        instance.name,
-        choice(options.model[0]).name,
-        kind,
-        texts,
+        documents(options.documents, max(1, round(options.tokens / 1.3))),
+        instance=instance.name,
+        model=choice(options.model[0]).name,
+        precision=check_precision((options.precision or ["bf16" if instance.gpu else "fp32"])[0]),
         region=(options.region or ["us-east-1"])[0],
         endpoint_url=options.endpoint_url,
     )
-    append(found, catalogue.folder)
-    print(
-        f"{found.model} {found.precision} on {found.instance}: {found.documents} documents of {found.tokens:g} tokens in {found.seconds:.4f} s, "
-        f"{0.05 * found.documents / found.seconds:.1f} documents per 50 ms ({found.source}). Kept in {catalogue.folder / 'throughput.csv'}."
+    append(row, catalogue.folder)
+    _print(
+        f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
+        f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {catalogue.folder / 'throughput.csv'}."
     )
     return 0
 
@@ -309,9 +302,18 @@ def _money(what: str, text: str) -> Decimal:
 
 def _emit(text: str, output: Path | None) -> None:
     if output is None:
-        print(text)
+        _print(text)
         return
     from .store import write_text
 
     write_text(output, text + "\n")
-    print(f"{output}: {len(text) / 1e3:.0f} kB")
+    _print(f"{output}: {len(text) / 1e3:.0f} kB")
+
+
+def _print(text: str) -> None:
+    """Print the text, in UTF-8 where the stream's own encoding lacks some of it: in the C locale, or in a pipe on Windows."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")

@@ -8,19 +8,23 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 
 from . import CostError
-from .catalogue import Catalogue, Service
-from .deploy import CENT, Bill, Deployment, bill
+from .bill import Bill, Deployment, Scenario, bill
+from .catalogue import Service
+from .lines import CENT
 from .memory import SERVERLESS_SIZES
 from .models import Choice
 from .throughput import executes
 from .traffic import Traffic
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Limits, and what to choose among. hypothetical: price arithmetic that the engine does not have yet, too."""
+    """The limits, and what to choose among. `hypothetical` also prices arithmetic that the engine does not have yet.
 
-    traffic: Traffic
+    Raises CostError where there is nothing to choose among, or the latency limit is not above 0.
+    """
+
+    scenario: Scenario
     choices: tuple[Choice, ...]
     precisions: tuple[str, ...]
     modes: tuple[str, ...]
@@ -30,7 +34,6 @@ class Question:
     min_ndcg: float | None = None
     min_instances: int = 1
     max_instances: int = 20
-    tokens_at_once: int = 8192
     hypothetical: bool = False
 
     def __post_init__(self) -> None:
@@ -42,7 +45,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """bills: every feasible deployment, cheapest first. refused: how many were not, by reason; examples: one sentence each."""
+    """Every feasible deployment's bill, cheapest first; how many deployments were refused, by reason; a sentence on one of each."""
 
     question: Question
     bills: tuple[Bill, ...]
@@ -70,30 +73,36 @@ def _beats(a: Bill, b: Bill) -> bool:
     )
 
 
-def candidates(question: Question, catalogue: Catalogue) -> Iterator[Deployment]:
-    sizes = [name for name in question.instances if name.isdecimal()] or [
-        str(size) for size in SERVERLESS_SIZES
-    ]
+def candidates(question: Question) -> Iterator[Deployment]:
+    """Every deployment that the question allows, whether or not it can carry the traffic."""
+    catalogue = question.scenario.catalogue
+    sizes = [name for name in question.instances if name.isdecimal()] or list(map(str, SERVERLESS_SIZES))
     types = [catalogue.instance(name).name for name in question.instances if not name.isdecimal()]
     for region in question.regions:
-        offered = (
-            catalogue.offered(region)
-            if not question.instances
-            else [name for name in types if catalogue.hosting(region, name)]
-        )
+        if question.instances:
+            offered = [name for name in types if catalogue.hosting(region, name)]
+        else:
+            offered = catalogue.offered(region)
         # What nothing of ours runs on is no candidate at all.
         offered = [name for name in offered if not catalogue.instance(name).accelerator]
         for choice, precision, mode in itertools.product(
             question.choices, question.precisions, question.modes
         ):
-            least = 0 if mode == "async" else question.min_instances
-            for place in sizes if mode == "serverless" else offered:
-                gpu = mode != "serverless" and bool(catalogue.instance(place).gpu)
+            for instance in sizes if mode == "serverless" else offered:
+                gpu = mode != "serverless" and bool(catalogue.instance(instance).gpu)
                 if executes(precision, gpu) or question.hypothetical:
-                    yield Deployment(choice, precision, mode, region, place, least, question.max_instances)
+                    yield Deployment(
+                        choice=choice,
+                        precision=precision,
+                        mode=mode,
+                        region=region,
+                        instance=instance,
+                        min_instances=0 if mode == "async" else question.min_instances,
+                        max_instances=question.max_instances,
+                    )
 
 
-def decide(question: Question, catalogue: Catalogue) -> Decision:
+def decide(question: Question) -> Decision:
     """Price every candidate. What cannot be run, is too slow or too weak is counted by its reason."""
     bills: list[Bill] = []
     refused: dict[str, int] = {}
@@ -103,7 +112,7 @@ def decide(question: Question, catalogue: Catalogue) -> Decision:
         refused[reason] = refused.get(reason, 0) + 1
         examples.setdefault(reason, example)
 
-    for deployment in candidates(question, catalogue):
+    for deployment in candidates(question):
         quality = deployment.choice.ndcg
         if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
             shown = "unknown" if quality is None else f"{quality:g}"
@@ -113,7 +122,7 @@ def decide(question: Question, catalogue: Catalogue) -> Decision:
             )
             continue
         try:
-            item = bill(deployment, question.traffic, catalogue, tokens_at_once=question.tokens_at_once)
+            item = bill(deployment, question.scenario)
         except CostError as error:
             refuse("do not run, fit or carry it", str(error))
             continue
@@ -141,70 +150,53 @@ def service_usd(service: Service, traffic: Traffic) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a deployment or service costs at traffic of one shape: requests a month, ascending, and US dollars. A fleet may be
-    as large as it needs to be; None where it cannot carry the traffic at all.
-    """
+    """The monthly cost by requests a month (ascending) in US dollars; None where the traffic cannot be carried at all."""
 
     name: str
     requests: tuple[float, ...]
     usd: tuple[Decimal | None, ...]
 
 
-def monthly_usd(
-    what: Service | Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int = 8192
-) -> Decimal | None:
-    if isinstance(what, Service):
-        return service_usd(what, traffic)
+def monthly_usd(subject: Service | Deployment, scenario: Scenario) -> Decimal | None:
+    """A month's cost with a fleet as large as it needs to be; None where it cannot carry the traffic."""
+    if isinstance(subject, Service):
+        return service_usd(subject, scenario.traffic)
     try:
-        return bill(
-            replace(what, max_instances=10_000), traffic, catalogue, tokens_at_once=tokens_at_once
-        ).usd
+        return bill(replace(subject, max_instances=10_000), scenario).usd
     except CostError:
         return None
 
 
-def curve(
-    what: Service | Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int = 8192
-) -> Curve:
-    """From 1,000 requests a month to 10^9, a quarter of a decade each."""
+def curve(subject: Service | Deployment, scenario: Scenario) -> Curve:
+    """The cost from 1,000 requests a month to 10^9, in steps of a quarter of a decade."""
     requests = tuple(10 ** (3 + step / 4) for step in range(25))
-    usd = (
-        monthly_usd(what, traffic.scaled(count / traffic.requests), catalogue, tokens_at_once)
-        for count in requests
-    )
-    return Curve(what.title if isinstance(what, Service) else what.name, requests, tuple(usd))
+    usd = tuple(monthly_usd(subject, scenario.with_requests(count)) for count in requests)
+    return Curve(subject.title if isinstance(subject, Service) else subject.name, requests, usd)
 
 
 def break_even(
-    ours: Deployment,
-    other: Service | Deployment,
-    traffic: Traffic,
-    catalogue: Catalogue,
-    tokens_at_once: int = 8192,
-    known: Curve | None = None,
-) -> float | None:
-    """Requests a month, to 1 %, above which `ours` is cheaper than `other` and stays so; None where it is not up to 10^9, and 0
-    where it already is at 1,000. known: the curve of `ours`.
+    ours: Deployment, other: Service | Deployment, scenario: Scenario, known: Curve | None = None
+) -> int | None:
+    """The requests a month, to 1 %, above which `ours` is cheaper than `other` and stays so.
 
-    A fleet grows in steps, so the lines may cross more than once: this is the last crossing.
+    None where it is not up to 10^9, and 0 where it already is at 1,000. A fleet grows in steps, so the lines may cross more
+    than once: this is the last crossing. `known` is the curve of `ours`, where somebody has it already.
     """
 
-    def dearer(count: float, mine: Decimal | None) -> bool:
-        theirs = monthly_usd(other, traffic.scaled(count / traffic.requests), catalogue, tokens_at_once)
-        return mine is None or (theirs is not None and mine > theirs)
+    def dearer(count: float, usd: Decimal | None) -> bool:
+        others = monthly_usd(other, scenario.with_requests(count))
+        return usd is None or (others is not None and usd > others)
 
-    known = known or curve(ours, traffic, catalogue, tokens_at_once)
-    points = [
-        (count, mine) for count, mine in zip(known.requests, known.usd, strict=True) if mine is not None
-    ]
+    known = known or curve(ours, scenario)
+    points = [(count, usd) for count, usd in zip(known.requests, known.usd, strict=True) if usd is not None]
     if not points or dearer(*points[-1]):
         return None
-    last = next((place for place in reversed(range(len(points))) if dearer(*points[place])), None)
+    last = next((index for index in reversed(range(len(points))) if dearer(*points[index])), None)
     if last is None:
-        return 0.0
+        return 0
     low, high = points[last][0], points[last + 1][0]
     while high / low > 1.01:
         middle = (low * high) ** 0.5
-        mine = monthly_usd(ours, traffic.scaled(middle / traffic.requests), catalogue, tokens_at_once)
-        low, high = (middle, high) if dearer(middle, mine) else (low, middle)
-    return high
+        usd = monthly_usd(ours, scenario.with_requests(middle))
+        low, high = (middle, high) if dearer(middle, usd) else (low, middle)
+    return round(high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ _COLOURS = ("#009191", "#d55e00", "#0072b2", "#cc79a7", "#8a7000", "#555555", "#
 
 
 def svg(chart: Chart) -> str:
+    """The chart as an <svg> element without a size of its own."""
+    # Where it may not write its caches to the home folder, it warns and takes a temporary one: nothing to report.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -67,10 +71,10 @@ def svg(chart: Chart) -> str:
 
 def _bars(axes: Axes, series: Sequence[Series]) -> None:
     """Labels stand above their bars: beside them, they would leave a phone no room."""
-    for place, bar in enumerate(series):
-        axes.barh(place, bar.y[0], height=0.36, color=_COLOURS[0])
+    for row, bar in enumerate(series):
+        axes.barh(row, bar.y[0], height=0.36, color=_COLOURS[0])
         label = f"{bar.name}: {bar.y[0]:,.2f}"
-        axes.annotate(label, (0, place - 0.22), xytext=(2, 1), textcoords="offset points", fontsize=8.5)
+        axes.annotate(label, (0, row - 0.22), xytext=(2, 1), textcoords="offset points", fontsize=8.5)
     axes.set_yticks([])
     axes.set_ylim(len(series) - 0.6, -0.75)
     axes.set_xlim(left=0)

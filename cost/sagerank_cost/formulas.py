@@ -26,7 +26,7 @@ def provisioned(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
 def busiest(
     running: NDArray[np.float64], load: NDArray[np.float64], seconds: float, variation: float
 ) -> tuple[float, float]:
-    """Of the minute whose mean wait is the longest: for each number of instances that is the one with the highest load."""
+    """What `wait` gives for the minute whose mean wait is the longest; for every number of instances, the highest load counts."""
     waits = [
         wait(int(count), float(load[running == count].max()), seconds, variation)
         for count in np.unique(running)
@@ -35,7 +35,8 @@ def busiest(
 
 
 def wait(servers: int, load: float, seconds: float, variation: float) -> tuple[float, float]:
-    """The share of requests that wait, and the mean wait of those, at a utilisation `load` below 1 of so many servers:
+    """The share of requests that wait, and the mean seconds that those wait, at a utilisation `load` below 1 of so many servers.
+
     Erlang's C, and the Pollaczek-Khinchine factor for the variation of service times. Exact for exponential times, and in
     the mean for one server; otherwise Lee and Longton's approximation.
     """

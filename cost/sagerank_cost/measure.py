@@ -13,7 +13,7 @@ from . import CostError
 from .throughput import Measurement
 
 QUERY = "how do glaciers shape valleys"
-# Of the query and the special tokens, which each pair has and a request is billed once for.
+# The tokens of the query and the special ones, which every pair has and a request is billed once for.
 QUERY_TOKENS = 10
 _TEXT = (
     "Alpine glaciers carve valleys as they move: ice plucks blocks from the bed, grinds what it carries against the "
@@ -24,22 +24,23 @@ _TEXT = (
 def documents(count: int, words: int) -> list[str]:
     """Texts of that many words, no two alike."""
     pool = _TEXT.split()
-    return [" ".join(pool[(start + place) % len(pool)] for place in range(words)) for start in range(count)]
+    return [" ".join(pool[(start + offset) % len(pool)] for offset in range(words)) for start in range(count)]
 
 
 def measure(
     endpoint: str,
+    texts: Sequence[str],
+    *,
     instance: str,
     model: str,
     precision: str,
-    texts: Sequence[str],
-    *,
     region: str,
     endpoint_url: str | None = None,
     repeats: int = 7,
 ) -> Measurement:
-    """Median of whole calls through boto3's sagemaker-runtime, after one that warms up. Raises CostError where the endpoint
-    does not answer as a reranker.
+    """The median of whole calls through boto3's sagemaker-runtime, after one that warms up.
+
+    Raises CostError where the endpoint does not answer as a reranker.
     """
     if not texts or repeats < 1:
         raise CostError("Give at least one document and one repetition.")
@@ -58,10 +59,12 @@ def measure(
     try:
         for _ in range(repeats + 1):
             began = time.perf_counter()
-            answer = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=body)
-            found: Any = json.loads(answer["Body"].read())
+            response = runtime.invoke_endpoint(
+                EndpointName=endpoint, ContentType="application/json", Body=body
+            )
+            answer: Any = json.loads(response["Body"].read())
             times.append(time.perf_counter() - began)
-        results, tokens = len(found["results"]), int(found["usage"]["total_tokens"])
+        results, tokens = len(answer["results"]), int(answer["usage"]["total_tokens"])
     except (BotoCoreError, ClientError) as error:
         raise CostError(f"The endpoint {endpoint} did not answer: {error}.") from None
     except (ValueError, KeyError, TypeError):
@@ -73,13 +76,13 @@ def measure(
     if results != len(texts):
         raise CostError(f"The endpoint {endpoint} answered {results} results for {len(texts)} documents.")
     return Measurement(
-        model,
-        precision,
-        instance,
-        len(texts),
-        round(tokens / len(texts) + QUERY_TOKENS, 1),
-        round(statistics.median(times[1:]), 5),
-        "measured",
-        f"median of {repeats} whole calls of one client through sagemaker-runtime",
-        datetime.date.today().isoformat(),
+        model=model,
+        precision=precision,
+        instance=instance,
+        documents=len(texts),
+        tokens=round(tokens / len(texts) + QUERY_TOKENS, 1),
+        seconds=round(statistics.median(times[1:]), 5),
+        kind="measured",
+        source=f"median of {repeats} whole calls of one client through sagemaker-runtime",
+        date=datetime.date.today().isoformat(),
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import CostError, unknown
 from .catalogue import Instance
-from .models import MODELS, PRECISIONS, Choice, Model, precision
+from .models import MODELS, PRECISIONS, Choice, Model, check_precision
 from .store import DATA, rows
 
 # Python, runtime and tokenizer before any weight: intercepts over data/memory.csv.
@@ -27,10 +27,10 @@ RUNTIME_MB = {"onnx": 72.2, "torch": 360.0}
 PACKED = 1.188
 # PyTorch loads all weights as float32 from the 16-bit file that it maps, before most of the runtime is in use.
 TORCH_LOADING_MB = 313.0
-# Tokens of a pair from which ONNX Runtime's graph computes attention in windows (inference/graph_attention.py).
+# Tokens of a pair from which ONNX Runtime's graph computes attention in windows (sagerank/models/graph_attention.py).
 # Cells of a head that are computed together there.
 WINDOWS_FROM, WINDOW_CELLS = 768, 1 << 21
-# Of a batch (inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
+# Tokens of a batch (sagerank_inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
 BATCH_TOKENS, BATCH_LONGEST = 1024, 512
 # The HTTP process that stands before the model's own.
 SERVER_MB = 60.0
@@ -43,9 +43,9 @@ SERVERLESS_SIZES = range(1024, 6145, 1024)
 SERVERLESS_MB_PER_VCPU = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """Measured peak resident memory of one process that scored a batch of `tokens`."""
+    """The measured peak of resident memory, in MB, of one process that scored a batch of `tokens`."""
 
     model: str
     precision: str
@@ -58,21 +58,22 @@ class Point:
     @property
     def formula_mb(self) -> float:
         cores = self.threads if self.tokens <= BATCH_TOKENS else 1
-        return peak_mb(MODELS[self.model], self.precision, self.tokens, self.backend, self.longest, cores)
+        choice = Choice((MODELS[self.model],))
+        return copy_mb(choice, self.precision, self.tokens, self.backend, self.longest, cores)
 
     @property
     def error(self) -> float:
-        """Of the formula, as a share of the measurement."""
+        """The formula's error as a share of the measurement."""
         return self.formula_mb / self.mb - 1
 
 
-def weights_mb(model: Model, kind: str) -> float:
-    """Of the stored weights: what the announcement's 75 % and 13 % are true of."""
-    return PRECISIONS[precision(kind)][0] * model.parameters / 1e6
+def weights_mb(model: Model, precision: str) -> float:
+    """MB of the stored weights: what the announcement's 75 % and 13 % are true of."""
+    return PRECISIONS[check_precision(precision)][0] * model.parameters / 1e6
 
 
 def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: int = 0) -> float:
-    """Of a batch of `tokens` whose pairs have `longest` each; 0: of one pair."""
+    """MB that a batch of `tokens` takes while it is computed. Its pairs have `longest` tokens; 0: it is one pair."""
     longest = longest or tokens
     scores = model.heads * tokens * longest
     mlp = tokens * (2 * model.hidden + 3 * model.intermediate)
@@ -86,17 +87,19 @@ def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: in
     return 4 * values / 1e6
 
 
-def peak_mb(
-    model: Model, kind: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
-) -> float:
-    """Of the model's process on a CPU, while it works on a batch of `tokens` with pairs of `longest`; 0: on one pair."""
-    return copy_mb(Choice((model,)), kind, tokens, backend, longest, cores)
+def peak_mb(model: Model, precision: str, tokens: int, backend: str = "onnx") -> float:
+    """MB of the model's process on a CPU with one core, while it works on one pair of `tokens`."""
+    return copy_mb(Choice((model,)), precision, tokens, backend)
 
 
 def copy_mb(
-    choice: Choice, kind: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
+    choice: Choice, precision: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
 ) -> float:
-    """Of all stages of a choice in one process: weights add up, and one stage works at a time, on a batch for each core."""
+    """MB of a CPU process that holds all stages of a choice, while it works on `tokens` in pairs of `longest` (0: one pair).
+
+    The weights of the stages add up, and one stage works at a time, on a batch for every core. Raises CostError for a
+    precision or backend that does not exist.
+    """
     if tokens < 1:
         raise CostError(f"tokens is {tokens}: give at least 1.")
     if backend not in RUNTIME_MB:
@@ -105,7 +108,12 @@ def copy_mb(
     if backend == "torch":
         loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
         return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
-    weights = PRECISIONS[precision(kind)][1] * PACKED * sum(model.linear for model in choice.stages) / 1e6
+    weights = (
+        PRECISIONS[check_precision(precision)][1]
+        * PACKED
+        * sum(model.linear for model in choice.stages)
+        / 1e6
+    )
     batch = min(tokens, BATCH_TOKENS), backend, min(longest or tokens, BATCH_LONGEST)
     together = cores * max(activations_mb(model, *batch) for model in choice.stages) if cores > 1 else 0.0
     return RUNTIME_MB[backend] + weights + max(activations, together)
@@ -113,7 +121,7 @@ def copy_mb(
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How often a choice fits. copies is 0 where it does not."""
+    """How many copies of a choice fit: 0 where it does not. `where` says into what memory."""
 
     copies: int
     needed_mb: float
@@ -121,25 +129,25 @@ class Fit:
     where: str  # "memory" or the GPU's name
 
 
-def fit(choice: Choice, kind: str, tokens: int, instance: Instance) -> Fit:
-    """Copies of the model that the instance's memory holds beside the server, each able to take `tokens` at once."""
+def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
+    """Copies of the model that the instance's memory holds beside the server, every one able to take `tokens` at once."""
     available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
     if not instance.gpu:
-        needed = copy_mb(choice, kind, tokens, cores=instance.cores)
+        needed = copy_mb(choice, precision, tokens, cores=instance.cores)
         return Fit(max(0, int(available // needed)), needed, available, "memory")
-    weights = sum(weights_mb(model, kind) * (2 if kind == "fp32" else 1) for model in choice.stages)
+    weights = sum(weights_mb(model, precision) * (2 if precision == "fp32" else 1) for model in choice.stages)
     needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
     host = max(0, int(available // GPU_HOST_MB))
     device = instance.gpu_memory_gib * 1073.741824
     return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
 
 
-def serverless_mb(choice: Choice, kind: str, tokens: int) -> int | None:
+def serverless_mb(choice: Choice, precision: str, tokens: int) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
 
     def holds(size: int) -> bool:
         vcpu = -(-size // SERVERLESS_MB_PER_VCPU)
-        return size * 1.048576 >= copy_mb(choice, kind, tokens, cores=vcpu) + SERVER_MB
+        return size * 1.048576 >= copy_mb(choice, precision, tokens, cores=vcpu) + SERVER_MB
 
     return next(filter(holds, SERVERLESS_SIZES), None)
 
@@ -159,5 +167,6 @@ def measured(folder: Path = DATA) -> tuple[Point, ...]:
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
         if parameters == MODELS[row["model"]].parameters:
-            points.append(Point(row["model"], row["precision"], row["backend"], tokens, mb, longest, threads))
+            texts = {name: row[name] for name in ("model", "precision", "backend")}
+            points.append(Point(**texts, tokens=tokens, mb=mb, longest=longest, threads=threads))
     return tuple(points)

@@ -8,9 +8,9 @@ from . import CostError, unknown
 from .store import DATA, rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A JinaBERT shape. ndcg: BEIR NDCG@10 in points as the announcement printed it; None where nobody measured."""
+    """A JinaBERT shape. `ndcg` is BEIR's NDCG@10 in points as the announcement printed it; None where nobody measured."""
 
     name: str
     vocabulary: int
@@ -33,9 +33,10 @@ class Model:
         return self.linear + small + (self.vocabulary + 2 + 2) * h + h * h + h + h + 1
 
     def flops(self, tokens: int) -> int:
-        """Of one pair: its matrix products without padding, a multiply-add as two. Pruned: the last layer computes keys and
-        values for all tokens, and the rest for token 0 alone, which is all that the head reads. Not counted: ALiBi, softmax,
-        LayerNorm, GELU, embeddings, biases.
+        """The operations of one pair: matrix products without padding, a multiply-add as two.
+
+        Pruned: the last layer computes keys and values for all tokens, and the rest for token 0 alone, which is all that the
+        head reads. Not counted: ALiBi, softmax, LayerNorm, GELU, embeddings, biases.
         """
         h, f = self.hidden, self.intermediate
         # Over all layers: whose query, output projection and MLP are computed, and whose keys and values.
@@ -48,32 +49,31 @@ class Model:
 
 def _read() -> dict[str, Model]:
     columns = ("vocabulary", "hidden", "layers", "heads", "intermediate")
-    found = {}
+    models = {}
     for _, row in rows(DATA / "models.csv", "name", *columns, "ndcg"):
-        vocabulary, hidden, layers, heads, intermediate = (int(row[column]) for column in columns)
+        shape = {column: int(row[column]) for column in columns}
         ndcg = float(row["ndcg"]) if row["ndcg"] else None
-        found[row["name"]] = Model(row["name"], vocabulary, hidden, layers, heads, intermediate, ndcg)
-    return found
+        models[row["name"]] = Model(name=row["name"], ndcg=ndcg, **shape)
+    return models
 
 
 MODELS = _read()
 # Bytes of a stored weight, and of one in the linear layers while it computes.
 PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1)}
 
-
 _KEEP = 20  # documents of a later stage, where its number is not given
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model, or a cascade: the first scores all documents, each next one the best `keep` of its place again."""
+    """A model, or a cascade: the first scores all documents, and every later stage again the best `keep` of the one before."""
 
     stages: tuple[Model, ...]
     keep: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """As `choice` reads it."""
+        """The text that `choice` reads as this one."""
         first, *rest = self.stages
         return first.name + "".join(
             f">{model.name}@{count}" for model, count in zip(rest, self.keep, strict=True)
@@ -81,7 +81,7 @@ class Choice:
 
     @property
     def ndcg(self) -> float | None:
-        """A cascade's is not known until somebody measures it: `sagerank eval --model 'tiny>base@20'`."""
+        """The model's NDCG@10; None for a cascade, until somebody measures it: `sagerank eval --model 'tiny>base@20'`."""
         return self.stages[0].ndcg if len(self.stages) == 1 else None
 
     @property
@@ -89,7 +89,7 @@ class Choice:
         return sum(model.parameters for model in self.stages)
 
     def flops(self, documents: int, tokens: int) -> int:
-        """Of one request."""
+        """The operations of one request of so many documents, whose pairs have so many tokens."""
         first, *rest = self.stages
         again = sum(
             min(count, documents) * model.flops(tokens) for model, count in zip(rest, self.keep, strict=True)
@@ -98,7 +98,10 @@ class Choice:
 
 
 def choice(text: str) -> Choice:
-    """`tiny`, or a cascade `tiny>base@20`, `tiny>turbo@40>base@10`; a stage without @ keeps 20."""
+    """Read `tiny`, or a cascade `tiny>base@20`, `tiny>turbo@40>base@10`; a stage without @ keeps 20.
+
+    Raises CostError for a model that does not exist and a cascade that makes no sense.
+    """
     stages: list[Model] = []
     keep: list[int] = []
     for part in text.split(">"):
@@ -123,7 +126,8 @@ def choice(text: str) -> Choice:
     return Choice(tuple(stages), tuple(keep))
 
 
-def precision(name: str) -> str:
+def check_precision(name: str) -> str:
+    """The name itself. Raises CostError for one that does not exist."""
     if name not in PRECISIONS:
         raise unknown("precision", name, PRECISIONS)
     return name

@@ -27,7 +27,7 @@ _BLOCK, _LANES = 8_000_000, 2048
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Seconds of a request alone: the mean, and relative sizes of requests, of which each draws one."""
+    """Seconds that requests take alone: their mean, and the relative sizes [n] of which every request draws one."""
 
     mean: float
     sizes: Floats = field(default_factory=lambda: np.ones(1, np.float32))
@@ -40,7 +40,7 @@ class Work:
 
 
 class Latencies:
-    """Counted in bins of float32's sign, exponent and first seven bits of fraction: each 0.4 to 0.8 % wide."""
+    """A histogram of seconds, in bins of float32's sign, exponent and first seven bits of fraction: 0.4 to 0.8 % wide."""
 
     def __init__(self) -> None:
         self.counts: Counts = np.zeros(1 << 16, np.int64)
@@ -55,8 +55,8 @@ class Latencies:
         total = int(self.counts.sum())
         if not total:
             return 0.0
-        place = int(np.searchsorted(np.cumsum(self.counts), share * total))
-        edges = np.array([place << 16, (place + 1) << 16], np.uint32).view(np.float32)
+        index = int(np.searchsorted(np.cumsum(self.counts), share * total))
+        edges = np.array([index << 16, (index + 1) << 16], np.uint32).view(np.float32)
         return float(edges.mean())
 
     def above(self, seconds: float) -> int:
@@ -87,7 +87,7 @@ def serve(
 def serve_pooled(
     arrived: Counts, servers: Counts, work: Work, latencies: Latencies, generator: np.random.Generator
 ) -> tuple[float, float]:
-    """The same where servers[m] may be 0, and what waits goes to whoever comes: a queue outside the instances.
+    """Serve as `serve` does, where servers[m] may be 0 and what waits goes to whoever comes: a queue outside the instances.
 
     They are taken as one server of their joint speed: exact while there is one, and with more a wait is too short by at
     most one request's time. What is left at the end is served by one.
@@ -122,7 +122,7 @@ def serve_pooled(
     return waited, worked
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Lanes:
     """Requests of minutes [requests, lanes], in seconds from the minute's start; shorter minutes are filled up."""
 
@@ -138,23 +138,23 @@ class _Lanes:
 
 
 class _Block:
-    """Consecutive minutes. left[servers, minutes] is the state at the end of each, begun the one it was served from."""
+    """Consecutive minutes, and the states left[servers, minutes] at their ends."""
 
     def __init__(self, arrived: Counts, servers: Counts, before: int, free: Floats) -> None:
         self._arrived, self._servers = arrived, servers
         self._before = np.concatenate([[before], servers[:-1]])
         self._free = free[:, None]
-        self._places = np.arange(len(free))[:, None]
+        self._indices = np.arange(len(free))[:, None]
         self.left = np.zeros((len(free), len(arrived)), np.float32)
 
     def lanes(self, work: Work, generator: np.random.Generator) -> list[_Lanes]:
-        """All requests, served."""
+        """Serve all requests, and return them."""
         order = np.argsort(self._arrived, kind="stable")  # minutes of about as many requests go together
         groups = [
             _draw(part, self._arrived[part], work, generator)
             for part in np.split(order, range(_LANES, len(order), _LANES))
         ]
-        begun = np.where(self._places < self._servers, np.float32(0), np.float32(np.inf))
+        begun = np.where(self._indices < self._servers, np.float32(0), np.float32(np.inf))
         seen = np.empty_like(self.left)
         for lanes in groups:
             state = begun[:, lanes.minutes]
@@ -183,10 +183,10 @@ class _Block:
         """
         left = np.concatenate([self._free, self.left[:, :-1]], axis=1)[:, minutes]
         state = np.where(
-            self._places < self._before[minutes], np.maximum(left - np.float32(MINUTE), 0), np.float32(0)
+            self._indices < self._before[minutes], np.maximum(left - np.float32(MINUTE), 0), np.float32(0)
         )
         state.sort(axis=0)
-        state[self._places >= self._servers[minutes]] = np.inf
+        state[self._indices >= self._servers[minutes]] = np.inf
         return state
 
     def _repair(self, groups: list[_Lanes], begun: Floats) -> None:
@@ -226,7 +226,8 @@ def _draw(minutes: Counts, counts: Counts, work: Work, generator: np.random.Gene
     seconds = work.draw(generator, shape)
     # What fills up a shorter minute changes no state: it comes before everything and takes no time.
     arrivals[after], seconds[after] = -np.inf, 0
-    return _Lanes(minutes, after, arrivals, seconds, np.empty(shape, np.float32))
+    waits = np.empty(shape, np.float32)
+    return _Lanes(minutes=minutes, after=after, arrivals=arrivals, work=seconds, waits=waits)
 
 
 def _run(free: Floats, lanes: _Lanes, requests: slice) -> None:

@@ -16,7 +16,7 @@ SOURCE = "pricelist"
 _SOURCE_TEXT = "AWS Price List Query API, service AmazonSageMaker (sagerank cost refresh)"
 # A price that moves further than this is more likely a misread item than a new price.
 SUSPICIOUS = Decimal("0.25")
-# What is asked for in each region: attributes that items must have.
+# What is asked for in a region: attributes that items must have.
 _QUERIES: tuple[dict[str, str], ...] = (
     {"component": "Hosting"},
     {"productFamily": "ML Serverless"},
@@ -36,7 +36,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """old is None for what is new, new for what has vanished."""
+    """A price that changes: `old` is None for one that is new, and `new` for one that has vanished."""
 
     key: Key
     old: Decimal | None
@@ -60,10 +60,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """found: every price of the regions asked for. unspecified: types with a price and no known specification, left out."""
+    """Every price of the regions asked for, and what of them changes. `unspecified` types have a price and no known
+    specification, and are left out.
+    """
 
     regions: tuple[str, ...]
-    found: dict[Key, Price]
+    prices: dict[Key, Price]
     changes: tuple[Change, ...]
     unspecified: tuple[str, ...]
 
@@ -73,7 +75,7 @@ class Refreshed:
 
 
 def client(endpoint_url: str | None = None) -> Any:
-    """The API has its endpoint in us-east-1, whichever region is priced; it needs pricing:GetProducts."""
+    """A client of the API, whose endpoint is in us-east-1, whichever region is priced. It needs pricing:GetProducts."""
     import boto3
 
     return boto3.client("pricing", region_name="us-east-1", endpoint_url=endpoint_url)
@@ -81,19 +83,19 @@ def client(endpoint_url: str | None = None) -> Any:
 
 def fetch(catalogue: Catalogue, regions: Sequence[str], api: Any) -> Refreshed:
     """Ask for the regions' prices, and compare. Raises CostError where an answer makes no sense; nothing is written."""
-    found: dict[Key, Price] = {}
+    prices: dict[Key, Price] = {}
     unspecified = set()
     for region in regions:
         for key, price in _prices(api, region):
             if key[1] == "hosting" and key[2] not in catalogue.instances:
                 unspecified.add(key[2])
                 continue
-            if key in found and found[key].usd != price.usd:
+            if key in prices and prices[key].usd != price.usd:
                 raise CostError(
-                    f"The Price List names two prices for {' '.join(key)}: {found[key].usd} and {price.usd}; nothing was changed."
+                    f"The Price List names two prices for {' '.join(key)}: {prices[key].usd} and {price.usd}; nothing was changed."
                 )
-            found[key] = price
-        if not any(key[:2] == (region, "hosting") for key in found):
+            prices[key] = price
+        if not any(key[:2] == (region, "hosting") for key in prices):
             raise CostError(
                 f"The Price List has no hosting price for {region}: check the name of the region."
             )
@@ -101,13 +103,13 @@ def fetch(catalogue: Catalogue, regions: Sequence[str], api: Any) -> Refreshed:
     # Items this API is not asked for (NAT gateways, alarms, ...) stay as they are.
     asked = {"hosting", "volume", *_SERVERLESS.values(), *_DATA.values()}
     changes = [
-        Change(key, old[key].usd if key in old else None, found[key].usd if key in found else None)
-        for key in sorted({*old, *found})
+        Change(key, old[key].usd if key in old else None, prices[key].usd if key in prices else None)
+        for key in sorted({*old, *prices})
         if key[1] in asked
     ]
     return Refreshed(
         tuple(regions),
-        found,
+        prices,
         tuple(change for change in changes if change.old != change.new),
         tuple(sorted(unspecified)),
     )
@@ -116,19 +118,21 @@ def fetch(catalogue: Catalogue, regions: Sequence[str], api: Any) -> Refreshed:
 def apply(catalogue: Catalogue, refreshed: Refreshed) -> None:
     """Rewrite hosting.csv, rates.csv and sources.csv of the catalogue's folder: what has vanished goes, the rest gets its date."""
     gone = {change.key for change in refreshed.changes if change.new is None}
-    merged = {key: price for key, price in _known(catalogue).items() if key not in gone} | refreshed.found
+    merged = {key: price for key, price in _known(catalogue).items() if key not in gone} | refreshed.prices
     folder = catalogue.folder
     write(folder / "sources.csv", ("source", "text"), (catalogue.sources | {SOURCE: _SOURCE_TEXT}).items())
-    write(folder / "rates.csv", RATE_COLUMNS, _rows(merged, hosting=False))
-    write(folder / "hosting.csv", HOSTING_COLUMNS, _rows(merged, hosting=True))
-
-
-def _rows(prices: Mapping[Key, Price], *, hosting: bool) -> Iterator[tuple[object, ...]]:
-    for (region, item, size), price in prices.items():
-        if hosting and item == "hosting":
-            yield region, size, price.usd, price.source, price.date, price.confidence
-        elif not hosting and item != "hosting":
-            yield region, item, size, price.usd, price.unit, price.source, price.date, price.confidence
+    rates = [
+        (*key, price.usd, price.unit, price.source, price.date, price.confidence)
+        for key, price in merged.items()
+        if key[1] != "hosting"
+    ]
+    hosting = [
+        (region, instance, price.usd, price.source, price.date, price.confidence)
+        for (region, item, instance), price in merged.items()
+        if item == "hosting"
+    ]
+    write(folder / "rates.csv", RATE_COLUMNS, rates)
+    write(folder / "hosting.csv", HOSTING_COLUMNS, hosting)
 
 
 def _known(catalogue: Catalogue) -> dict[Key, Price]:
@@ -169,7 +173,7 @@ def _products(api: Any, attributes: Mapping[str, str]) -> Iterator[dict[str, Any
 
 
 def _key(region: str, attributes: Mapping[str, str]) -> Key | None:
-    """None for what is priced otherwise: Outposts, free tiers, other components."""
+    """What an item prices; None for what has prices of its own: Outposts, free tiers, other components."""
     if attributes.get("locationType", "AWS Region") != "AWS Region" or attributes.get("regionCode") != region:
         return None
     instance, group = attributes.get("instanceName", ""), attributes.get("group", "")
@@ -185,7 +189,7 @@ def _key(region: str, attributes: Mapping[str, str]) -> Key | None:
 
 
 def _on_demand(item: Mapping[str, Any], what: str) -> Iterator[Price]:
-    """Prices in US dollars above 0: a free tier has 0, and China has another currency."""
+    """The item's prices in US dollars above 0: a free tier has 0, and China has another currency."""
     units = {
         "Hrs": "USD per hour",
         "seconds": "USD per second",
@@ -206,7 +210,9 @@ def _on_demand(item: Mapping[str, Any], what: str) -> Iterator[Price]:
                     f"The Price List has the price {text!r} for {what}; nothing was changed."
                 ) from None
             if usd > 0:
-                yield Price(Decimal(f"{usd:f}"), units[unit], SOURCE, date, "high")
+                yield Price(
+                    usd=Decimal(f"{usd:f}"), unit=units[unit], source=SOURCE, date=date, confidence="high"
+                )
 
 
 def _values(mapping: Any) -> Iterable[Mapping[str, Any]]:

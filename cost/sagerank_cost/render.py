@@ -16,6 +16,7 @@ FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def render(report: Report, form: str, *, explain: bool = False) -> str:
+    """The report in one of FORMATS; with `explain`, where its numbers come from. Raises CostError for another format."""
     writers = {"text": _text, "json": _json, "csv": _csv, "markdown": _markdown, "html": _html}
     if form not in writers:
         raise unknown("format", form, FORMATS)
@@ -33,15 +34,10 @@ def _cell(value: object) -> str:
 
 
 def _is_number(table: Table, column: int) -> bool:
-    """What stands to the right: numbers and percentages."""
-    return all(_stands_right(row[column]) for row in table.rows)
-
-
-def _stands_right(cell: object) -> bool:
-    return (
-        cell is None
-        or isinstance(cell, (int, float, Decimal))
-        or (isinstance(cell, str) and cell.endswith("%"))
+    """Whether a column is of numbers and percentages, which are aligned to the right."""
+    cells = [row[column] for row in table.rows]
+    return all(
+        cell is None or isinstance(cell, int | float | Decimal) or str(cell).endswith("%") for cell in cells
     )
 
 
@@ -62,9 +58,9 @@ def _text(report: Report, explain: bool) -> str:
         if not table.rows:
             continue
         rich = Rich(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for place, name in enumerate(table.columns):
+        for index, name in enumerate(table.columns):
             rich.add_column(
-                name.strip(), justify="right" if _is_number(table, place) else "left", overflow="fold"
+                name.strip(), justify="right" if _is_number(table, index) else "left", overflow="fold"
             )
         for row in table.rows:
             rich.add_row(*map(_cell, row))
@@ -80,7 +76,7 @@ def _text(report: Report, explain: bool) -> str:
 
 
 def _json(report: Report, explain: bool) -> str:
-    """Money stays exact: as text."""
+    """Money is written as text, so that it stays exact."""
     tables = {
         table.key: {
             "title": table.title,
@@ -102,7 +98,7 @@ def _json(report: Report, explain: bool) -> str:
 
 
 def _csv(report: Report, explain: bool) -> str:
-    """Every table under its own header line, which begins with `table`."""
+    """Write every table under a header line of its own, which begins with `table`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for table in report.tables:
@@ -119,7 +115,7 @@ def _markdown(report: Report, explain: bool) -> str:
     for table in report.tables:
         if not table.rows:
             continue
-        numbers = [_is_number(table, place) for place in range(len(table.columns))]
+        numbers = [_is_number(table, index) for index in range(len(table.columns))]
         lines += [f"### {table.title}", "", "| " + " | ".join(name.strip() for name in table.columns) + " |"]
         lines += ["| " + " | ".join("---:" if number else "---" for number in numbers) + " |"]
         lines += [
@@ -151,7 +147,7 @@ td::before{content:attr(data-name);color:#4d6270;text-align:left;flex:none}td:fi
 
 
 def _html(report: Report, explain: bool) -> str:
-    """What explains the numbers is always there, folded unless asked for."""
+    """The page. What explains the numbers is always there, folded unless asked for."""
     from .draw import svg
 
     e = html.escape
@@ -177,7 +173,7 @@ def _html(report: Report, explain: bool) -> str:
 
 def _html_table(table: Table) -> str:
     e = html.escape
-    numbers = [_is_number(table, place) for place in range(len(table.columns))]
+    numbers = [_is_number(table, index) for index in range(len(table.columns))]
     head = "".join(
         f"<th{' class=n' if number else ''}>{e(name.strip())}</th>"
         for number, name in zip(numbers, table.columns, strict=True)
@@ -187,8 +183,8 @@ def _html_table(table: Table) -> str:
         cells = ""
         for number, name, cell in zip(numbers, table.columns, row, strict=True):
             text = _cell(cell)
-            kind = "n" if number else "wide" if len(text) > 60 else ""
-            cells += f'<td class="{kind} {"empty" if cell in (None, "") else ""}" data-name="{e(name.strip())}">{e(text)}</td>'
+            style = "n" if number else "wide" if len(text) > 60 else ""
+            cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{e(name.strip())}">{e(text)}</td>'
         body += f"<tr{' class=total' if row[0] == 'total' else ''}>{cells}</tr>"
     notes = "".join(f'<p class="note">{e(note)}</p>' for note in table.notes)
     return f'<h2>{e(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'

@@ -29,7 +29,7 @@ def serve_workers(
     concurrency: int,
     cold_start: float,
 ) -> tuple[Counts, float, int, int]:
-    """(workers busy at once at most in each minute, seconds of processing, cold starts, requests refused).
+    """Return the most workers busy at once in every minute [minutes], seconds of processing, cold starts, requests refused.
 
     The worker that was busy last takes the next request, so the n-th worker is warm while n were busy at once within the
     last minutes. Whether a request is cold or refused depends on those before it only: all are taken for warm, and
@@ -60,7 +60,7 @@ def serve_workers(
 
 @dataclass(slots=True)
 class _Course:
-    """levels: the most workers busy at once in each minute so far; ends: when those now busy will be done."""
+    """The most workers busy at once in the minutes so far (`levels`), and when those now busy will be done (`ends`)."""
 
     levels: Counts
     ends: Times
@@ -68,7 +68,7 @@ class _Course:
     cold_start: float
 
     def rounds(self, minute: Counts, times: Times, seconds: Times) -> tuple[Flags, Flags] | None:
-        """(cold, taken) of the requests of whole minutes; None where they are not settled soon, as under overload."""
+        """Which requests of whole minutes are cold, and which are taken; None where that is not settled soon, as under overload."""
         begin, count = int(minute[0]), int(minute[-1] - minute[0]) + 1
         cold, taken = np.zeros(len(times), bool), np.ones(len(times), bool)
         for _ in range(_ROUNDS):
@@ -93,13 +93,13 @@ class _Course:
         return None
 
     def one_by_one(self, minute: Counts, times: Times, seconds: Times) -> tuple[Flags, Flags]:
-        """The same, for any load."""
+        """What `rounds` returns, for any load."""
         cold, taken = np.zeros(len(times), bool), np.zeros(len(times), bool)
         self.levels[int(minute[0]) : int(minute[-1]) + 1] = 0
         busy = self.ends.tolist()
         heapify(busy)
         warm, current = 0, -1
-        for place, (now, time, work) in enumerate(
+        for index, (now, time, work) in enumerate(
             zip(minute.tolist(), times.tolist(), seconds.tolist(), strict=True)
         ):
             if now != current:
@@ -109,15 +109,15 @@ class _Course:
             level = len(busy) + 1
             if level > self.concurrency:
                 continue
-            taken[place], cold[place] = True, level > warm
+            taken[index], cold[index] = True, level > warm
             warm = max(warm, level)
             self.levels[now] = max(self.levels[now], level)
-            heappush(busy, time + work + (self.cold_start if cold[place] else 0.0))
+            heappush(busy, time + work + (self.cold_start if cold[index] else 0.0))
         return cold, taken
 
 
 def _warm(levels: Counts, begin: int, count: int) -> Counts:
-    """For each minute from `begin`, the highest level of the minutes before it in which a worker stays warm."""
+    """For every minute from `begin`, the highest level of the minutes before it in which a worker stays warm."""
     padded = np.concatenate([np.zeros(KEEP_WARM_MINUTES, np.int64), levels[: begin + count]])
     window = np.lib.stride_tricks.sliding_window_view(padded, KEEP_WARM_MINUTES)
     return np.asarray(window[begin : begin + count].max(axis=1))

@@ -1,22 +1,34 @@
-"""What a report is: tables, charts and sentences, in no form yet."""
+"""The parts of a report: tables, charts and sentences, before they are written in a format."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 from .catalogue import STALE_DAYS, Catalogue
 
+Item = TypeVar("Item")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """key names the table in JSON and CSV. Cells are text, numbers or None (not known)."""
+    """A table, which `key` names in JSON and CSV. Cells are text, numbers or None (not known)."""
 
     key: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     notes: tuple[str, ...] = ()
+
+
+def tabulate(
+    key: str, title: str, columns: Mapping[str, Callable[[Item], object]], items: Iterable[Item], *notes: str
+) -> Table:
+    """A table with a row for every item: a column's cell is what its function gives for the item."""
+    rows = tuple(tuple(cell(item) for cell in columns.values()) for item in items)
+    return Table(key=key, title=title, columns=tuple(columns), rows=rows, notes=notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +40,33 @@ class Series:
     y: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """kind: bars, lines or points. log: the axes that are logarithmic."""
+    """A chart of bars, lines or points. `x` and `y` label the axes; `log` names those that are logarithmic."""
 
     title: str
     kind: str
-    x: str
-    y: str
     series: tuple[Series, ...]
+    x: str = ""
+    y: str = ""
     log: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """monthly: dollars that a budget is compared with; None where the report has no total."""
+    """A report. `monthly` is the US dollars that a budget is compared with; None where it has no total."""
 
     title: str
     tables: tuple[Table, ...]
-    conclusion: tuple[str, ...]
-    notes: tuple[str, ...]
-    charts: tuple[Chart, ...] = field(default=())
-    explained: tuple[str, ...] = field(default=())
+    conclusion: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    explained: tuple[str, ...] = ()
     monthly: Decimal | None = None
 
 
 def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
+    """How old the prices are, and a warning where that is too old."""
     age = catalogue.age_days()
     line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts; a month has 730 hours."
     stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."

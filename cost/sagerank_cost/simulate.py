@@ -13,17 +13,18 @@ import numpy as np
 
 from . import CostError
 from .autoscale import follow_backlog, track_target
-from .catalogue import Catalogue
-from .deploy import REQUEST_SECONDS, SERVERLESS_CONCURRENCY, Bill, Deployment, Line, bill, itemise, total
+from .bill import REQUEST_SECONDS, SERVERLESS_CONCURRENCY, Bill, Deployment, Scenario, bill, itemise
+from .lines import Line, total
 from .queueing import Counts, Latencies, Work, serve, serve_pooled
 from .serverless import serve_workers
-from .traffic import MINUTES_PER_MONTH, Traffic
+from .traffic import MINUTES_PER_MONTH
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Of a simulated period. instances: billed in each minute (serverless: workers busy at once at most); late: longer than
-    SageMaker's 60 s, which it answers with an error.
+    """What happened in a simulated period. `late` requests took longer than SageMaker's 60 s, which it answers with an error.
+
+    `instances` are those billed in each minute [minutes]; serverless: the most workers busy at once in it.
     """
 
     arrived: int
@@ -58,21 +59,22 @@ class Simulated:
 
 def simulate(
     deployment: Deployment,
-    traffic: Traffic,
-    catalogue: Catalogue,
+    scenario: Scenario,
     *,
     minutes: int = MINUTES_PER_MONTH,
     cold_start: float = 6.0,
     concurrency: int = SERVERLESS_CONCURRENCY,
-    tokens_at_once: int = 8192,
     seed: int = 0,
 ) -> Simulated:
-    """`minutes` of the deployment, and the month's bill at that use. cold_start: seconds, of a serverless worker."""
+    """Simulate `minutes` of the deployment, and bill a month at that use. A serverless worker starts in `cold_start` seconds.
+
+    Raises CostError for limits that make no sense, and where the deployment cannot carry the traffic.
+    """
     if minutes < 1 or cold_start < 0 or not 1 <= concurrency <= SERVERLESS_CONCURRENCY:
         raise CostError(
             f"{minutes} minutes with cold starts of {cold_start:g} s and {concurrency} at once: give at least 1, at least 0, and 1 to {SERVERLESS_CONCURRENCY}."
         )
-    formula = bill(deployment, traffic, catalogue, tokens_at_once=tokens_at_once)
+    formula, traffic = bill(deployment, scenario), scenario.traffic
     generator = np.random.default_rng(seed)
     arrivals: Counts = generator.poisson(np.resize(traffic.rates, minutes) * 60)
     work, latencies = Work(formula.speed.seconds, traffic.sizes), Latencies()
@@ -96,16 +98,16 @@ def simulate(
         amount = float(instances.sum()) / 60
     arrived = int(arrivals.sum())
     outcome = Outcome(
-        arrived,
-        arrived - refused,
-        refused,
-        latencies.above(REQUEST_SECONDS) if deployment.mode != "async" else 0,
-        cold,
-        instances,
-        arrivals,
-        busy,
-        waited / max(1, arrived),
-        latencies,
+        arrived=arrived,
+        served=arrived - refused,
+        refused=refused,
+        late=latencies.above(REQUEST_SECONDS) if deployment.mode != "async" else 0,
+        cold_starts=cold,
+        instances=instances,
+        arrivals=arrivals,
+        busy_seconds=busy,
+        mean_wait=waited / max(1, arrived),
+        latencies=latencies,
     )
-    lines, _ = itemise(deployment, traffic, catalogue, Decimal(repr(amount * MINUTES_PER_MONTH / minutes)))
-    return Simulated(outcome, formula, lines)
+    monthly = Decimal(repr(amount * MINUTES_PER_MONTH / minutes))
+    return Simulated(outcome, formula, tuple(itemise(deployment, scenario, monthly).lines.values()))

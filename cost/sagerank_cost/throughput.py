@@ -9,7 +9,7 @@ from pathlib import Path
 from . import CostError, unknown
 from .catalogue import Instance
 from .memory import SERVERLESS_MB_PER_VCPU
-from .models import Choice, precision
+from .models import Choice, check_precision
 from .store import DATA, rows, write
 
 KINDS = ("measured", "vendor")
@@ -47,22 +47,23 @@ _GPU_SHARE = 0.3
 OVERHEAD_SECONDS = 0.004
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Seconds one request takes alone. low and high bound it. kind: measured, vendor, estimated, or hypothetical where
-    the engine has no such arithmetic yet.
+    """The seconds that one request takes alone, between the bounds `low` and `high`.
+
+    The basis is measured, vendor, estimated, or hypothetical where the engine has no such arithmetic yet; `why` derives it.
     """
 
     seconds: float
     low: float
     high: float
-    kind: str
+    basis: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Seconds of one request of `documents` x `tokens` on an instance type."""
+    """A row of throughput.csv: the seconds of one request of `documents` x `tokens` on an instance type."""
 
     model: str
     precision: str
@@ -75,75 +76,78 @@ class Measurement:
     date: str
 
 
-def executes(kind: str, gpu: bool) -> bool:
+def executes(precision: str, gpu: bool) -> bool:
     """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs, and int8 on CPUs, for weights that
     pass the gate of `sagerank build --precision int8`.
     """
-    return precision(kind) == "fp32" or kind == ("bf16" if gpu else "int8")
+    return check_precision(precision) == "fp32" or precision == ("bf16" if gpu else "int8")
 
 
 def speed(
-    choice: Choice, kind: str, instance: Instance, *, documents: int, tokens: int, folder: Path = DATA
+    choice: Choice, precision: str, instance: Instance, *, documents: int, tokens: int, folder: Path = DATA
 ) -> Speed:
-    """Of one request of `documents` x `tokens`. Raises CostError where the model cannot run in this precision there.
+    """How fast one request of `documents` x `tokens` is. Raises CostError where the model cannot run in this precision there.
 
     The container drives one GPU; others of the instance stay idle.
     """
     work = choice.flops(documents, tokens)
     for row in measurements(folder):
-        if (row.model, row.precision, row.instance) == (choice.name, precision(kind), instance.name):
+        if (row.model, row.precision, row.instance) == (
+            choice.name,
+            check_precision(precision),
+            instance.name,
+        ):
             seconds = row.seconds * work / choice.flops(row.documents, round(row.tokens))
-            return Speed(
-                seconds,
-                seconds * 0.9,
-                seconds * 1.1,
-                row.kind,
-                f"{row.source}, {row.date}, scaled by arithmetic",
-            )
+            why = f"{row.source}, {row.date}, scaled by arithmetic"
+            return _speed(seconds, (0.9, 1.1), row.kind, why)
     if instance.accelerator:
         raise CostError(
             f"{instance.name} has {instance.accelerator}, for which there is no graph: take a CPU or NVIDIA type."
         )
-    label = "estimated" if executes(kind, bool(instance.gpu)) else "hypothetical"
+    basis = "estimated" if executes(precision, bool(instance.gpu)) else "hypothetical"
     if instance.gpu:
-        rate, why = _gpu_rate(instance, kind)
-        seconds = work / rate + OVERHEAD_SECONDS
-        return Speed(seconds, seconds / 2, seconds * 2, label, f"{work / 1e9:.0f} GFLOP at {why}")
-    rate, why = cpu_rate(instance, kind)
-    seconds = work / rate + OVERHEAD_SECONDS
-    return Speed(seconds, seconds * 0.7, seconds * 1.6, label, f"{work / 1e9:.0f} GFLOP at {why}")
+        rate, why = _gpu_rate(instance, precision)
+        bounds = 0.5, 2.0
+    else:
+        rate, why = _cpu_rate(instance, precision)
+        bounds = 0.7, 1.6
+    return _speed(work / rate + OVERHEAD_SECONDS, bounds, basis, f"{work / 1e9:.0f} GFLOP at {why}")
 
 
-def _gpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
+def _speed(seconds: float, bounds: tuple[float, float], basis: str, why: str) -> Speed:
+    low, high = bounds
+    return Speed(seconds=seconds, low=seconds * low, high=seconds * high, basis=basis, why=why)
+
+
+def _gpu_rate(instance: Instance, precision: str) -> tuple[float, str]:
     if instance.gpu not in _GPUS:
         raise CostError(f"The arithmetic of {instance.gpu} ({instance.name}) is not known: measure it there.")
     bf16, fp32 = _GPUS[instance.gpu]
-    if kind == "int8" or (kind == "bf16" and not bf16):
-        raise CostError(f"{kind} does not run on {instance.gpu}: take {'bf16' if bf16 else 'fp32'}.")
-    peak = bf16 if kind == "bf16" else fp32
+    if precision == "int8" or (precision == "bf16" and not bf16):
+        raise CostError(f"{precision} does not run on {instance.gpu}: take {'bf16' if bf16 else 'fp32'}.")
+    peak = bf16 if precision == "bf16" else fp32
     used = f"one of {instance.gpus} {instance.gpu}" if instance.gpus > 1 else instance.gpu
     return 1e12 * peak * _GPU_SHARE, f"{_GPU_SHARE:.0%} of {peak:g} TFLOP/s ({used})"
 
 
-def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
-    """float32-equivalent operations per second of all cores, and its derivation."""
+def _cpu_rate(instance: Instance, precision: str) -> tuple[float, str]:
+    """The float32-equivalent operations per second of all cores, and its derivation."""
     unit = next(((name, width, share) for name, width, share in _PER_CYCLE if name in instance.isa), None)
     if unit is None or not instance.clock_mhz:
         raise CostError(f"The arithmetic of {instance.name} is not known: measure it there.")
     factor = 1.0
-    if precision(kind) != "fp32":
-        factor = next(
-            (gain for name, gain in (_INT8 if kind == "int8" else _BF16) if name in instance.isa), 0.0
-        )
+    if precision != "fp32":
+        gains = _INT8 if precision == "int8" else _BF16
+        factor = next((gain for name, gain in gains if name in instance.isa), 0.0)
         if not factor:
             raise CostError(
-                f"{kind} gains nothing on {instance.name} ({', '.join(sorted(instance.isa))}): take fp32."
+                f"{precision} gains nothing on {instance.name} ({', '.join(sorted(instance.isa))}): take fp32."
             )
     name, width, share = unit
     count = instance.cores
     together = 1 / (1 + max(0, count - 2) / _CORES_HALF)
     rate = count * together * 1e6 * instance.clock_mhz * width * share * factor
-    gain = f", {kind} x {factor:g}" if factor != 1.0 else ""
+    gain = f", {precision} x {factor:g}" if factor != 1.0 else ""
     scaling = f" x {together:.2f} for so many" if count > 2 else ""
     return (
         rate,
@@ -151,9 +155,12 @@ def cpu_rate(instance: Instance, kind: str) -> tuple[float, str]:
     )
 
 
-def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: int, tokens: int) -> Speed:
-    """AWS says only that vCPUs grow with memory. One for each 2 GB, half a 2.5 GHz AVX2 core each, is our estimate."""
-    if precision(kind) == "bf16":
+def serverless_speed(choice: Choice, precision: str, memory_mb: int, *, documents: int, tokens: int) -> Speed:
+    """How fast one request of `documents` x `tokens` is on a serverless endpoint. Raises CostError for bf16.
+
+    AWS says only that vCPUs grow with memory. One for each 2 GB, half a 2.5 GHz AVX2 core each, is our estimate.
+    """
+    if check_precision(precision) == "bf16":
         raise CostError("bf16 is not known to run on serverless endpoints: take fp32.")
     vcpu = memory_mb / SERVERLESS_MB_PER_VCPU
     rate = vcpu / 2 * 2.5e9 * 32 * 0.75
@@ -162,35 +169,26 @@ def serverless_speed(choice: Choice, kind: str, memory_mb: int, *, documents: in
     why = (
         f"{work / 1e9:.0f} GFLOP at {vcpu:g} vCPU (one for each 2 GB), 75 % of half a 2.5 GHz AVX2 core each"
     )
-    return Speed(seconds, seconds / 2, seconds * 2, "estimated", why)
+    return _speed(seconds, (0.5, 2.0), "estimated", why)
 
 
 @cache
 def measurements(folder: Path = DATA) -> tuple[Measurement, ...]:
-    """Rows of throughput.csv."""
+    """The rows of throughput.csv. Raises CostError, with the line, for one that is malformed."""
     path = folder / "throughput.csv"
-    found = []
+    measured = []
     for line, row in rows(path, *COLUMNS):
         if row["kind"] not in KINDS:
             raise CostError(f"{path}:{line}: {unknown('kind of throughput', row['kind'], KINDS)}")
         try:
-            numbers = int(row["documents"]), float(row["tokens"]), float(row["seconds"])
+            documents, tokens, seconds = int(row["documents"]), float(row["tokens"]), float(row["seconds"])
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
-        if not all(0 < number < 1e9 for number in numbers):
+        if not all(0 < number < 1e9 for number in (documents, tokens, seconds)):
             raise CostError(f"{path}:{line}: documents, tokens and seconds are above 0.")
-        found.append(
-            Measurement(
-                row["model"],
-                row["precision"],
-                row["instance"],
-                *numbers,
-                row["kind"],
-                row["source"],
-                row["date"],
-            )
-        )
-    return tuple(found)
+        texts = {name: row[name] for name in ("model", "precision", "instance", "kind", "source", "date")}
+        measured.append(Measurement(**texts, documents=documents, tokens=tokens, seconds=seconds))
+    return tuple(measured)
 
 
 def append(measurement: Measurement, folder: Path = DATA) -> None:

@@ -23,24 +23,26 @@ MINUTES_PER_MONTH = 730 * 60
 
 @cache
 def spread(variation: float) -> Sizes:
-    """Relative sizes with mean 1 and that coefficient of variation: quantiles of a lognormal distribution, as lengths of texts are."""
+    """Relative sizes [1 or 1024] with mean 1 and that coefficient of variation: quantiles of a lognormal distribution, which
+    lengths of texts follow. Raises CostError for a variation outside 0 to 2.
+    """
     if not 0 <= variation <= 2:
         raise CostError(f"The variation of requests is {variation:g}: give 0 (all equal) to 2.")
     if variation == 0:
         return np.ones(1, np.float32)
     sigma = math.sqrt(math.log1p(variation**2))
     normal = NormalDist()
-    sizes = np.exp(sigma * np.array([normal.inv_cdf((place + 0.5) / 1024) for place in range(1024)]))
+    sizes = np.exp(sigma * np.array([normal.inv_cdf((index + 0.5) / 1024) for index in range(1024)]))
     relative: Sizes = (sizes / sizes.mean()).astype(np.float32)
     return relative
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """rates: mean requests per second of each minute of a period that repeats: a day, or a month.
+    """Requests over a period that repeats, a day or a month. `rates` [minutes] are the mean requests a second of its minutes.
 
-    documents and tokens: of a typical request, and of a typical document with its query. sizes: work of requests relative
-    to the mean, which is 1; each request has one of them.
+    A typical request has `documents`, and a typical document with its query `tokens`. `sizes` are the work of requests
+    relative to their mean, which is 1; every request has one of them.
     """
 
     rates: NDArray[np.float64]
@@ -51,7 +53,7 @@ class Traffic:
 
     @property
     def requests(self) -> float:
-        """In a month."""
+        """Requests in a month."""
         return self.mean * 60 * MINUTES_PER_MONTH
 
     @property
@@ -73,7 +75,7 @@ class Traffic:
         return _quantiles(self.sizes.tobytes())
 
     def scaled(self, factor: float) -> Traffic:
-        """The same curve, so many times as high."""
+        """The same curve, `factor` times as high."""
         return replace(
             self, rates=self.rates * factor, name=f"{self.mean * factor:g} requests/s, shaped as {self.name}"
         )
@@ -84,18 +86,9 @@ def _quantiles(sizes: bytes) -> NDArray[np.float64]:
     return np.quantile(np.frombuffer(sizes, np.float32), (np.arange(64) + 0.5) / 64)
 
 
-def constant(
-    rate: float,
-    *,
-    documents: int = 100,
-    tokens: int = 150,
-    minutes: int = MINUTES_PER_DAY,
-    variation: float = 0.3,
-) -> Traffic:
-    _check(rate, documents, tokens)
-    return Traffic(
-        np.full(minutes, float(rate)), documents, tokens, f"{rate:g} requests/s", spread(variation)
-    )
+def constant(rate: float, *, documents: int = 100, tokens: int = 150, variation: float = 0.3) -> Traffic:
+    """The same number of requests in every minute. Raises CostError for traffic that makes no sense."""
+    return daily(rate, swing=0.0, documents=documents, tokens=tokens, variation=variation)
 
 
 def daily(
@@ -105,23 +98,31 @@ def daily(
     peak_hour: float = 14.0,
     documents: int = 100,
     tokens: int = 150,
-    minutes: int = MINUTES_PER_DAY,
     variation: float = 0.3,
 ) -> Traffic:
-    """A cosine over the day round `mean`; swing 0.8 means the peak is 1.8 times it and the night 0.2 times."""
-    _check(mean, documents, tokens)
+    """A cosine over the day round `mean`: with a swing of 0.8 the peak is 1.8 times it, and the night 0.2 times.
+
+    Raises CostError for traffic that makes no sense.
+    """
+    if not (math.isfinite(mean) and mean > 0):
+        raise CostError(f"The rate is {mean:g} requests/s: give more than 0.")
+    if documents < 1 or tokens < 1:
+        raise CostError(f"A request has at least 1 document of 1 token, not {documents} of {tokens}.")
     if not 0 <= swing <= 1:
         raise CostError(f"The swing is {swing:g}: give 0 (constant) to 1 (nothing at night).")
-    hour = (np.arange(minutes) % MINUTES_PER_DAY) / 60
+    hour = np.arange(MINUTES_PER_DAY) / 60
     rates = mean * (1 + swing * np.cos((hour - peak_hour) / 24 * 2 * math.pi))
-    name = f"{mean:g} requests/s on average, {mean * (1 + swing):g} at {peak_hour:g}:00"
-    return Traffic(rates, documents, tokens, name, spread(variation))
+    name = f"{mean:g} requests/s"
+    if swing:
+        name += f" on average, {mean * (1 + swing):g} at {peak_hour:g}:00"
+    return Traffic(rates=rates, documents=documents, tokens=tokens, name=name, sizes=spread(variation))
 
 
 def from_log(path: Path) -> Traffic:
-    """A CSV of requests: time (seconds, ascending), documents, tokens (mean of a document). Repeated to fill a month.
+    """Traffic as in a CSV of requests: time (seconds, ascending), documents, tokens (mean of a document).
 
-    Sizes are documents x tokens of its requests. Raises CostError with the line of what is malformed.
+    It is repeated to fill a month, and sizes are documents x tokens of its requests. Raises CostError with the line of what
+    is malformed.
     """
     times: list[float] = []
     documents: list[int] = []
@@ -153,16 +154,9 @@ def from_log(path: Path) -> Traffic:
         sizes = np.sort(sizes)[np.linspace(0, len(sizes) - 1, 4096).round().astype(np.int64)]
         sizes /= sizes.mean()
     return Traffic(
-        np.resize(rates, MINUTES_PER_MONTH),
-        max(1, round(sum(documents) / len(documents))),
-        max(1, round(float(work.sum()) / sum(documents))),
-        path.name,
-        sizes,
+        rates=np.resize(rates, MINUTES_PER_MONTH),
+        documents=max(1, round(sum(documents) / len(documents))),
+        tokens=max(1, round(float(work.sum()) / sum(documents))),
+        name=path.name,
+        sizes=sizes,
     )
-
-
-def _check(rate: float, documents: int, tokens: int) -> None:
-    if not (math.isfinite(rate) and rate > 0):
-        raise CostError(f"The rate is {rate:g} requests/s: give more than 0.")
-    if documents < 1 or tokens < 1:
-        raise CostError(f"A request has at least 1 document of 1 token, not {documents} of {tokens}.")

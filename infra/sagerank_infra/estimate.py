@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 from sagerank_cost import CostError
-from sagerank_cost.deploy import HOURS_PER_MONTH, Deployment, Line, bill
+from sagerank_cost.bill import Deployment, Scenario, bill
+from sagerank_cost.catalogue import Catalogue
+from sagerank_cost.lines import HOURS_PER_MONTH, Statement
 from sagerank_cost.memory import copy_mb, fit, serverless_mb
 from sagerank_cost.models import Choice, choice
 from sagerank_cost.throughput import Speed, serverless_speed, speed
@@ -134,88 +137,80 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
     load = config.traffic
     conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {prices.date()}"
     try:
-        lines, notes = _main(config)
-        total = sum((line.usd for line in lines), Decimal(0))
+        month = _main(config, prices)
     except CostError as error:
         return Estimate(None, (), (str(error),), conditions)
-    extras, missing = _extras(config, alarms)
-    total += sum((line.usd for line in extras), Decimal(0))
-    shown = tuple(f"{line.name} {line.usd}" for line in (*lines, *extras))
-    return Estimate(
-        total, shown, (*notes, *missing, "not counted: KMS requests, dashboard, logs"), conditions
-    )
+    _extras(config, alarms, month)
+    usd = sum((line.usd for line in month.lines.values()), Decimal(0))
+    lines = tuple(f"{line.name} {line.usd}" for line in month.lines.values())
+    return Estimate(usd, lines, (*month.notes, "not counted: KMS requests, dashboard, logs"), conditions)
 
 
-def _main(config: DeployConfig) -> tuple[list[Line], tuple[str, ...]]:
+def priced(file: Path, prices: Catalogue) -> Statement:
+    """The month of a configuration file's deployment, for `sagerank cost diff`: its options are read, and not checked.
+
+    Raises ConfigError or CostError for what cannot be read or priced.
+    """
+    config = DeployConfig.read(file, {})
+    if config.mode != "serverless":
+        hardware(config.instance)  # names the option where the type is not known
+    month = _main(config, prices)
+    _extras(config, 0, month)
+    month.notes.append("not counted: alarms, which the template has")
+    return month
+
+
+def _main(config: DeployConfig, prices: Catalogue) -> Statement:
+    month = Statement(prices, config.region)
     if config.mode == "batch":
-        price = catalogue().hosting(config.region, config.instance)
-        return [], (
-            f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs",
+        price = prices.hosting(config.region, config.instance)
+        month.notes.append(
+            f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs"
         )
+        return month
     serverless = config.mode == "serverless"
-    size = str(serverless_memory(config)) if serverless else config.instance
     mode = config.mode if config.mode in ("serverless", "async") else "realtime"
-    least = 1 if mode == "serverless" else max(config.autoscaling.min, 0 if mode == "async" else 1)
+    least = 1 if serverless else max(config.autoscaling.min, 0 if mode == "async" else 1)
     deployment = Deployment(
-        _choice(config),
-        precision(config, config.instance),
-        mode,
-        config.region,
-        size,
-        least,
-        max(config.autoscaling.max, least),
-        _BUSY,
+        choice=_choice(config),
+        precision=precision(config, config.instance),
+        mode=mode,
+        region=config.region,
+        instance=str(serverless_memory(config)) if serverless else config.instance,
+        min_instances=least,
+        max_instances=max(config.autoscaling.max, least),
+        target=_BUSY,
     )
     load = constant(
         config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
     )
-    found = bill(deployment, load, catalogue(), tokens_at_once=max_tokens(config))
-    notes = found.notes
+    month_bill = bill(deployment, Scenario(load, prices, max_tokens(config)))
+    month.lines |= {line.name: line for line in month_bill.lines}
+    month.notes += month_bill.notes
     if config.mode == "marketplace":
-        notes += ("not counted: what the seller charges for the model package",)
+        month.notes.append("not counted: what the seller charges for the model package")
     if config.mode == "scale-to-zero":
-        notes += ("hours at zero instances cost nothing, and are not deducted here",)
-    return list(found.lines), notes
+        month.notes.append("hours at zero instances cost nothing, and are not deducted here")
+    return month
 
 
-def _extras(config: DeployConfig, alarms: int) -> tuple[list[Line], tuple[str, ...]]:
-    """What stands beside the endpoint: other variants, interface endpoints, provisioned concurrency, alarms."""
-    prices, lines, notes = catalogue(), [], []
-    # ECR has two interface endpoints: its API and its registry.
-    doors = sum(2 if name == "ecr" else 1 for name in config.network.endpoints) if config.vpc == "new" else 0
-    hours = Decimal(HOURS_PER_MONTH)
-    warm = config.serverless.provisioned if config.mode == "serverless" else 0
-    wanted = [
-        ("interface endpoints", doors * config.network.zones * hours, "hour", "vpc_endpoint", None),
-        ("alarms", Decimal(alarms), "alarm-month", "alarm", None),
-        (
-            "provisioned concurrency",
-            warm * hours * 3600,
-            "second",
-            "provisioned",
-            serverless_memory(config) if warm else None,
-        ),
-    ]
-    for name, quantity, unit, item, size in wanted:
-        if quantity:
-            try:
-                lines.append(Line(name, Decimal(quantity), unit, prices.rate(config.region, item, size)))
-            except CostError as error:
-                notes.append(f"not counted: {name} ({error})")
+def _extras(config: DeployConfig, alarms: int, month: Statement) -> None:
+    """Add what stands beside the main variant: interface endpoints, alarms, provisioned concurrency, other variants."""
+    if config.vpc == "new" and config.network.endpoints:
+        # ECR has two interface endpoints: its API and its registry.
+        endpoints = sum(2 if name == "ecr" else 1 for name in config.network.endpoints)
+        month.add("vpc_endpoint", endpoints * config.network.zones, "interface endpoints")
+    if alarms:
+        month.add("alarm", alarms, "alarms")
+    if config.mode == "serverless" and config.serverless.provisioned:
+        memory = serverless_memory(config)
+        month.add("provisioned", config.serverless.provisioned, "provisioned concurrency", memory_mb=memory)
     for variant in config.variants:
-        instance = variant.instance or config.instance
+        instance, hours = variant.instance or config.instance, Decimal(variant.count * HOURS_PER_MONTH)
         try:
-            lines.append(
-                Line(
-                    f"{variant.name}: {instance} hours",
-                    variant.count * hours,
-                    "hour",
-                    prices.hosting(config.region, instance),
-                )
-            )
+            month.add_hours(instance, hours, f"{variant.name}: {instance} hours")
         except CostError as error:
-            notes.append(f"not counted: variant {variant.name} ({error})")
-    return lines, tuple(notes)
+            month.notes.append(f"not counted: variant {variant.name} ({error})")
 
 
 def _choice(config: DeployConfig) -> Choice:

@@ -1,9 +1,8 @@
-"""Prices from the AWS Price List Query API, through a real boto3 client and a local endpoint; and timing an endpoint."""
+"""Prices from the AWS Price List Query API, through a real boto3 client and a local endpoint."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,8 @@ import pytest
 from sagerank_cost import CostError
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.refresh import SOURCE, Refreshed, apply, client, fetch
-from sagerank_cost.store import DATA
-from sagerank_cost.throughput import measurements
 
 from sagerank.cli import main
-from sagerank.models.build import MICRO
-from sagerank.models.local_server import serving
 
 REGION = "eu-west-1"
 
@@ -133,12 +128,10 @@ def price_list(items: list[dict[str, Any]]) -> Iterator[str]:
         server.server_close()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
-        monkeypatch.setenv(name, value)
-    shutil.copytree(DATA, tmp_path / "data")
-    return tmp_path / "data"
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
 
 
 def asked(folder: Path, items: list[dict[str, Any]]) -> Refreshed:
@@ -238,40 +231,3 @@ def test_a_closed_door_is_a_sentence(folder: Path) -> None:
     with pytest.raises(CostError, match="pricing:GetProducts"):
         fetch(Catalogue(folder), [REGION], api)
     api.close()
-
-
-def test_an_endpoint_is_timed_and_its_speed_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(MICRO) as server:
-        command = ["cost", "measure", "--endpoint", "reranker", "--endpoint-url", server.url]
-        command += ["--instance", "ml.c7i.large", "--model", "micro", "--documents", "5", "--tokens", "60"]
-        command += ["--data", str(folder)]
-        assert main(command) == 0
-    assert "documents per 50 ms" in capsys.readouterr().out
-    found = next(row for row in measurements(folder) if row.instance == "ml.c7i.large")
-    assert (found.model, found.precision, found.documents, found.kind) == ("micro", "fp32", 5, "measured")
-    assert 40 < found.tokens < 90
-    assert (
-        main(
-            [
-                "cost",
-                "compare",
-                "--data",
-                str(folder),
-                "--model",
-                "micro",
-                "--instance",
-                "ml.c7i.large",
-                "--p95",
-                "inf",
-                "--rate",
-                "0.001",
-            ]
-        )
-        == 0
-    )
-    assert "measured" in capsys.readouterr().out
-
-
-def test_measuring_needs_to_know_what_it_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cost", "measure", "--endpoint", "x", "--data", str(folder)]) == 2
-    assert "Give --instance TYPE and --model NAME once" in capsys.readouterr().err

@@ -1,21 +1,24 @@
-"""The monthly change between two synthesised templates, for a pull request."""
+"""The month of templates and configurations, and its change for a pull request."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sagerank_cost import CostError
+from sagerank_cost import CostError, commands
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.diff import diff_report
+from sagerank_cost.reports.diff import diff_report
 from sagerank_cost.template import read
+from sagerank_infra.config import ConfigError, DeployConfig
+from sagerank_infra.estimate import monthly, priced
 
 from sagerank.cli import main
 
-CATALOGUE = Catalogue()
+from .conftest import CATALOGUE
 
 
 def variant(
@@ -43,7 +46,7 @@ def scaling(least: int, most: int = 8, name: str = "main") -> dict[str, Any]:
 
 def write(path: Path, **resources: dict[str, Any]) -> Path:
     path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(json.dumps({"Resources": resources}))
+    path.write_text(json.dumps({"Resources": resources}), encoding="utf-8")
     return path
 
 
@@ -120,7 +123,7 @@ def test_a_folder_knows_its_regions(tmp_path: Path) -> None:
             }
         }
     }
-    (tmp_path / "cdk.out/manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "cdk.out/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert lines(tmp_path / "cdk.out")["endpoint/Config/main: 1 x ml.m5.large"] == Decimal("93.44")
 
 
@@ -140,21 +143,48 @@ def test_the_change_in_markdown_and_the_budget(tmp_path: Path, capsys: pytest.Ca
     assert "within the budget of 1,000 USD" in shown
     assert main([*command, "--max-monthly", "200"]) == 1
     assert "OVER the budget" in capsys.readouterr().out
-    report = diff_report(read(old, CATALOGUE, "us-east-1"), read(new, CATALOGUE, "us-east-1"), CATALOGUE)
+    report = diff_report(read(old, CATALOGUE, "us-east-1"), read(new, CATALOGUE, "us-east-1"))
     *rows, last = report.tables[0].rows
     assert sum(Decimal(str(row[3])) for row in rows) == last[3]
 
 
+def diff(old: Path, new: Path) -> int:
+    """`cost diff` with the prices of configurations, as the `sagerank` command has it."""
+    parser = argparse.ArgumentParser()
+    commands.add(parser.add_subparsers(), priced)
+    options = parser.parse_args(["cost", "diff", str(old), str(new)])
+    return int(options.run(options))
+
+
 def test_configurations_are_compared_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    traffic = {"requests_per_second": 0.01}
+    old, new, template = tmp_path / "old.json", tmp_path / "new.yaml", tmp_path / "a.template.json"
     old.write_text(
-        json.dumps({"model": "tiny", "mode": "realtime", "instance": "ml.m5.xlarge", "rate": 0.01})
+        json.dumps({"model": "tiny", "instance": "ml.m5.xlarge", "traffic": traffic}), encoding="utf-8"
     )
-    new.write_text(json.dumps({"model": "tiny", "mode": "serverless", "instance": "4096", "rate": 0.01}))
-    assert main(["cost", "diff", str(old), str(new)]) == 0
+    new.write_text(
+        "model: tiny\nmode: serverless\nserverless: {memory_mb: 4096}\ntraffic: {requests_per_second: 0.01}\n",
+        encoding="utf-8",
+    )
+    assert diff(old, new) == 0
     shown = capsys.readouterr().out
     assert "falls" in shown
     assert "serverless processing, 4096 MB" in shown
+    assert "not counted: alarms" in shown
+    write(template, Config=endpoint(variant()))
+    assert diff(template, old) == 0
+    assert "Monthly cost rises: 172.10 -> 172.13 USD" in capsys.readouterr().out
+
+
+def test_a_configuration_costs_what_its_estimate_says(tmp_path: Path) -> None:
+    path = tmp_path / "prod.toml"
+    path.write_text('preset = "prod"\nmodel = "base"\ninstance = "ml.g6.xlarge"\n', encoding="utf-8")
+    estimate = monthly(DeployConfig.read(path, {}), alarms=0)
+    month = read(path, CATALOGUE, "us-east-1", priced)
+    assert month.usd == estimate.usd
+    assert month.lines["interface endpoints"].usd == Decimal("58.40")
+    own = Catalogue(overrides={"ml.g6.xlarge": Decimal("0.5")})
+    assert read(path, own, "us-east-1", priced).lines["ml.g6.xlarge hours"].usd == Decimal("730.00")
 
 
 @pytest.mark.parametrize(
@@ -162,9 +192,10 @@ def test_configurations_are_compared_too(tmp_path: Path, capsys: pytest.CaptureF
     [
         ("[", "is not JSON"),
         ("[]", "is not a JSON object"),
-        ("{}", "neither Resources"),
-        ('{"mode": "realtime", "instanse": "x"}', "has instanse: known are model"),
+        ("{}", "instance is ''"),
+        ('{"mode": "realtime", "instanse": "x"}', "instanse is not an option: did you mean instance"),
         ('{"mode": "realtime", "instance": "ml.m5.xlage"}', "did you mean ml.m5.xlarge"),
+        ('{"instance": "ml.m6i.large"}', "No hosting price of ml.m6i.large"),
         (json.dumps({"Resources": {"C": endpoint({"VariantName": "m"})}}), "no InstanceType"),
         (json.dumps({"Resources": {"C": endpoint(variant("ml.m5.xlage"))}}), "did you mean ml.m5.xlarge"),
         (
@@ -175,9 +206,18 @@ def test_configurations_are_compared_too(tmp_path: Path, capsys: pytest.CaptureF
 )
 def test_what_cannot_be_priced_is_a_sentence(content: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    path.write_text(content)
-    with pytest.raises(CostError, match=sentence):
-        read(path, CATALOGUE, "us-east-1")
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises((CostError, ConfigError), match=sentence):
+        read(path, CATALOGUE, "us-east-1", priced)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml"])
+def test_without_somebody_who_reads_configurations_it_says_where_they_are_read(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(CostError, match="has no Resources.*`sagerank cost diff` takes the configuration"):
+        read(tmp_path / name, CATALOGUE, "us-east-1")
 
 
 def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:

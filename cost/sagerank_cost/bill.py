@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 import numpy as np
 
 from . import CostError, unknown
-from .catalogue import Catalogue, Instance, Price
+from .catalogue import Catalogue
 from .formulas import SCALE_IN_MINUTES, START_MINUTES, busiest, provisioned, wait
+from .lines import CENT, HOURS_PER_MONTH, Line, Statement, total
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
-from .models import Choice, precision
+from .models import Choice, check_precision
 from .throughput import Speed, serverless_speed, speed
 from .traffic import MINUTES_PER_MONTH, Traffic
 
 MODES = ("realtime", "serverless", "async")
-CENT = Decimal("0.01")
-HOURS_PER_MONTH = 730
 # What SageMaker gives a request before it is an error.
 REQUEST_SECONDS = 60.0
 VOLUME_GB = 30
@@ -29,27 +28,24 @@ SERVERLESS_CONCURRENCY = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One item of a bill: quantity x price, to the cent."""
+class Scenario:
+    """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory."""
 
-    name: str
-    quantity: Decimal
-    unit: str
-    price: Price
+    traffic: Traffic
+    catalogue: Catalogue
+    tokens_at_once: int = 8192
 
-    @property
-    def usd(self) -> Decimal:
-        return (self.quantity * self.price.usd).quantize(CENT, ROUND_HALF_UP)
-
-
-def total(lines: tuple[Line, ...]) -> Decimal:
-    return sum((line.usd for line in lines), Decimal("0.00"))
+    def with_requests(self, count: float) -> Scenario:
+        """The same shape of traffic, with so many requests a month."""
+        return replace(self, traffic=self.traffic.scaled(count / self.traffic.requests))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """instance: a hosting type, or the serverless memory in MB as text. Instances are a fleet behind one queue: SageMaker
-    sends a request to the instance with the fewest under way (LEAST_OUTSTANDING_REQUESTS).
+    """One way to run a model. `instance` is a hosting type, or the serverless memory in MB as text.
+
+    Instances are a fleet behind one queue: SageMaker sends a request to the instance with the fewest under way
+    (LEAST_OUTSTANDING_REQUESTS). Raises CostError for what SageMaker does not offer.
     """
 
     choice: Choice
@@ -62,7 +58,7 @@ class Deployment:
     target: float = 0.6  # utilisation that autoscaling holds
 
     def __post_init__(self) -> None:
-        precision(self.precision)
+        check_precision(self.precision)
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES)
         least = 0 if self.mode == "async" else 1
@@ -77,23 +73,25 @@ class Deployment:
             raise CostError(f"Serverless memory is one of {sizes} MB, not {self.instance}.")
 
     @property
-    def place(self) -> str:
+    def hardware(self) -> str:
         return f"serverless {int(self.instance) // 1024} GB" if self.mode == "serverless" else self.instance
 
     @property
     def name(self) -> str:
         how = "" if self.mode == "serverless" else f"{self.mode} "
-        return f"{self.choice.name} {self.precision}, {how}{self.place}, {self.region}"
+        return f"{self.choice.name} {self.precision}, {how}{self.hardware}, {self.region}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bill:
-    """A month of a deployment. notes say what is not counted; seconds are those of the busiest minute, in which a request
-    waits with the probability `waits`, and then exponentially with the mean `mean_wait`.
+    """A month of a deployment. `notes` say what is not counted.
+
+    Seconds are those of the busiest minute, in which a request waits with the probability `waits`, and then exponentially
+    with the mean `mean_wait`.
     """
 
     deployment: Deployment
-    traffic: Traffic
+    scenario: Scenario
     lines: tuple[Line, ...]
     speed: Speed
     waits: float
@@ -101,19 +99,16 @@ class Bill:
     utilisation: float
     instances_mean: float
     instances_peak: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def usd(self) -> Decimal:
         return total(self.lines)
 
     @property
-    def documents(self) -> float:
-        return self.traffic.requests * self.traffic.documents
-
-    @property
     def usd_per_million_documents(self) -> Decimal:
-        return (self.usd * 1_000_000 / Decimal(repr(self.documents))).quantize(CENT, ROUND_HALF_UP)
+        documents = self.scenario.traffic.requests * self.scenario.traffic.documents
+        return (self.usd * 1_000_000 / Decimal(repr(documents))).quantize(CENT, ROUND_HALF_UP)
 
     @cached_property
     def p50(self) -> float:
@@ -129,7 +124,7 @@ class Bill:
 
     def _latency(self, tail: float) -> float:
         """Bisection on P(size + wait > t) = tail."""
-        sizes = self.speed.seconds * self.traffic.typical_sizes
+        sizes = self.speed.seconds * self.scenario.traffic.typical_sizes
         if self.waits < tail / 100:
             return float(np.quantile(sizes, 1 - tail))
         low, high = 0.0, float(sizes[-1]) + self.mean_wait * math.log(max(1.0, self.waits / tail)) + 1e-9
@@ -143,45 +138,44 @@ class Bill:
         return high
 
 
-def bill(
-    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, *, tokens_at_once: int = 8192
-) -> Bill:
-    """Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown.
-
-    tokens_at_once: the longest pair that must fit into memory.
-    """
-    shown = {"serverless": _serverless, "async": _asynchronous, "realtime": _realtime}[deployment.mode]
-    return shown(deployment, traffic, catalogue, tokens_at_once)
+def bill(deployment: Deployment, scenario: Scenario) -> Bill:
+    """The month's bill. Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown."""
+    modes = {"serverless": _serverless, "async": _asynchronous, "realtime": _realtime}
+    return modes[deployment.mode](deployment, scenario)
 
 
-def _realtime(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Bill:
-    pace = _pace(deployment, traffic, catalogue, tokens_at_once)
+def _realtime(deployment: Deployment, scenario: Scenario) -> Bill:
+    traffic, pace = scenario.traffic, _pace(deployment, scenario)
     wanted = np.ceil(traffic.rates * pace.seconds / deployment.target - 1e-9)
     running = provisioned(np.maximum(wanted, deployment.min_instances))
     _check_most(deployment, int(running.max()))
     load = traffic.rates * pace.seconds / running
-    hours = Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
-    lines, notes = itemise(deployment, traffic, catalogue, hours)
+    waits, mean_wait = busiest(running, load, pace.seconds, traffic.variation)
+    statement = itemise(
+        deployment, scenario, Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
+    )
     return Bill(
-        deployment,
-        traffic,
-        lines,
-        pace,
-        *busiest(running, load, pace.seconds, traffic.variation),
+        deployment=deployment,
+        scenario=scenario,
+        lines=tuple(statement.lines.values()),
+        speed=pace,
+        waits=waits,
+        mean_wait=mean_wait,
         utilisation=float(load.mean()),
         instances_mean=float(running.mean()),
         instances_peak=int(running.max()),
-        notes=notes,
+        notes=tuple(statement.notes),
     )
 
 
-def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Bill:
-    smallest = serverless_mb(deployment.choice, deployment.precision, tokens_at_once)
+def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
+    traffic, tokens = scenario.traffic, scenario.tokens_at_once
+    smallest = serverless_mb(deployment.choice, deployment.precision, tokens)
     size = int(deployment.instance)
     if smallest is None or size < smallest:
         need = f"more than {SERVERLESS_SIZES[-1]}" if smallest is None else f"at least {smallest}"
         raise CostError(
-            f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens_at_once} tokens, not {size}."
+            f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
         )
     pace = serverless_speed(
         deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
@@ -196,28 +190,26 @@ def _serverless(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, 
         raise CostError(
             f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
         )
-    lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(traffic.requests * pace.seconds)))
+    statement = itemise(deployment, scenario, Decimal(repr(traffic.requests * pace.seconds)))
     return Bill(
-        deployment,
-        traffic,
-        lines,
-        pace,
-        0.0,
-        0.0,
+        deployment=deployment,
+        scenario=scenario,
+        lines=tuple(statement.lines.values()),
+        speed=pace,
+        waits=0.0,
+        mean_wait=0.0,
         utilisation=1.0,
         instances_mean=traffic.mean * pace.seconds,
         instances_peak=math.ceil(busy),
-        notes=(*notes, "cold starts are not in this latency: `sagerank cost simulate` has them"),
+        notes=(*statement.notes, "cold starts are not in this latency: `sagerank cost simulate` has them"),
     )
 
 
-def _asynchronous(
-    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int
-) -> Bill:
+def _asynchronous(deployment: Deployment, scenario: Scenario) -> Bill:
     """A queue evens the load out over an hour, so instances follow the hourly mean; those that may go to zero are there while
     somebody asked in the last 20 minutes.
     """
-    pace = _pace(deployment, traffic, catalogue, tokens_at_once)
+    traffic, pace = scenario.traffic, _pace(deployment, scenario)
     hours = np.arange(0, len(traffic.rates), 60)
     rates = np.add.reduceat(traffic.rates, hours) / np.diff(np.append(hours, len(traffic.rates)))
     running = np.maximum(np.ceil(rates * pace.seconds / 0.9 - 1e-9), deployment.min_instances)
@@ -225,48 +217,44 @@ def _asynchronous(
     if not deployment.min_instances:
         running *= -np.expm1(-rates * 60 * (SCALE_IN_MINUTES + START_MINUTES))
     mean = float(running.mean())
-    lines, notes = itemise(deployment, traffic, catalogue, Decimal(repr(mean * HOURS_PER_MONTH)))
+    statement = itemise(deployment, scenario, Decimal(repr(mean * HOURS_PER_MONTH)))
     steady = deployment.min_instances >= math.ceil(float(rates.max()) * pace.seconds / 0.9)
     # At 90 % of its time in use; where instances come and go, half of what one takes to come, for the rest.
-    behind, delay = wait(1, 0.9, pace.seconds, traffic.variation)
-    delay += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
+    waits, mean_wait = wait(1, 0.9, pace.seconds, traffic.variation)
+    mean_wait += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
+    note = "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"
     return Bill(
-        deployment,
-        traffic,
-        lines,
-        pace,
-        behind,
-        delay,
+        deployment=deployment,
+        scenario=scenario,
+        lines=tuple(statement.lines.values()),
+        speed=pace,
+        waits=waits,
+        mean_wait=mean_wait,
         utilisation=float(rates.mean()) * pace.seconds / max(mean, 1e-9),
         instances_mean=mean,
         instances_peak=math.ceil(float(running.max())),
-        notes=(
-            *notes,
-            "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",
-        ),
+        notes=(*statement.notes, note),
     )
 
 
-def _pace(deployment: Deployment, traffic: Traffic, catalogue: Catalogue, tokens_at_once: int) -> Speed:
-    instance = catalogue.instance(deployment.instance)
-    check_fit(deployment, instance, tokens_at_once)
+def _pace(deployment: Deployment, scenario: Scenario) -> Speed:
+    """How fast a request is there. Raises CostError where memory does not hold the model and the longest pair."""
+    instance = scenario.catalogue.instance(deployment.instance)
+    tokens = scenario.tokens_at_once
+    room = fit(deployment.choice, deployment.precision, tokens, instance)
+    if not room.copies:
+        raise CostError(
+            f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
+            f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
+        )
     return speed(
         deployment.choice,
         deployment.precision,
         instance,
-        documents=traffic.documents,
-        tokens=traffic.tokens,
-        folder=catalogue.folder,
+        documents=scenario.traffic.documents,
+        tokens=scenario.traffic.tokens,
+        folder=scenario.catalogue.folder,
     )
-
-
-def check_fit(deployment: Deployment, instance: Instance, tokens_at_once: int) -> None:
-    room = fit(deployment.choice, deployment.precision, tokens_at_once, instance)
-    if not room.copies:
-        raise CostError(
-            f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens_at_once} tokens, and {instance.name} "
-            f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
-        )
 
 
 def _check_most(deployment: Deployment, needed: int) -> None:
@@ -277,35 +265,22 @@ def _check_most(deployment: Deployment, needed: int) -> None:
         )
 
 
-def itemise(
-    deployment: Deployment, traffic: Traffic, catalogue: Catalogue, amount: Decimal
-) -> tuple[tuple[Line, ...], tuple[str, ...]]:
-    """The bill of `amount` instance hours (serverless: seconds of processing): with data processed and volumes. Where a rate
-    is unknown the line is missing, and a note says so.
+def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Statement:
+    """The lines of `amount` instance hours (serverless: seconds of processing), of the data processed and of volumes.
+
+    Raises CostError where the price of the hours or seconds is not known.
     """
+    traffic, catalogue = scenario.traffic, scenario.catalogue
+    statement = Statement(catalogue, deployment.region)
     if deployment.mode == "serverless":
+        name = f"serverless processing, {deployment.instance} MB"
         price = catalogue.rate(deployment.region, "serverless", int(deployment.instance))
-        lines, volumes = (
-            [Line(f"serverless processing, {deployment.instance} MB", amount, "second", price)],
-            False,
-        )
+        statement.lines[name] = Line(name, amount, "second", price)
     else:
-        price = catalogue.hosting(deployment.region, deployment.instance)
-        lines, volumes = [Line(f"{deployment.instance} hours", amount, "hour", price)], True
-        volumes = not catalogue.instance(deployment.instance).local_disk
+        statement.add_hours(deployment.instance, amount, f"{deployment.instance} hours")
     documents = Decimal(repr(traffic.requests)) * traffic.documents
-    wanted = [
-        ("data in", "data_in", documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, "GB"),
-        ("data out", "data_out", documents * BYTES_PER_RESULT / 10**9, "GB"),
-    ]
-    if volumes:
-        wanted.append(
-            (f"volumes, {VOLUME_GB} GB each", "volume", amount / HOURS_PER_MONTH * VOLUME_GB, "GB-month")
-        )
-    notes = []
-    for name, item, quantity, unit in wanted:
-        try:
-            lines.append(Line(name, quantity, unit, catalogue.rate(deployment.region, item)))
-        except CostError as error:
-            notes.append(f"not counted: {name} ({error})")
-    return tuple(lines), tuple(notes)
+    statement.add("data_in", documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, "data in")
+    statement.add("data_out", documents * BYTES_PER_RESULT / 10**9, "data out")
+    if deployment.mode != "serverless" and not catalogue.instance(deployment.instance).local_disk:
+        statement.add("volume", amount / HOURS_PER_MONTH * VOLUME_GB, f"volumes, {VOLUME_GB} GB each")
+    return statement

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from .catalogue import Catalogue
-from .report import explain_line
-from .sheet import Report, Table, data_notes
-from .template import Standing
+from ..lines import Statement
+from ..sheet import Report, Table, data_notes
+from .tables import explain_line
 
 
-def diff_report(old: Standing, new: Standing, catalogue: Catalogue, limit: Decimal | None = None) -> Report:
-    """Every resource that costs something in either, the change, and both totals."""
+def diff_report(old: Statement, new: Statement, limit: Decimal | None = None) -> Report:
+    """Every resource that costs something in either, the change, both totals, and whether the new one is within `limit` USD."""
     rows: list[tuple[object, ...]] = []
     for name in sorted({*old.lines, *new.lines}):
         before = old.lines[name].usd if name in old.lines else None
@@ -29,12 +28,19 @@ def diff_report(old: Standing, new: Standing, catalogue: Catalogue, limit: Decim
         over = new.usd > limit
         conclusion.append(f"That is {'OVER' if over else 'within'} the budget of {limit:,} USD a month.")
     return Report(
-        "Monthly cost",
-        (Table("diff", "By resource", ("resource", "old USD", "new USD", "change USD"), tuple(rows)),),
-        tuple(conclusion),
-        (*new.notes, *data_notes(catalogue)),
+        title="Monthly cost",
+        tables=(
+            Table(
+                key="diff",
+                title="By resource",
+                columns=("resource", "old USD", "new USD", "change USD"),
+                rows=tuple(rows),
+            ),
+        ),
+        conclusion=tuple(conclusion),
+        notes=(*new.notes, *data_notes(new.catalogue)),
         explained=tuple(
-            explain_line(line, catalogue).replace(f"  {line.name}", name, 1)
+            explain_line(line, new.catalogue).replace(f"  {line.name}", name, 1)
             for name, line in new.lines.items()
         ),
         monthly=new.usd,

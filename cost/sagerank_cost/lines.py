@@ -1,0 +1,84 @@
+"""Line items of a month, each to the cent, and by what each rate is billed: the hour, the second, the gigabyte or the month."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+
+from . import CostError
+from .catalogue import Catalogue, Price
+
+CENT = Decimal("0.01")
+HOURS_PER_MONTH = 730
+# The unit of an item of rates.csv, and how many of it one piece of the item is billed for in a month.
+_BILLED = {
+    "alarm": ("alarm-month", 1),
+    "data_in": ("GB", 1),
+    "data_out": ("GB", 1),
+    "nat_gateway": ("hour", HOURS_PER_MONTH),
+    "provisioned": ("second", HOURS_PER_MONTH * 3600),  # a warm worker
+    "public_ipv4": ("hour", HOURS_PER_MONTH),
+    "volume": ("GB-month", 1),
+    "vpc_endpoint": ("hour", HOURS_PER_MONTH),  # an interface endpoint in one zone
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item of a bill: quantity x price, to the cent."""
+
+    name: str
+    quantity: Decimal
+    unit: str
+    price: Price
+
+    @property
+    def usd(self) -> Decimal:
+        return (self.quantity * self.price.usd).quantize(CENT, ROUND_HALF_UP)
+
+
+def total(lines: Iterable[Line]) -> Decimal:
+    """The sum in US dollars."""
+    return sum((line.usd for line in lines), Decimal("0.00"))
+
+
+@dataclass(slots=True)
+class Statement:
+    """Line items of a month in one region, by a name of their own, and notes on what is not counted.
+
+    Everything that stands beside a model is priced here, whether a template or a configuration asks for it.
+    """
+
+    catalogue: Catalogue
+    region: str
+    lines: dict[str, Line] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def usd(self) -> Decimal:
+        return total(self.lines.values())
+
+    def add_hours(self, instance: str, hours: Decimal, name: str, *, key: str = "") -> None:
+        """Hours of an instance type. Raises CostError where its price is not known, as a total means nothing then."""
+        price = self.catalogue.hosting(self.region, instance)
+        self.lines[key or name] = Line(name, hours, "hour", price)
+
+    def add(
+        self,
+        item: str,
+        count: Decimal | int,
+        name: str,
+        *,
+        memory_mb: int | None = None,
+        key: str = "",
+        label: str = "",
+    ) -> None:
+        """A month of `count` pieces of an item of rates.csv, or a note (on `label`) where its price is not known."""
+        unit, quantity = _BILLED[item]
+        try:
+            price = self.catalogue.rate(self.region, item, memory_mb)
+        except CostError as error:
+            self.notes.append(f"not counted: {label or name} ({error})")
+        else:
+            self.lines[key or name] = Line(name, count * Decimal(quantity), unit, price)

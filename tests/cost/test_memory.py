@@ -1,0 +1,80 @@
+"""The memory formula against measured peaks, and what fits where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sagerank_cost import CostError
+from sagerank_cost.memory import (
+    WINDOWS_FROM,
+    activations_mb,
+    fit,
+    measured,
+    peak_mb,
+    serverless_mb,
+    weights_mb,
+)
+from sagerank_cost.models import MODELS, choice
+
+from .conftest import CATALOGUE, TINY
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: weights_mb(MODELS["tiny"], "fp16"), "did you mean"),
+        (lambda: peak_mb(MODELS["tiny"], "fp32", 0), "at least 1"),
+        (lambda: peak_mb(MODELS["tiny"], "fp32", 1, "tensorflow"), "did you mean"),
+    ],
+)
+def test_what_is_wrong_gets_a_sentence(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(CostError, match=sentence):
+        call()
+
+
+def test_the_memory_formula_is_within_a_tenth_of_every_measured_point() -> None:
+    points = measured()
+    assert {point.model for point in points} >= {"tiny", "turbo", "base"}
+    assert {point.backend for point in points} == {"onnx", "torch"}
+    assert max(point.tokens for point in points) == 8192
+    for point in points:
+        assert abs(point.error) <= 0.1, point
+
+
+def test_points_of_a_model_that_has_changed_do_not_count(tmp_path: Path) -> None:
+    text = "model,parameters,precision,backend,tokens,peak_rss_mb\nmicro,1,fp32,onnx,8,1\n"
+    (tmp_path / "memory.csv").write_text(text, encoding="utf-8")
+    assert measured(tmp_path) == ()
+
+
+def test_the_announcements_percentages_are_of_weights_and_short_texts() -> None:
+    base, turbo, tiny = (MODELS[name] for name in ("base", "turbo", "tiny"))
+    assert 1 - weights_mb(turbo, "fp32") / weights_mb(base, "fp32") == pytest.approx(0.725, abs=1e-3)
+    assert 1 - weights_mb(tiny, "fp32") / weights_mb(turbo, "fp32") == pytest.approx(0.125, abs=1e-3)
+    point = {(item.model, item.tokens): item.mb for item in measured() if item.backend == "onnx"}
+    assert 1 - point["turbo", 128] / point["base", 128] == pytest.approx(0.75, abs=0.03)
+    assert 1 - point["tiny", 128] / point["turbo", 128] == pytest.approx(0.13, abs=0.04)
+    assert 1 - point["turbo", 8192] / point["base", 8192] < 0.7
+
+
+@given(st.sampled_from(sorted(MODELS)), st.integers(1, 8000), st.integers(1, 192))
+def test_memory_grows_with_tokens(name: str, tokens: int, more: int) -> None:
+    # But for the length at which windows begin, which hold less.
+    assume(tokens + more < WINDOWS_FROM or tokens >= WINDOWS_FROM)
+    assert activations_mb(MODELS[name], tokens + more) > activations_mb(MODELS[name], tokens)
+
+
+def test_fits() -> None:
+    assert serverless_mb(TINY, "fp32", 8192) == 1024
+    assert serverless_mb(choice("base"), "fp32", 8192) in (1024, 2048)
+    assert fit(TINY, "fp32", 8192, CATALOGUE.instance("ml.c7i.large")).copies >= 5
+    assert (
+        fit(choice("base"), "fp32", 8192, CATALOGUE.instance("ml.c7i.large")).copies
+        < fit(TINY, "fp32", 8192, CATALOGUE.instance("ml.c7i.large")).copies
+    )
+    both = fit(choice("tiny>base"), "fp32", 8192, CATALOGUE.instance("ml.c7i.large"))
+    assert both.needed_mb > fit(choice("base"), "fp32", 8192, CATALOGUE.instance("ml.c7i.large")).needed_mb

@@ -1,0 +1,71 @@
+"""Reports against golden files, and what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sagerank_cost.catalogue import Catalogue
+
+from sagerank.cli import main
+
+from .. import golden
+from .conftest import FEW
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+COMMANDS = {
+    "report": ["report", *FEW, "--explain"],
+    "report.md": ["report", *FEW, "--format", "markdown"],
+    "fit": ["fit", "--model", "base", "--region", "eu-south-1"],
+    "compare": [
+        "compare",
+        *FEW,
+        "--model",
+        "tiny>base@20",
+        "--precision",
+        "int8",
+        "--rate",
+        "0.1",
+        "--p95",
+        "5",
+    ],
+    "simulate": ["simulate", *FEW, "--rate", "0.2", "--minutes", "3000", "--seed", "7"],
+    "breakeven": ["breakeven", *FEW, "--rate", "0.2"],
+}
+
+
+@pytest.mark.usefixtures("same_day")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_reports_are_golden(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", *COMMANDS[name]]) == 0
+    golden.check(capsys.readouterr().out, GOLDEN / (name if "." in name else f"{name}.txt"))
+
+
+def test_old_prices_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Catalogue, "age_days", lambda self, today=None: 91)
+    assert main(["cost", "fit", "--model", "micro"]) == 0
+    assert (
+        "WARNING: these prices are older than 90 days: run `sagerank cost refresh`."
+        in capsys.readouterr().out
+    )
+
+
+def test_serverless_memory_and_all_regions_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    serverless = ["compare", "--mode", "serverless", "--instance", "4096"]
+    serverless += ["--rate", "0.01", "--p95", "inf", "--model", "tiny"]
+    assert main(["cost", *serverless, "--region", "all", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["deployments"]["rows"]
+    assert len({row["deployment"] for row in rows}) > 10
+    assert all("serverless 4 GB" in row["deployment"] for row in rows)
+
+
+def test_where_it_fits_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "fit", "--region", "eu-south-1", "--explain"]) == 0
+    shown = capsys.readouterr().out
+    assert "Peak memory of one model process" in shown
+    assert "USD/hour: price of 2026-09-22" in shown
