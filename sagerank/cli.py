@@ -305,7 +305,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
-    from .distillation.int8 import GateFailed, Thresholds, build_int8
+    from .distillation.gate import GateFailed
+    from .distillation.int8 import Thresholds, build_int8
     from .evaluation.progress import bars
 
     rows: list[dict[str, Any]] = []

@@ -12,13 +12,15 @@ from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank.evaluation.collection import load
 
 from .distil import training_text
-from .gate import Judged
+from .gate import StudentQuality
 from .mine import read_jsonl, share_alike
 from .overlap import RUN, overlap
 from .recipe import Recipe
 
 
-def model_card(recipe: Recipe, work: Path, judged: Sequence[Judged], *, name: str, licence: str) -> str:
+def model_card(
+    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str
+) -> str:
     config = JinaBertConfig.read(work / "student")
     size = sum((work / "student" / file).stat().st_size for file in ("model.safetensors", "tokenizer.json"))
     lines = [

@@ -134,20 +134,21 @@ def run(options: argparse.Namespace) -> int:
 
     from .card import model_card
     from .distil import distil
-    from .gate import check, judge, publish
+    from .gate import check, judge_student, publish, student_shortfalls
 
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
-        judged = judge(recipe, work, threads=options.threads, progress=progress)
+        judged = judge_student(recipe, work, threads=options.threads, progress=progress)
     for row in judged:
         print(
             f"{row.data}, {row.queries} queries, NDCG@10: first stage {row.first_stage:.3f}, before training {row.start:.3f}, "
             f"student {row.student:.3f}, teacher {row.teacher:.3f} ({row.retention:.0%} of it)",
             file=sys.stderr,
         )
-    check(recipe, judged)
+    refusal = "The student does not pass the gate, and no artefact was written"
+    check(refusal, student_shortfalls(recipe, judged))
     card = model_card(recipe, work, judged, name=options.name, licence=options.licence)
     manifest = publish(work, card, options.output, options.name)
     if options.json:

@@ -6,8 +6,8 @@ Everything lies in one work folder, and each step takes up what it finds there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.rag import open_embedder
 from sagerank.evaluation.scores import ScoreStore
+from sagerank.models.build import resolve
 
 from . import DistillationError
 from .mine import Candidates, Text, mine, read_jsonl, read_text
@@ -28,6 +29,9 @@ from .student import from_bert, from_layers, new_student, read_bert
 from .teacher import EmbeddingTeacher, assigned, open_teacher, targets
 from .train import Encoded, Example, train
 from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
+
+# Embeddings of queries [n, d] and passages [m, d], rows of length 1.
+_Vectors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def distil(
@@ -46,13 +50,19 @@ def distil(
     _claim(work / "recipe.json", recipe)
     if threads:
         torch.set_num_threads(threads)
-    text = training_text(recipe)
-    vectors = _vectors(recipe, text, work, threads, progress)
-    items = _candidates(recipe, text, vectors, work / "candidates.jsonl", progress)
-    scored = _scores(recipe, text, vectors, items, work / "scores.jsonl", threads, progress)
-    tokenizer, rows = _tokenizer(recipe, text, work)
+    run = _Run(
+        recipe=recipe,
+        text=training_text(recipe),
+        work=work,
+        threads=threads or torch.get_num_threads(),
+        progress=progress,
+    )
+    vectors = run.vectors()
+    scored = run.scores(run.candidates(vectors), vectors)
+    start = _start(recipe.start) if recipe.start else None
+    tokenizer, rows = run.tokenizer(start)
     examples = Encoded(tokenizer, scored, recipe.max_tokens)
-    model = _student(recipe, tokenizer, rows, examples).to(device)
+    model = _student(recipe, start, tokenizer, rows, examples).to(device)
     if not (work / "start").exists():
         save_student(model, work / "start", tokenizer, "float32")
     config = recipe.training()
@@ -67,6 +77,109 @@ def distil(
         _blend(model, jina_bert.load(work / "start"), recipe.keep_start)
     save_student(model, work / "student", tokenizer, recipe.dtype)
     return work / "student"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """The steps of one distillation up to the training, each of which takes up what it finds in `work`."""
+
+    recipe: Recipe
+    text: Text
+    work: Path
+    threads: int
+    progress: Progress
+
+    def vectors(self) -> _Vectors | None:
+        """Embeddings of queries and passages, kept in parts, so that a killed run goes on; None without an embedder."""
+        if not self.recipe.embedder:
+            return None
+        embedder = open_embedder(self.recipe.embedder, threads=self.threads)
+
+        def all_of(
+            side: str, texts: list[str], embed: Callable[[list[str]], NDArray[np.float32]]
+        ) -> NDArray[np.float32]:
+            parts = []
+            for start in range(0, len(texts), 2048):
+                path = self.work / f"vectors.{side}.{start}.npy"
+                if not path.exists():
+                    # 16 bits keep a cosine to 1e-3 and halve the folder.
+                    part = path.with_suffix(".part.npy")
+                    np.save(part, embed(texts[start : start + 2048]).astype(np.float16))
+                    part.replace(path)
+                parts.append(np.load(path).astype(np.float32))
+                self.progress(f"embed {side}", min(start + 2048, len(texts)), len(texts))
+            return np.concatenate(parts)
+
+        queries = all_of("queries", [query for query, _ in self.text.queries], embedder.queries)
+        return queries, all_of("passages", list(self.text.passages), embedder.passages)
+
+    def candidates(self, vectors: _Vectors | None) -> list[Candidates]:
+        """The queries with their candidates, mined once and kept."""
+        recipe, path = self.recipe, self.work / "candidates.jsonl"
+        if not path.exists():
+            part = path.with_suffix(".part")
+            mined = mine(
+                self.text, vectors=vectors, documents=recipe.documents, limit=recipe.limit, seed=recipe.seed
+            )
+            with part.open("w", encoding="utf-8") as file:
+                for number, item in enumerate(mined, 1):
+                    file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                    if number % 200 == 0:
+                        self.progress("mine", number, min(recipe.limit, len(self.text.queries)))
+            part.replace(path)
+        return [
+            Candidates(row["query"], tuple(row["documents"]), tuple(row["lexical"]))
+            for row in read_jsonl(path)
+        ]
+
+    def scores(
+        self, items: Sequence[Candidates], vectors: _Vectors | None
+    ) -> list[tuple[Candidates, tuple[float, ...]]]:
+        """What the student is to score each candidate; the teachers' scores are kept."""
+        recipe, shares = self.recipe, parse_teachers(self.recipe.teachers)
+        teachers = {
+            spec: open_teacher(spec, threads=self.threads, max_tokens=recipe.teacher_tokens)
+            for spec in shares
+        }
+        embedding = teachers.get(recipe.embedder)
+        if isinstance(embedding, EmbeddingTeacher) and vectors is not None:
+            embedding.remember([query for query, _ in self.text.queries], vectors[0], queries=True)
+            embedding.remember(self.text.passages, vectors[1], queries=False)
+        result = []
+        with ScoreStore(self.work / "scores.jsonl") as store:
+            for number, item in enumerate(items, 1):
+                teacher = teachers[assigned(item.query, shares, recipe.seed)]
+                result.append((item, targets(item, teacher, store, lexical=recipe.lexical)))
+                if number % 20 == 0 or number == len(items):
+                    self.progress("score", number, len(items))
+        return result
+
+    def tokenizer(self, start: Path | None) -> tuple[Tokenizer, list[int] | None]:
+        """The student's tokenizer, and the donor's id of each of its tokens where the donor is a BERT."""
+        text, vocabulary = self.text, self.recipe.vocabulary
+        if start is not None and not _is_bert(start):
+            return read_tokenizer(start), None
+        if start is None:
+            path = self.work / "tokenizer.json"
+            if not path.exists():
+                train_wordpiece(
+                    (*text.passages, *(query for query, _ in text.queries)), size=vocabulary
+                ).save(str(path))
+            return read_tokenizer(self.work), None
+        donor = read_tokenizer(start)
+        counts: dict[str, float] = {}
+        for encoding in donor.encode_batch_fast(
+            [*text.passages[::2], *(query for query, _ in text.queries)], add_special_tokens=False
+        ):
+            for token in encoding.tokens:
+                counts[token] = counts.get(token, 0) + 1
+        # BERT's vocabulary is in order of frequency: a prior for the words that this text happens to lack.
+        prior = {
+            token: counts.get(token, 0) + 3e5 / max(1, index - 1995)
+            for token, index in donor.get_vocab().items()
+        }
+        raw, rows = pruned_wordpiece(donor.to_str(), prior, vocabulary)
+        return Tokenizer.from_str(raw), rows
 
 
 def training_text(recipe: Recipe) -> Text:
@@ -106,120 +219,9 @@ def _claim(path: Path, recipe: Recipe) -> None:
     path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
 
-def _vectors(
-    recipe: Recipe, text: Text, work: Path, threads: int, progress: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Embeddings of queries and passages, kept in `work` in parts, so that a killed run goes on."""
-    if not recipe.embedder:
-        return None
-    embedder = open_embedder(recipe.embedder, threads=threads or torch.get_num_threads())
-
-    def all_of(
-        kind: str, texts: list[str], embed: Callable[[list[str]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        parts = []
-        for start in range(0, len(texts), 2048):
-            path = work / f"vectors.{kind}.{start}.npy"
-            if not path.exists():
-                # 16 bits keep a cosine to 1e-3 and halve the folder.
-                part = path.with_suffix(".part.npy")
-                np.save(part, embed(texts[start : start + 2048]).astype(np.float16))
-                part.replace(path)
-            parts.append(np.load(path).astype(np.float32))
-            progress(f"embed {kind}", min(start + 2048, len(texts)), len(texts))
-        return np.concatenate(parts)
-
-    queries = all_of("queries", [query for query, _ in text.queries], embedder.queries)
-    return queries, all_of("passages", list(text.passages), embedder.passages)
-
-
-def _candidates(
-    recipe: Recipe,
-    text: Text,
-    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
-    path: Path,
-    progress: Progress,
-) -> list[Candidates]:
-    if not path.exists():
-        part = path.with_suffix(".part")
-        found = mine(text, vectors=vectors, documents=recipe.documents, limit=recipe.limit, seed=recipe.seed)
-        with part.open("w", encoding="utf-8") as file:
-            for number, item in enumerate(found, 1):
-                file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
-                if number % 200 == 0:
-                    progress("mine", number, min(recipe.limit, len(text.queries)))
-        part.replace(path)
-    return [
-        Candidates(row["query"], tuple(row["documents"]), tuple(row["lexical"])) for row in read_jsonl(path)
-    ]
-
-
-def _scores(
-    recipe: Recipe,
-    text: Text,
-    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
-    items: Iterable[Candidates],
-    path: Path,
-    threads: int,
-    progress: Progress,
-) -> list[tuple[Candidates, tuple[float, ...]]]:
-    shares = parse_teachers(recipe.teachers)
-    teachers = {
-        spec: open_teacher(spec, threads=threads or torch.get_num_threads(), max_tokens=recipe.teacher_tokens)
-        for spec in shares
-    }
-    for spec, teacher in teachers.items():
-        if isinstance(teacher, EmbeddingTeacher) and vectors is not None and spec == recipe.embedder:
-            teacher.remember([query for query, _ in text.queries], vectors[0], queries=True)
-            teacher.remember(text.passages, vectors[1], queries=False)
-    items = list(items)
-    result = []
-    with ScoreStore(path) as store:
-        for number, item in enumerate(items, 1):
-            teacher = teachers[assigned(item.query, shares, recipe.seed)]
-            result.append((item, targets(item, teacher, store, lexical=recipe.lexical)))
-            if number % 20 == 0 or number == len(items):
-                progress("score", number, len(items))
-    return result
-
-
-def _tokenizer(recipe: Recipe, text: Text, work: Path) -> tuple[Tokenizer, list[int] | None]:
-    """The student's tokenizer, and the donor's id of each of its tokens where the donor is a BERT."""
-    start = _start(recipe)
-    if start is not None and not _is_bert(start):
-        return read_tokenizer(start), None
-    if start is None:
-        path = work / "tokenizer.json"
-        if not path.exists():
-            train_wordpiece(
-                (*text.passages, *(query for query, _ in text.queries)), size=recipe.vocabulary
-            ).save(str(path))
-        return read_tokenizer(work), None
-    donor = read_tokenizer(start)
-    counts: dict[str, float] = {}
-    for encoding in donor.encode_batch_fast(
-        [*text.passages[::2], *(query for query, _ in text.queries)], add_special_tokens=False
-    ):
-        for token in encoding.tokens:
-            counts[token] = counts.get(token, 0) + 1
-    # BERT's vocabulary is in order of frequency: a prior for the words that this text happens to lack.
-    prior = {
-        token: counts.get(token, 0) + 3e5 / max(1, index - 1995) for token, index in donor.get_vocab().items()
-    }
-    raw, rows = pruned_wordpiece(donor.to_str(), prior, recipe.vocabulary)
-    return Tokenizer.from_str(raw), rows
-
-
-def _start(recipe: Recipe) -> Path | None:
+def _start(spec: str) -> Path:
     """The folder of the model that gives the first weights."""
-    if not recipe.start:
-        return None
-    path = Path(recipe.start)
-    if path.is_dir():
-        return path
-    from sagerank.models.build import resolve
-
-    return resolve(recipe.start)
+    return Path(spec) if Path(spec).is_dir() else resolve(spec)
 
 
 def _is_bert(folder: Path) -> bool:
@@ -237,9 +239,12 @@ def _heads(folder: Path) -> int:
 
 
 def _student(
-    recipe: Recipe, tokenizer: Tokenizer, rows: list[int] | None, examples: Sequence[Example]
+    recipe: Recipe,
+    start: Path | None,
+    tokenizer: Tokenizer,
+    rows: list[int] | None,
+    examples: Sequence[Example],
 ) -> JinaBert:
-    start = _start(recipe)
     if start is None:
         return new_student(recipe.shape(tokenizer.get_vocab_size()), seed=recipe.seed)
     if rows is None:

@@ -1,20 +1,24 @@
-"""The gate: a student becomes an artefact only if it ranks nearly as its teacher does."""
+"""The gate before an artefact is written: labelled text, figures, and a refusal that names each that falls short.
+
+A student has to rank nearly as its teacher does. int8 weights have a gate of their own, `int8`, on the same text and
+with the same refusal.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagerank_inference.artefact import Manifest
 
-from sagerank.evaluation.collection import load
+from sagerank.evaluation.collection import Collection, load
 from sagerank.evaluation.evaluate import first_stage, rerank
-from sagerank.evaluation.first_stage import bm25, read_run
+from sagerank.evaluation.first_stage import Run, bm25, read_run
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
-from sagerank.evaluation.scorer import EngineScorer, Scorer
+from sagerank.evaluation.scorer import EngineScorer
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import archive, build
 
@@ -24,11 +28,25 @@ from .teacher import open_teacher
 
 
 class GateFailed(DistillationError):
-    """The student ranks too badly; nothing was written."""
+    """A model ranks too badly; nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+def check(refusal: str, shortfalls: Sequence[str]) -> None:
+    """Raise GateFailed with the refusal and every figure that falls short, if any does."""
+    if shortfalls:
+        raise GateFailed(f"{refusal}: {'; '.join(shortfalls)}.")
+
+
+def labelled(sources: Sequence[str], queries: int | None, top_k: int) -> Iterator[tuple[Collection, Run]]:
+    """Yield each collection, cut to its first so many queries, with the candidates of its folder's run.*.trec, or BM25's."""
+    for source in sources:
+        collection = load(source).first(queries)
+        runs = sorted(Path(source).glob("run.*.trec"))
+        yield collection, read_run(runs[0], collection, top_k) if runs else bm25(collection, top_k)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentQuality:
     """Mean NDCG@10 over the same queries of one collection."""
 
     data: str
@@ -44,51 +62,45 @@ class Judged:
         return self.student / self.teacher if self.teacher else 0.0
 
 
-def judge(
+def judge_student(
     recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda step, done, total: None
-) -> list[Judged]:
-    """Measure work/student on the gate's collections beside BM25 (or the folder's run.*.trec), the first teacher and
-    its own start. Scores are kept in `work`.
+) -> list[StudentQuality]:
+    """Measure work/student on the recipe's collections beside their first stage, the first teacher and its own start.
+
+    Scores are kept in `work`. Raises DistillationError where the recipe has no collection.
     """
     if not recipe.gate:
         raise DistillationError(
             "gate is empty: give at least one BEIR folder with --gate, or nothing can be promised."
         )
-    scorers: dict[str, Callable[[], Scorer]] = {
-        "teacher": lambda: open_teacher(
-            next(iter(parse_teachers(recipe.teachers))), threads=threads or 1, max_tokens=512
-        ),
-        "start": lambda: EngineScorer(_built(work / "start", work / "start.artefact"), threads=threads),
-        "student": lambda: EngineScorer(_built(work / "student", work / "student.artefact"), threads=threads),
+    teacher = next(iter(parse_teachers(recipe.teachers)))
+    scorers = {
+        "teacher": open_teacher(teacher, threads=threads or 1, max_tokens=512),
+        "start": EngineScorer(_built(work / "start", work / "start.artefact"), threads=threads),
+        "student": EngineScorer(_built(work / "student", work / "student.artefact"), threads=threads),
     }
-    opened = {name: make() for name, make in scorers.items()}
     result = []
     with ScoreStore(work / "gate.jsonl") as store:
-        for source in recipe.gate:
-            collection = load(source).first(recipe.gate_queries)
-            runs = sorted(Path(source).glob("run.*.trec"))
-            candidates = read_run(runs[0], collection, 50) if runs else bm25(collection, 50)
+        for collection, candidates in labelled(recipe.gate, recipe.gate_queries, 50):
             base = first_stage("first stage", collection, candidates)
-            found = {}
-            for place, (name, scorer) in enumerate(opened.items(), 1):
-                found[name] = rerank(collection, candidates, scorer, store)
-                progress(f"gate, {collection.name}", place, len(opened))
+            rankings = {}
+            for number, (name, scorer) in enumerate(scorers.items(), 1):
+                rankings[name] = rerank(collection, candidates, scorer, store)
+                progress(f"gate, {collection.name}", number, len(scorers))
             result.append(
-                Judged(
-                    collection.name,
-                    len(collection.queries),
-                    base.mean(),
-                    found["start"].mean(),
-                    found["student"].mean(),
-                    found["teacher"].mean(),
-                    found["student"].versus(base),
+                StudentQuality(
+                    data=collection.name,
+                    queries=len(collection.queries),
+                    first_stage=base.mean(),
+                    over_first_stage=rankings["student"].versus(base),
+                    **{name: ranking.mean() for name, ranking in rankings.items()},
                 )
             )
     return result
 
 
-def check(recipe: Recipe, judged: list[Judged]) -> None:
-    """Raise GateFailed with every figure that falls short."""
+def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list[str]:
+    """What of the recipe's demands the student does not meet, with the figures."""
     student = sum(row.student for row in judged) / len(judged)
     teacher = sum(row.teacher for row in judged) / len(judged)
     problems = []
@@ -96,15 +108,11 @@ def check(recipe: Recipe, judged: list[Judged]) -> None:
         problems.append(
             f"mean NDCG@10 {student:.3f} is {student / teacher:.1%} of the teacher's {teacher:.3f}, below {recipe.retention:.1%}"
         )
-    problems += [
+    return problems + [
         f"on {row.data} NDCG@10 {row.student:.3f} is more than {recipe.first_stage_margin:g} below the first stage's {row.first_stage:.3f}"
         for row in judged
         if row.student < row.first_stage - recipe.first_stage_margin
     ]
-    if problems:
-        raise GateFailed(
-            f"The student does not pass the gate, and no artefact was written: {'; '.join(problems)}."
-        )
 
 
 def publish(work: Path, card: str, output: Path, name: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""`sagerank build --precision`: int8 behind a gate, and why not bf16.
+"""`sagerank build --precision int8`: an artefact in int8 behind a gate.
 
 An int8 artefact is written only if, on labelled text, it ranks and scores nearly as float32 does: NDCG@10, the
 first ten of each query, and the error of a score are measured on both and held against thresholds. Of a cascade every
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sagerank_inference.artefact import ArtefactError, Manifest, copy
+from sagerank_inference.artefact import Manifest, copy
 from sagerank_inference.cascade import Stage
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.engine import Engine, load_forward, load_tokeniser
@@ -25,29 +25,29 @@ from sagerank_inference.settings import Settings
 from sagerank.evaluation import SAMPLE
 from sagerank.evaluation.collection import Collection, load
 from sagerank.evaluation.evaluate import Ranking, rerank
-from sagerank.evaluation.first_stage import Run, bm25, read_run
+from sagerank.evaluation.first_stage import Run, bm25
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scores import ScoreStore
 
 from ..models.build import archive, default_cache, resolve
 from ..models.cascade import Spec, compose
+from ..models.quantise import quantise
+from .gate import check, labelled
 
 TOP_K = 20  # candidates of a query in the gate
 
 
-class GateFailed(ArtefactError):
-    """An int8 model is too far from float32; nothing was written."""
-
-
 @dataclass(frozen=True, slots=True)
 class Thresholds:
+    """How far int8 may be from float32 on each collection."""
+
     ndcg_drop: float = 0.005  # mean NDCG@10 may fall by, of 1
     agreement: float = 0.95  # mean share of float32's first ten that int8 has among its first ten, at least
     error: float = 0.05  # mean absolute error of a logit, in standard deviations of float32's logits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """int8 beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
 
@@ -84,8 +84,8 @@ def build_int8(
     each stage of a cascade has to.
 
     gate: BEIR folders or names; by default the labelled sample in this package; of each the first so many
-    `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and held against nothing. Raises
-    GateFailed with every figure that falls short, and leaves `output` as it was.
+    `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and
+    held against nothing. Raises GateFailed with every figure that falls short, and leaves `output` as it was.
     """
     reference = resolve(model, cache=cache)
     root = Manifest.read(reference)
@@ -100,15 +100,19 @@ def build_int8(
     if output.resolve() in {path.resolve() for path in (reference, *sources)}:
         raise CheckpointError(f"int8 would replace the weights in {output}: give another --output.")
     judged: list[Judged] = []
+    data = list(labelled(gate, queries, TOP_K) if gate else [_sample_candidates(queries)])
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(scratch) / str(number) for number in range(len(sources))]
-        data = list(_gate_data(gate, queries))
         with ScoreStore((cache or default_cache()) / "gate.jsonl") as store:
             for name, source, folder in zip(names, sources, folders, strict=True):
                 folder.mkdir()
-                judged += _convert(name, source, folder, data, store, progress)
+                fast, precise = _convert(source, folder)
+                rows = [judge(name, precise, fast, part, store, progress=progress) for part in data]
+                _tolerate(folder, fast, max(row.max_error for row in rows))
+                judged += rows
         show(judged)
-        check([row for row in judged if not row.model.startswith("random:")], thresholds)
+        held = [row for row in judged if not row.model.startswith("random:")]
+        check("int8 does not pass the gate, and nothing was written", shortfalls(held, thresholds))
         folder = folders[0]
         if root.keep:
             folder = Path(scratch) / "cascade"
@@ -120,47 +124,41 @@ def build_int8(
 
 
 def _names(model: str, root: Manifest, sources: Sequence[Path]) -> tuple[str, ...]:
-    """Of the models, as they were given; of a cascade's artefact, as its manifests have them."""
+    """The models as they were given, or, of a cascade's artefact, as its manifests name them."""
     if ">" in model:
         return Spec.parse(model).models
     return tuple(Manifest.read(source).model for source in sources) if root.keep else (model,)
 
 
-def _convert(
-    name: str,
-    source: Path,
-    folder: Path,
-    data: Sequence[tuple[Collection, Run]],
-    store: ScoreStore,
-    progress: Progress,
-) -> list[Judged]:
-    """Write the int8 form of one float32 artefact into `folder`, and measure it on all the data."""
-    from ..models.quantise import quantise
-
+def _convert(source: Path, folder: Path) -> tuple[_Artefact, _Artefact]:
+    """Write the int8 form of a float32 artefact into `folder` and return the two as scorers, int8 first."""
     reference = Manifest.read(source)
     reference.verify(source)
     manifest = quantise(source, folder, _calibration(source, reference))
-    exact, fast = _Artefact(source, reference), _Artefact(folder, manifest)
-    judged = [
-        judge(name, exact, fast, collection, candidates, store, progress) for collection, candidates in data
-    ]
-    # A machine with other vector units rounds otherwise: golden logits may be as far off as any of the gate's.
+    return _Artefact(folder, manifest), _Artefact(source, reference)
+
+
+def _tolerate(folder: Path, fast: _Artefact, max_error: float) -> None:
+    """Write the manifest of `folder` with the error that its golden logits may have.
+
+    A machine with other vector units rounds otherwise: they may be as far off as any of the gate's.
+    """
+    manifest = fast.manifest
     drift = max(abs(fast.score(pair.query, [pair.document])[0] - pair.logit) for pair in manifest.golden)
-    tolerance = _rounded_up(max(2 * drift, *(row.max_error for row in judged)))
-    replace(manifest, tolerance=tolerance).write(folder)
-    return judged
+    replace(manifest, tolerance=_rounded_up(max(2 * drift, max_error))).write(folder)
 
 
 def judge(
     model: str,
     exact: _Artefact,
     fast: _Artefact,
-    collection: Collection,
-    candidates: Run,
+    data: tuple[Collection, Run],
     store: ScoreStore,
+    *,
     progress: Progress = lambda step, done, total: None,
 ) -> Judged:
-    """Score every candidate with both."""
+    """Score every candidate of a collection with both artefacts and compare."""
+    collection, candidates = data
     total, done = 2 * sum(map(len, candidates.values())), 0
 
     def scored(documents: int) -> None:
@@ -173,25 +171,26 @@ def judge(
     )
     errors, logits = _errors(reference, result)
     return Judged(
-        model,
-        collection.name,
-        len(collection.queries),
-        len(errors),
-        reference.mean(),
-        result.mean(),
-        result.versus(reference),
-        float(np.mean(list(_agreements(reference.run, result.run)))),
-        float(errors.mean()),
-        float(errors.max()),
-        float(logits.std()),
+        model=model,
+        data=collection.name,
+        queries=len(collection.queries),
+        pairs=len(errors),
+        fp32=reference.mean(),
+        int8=result.mean(),
+        difference=result.versus(reference),
+        agreement=float(np.mean(list(_agreements(reference.run, result.run)))),
+        mean_error=float(errors.mean()),
+        max_error=float(errors.max()),
+        spread=float(logits.std()),
     )
 
 
-def check(judged: Sequence[Judged], thresholds: Thresholds) -> None:
-    """Raise GateFailed with every figure that falls short."""
+def shortfalls(judged: Sequence[Judged], thresholds: Thresholds) -> list[str]:
+    """Every figure beyond its threshold, in words."""
     problems = []
     for row in judged:
         where = f"on {row.data} for {row.model}"
+        # Written so that a NaN fails too.
         if not row.fp32 - row.int8 <= thresholds.ndcg_drop:
             problems.append(
                 f"NDCG@10 falls by {row.fp32 - row.int8:.4f} (at most {thresholds.ndcg_drop:g}) {where}"
@@ -200,46 +199,18 @@ def check(judged: Sequence[Judged], thresholds: Thresholds) -> None:
             problems.append(
                 f"{row.agreement:.1%} of the first ten agree (at least {thresholds.agreement:.1%}) {where}"
             )
-        if not row.error <= thresholds.error:  # so that a NaN fails too
+        if not row.error <= thresholds.error:
             problems.append(
                 f"the mean score error is {row.error:.1%} of the scores' spread (at most {thresholds.error:.1%}) {where}"
             )
-    if problems:
-        raise GateFailed(f"int8 does not pass the gate, and nothing was written: {'; '.join(problems)}.")
-
-
-def refuse_bf16(cpuinfo: str) -> None:
-    """Raise ArtefactError with the reason for which this machine gets no bf16 artefact for its CPU.
-
-    cpuinfo: the text of /proc/cpuinfo.
-    """
-    features = bf16_features(cpuinfo)
-    why = (
-        f"this CPU has bf16 arithmetic ({', '.join(features)}), but ONNX Runtime's CPU kernels do not use it for this graph"
-        if features
-        else "this CPU has no bf16 arithmetic (none of avx512_bf16, amx_bf16 and, on Arm, bf16), and would only emulate it"
-    )
-    raise ArtefactError(
-        f"No bf16 artefact: {why}. Build with --precision int8 or fp32; on a GPU the torch backend computes in bf16 by itself."
-    )
-
-
-def bf16_features(cpuinfo: str) -> list[str]:
-    """The features of a CPU that multiply bfloat16, as Linux spells them."""
-    words = {
-        word
-        for line in cpuinfo.splitlines()
-        if line.partition(":")[0].strip() in ("flags", "Features")
-        for word in line.partition(":")[2].split()
-    }
-    return sorted(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return problems
 
 
 class _Artefact:
-    """A scorer over an artefact whose golden pairs are not checked: that is what is being found out."""
+    """A scorer over an artefact whose golden pairs are not checked: how far off they are is what the gate measures."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        settings = Settings(model_dir=folder)
+        self.manifest, settings = manifest, Settings(model_dir=folder)
         self._engine = Engine(
             manifest,
             [Stage(manifest, load_tokeniser(folder, manifest, settings), None)],
@@ -256,7 +227,7 @@ class _Artefact:
 def _errors(
     reference: Ranking, result: Ranking
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Absolute errors of all pairs, and the reference's logits."""
+    """The absolute errors [pairs] of the logits of `result`, and the reference's logits [pairs]."""
     pairs = [
         (score, again[document])
         for query, rows in reference.run.items()
@@ -273,15 +244,9 @@ def _agreements(reference: Run, result: Run) -> Iterator[float]:
         yield len(first & again) / len(first)
 
 
-def _gate_data(sources: Sequence[str], queries: int | None) -> Iterator[tuple[Collection, Run]]:
-    """Collections with their candidates: a folder's own run.*.trec, or BM25's."""
-    if not sources:
-        collection = sample().first(queries)
-        yield collection, _filled(collection, bm25(collection, TOP_K))
-    for source in sources:
-        collection = load(source).first(queries)
-        runs = sorted(Path(source).glob("run.*.trec"))
-        yield collection, read_run(runs[0], collection, TOP_K) if runs else bm25(collection, TOP_K)
+def _sample_candidates(queries: int | None) -> tuple[Collection, Run]:
+    collection = sample().first(queries)
+    return collection, _filled(collection, bm25(collection, TOP_K))
 
 
 def sample() -> Collection:
@@ -304,9 +269,9 @@ def _filled(collection: Collection, run: Run) -> Run:
     """TOP_K candidates for every query: where words find fewer, other passages follow, so that there are ten to agree on."""
     documents = list(collection.documents)
     result = {}
-    for place, (query, rows) in enumerate(run.items()):
-        found = dict(rows)
-        others = (name for name in documents[place:] + documents[:place] if name not in found)
+    for start, (query, rows) in enumerate(run.items()):
+        near = dict(rows)
+        others = (name for name in documents[start:] + documents[:start] if name not in near)
         result[query] = rows + [
             (name, -1.0) for name, _ in zip(others, range(TOP_K - len(rows)), strict=False)
         ]
@@ -326,6 +291,6 @@ def _calibration(folder: Path, manifest: Manifest) -> list[Sequence[int]]:
 
 
 def _rounded_up(value: float) -> float:
-    """To two digits."""
+    """The smallest number of two digits that is not below `value`."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
     return float(f"{math.ceil(value / unit) * unit:.2g}")

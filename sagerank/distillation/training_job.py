@@ -6,6 +6,7 @@ trained; the output folder is the model folder, so the job's model.tar.gz is an 
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -26,11 +27,15 @@ from .recipe import Recipe
 CHANNELS = "/opt/ml/input/data"
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
-# What the container lacks beside its own PyTorch.
+# Folders of them that a job never imports: measuring, and deploying to AWS.
+_LEFT_OUT = ("sagerank/bench/", "sagerank/operate/")
+# What the container lacks beside its own PyTorch. A test holds it against the imports and pyproject.toml.
 _REQUIREMENTS = """\
 bm25s>=0.3
 boto3>=1.44
+httpx>=0.28
 huggingface-hub>=1.0
+ir-datasets>=0.5
 ir-measures>=0.4
 numpy>=2.2
 onnx>=1.23
@@ -165,9 +170,10 @@ def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
 
 
 def _source(recipe: Recipe) -> bytes:
-    """sourcedir.tar.gz: our packages, the recipe, the entry point, and what pip installs first. Equal input, equal bytes."""
-    import gzip
+    """The bytes of sourcedir.tar.gz: our packages, the recipe, the entry point, and what pip installs first.
 
+    Equal recipes give equal bytes.
+    """
     members = {
         "entry.py": _ENTRY,
         "requirements.txt": _REQUIREMENTS.encode(),
@@ -176,8 +182,9 @@ def _source(recipe: Recipe) -> bytes:
     for package in _PACKAGES:
         folder = Path(package.__path__[0])
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                members[path.relative_to(folder.parent).as_posix()] = path.read_bytes()
+            name = path.relative_to(folder.parent).as_posix()
+            if path.is_file() and "__pycache__" not in path.parts and not name.startswith(_LEFT_OUT):
+                members[name] = path.read_bytes()
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,

@@ -23,9 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
-from sagerank_inference.checkpoint import CheckpointError
-from sagerank_inference.contract import best_first
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
+from sagerank_inference.contract import Truncation, best_first
+from sagerank_inference.settings import Settings
 
+from sagerank.client import RerankClient
+
+from ..models.arithmetic import shape
+from ..models.build import resolve
+from ..models.cascade import Spec
 from . import EvaluationError
 
 
@@ -46,12 +52,9 @@ class EngineScorer:
     """A sagerank artefact in this process; the scores are logits."""
 
     def __init__(self, folder: Path, *, threads: int = 0, max_document_tokens: int | None = None) -> None:
-        from sagerank_inference.checkpoint import JinaBertConfig
-        from sagerank_inference.contract import Truncation
-        from sagerank_inference.engine import Engine
-        from sagerank_inference.settings import Settings
-
-        from ..models.arithmetic import shape
+        from sagerank_inference.engine import (
+            Engine,
+        )  # loads the tokenizer's library, which other scorers do without
 
         self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
@@ -65,7 +68,7 @@ class EngineScorer:
         return list(self._engine.score(query, documents, self._truncation).values)
 
     def gflop(self, query: str, documents: Sequence[str]) -> float:
-        """Of these pairs by the model's shape, without padding."""
+        """The arithmetic of these pairs by the model's shape, without padding."""
         windows = self._engine.tokeniser(query, documents, self._truncation)
         return sum(self._shape.flops(len(ids)) for ids in windows.ids) / 1e9
 
@@ -74,8 +77,6 @@ class ClientScorer:
     """A live endpoint or server, through the client; the scores are the logits of what it answers (0 to 1)."""
 
     def __init__(self, target: str, *, endpoint_url: str | None = None) -> None:
-        from sagerank.client import RerankClient
-
         if target.startswith("endpoint:"):
             endpoint, _, region = target.removeprefix("endpoint:").partition("@")
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
@@ -224,9 +225,6 @@ def open_scorer(
 
     max_tokens cuts documents where an artefact scores, and pairs with hf: and onnx: (where 512 is the default).
     """
-    from sagerank.models.build import resolve
-    from sagerank.models.cascade import Spec
-
     if ">" in spec:
         try:
             cascade = Spec.parse(spec)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -20,7 +19,6 @@ from sagerank_inference.artefact import (
     FORMAT,
     MANIFEST,
     ArtefactError,
-    GoldenPair,
     Manifest,
     copy,
     pack,
@@ -87,21 +85,6 @@ SHAPES = {
 _MODEL_SERVER_MANIFEST = b'{"runtime":"python","model":{"modelName":"model"}}\n'
 NAMES = ("micro", *HUB, "base", *(f"random:{name}" for name in SHAPES))
 
-# The golden pairs' texts: short and long, a match and a miss. The long one crosses a block boundary of the
-# attention loop.
-_LONG = " ".join(
-    f"Part {i}: alpine glaciers carve valleys and leave moraines of unsorted debris." for i in range(70)
-)
-GOLDEN_TEXTS = (
-    ("What is the capital of France?", "Paris is the capital of France."),
-    ("What is the capital of France?", "Berlin is the capital of Germany."),
-    (
-        "Which planet is known as the Red Planet?",
-        "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
-    ),
-    ("how do glaciers shape valleys", _LONG),
-)
-
 
 def resolve(model: str, *, cache: Path | None = None) -> Path:
     """The artefact folder of a model name, an artefact (folder or .tar.gz), a Hugging Face folder or a cascade
@@ -144,11 +127,34 @@ def _resolve_cascade(spec: Spec, cache: Path) -> Path:
 
 
 def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank"
+    """The folder for what is built and scored: sagerank/ below XDG_CACHE_HOME or ~/.cache.
+
+    Where that cannot be written, or there is no home, it is this user's own folder below the system's temporary one.
+    Raises CheckpointError with what to set where that cannot be had either.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sagerank"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: HOME is unset, and the system knows no such user
+        pass
+    user = os.getuid() if hasattr(os, "getuid") else None
+    try:
+        folder = Path(tempfile.gettempdir()) / ("sagerank" if user is None else f"sagerank-{user}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Another user may have made it first, and models are loaded from it.
+        if user in (None, folder.lstat().st_uid) and not folder.is_symlink() and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    raise CheckpointError(
+        "There is no folder to keep models and scores in: set XDG_CACHE_HOME to one that can be written."
+    )
 
 
 def _identity(model: str) -> str:
-    """What a cached build depends on: a folder's file sizes and times, a hub model's revision."""
+    """The facts that a cached build depends on: a folder's file sizes and times, a hub model's revision."""
     if model in HUB:
         return f"{FORMAT} {HUB[model].revision}"
     if model in NAMES:
@@ -161,8 +167,8 @@ def _identity(model: str) -> str:
 
 def _writers() -> str:
     """The code that writes graph and weights: a cached build by another version is not this one's."""
-    package = Path(sagerank_inference.__file__).parent
-    return " ".join(sha256(path) for path in (*sorted(package.glob("graph*.py")), package / "jina_bert.py"))
+    ours = sorted(Path(__file__).parent.glob("graph*.py"))
+    return " ".join(map(sha256, [*ours, Path(sagerank_inference.__file__).with_name("jina_bert.py")]))
 
 
 def _publish(make: Callable[[Path], object], target: Path) -> None:
@@ -191,69 +197,37 @@ def build(model: str, folder: Path) -> Manifest:
     """
     if ">" in model:
         spec = Spec.parse(model)
-        return compose(spec, [resolve(each) for each in spec.models], folder)
-    found = _manifest(Path(model))
-    if model == "micro" or Path(model).is_file() or (found and found.keep):
+        return compose(spec, [resolve(name) for name in spec.models], folder)
+    known = _manifest(Path(model))
+    if model == "micro" or Path(model).is_file() or (known and known.keep):
         return copy(resolve(model), folder)
     try:
-        import torch
-        from sagerank_inference import jina_bert
-        from sagerank_inference.tokenise import Tokeniser
-        from sagerank_inference.torch_model import TorchModel
-
-        from . import graph
+        from . import export
     except ImportError as error:
         raise CheckpointError(
             f"Building {model!r} needs PyTorch and onnx ({error.name} is missing): pip install 'sagerank[build]'."
         ) from None
-
     if model.startswith("random:"):
-        config = SHAPES[model.removeprefix("random:")]
-        torch.manual_seed(0)
-        reference = jina_bert.JinaBert(config).eval()
-        # 16 bits, like the published checkpoints; the reference below reads back what was stored.
-        jina_bert.save(reference, folder, torch.bfloat16)
         # The published vocabularies are not ours to ship. Micro's is smaller, so every id has a row.
-        shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")
+        export.write_random(SHAPES[model.removeprefix("random:")], MICRO / "tokenizer.json", folder)
     else:
         source = _source(model)
-        found = _manifest(source)
-        if found and found.precision != "fp32":
+        known = _manifest(source)
+        if known and known.precision != "fp32":
             raise CheckpointError(
                 f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
             )
-        tensors = jina_bert.read_tensors(source)
-        dtypes = {tensor.dtype for tensor in tensors.values()}
-        stored = torch.int8 if torch.int8 in dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
-        jina_bert.save(jina_bert.load(source), folder, stored)
-        if source.resolve() != folder.resolve():
-            if not (source / "tokenizer.json").is_file():
-                raise CheckpointError(f"{source} holds no tokenizer.json: fetch it with the model.")
-            shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-
+        export.write_stored(source, folder)
+    golden = export.write_graph(folder, model)
     config = JinaBertConfig.read(folder)
-    tokeniser = Tokeniser.load(folder, max_tokens=config.max_position_embeddings)
-    if tokeniser.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"tokenizer.json has ids up to {tokeniser.vocab_size - 1}, the embeddings have {config.vocab_size} rows: "
-            "the tokenizer belongs to another model."
-        )
-    graph.write(folder)
-    forward = TorchModel(folder, device="cpu", threads=torch.get_num_threads())
-    golden = []
-    for query, document in GOLDEN_TEXTS:
-        logit = forward(tokeniser(query, [document]).ids)[0]
-        if not math.isfinite(logit):
-            raise CheckpointError(f"The weights of {model!r} give the logit {logit}: they are damaged.")
-        golden.append(GoldenPair(query, document, logit))
     manifest = Manifest(
         model=_published_name(model),
         revision=HUB[model].revision if model in HUB else None,
-        dtype=stored_dtype(folder),
+        dtype=export.stored_dtype(folder),
         parameters=config.parameters,
         max_tokens=config.max_position_embeddings,
         files={name: sha256(folder / name) for name in ARTEFACT_FILES},
-        golden=tuple(golden),
+        golden=golden,
     )
     manifest.write(folder)
     return manifest
@@ -291,22 +265,10 @@ def archive(model: str, output: Path, *, code: bool = False, cache: Path | None 
 def _published_name(model: str) -> str:
     if model in HUB:
         return HUB[model].repository.removeprefix("jinaai/")
-    path = Path(model)
-    return (
-        "sagerank-micro"
-        if path.exists() and path.resolve() == MICRO.resolve()
-        else model
-        if model in NAMES
-        else path.resolve().name
-    )
-
-
-def stored_dtype(folder: Path) -> str:
-    """The dtypes of model.safetensors, in its own words."""
-    with (folder / "model.safetensors").open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    dtypes: set[str] = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
-    return "/".join(sorted(dtypes))
+    if model in NAMES and model != "micro":
+        return model
+    path = Path(model).resolve()
+    return "sagerank-micro" if path == MICRO.resolve() else path.name
 
 
 def _source(model: str) -> Path:

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper
 from sagerank_inference.checkpoint import SCALE, CheckpointError, JinaBertConfig, check_tensors
 
 from .graph_attention import Attention
+from .graph_nodes import Nodes
 
 _TYPES = {
     "F32": (TensorProto.FLOAT, 4),
@@ -78,23 +79,26 @@ class Weights:
         row = width * math.prod(entry["shape"][1:])
         result = TensorProto(name=name, data_type=kind, dims=[last - first, *entry["shape"][1:]])
         result.data_location = TensorProto.EXTERNAL
-        place = {
+        source = {
             "location": self._name,
             "offset": self._start + entry["data_offsets"][0] + first * row,
             "length": (last - first) * row,
         }
-        for key, value in place.items():
+        for key, value in source.items():
             result.external_data.add(key=key, value=str(value))
         return result
 
 
-class Graph(Attention):
+class Graph(Nodes):
+    """The nodes of a whole model, with its products in float32."""
+
     def __init__(self, config: JinaBertConfig, weights: Weights) -> None:
-        super().__init__(config)
-        self.weights = weights
+        super().__init__()
+        self.config, self.weights = config, weights
+        self.attention = Attention(self, config)
 
     def build(self) -> onnx.GraphProto:
-        self.layout()
+        self.attention.layout()
         x = self._embed()
         for index in range(self.config.num_hidden_layers):
             x = self._layer(index, x)
@@ -201,13 +205,13 @@ class Graph(Attention):
                 for name, part in itertools.product(("query", "key", "value"), ("weight", "bias"))
                 if (name, part) != ("key", "bias")
             }
-            context = self.attend_first(top, self.op("Gather", [x, pad]), projections)
+            context = self.attention.attend_first(top, self.op("Gather", [x, pad]), projections)
         else:
             top = every
             query, key, value = (
                 self._linear(x, f"{layer}.attention.self.{name}") for name in ("query", "key", "value")
             )
-            context = self.attend_all(query, key, value, "token" if index == 0 else None, pad)
+            context = self.attention.attend_all(query, key, value, "token" if index == 0 else None, pad)
         dense = self._linear(context, f"{layer}.attention.output.dense")
         top = self._layer_norm(self.op("Add", [dense, top]), f"{layer}.attention.output.LayerNorm")
         down = self._linear(self._geglu(top, layer), f"{layer}.mlp.wo")

@@ -22,7 +22,7 @@ from sagerank_inference.checkpoint import SCALE
 from torch import Tensor, nn
 
 from . import graph, graph_int8
-from .build import stored_dtype
+from .export import stored_dtype
 
 # How much of the difference between channels moves from activations into weights; of 0.25, 0.5, 0.75 and 1 the best
 # on micro.
@@ -74,17 +74,17 @@ def _largest(
     model: jina_bert.JinaBert, feed_forwards: Sequence[nn.ModuleDict], texts: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     """The largest absolute activation [f] of each channel that goes into `wo`, over all tokens of the texts."""
-    found = [torch.zeros(model.config.intermediate_size) for _ in feed_forwards]
+    largest = [torch.zeros(model.config.intermediate_size) for _ in feed_forwards]
 
-    def watch(place: int) -> torch.utils.hooks.RemovableHandle:
+    def watch(index: int) -> torch.utils.hooks.RemovableHandle:
         def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            torch.maximum(found[place], inputs[0].flatten(0, -2).abs().amax(0), out=found[place])
+            torch.maximum(largest[index], inputs[0].flatten(0, -2).abs().amax(0), out=largest[index])
 
-        return feed_forwards[place]["wo"].register_forward_pre_hook(see)
+        return feed_forwards[index]["wo"].register_forward_pre_hook(see)
 
-    handles = [watch(place) for place in range(len(feed_forwards))]
+    handles = [watch(index) for index in range(len(feed_forwards))]
     for ids in texts:
         model(torch.tensor([ids]), torch.tensor([len(ids)]))
     for handle in handles:
         handle.remove()
-    return found
+    return largest

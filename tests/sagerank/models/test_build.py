@@ -24,7 +24,7 @@ from sagerank_inference.torch_model import TorchModel
 from sagerank.models import build as building
 from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
 
-from ..conftest import SMALL, random_model
+from ...conftest import ROOT, SMALL, random_model
 
 
 def load(folder: Path, **settings: object) -> Engine:
@@ -186,7 +186,7 @@ def test_a_foreign_tokenizer_is_refused(small_folder: Path, tmp_path: Path) -> N
 
 def test_a_killed_build_leaves_nothing_under_its_name(small_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from inference import graph; from sagerank.build import resolve\n"
+        "import os, sys; from pathlib import Path; from sagerank.models import graph; from sagerank.models.build import resolve\n"
         "graph.write = lambda folder: os.kill(os.getpid(), 9)\n"
         "resolve(sys.argv[1], cache=Path(sys.argv[2]))"
     )
@@ -224,7 +224,7 @@ def test_micro_is_small_and_finds_each_querys_passage(micro: Engine) -> None:
 
 def test_micro_is_far_above_chance_on_a_public_collection(micro: Engine) -> None:
     """TREC DL 2019 where it lies beside the project: a random order of these candidates reaches 0.265."""
-    folder = Path(__file__).parents[2] / "shared/data/trec-dl-2019-rerank"
+    folder = ROOT.parent / "shared/data/trec-dl-2019-rerank"
     if not folder.exists():
         pytest.skip("the collection is not on this machine")
     texts = {

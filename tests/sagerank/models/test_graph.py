@@ -1,0 +1,74 @@
+"""The written graphs: equal bytes in float32, and what the int8 products compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from sagerank.models import graph, graph_int8
+from sagerank.models.build import MICRO
+
+
+def multiply(integers: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """[T, k] times [out, k] transposed, by the kernel that serves."""
+    import onnxruntime
+
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    given = helper.make_tensor_value_info("x", TensorProto.UINT8, ["t", weight.shape[1]])
+    got = helper.make_tensor_value_info("y", TensorProto.INT32, ["t", weight.shape[0]])
+    constant = onnx.numpy_helper.from_array(np.ascontiguousarray(weight.T), "w")
+    model = helper.make_model(
+        helper.make_graph([node], "product", [given], [got], [constant]),
+        opset_imports=[helper.make_opsetid("", 21)],
+        ir_version=10,
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": integers})[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("size", [64, 384, 49])
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_the_worst_activations_do_not_saturate_the_kernel(size: int, rows: int) -> None:
+    generator = np.random.default_rng(size)
+    worst = [
+        np.ones(size),  # the largest equal neighbours there are
+        -np.ones(size),
+        np.where(np.arange(size) % 2, 1.0, -1.0),  # neighbours of opposite sign keep all 8 bits
+        np.eye(1, size)[0],
+        *generator.standard_normal((12, size)),
+    ]
+    weight, scale = graph_int8.quantise(np.array(worst, np.float32))
+    x = np.full((rows, size), 255, np.uint8)
+    x[:, generator.random(size) < 0.1] = 0
+    assert (multiply(x, weight) == x.astype(np.int64) @ weight.astype(np.int64).T).all()
+    assert np.abs(weight[2:4]).max(1).tolist() == [127, 127]
+    error = np.abs(weight * scale[:, None] - np.array(worst, np.float32))
+    assert (error <= scale[:, None] * 0.501).all()
+
+
+def test_neighbours_of_equal_sign_leave_room_for_any_activation() -> None:
+    weight = np.random.default_rng(0).standard_normal((500, 96)).astype(np.float32)
+    integers, scale = graph_int8.quantise(weight)
+    pairs = integers.astype(np.int64).reshape(500, -1, 2)
+    assert np.maximum(pairs, 0).sum(2).max() <= 128
+    assert np.minimum(pairs, 0).sum(2).min() >= -128
+    seven_bits = np.abs(weight).max(1) / 64
+    assert (scale / seven_bits).mean() < 0.8
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    integers, scale = graph_int8.quantise(np.zeros((2, 8), np.float32))
+    assert not integers.any()
+    assert np.isfinite(scale).all()
+
+
+def test_the_float32_graph_is_as_it_was(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(MICRO / name)
+    graph.write(tmp_path)
+    assert (tmp_path / "model.onnx").read_bytes() == (MICRO / "model.onnx").read_bytes()
