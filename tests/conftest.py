@@ -43,6 +43,11 @@ _MISSING = {
 }
 
 
+def needs(name: str) -> pytest.MarkDecorator:
+    """For a test that asks the command line or a child for what imports `name`."""
+    return pytest.mark.skipif(name in _MISSING, reason=f"{name} is not installed here")
+
+
 def _skipped(report: Any, error: BaseException | None, path: Path) -> Any:
     while error and getattr(error, "name", None) not in _MISSING:
         error = error.__cause__ or error.__context__
