@@ -19,11 +19,11 @@ help:  ## list these targets
 demo: .venv$(OTHER)/ready  ## rerank real passages through boto3 and the container's server
 	@$(RUN)/sagerank demo
 
-.venv$(OTHER)/ready: $(IMAGE)/requirements-cpu.txt requirements/client.txt pyproject.toml
+.venv$(OTHER)/ready: $(IMAGE)/requirements-cpu.txt requirements/cli.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make demo PYTHON=python3.11")'
 	@echo "Setting up $(@D) (once)"
 	@$(PYTHON) -m venv $(@D)
-	@$(RUN)/python $(PIP) --require-hashes -r $(IMAGE)/requirements-cpu.txt -r requirements/client.txt
+	@$(RUN)/python $(PIP) --require-hashes -r $(IMAGE)/requirements-cpu.txt -r requirements/cli.txt
 	@$(RUN)/python $(PIP) --no-deps -e .
 	@touch $@
 
@@ -102,7 +102,7 @@ micro: test-env  ## write graph and manifest of the embedded model beside its we
 
 pins:  ## resolve the extras again
 	$(COMPILE) --universal --generate-hashes --extra cpu pyproject.toml -o $(IMAGE)/requirements-cpu.txt
-	$(COMPILE) --universal --generate-hashes --extra client pyproject.toml -o requirements/client.txt
+	$(COMPILE) --universal --generate-hashes --extra cost --constraint $(IMAGE)/requirements-cpu.txt pyproject.toml -o requirements/cli.txt
 	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra distil --extra eval-hf --extra infra --extra cost --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint $(IMAGE)/constraints-gpu.txt --extra gpu pyproject.toml -o $(IMAGE)/requirements-gpu.txt
 	$(COMPILE) --universal --generate-hashes --group tools -o requirements/tools.txt

@@ -1,1 +1,7 @@
-"""The command line and the client that an application imports."""
+"""The Jina Reranker v1 family on AWS SageMaker: the client that an application imports, and the command line."""
+
+from . import errors
+from .client import AsyncRerankClient, RerankClient
+
+__version__ = "0.1.0"
+__all__ = ["AsyncRerankClient", "RerankClient", "__version__", "errors"]

@@ -5,9 +5,12 @@ model runtime.
 from __future__ import annotations
 
 import argparse
+import codecs
 import dataclasses
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import sagerank_cost.commands
 
+from . import __version__
 from .bench import commands as bench_commands
 from .distillation import commands as distillation_commands
 from .evaluation import commands as evaluation_commands
+from .models.extras import install
 from .operate import commands as operate_commands
 
 if TYPE_CHECKING:
+    from sagerank_cost.catalogue import Catalogue
+    from sagerank_cost.lines import Statement
     from sagerank_inference.artefact import Manifest
 
     from .distillation.int8 import Judged
@@ -36,6 +43,11 @@ class Refused(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale that cannot hold a text must not cost the answer.
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -46,10 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        extra = getattr(options, "extra", None)
-        if extra is None:
+        if error.name is None or error.name.partition(".")[0].startswith("sagerank"):
             raise
-        print(f"sagerank: this command needs {error.name}: pip install 'sagerank[{extra}]'", file=sys.stderr)
+        print(f"sagerank: this command needs {error.name}: {install(options.extra)}", file=sys.stderr)
         return 2
     except Exception as error:
         if not isinstance(error, _known_errors()):
@@ -92,13 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sagerank", description="Deploy and run the Jina Reranker v1 family."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: Any, description: str, *, model: bool = True, as_json: bool = True) -> Any:
+    def command(
+        name: str, run: Any, description: str, *, extra: str = "cpu", as_json: bool = True
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=description, description=description)
-        sub.set_defaults(run=run)
-        if model:
-            sub.add_argument("--model", default="micro", help=MODEL_HELP + " (default: %(default)s)")
+        sub.set_defaults(run=run, extra=extra)
+        sub.add_argument("--model", default="micro", help=MODEL_HELP + " (default: %(default)s)")
         if as_json:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
@@ -108,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
     rerank = command("rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field")
-    rerank.add_argument("query", help="what the documents are ranked for")
+    rerank.add_argument("query", type=_utf8, help="what the documents are ranked for")
     rerank.add_argument(
         "documents", nargs="?", default="-", help="file, one document a line (default: standard input)"
     )
@@ -117,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
-    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder")
+    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="build")
     build.add_argument(
         "--output", type=Path, default=Path("model.tar.gz"), help="file ending in .tar.gz, or a folder"
     )
@@ -159,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "check the installation and a model, and say what to do")
     bench_commands.add(commands)
     evaluation_commands.add(commands)
-    sagerank_cost.commands.add(commands)
+    sagerank_cost.commands.add(commands, _priced)
     distillation_commands.add(commands)
     operate_commands.add(commands)
     return parser
@@ -251,12 +264,29 @@ def _rerank(options: argparse.Namespace) -> int:
     return 0
 
 
+def _priced(file: Path, prices: Catalogue) -> Statement:
+    """The monthly cost of a DeployConfig file, for `sagerank cost diff`."""
+    from sagerank_infra.estimate import priced
+
+    return priced(file, prices)
+
+
+def _utf8(argument: str) -> str:
+    """A word of the command line as UTF-8, whatever the locale says it is."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
 def _read_documents(path: str) -> list[Any]:
     """A document a line; where every line is a JSON object with text, those objects."""
-    lines = (
-        sys.stdin.read().splitlines() if path == "-" else Path(path).read_text(encoding="utf-8").splitlines()
-    )
-    lines = [line for line in lines if line.strip()]
+    raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f"The documents are not UTF-8 from byte {error.start} on: convert them, for instance with iconv."
+        ) from None
+    # Not splitlines(), which takes characters inside a text for ends of lines.
+    lines = [line for line in re.split(r"\r?\n", text) if line.strip()]
     if not lines:
         raise Refused("There are no documents: give one a line.")
     try:

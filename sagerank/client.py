@@ -1,42 +1,46 @@
-"""The client an application imports: one call reranks any number of documents.
+"""The client that an application imports: one call reranks any number of documents.
 
-with RerankClient.sagemaker("my-reranker") as client: ranking = client.rerank("how do glaciers move",
-documents, top_n=10)
+    with RerankClient.sagemaker("my-reranker") as client:
+        ranking = client.rerank("how do glaciers move", documents, top_n=10)
 
-Large requests are split by bytes, documents and estimated tokens, sent concurrently, retried where that
-helps, and merged into the exact ranking that one request would have given.
+Large requests are split by bytes, documents and estimated tokens, sent concurrently, retried where that helps, and
+merged into the exact ranking that one request would have given. `AsyncRerankClient` is the same for asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
+import math
+import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
 
-from sagerank_inference.contract import (
+from sagerank_inference.contract import best_first
+
+from .errors import (
+    BadAnswer,
     DeadlineExceeded,
     InvalidRequest,
     Overloaded,
     PayloadTooLarge,
     RerankError,
-    best_first,
 )
-
-from .transport import REAL_TIME_BYTES, RETRYABLE, BadAnswer, HttpTransport, SageMakerTransport, Transport
+from .transport import REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
 
 Document = str | Mapping[str, Any]
 Progress = Callable[[int, int], None]
+_CONCURRENCY = 4
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
+    """A document with its score."""
+
     index: int  # in the documents that were given
     score: float  # 0 to 1
     document: Document
@@ -54,7 +58,10 @@ class Reranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What one request may carry. Tokens are estimated as characters / 4, English text's average."""
+    """What one request may carry. Tokens are estimated as characters / 4, English text's average.
+
+    A serverless endpoint takes smaller bodies: Split(max_bytes=sagerank.transport.SERVERLESS_BYTES).
+    """
 
     max_bytes: int = REAL_TIME_BYTES
     max_documents: int = 1_000
@@ -70,38 +77,165 @@ class Retry:
     longest: float = 8.0
 
 
-class RerankClient:
-    """Thread-safe. Close it, or use it as a context manager."""
+@dataclass(eq=False)
+class _Client:
+    """What both clients are: one transport, and how requests are split, retried and merged."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        split: Split = Split(),
-        retry: Retry = Retry(),
-        concurrency: int = 4,
-    ) -> None:
-        self._transport, self._split, self._retry = transport, split, retry
-        self._pool = ThreadPoolExecutor(concurrency, "rerank")
+    transport: Transport
+    _: KW_ONLY
+    split: Split = Split()
+    retry: Retry = Retry()
+    concurrency: int = _CONCURRENCY  # requests of one rerank that are under way at once
 
     @classmethod
     def sagemaker(
-        cls, endpoint: str, *, region: str | None = None, endpoint_url: str | None = None, **options: Any
+        cls,
+        endpoint: str,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        split: Split = Split(),
+        retry: Retry = Retry(),
+        concurrency: int = _CONCURRENCY,
     ) -> Self:
-        """For a SageMaker endpoint. `endpoint_url` points elsewhere than AWS; options are the constructor's.
-
-        A serverless endpoint takes smaller bodies: give split=Split(max_bytes=SERVERLESS_BYTES).
+        """A client of a SageMaker endpoint. endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no
+        region is known.
         """
-        connections = options.get("concurrency", 4)
-        return cls(
-            SageMakerTransport(endpoint, region=region, endpoint_url=endpoint_url, connections=connections),
-            **options,
+        transport = SageMakerTransport(
+            endpoint, region=region, endpoint_url=endpoint_url, connections=concurrency
         )
+        return cls(transport, split=split, retry=retry, concurrency=concurrency)
 
     @classmethod
-    def http(cls, url: str, *, headers: dict[str, str] | None = None, **options: Any) -> Self:
-        """For any server that speaks Jina's /v1/rerank, such as `sagerank serve`."""
-        return cls(HttpTransport(url, headers=headers, connections=options.get("concurrency", 4)), **options)
+    def http(
+        cls,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        split: Split = Split(),
+        retry: Retry = Retry(),
+        concurrency: int = _CONCURRENCY,
+    ) -> Self:
+        """A client of any server that speaks Jina's /v1/rerank, such as `sagerank serve`. Raises InvalidRequest."""
+        transport = HttpTransport(url, headers=headers, connections=concurrency)
+        return cls(transport, split=split, retry=retry, concurrency=concurrency)
+
+    async def _rerank(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        *,
+        top_n: int | None,
+        truncate: bool,
+        timeout: float,
+        progress: Progress | None,
+    ) -> Reranking:
+        deadline = asyncio.get_running_loop().time() + timeout
+        if not query.strip():
+            raise InvalidRequest("query is blank: give the words to rank the documents for.")
+        if not documents:
+            raise InvalidRequest("documents is empty: give at least one.")
+        if top_n is not None and top_n < 1:
+            raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
+        texts = [_text(document, index) for index, document in enumerate(documents)]
+        # In a thread: megabytes of text would hold up whatever else this loop does.
+        parts = await asyncio.to_thread(lambda: list(_parts(query, texts, truncate, self.split)))
+        scores = [0.0] * len(texts)
+        answers: list[tuple[int, str]] = []
+        done, free = 0, asyncio.Semaphore(self.concurrency)
+
+        async def send(part: range, body: bytes) -> None:
+            nonlocal done
+            values, tokens, model = _read(await self._send(body, free, deadline), len(part))
+            scores[part.start : part.stop] = values
+            answers.append((tokens, model))
+            done += len(part)
+            if progress:
+                progress(done, len(texts))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part, body in parts:
+                    group.create_task(send(part, body))
+        except BaseExceptionGroup as errors:  # the first error ended the others
+            raise errors.exceptions[0] from None
+        return Reranking(
+            results=tuple(
+                Ranked(index, scores[index], documents[index]) for index in best_first(scores, top_n)
+            ),
+            total_tokens=sum(tokens for tokens, _ in answers),
+            model=answers[0][1],
+            requests=len(parts),
+        )
+
+    async def _send(self, body: bytes, free: asyncio.Semaphore, deadline: float) -> bytes:
+        """One request with its retries: scoring changes nothing on the other side, so a repeat is always safe."""
+        last: RerankError | None = None
+        time = asyncio.get_running_loop().time
+        for attempt in range(self.retry.tries):
+            try:
+                async with asyncio.timeout_at(deadline), free:
+                    return await self.transport(body)
+            except TimeoutError:
+                break
+            except RETRYABLE as error:
+                last = error
+            pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2**attempt))
+            if isinstance(last, Overloaded):
+                pause = max(pause, last.retry_after)
+            if attempt + 1 == self.retry.tries or time() + pause >= deadline:
+                break
+            await asyncio.sleep(pause)
+        # Why the tries failed says more than that the time is over.
+        raise last or DeadlineExceeded("No answer in time: give a longer timeout or fewer documents.")
+
+
+class AsyncRerankClient(_Client):
+    """The client for asyncio: one pool of connections; cancelling a rerank closes its requests."""
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        *,
+        top_n: int | None = None,
+        truncate: bool = True,
+        timeout: float = _SECONDS,
+        progress: Progress | None = None,
+    ) -> Reranking:
+        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
+        their number.
+
+        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
+        """
+        return await self._rerank(
+            query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+@dataclass(eq=False)
+class RerankClient(_Client):
+    """The client for everybody else. Thread-safe. Close it, or use it as a context manager.
+
+    The requests run on an event loop in a thread of its own, so that a deadline or Ctrl-C ends them at once.
+    """
+
+    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
+    _process: int = field(
+        init=False, repr=False, default=0
+    )  # in which the loop's thread runs: a fork has none
+    _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
+    _thread: threading.Thread = field(init=False, repr=False)
 
     def rerank(
         self,
@@ -110,139 +244,42 @@ class RerankClient:
         *,
         top_n: int | None = None,
         truncate: bool = True,
-        timeout: float = 120.0,
-        progress: Progress = lambda done, total: None,
+        timeout: float = _SECONDS,
+        progress: Progress | None = None,
     ) -> Reranking:
-        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents
-        done and their number.
+        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
+        their number, in the client's own thread.
 
-        Raises an error of sagerank_inference.contract or sagerank.transport that says what to change, at the latest
-        after `timeout` seconds.
+        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
         """
-        return self._rerank(
-            query,
-            documents,
-            top_n=top_n,
-            truncate=truncate,
-            timeout=timeout,
-            progress=progress,
-            stop=threading.Event(),
+        work = self._rerank(
+            query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
         )
-
-    async def arerank(self, query: str, documents: Sequence[Document], **options: Any) -> Reranking:
-        """`rerank` for asyncio; cancelling it sends no further parts."""
-        stop = threading.Event()
-        defaults = {"top_n": None, "truncate": True, "timeout": 120.0, "progress": lambda done, total: None}
-        unknown = options.keys() - defaults.keys()
-        if unknown:
-            raise TypeError(f"arerank has no argument {sorted(unknown)[0]!r}")
-        arguments = {**defaults, **options}
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
-            return await asyncio.to_thread(
-                functools.partial(self._rerank, query, documents, stop=stop, **arguments)
-            )
-        finally:
-            stop.set()
+            return future.result()
+        except BaseException:  # Ctrl-C too
+            future.cancel()
+            raise
 
-    def _rerank(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        *,
-        top_n: int | None,
-        truncate: bool,
-        timeout: float,
-        progress: Progress,
-        stop: threading.Event,
-    ) -> Reranking:
-        if not query.strip():
-            raise InvalidRequest("query is blank: give the words to rank the documents for.")
-        if not documents:
-            raise InvalidRequest("documents is empty: give at least one.")
-        if top_n is not None and top_n < 1:
-            raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
-        texts = [_text(document, index) for index, document in enumerate(documents)]
-        deadline = time.monotonic() + timeout
-        parts = list(self._parts(query, texts))
-        scores = [0.0] * len(texts)
-        answers: list[tuple[int, str]] = []
-        done, lock = 0, threading.Lock()
-
-        def send(part: range) -> None:
-            nonlocal done
-            answer = self._send(_body(query, texts[part.start : part.stop], truncate), deadline, stop)
-            values, tokens, model = _read(answer, len(part))
-            with lock:
-                scores[part.start : part.stop] = values
-                answers.append((tokens, model))
-                done += len(part)
-                progress(done, len(texts))
-
-        futures = [self._pool.submit(send, part) for part in parts]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(future.done() for future in futures):
-                stop.set()  # the first error ends the others' retries
-        for future in futures:
-            future.result()
-        ranked = best_first(scores, top_n)
-        return Reranking(
-            results=tuple(Ranked(index, scores[index], documents[index]) for index in ranked),
-            total_tokens=sum(tokens for tokens, _ in answers),
-            model=answers[0][1],
-            requests=len(parts),
-        )
-
-    def _parts(self, query: str, texts: Sequence[str]) -> Iterator[range]:
-        """Consecutive documents that fit one request together, sized by their bytes as they are sent."""
-        split = self._split
-        overhead = len(_body(query, [], False))
-        start, size, tokens = 0, overhead, 0.0
-        for index, text in enumerate(texts):
-            length = len(_json(text)) + 1
-            if overhead + length > split.max_bytes:
-                raise PayloadTooLarge(
-                    f"documents[{index}] makes a request of {overhead + length} bytes, and {split.max_bytes} are allowed: cut it into passages."
-                )
-            estimate = (len(query) + len(text)) / 4
-            full = (
-                size + length > split.max_bytes
-                or index - start == split.max_documents
-                or tokens + estimate > split.max_tokens
-            )
-            if full and index > start:
-                yield range(start, index)
-                start, size, tokens = index, overhead, 0.0
-            size, tokens = size + length, tokens + estimate
-        yield range(start, len(texts))
-
-    def _send(self, body: bytes, deadline: float, stop: threading.Event) -> bytes:
-        """One request with its retries. Scoring changes nothing on the other side, so a repeat is always
-        safe.
-        """
-        last: RerankError | None = None
-        for attempt in range(self._retry.tries):
-            left = deadline - time.monotonic()
-            if left <= 0 or stop.is_set():
-                break
-            try:
-                return self._transport(body, left)
-            except RETRYABLE as error:
-                # A last try that ran out of time says less than why the tries before it failed.
-                last = last if last and isinstance(error, DeadlineExceeded) else error
-            pause = random.uniform(0, min(self._retry.longest, self._retry.first * 2**attempt))
-            if isinstance(last, Overloaded):
-                pause = max(pause, last.retry_after)
-            if time.monotonic() + pause >= deadline or stop.wait(pause):
-                break
-        if stop.is_set():
-            raise DeadlineExceeded("The rerank was given up.")
-        raise last or DeadlineExceeded("No answer in time: give a longer timeout or fewer documents.")
+    def _started(self) -> asyncio.AbstractEventLoop:
+        """The event loop, running in its thread."""
+        with self._lock:
+            if self._process != os.getpid():
+                self._loop, self._process = asyncio.new_event_loop(), os.getpid()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="rerank", daemon=True)
+                self._thread.start()
+            return self._loop
 
     def close(self) -> None:
-        self._pool.shutdown()
-        self._transport.close()
+        """Close the connections, and end the client's thread."""
+        with self._lock:
+            if self._process == os.getpid():
+                asyncio.run_coroutine_threadsafe(self.transport.close(), self._loop).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+            self._process = 0
 
     def __enter__(self) -> Self:
         return self
@@ -258,6 +295,33 @@ def _text(document: Document, index: int) -> str:
     return text
 
 
+def _parts(query: str, texts: Sequence[str], truncate: bool, split: Split) -> Iterator[tuple[range, bytes]]:
+    """Consecutive documents that fit one request together, and its body."""
+    fields = {"query": query, "return_documents": False, "truncate": truncate}
+    head = _json(fields)[:-1] + b',"documents":['
+    written: list[bytes] = []
+    start, size, tokens = 0, len(head) + 2, 0.0
+    for index, text in enumerate(texts):
+        document = _json(text)
+        length = len(document) + 1
+        if len(head) + 2 + length > split.max_bytes:
+            raise PayloadTooLarge(
+                f"documents[{index}] makes a request of {len(head) + 2 + length} bytes, and {split.max_bytes} are allowed: cut it into passages."
+            )
+        estimate = (len(query) + len(text)) / 4
+        full = (
+            size + length > split.max_bytes
+            or len(written) == split.max_documents
+            or tokens + estimate > split.max_tokens
+        )
+        if full and written:
+            yield range(start, index), head + b",".join(written) + b"]}"
+            start, size, tokens, written = index, len(head) + 2, 0.0, []
+        size, tokens = size + length, tokens + estimate
+        written.append(document)
+    yield range(start, len(texts)), head + b",".join(written) + b"]}"
+
+
 def _json(value: object) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -267,16 +331,14 @@ def _json(value: object) -> bytes:
         ) from None
 
 
-def _body(query: str, texts: Sequence[str], truncate: bool) -> bytes:
-    return _json({"query": query, "documents": list(texts), "return_documents": False, "truncate": truncate})
-
-
 def _read(answer: bytes, count: int) -> tuple[list[float], int, str]:
     """Scores in request order, tokens and model of a Jina answer to `count` documents."""
     try:
         payload = json.loads(answer)
         scores = {int(item["index"]): float(item["relevance_score"]) for item in payload["results"]}
         values = [scores[index] for index in range(count)]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
         return values, int(payload["usage"]["total_tokens"]), str(payload["model"])
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadAnswer("The answer is not that of a reranker: check the endpoint or URL.") from None

@@ -13,12 +13,17 @@ from pathlib import Path
 
 from sagerank_inference.settings import Settings, physical_cores
 
+from .models.extras import install
+
 _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
+# What needs it, and the extra that brings it.
 _OPTIONAL = {
-    "torch": "build, distil and GPU",
-    "onnx": "build",
-    "safetensors": "build, GPU",
-    "huggingface-hub": "build tiny and turbo",
+    "torch": ("build, distil and GPU", "build"),
+    "onnx": ("build", "build"),
+    "safetensors": ("build, GPU", "build"),
+    "huggingface-hub": ("build tiny and turbo", "build"),
+    "rich": ("cost, eval and bench", "cost"),
+    "aws-cdk-lib": ("deploy", "infra"),
 }
 
 
@@ -41,10 +46,10 @@ def examine(model: str) -> Iterator[Check]:
         installed = _version(name)
         if installed is None:
             missing.append(name)
-        yield Check(name, installed is not None, installed or "missing", "pip install 'sagerank[cpu]'")
-    for name, use in _OPTIONAL.items():
+        yield Check(name, installed is not None, installed or "missing", install("cpu"))
+    for name, (use, extra) in _OPTIONAL.items():
         installed = _version(name)
-        yield Check(name, True, installed or f"not installed (needed for {use})")
+        yield Check(name, True, installed or f"not installed ({use}: {install(extra)})")
     yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
     if missing:
         return

@@ -1,16 +1,22 @@
-"""How a request reaches a reranker: a SageMaker endpoint or an HTTP server. Both carry the same bytes.
+"""How a request reaches a reranker: a SageMaker endpoint, an HTTP server, or an engine in this process.
 
-A transport is called with a JSON body and the seconds it may take; it returns the answer's bytes or raises an
-error of `sagerank_inference.contract` (or one below). `Retryable` marks what may be gone at the next try.
+A transport is awaited with a JSON body and returns the answer's bytes, or raises an error of `sagerank.errors`. It knows
+no deadline: who awaits it cancels it, and that closes the request's connection.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlsplit
 
-from sagerank_inference.contract import (
+from .errors import (
+    AccessDenied,
     DeadlineExceeded,
+    EndpointNotFound,
     InvalidRequest,
     Overloaded,
     PayloadTooLarge,
@@ -19,31 +25,209 @@ from sagerank_inference.contract import (
 )
 
 if TYPE_CHECKING:
+    import httpx2
     from sagerank_inference.engine import Engine
 
-REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body; botocore checks it too
+REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body
 SERVERLESS_BYTES = 4 * 1024 * 1024
+RETRYABLE = (Overloaded, Unavailable, DeadlineExceeded)  # what may be gone at the next try
 
-
-class EndpointNotFound(RerankError):
-    pass
-
-
-class AccessDenied(RerankError):
-    pass
-
-
-class BadAnswer(RerankError):
-    """The other side answered, but not as a reranker."""
-
-
-RETRYABLE = (Overloaded, Unavailable, DeadlineExceeded)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Transport(Protocol):
-    def __call__(self, body: bytes, timeout: float) -> bytes: ...
+    """One body to a reranker and its answer's bytes."""
 
-    def close(self) -> None: ...
+    async def __call__(self, body: bytes) -> bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class _Connections:
+    """Kept-alive connections, at most `limit`, of the event loop that runs."""
+
+    def __init__(
+        self, limit: int, *, verify: ssl.SSLContext | bool = True, read_seconds: float | None = None
+    ) -> None:
+        self._limit, self._verify, self._read_seconds = limit, verify, read_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: httpx2.AsyncClient
+
+    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> httpx2.Response:
+        """Raises Unavailable where no answer comes."""
+        import httpx2
+
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # connections belong to the loop that made them
+            self._client = httpx2.AsyncClient(
+                verify=self._verify,
+                limits=httpx2.Limits(max_connections=self._limit, max_keepalive_connections=self._limit),
+                timeout=httpx2.Timeout(None, connect=5.0, read=self._read_seconds),
+                # What listens on this machine is not behind the proxy that the environment names.
+                mounts={f"all://{host}": None for host in _LOOPBACK},
+            )
+            self._loop = loop
+        try:
+            return await self._client.post(url, content=body, headers=headers)
+        except httpx2.HTTPError as error:
+            raise Unavailable(
+                f"{_without_secrets(url)} could not be reached ({type(error).__name__}): is the server running?"
+            ) from None
+
+    async def close(self) -> None:
+        if self._loop is asyncio.get_running_loop():
+            await self._client.aclose()
+        self._loop = None
+
+
+class HttpTransport:
+    """POST to a URL of a server that speaks Jina's /v1/rerank."""
+
+    def __init__(self, url: str, *, headers: dict[str, str] | None = None, connections: int = 8) -> None:
+        """url: a bare host means /v1/rerank there; a path is taken as it is. Raises InvalidRequest."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidRequest(
+                f"{_without_secrets(url)!r} is not an HTTP URL: give one such as http://localhost:8080."
+            )
+        self._url = url if parts.path not in ("", "/") else url.rstrip("/") + "/v1/rerank"
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._connections = _Connections(connections)
+
+    async def __call__(self, body: bytes) -> bytes:
+        answer = await self._connections.post(self._url, body, self._headers)
+        if answer.status_code != 200:
+            raise error_from_status(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+        return answer.content
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+
+class SageMakerTransport:
+    """InvokeEndpoint, with credentials, region, address and signature from botocore.
+
+    botocore's own client is not asked to send: it blocks, and cannot be told to give up before its 60 seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        region: str | None = None,
+        inference_component: str | None = None,
+        target_variant: str | None = None,
+        endpoint_url: str | None = None,
+        connections: int = 8,
+    ) -> None:
+        """endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no region is known."""
+        import botocore.session
+        from botocore.exceptions import NoRegionError
+
+        # A session of its own: the default one is shared by the process and keeps the first credentials it saw.
+        self._session = botocore.session.get_session()
+        try:
+            client = self._session.create_client(
+                "sagemaker-runtime", region_name=region, endpoint_url=endpoint_url
+            )
+        except NoRegionError:
+            raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
+        self._service, self._region = client.meta.service_model.signing_name, client.meta.region_name
+        self._endpoint = endpoint
+        self._url = f"{client.meta.endpoint_url}/endpoints/{quote(endpoint, safe='')}/invocations"
+        client.close()
+        given = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "X-Amzn-SageMaker-Inference-Component": inference_component,
+            "X-Amzn-SageMaker-Target-Variant": target_variant,
+        }
+        self._headers = {name: value for name, value in given.items() if value}
+        bundle = self._session.get_config_variable("ca_bundle")
+        # SageMaker itself gives up after 60 s; a little more lets its own error come through.
+        trusted = ssl.create_default_context(cafile=bundle) if bundle else True
+        self._connections = _Connections(connections, verify=trusted, read_seconds=65)
+
+    async def __call__(self, body: bytes) -> bytes:
+        # In a thread: credentials may have to be fetched, and six megabytes to be hashed.
+        headers = await asyncio.to_thread(self._sign, body)
+        answer = await self._connections.post(self._url, body, headers)
+        if answer.status_code != 200:
+            raise self._error(answer)
+        return answer.content
+
+    def _sign(self, body: bytes) -> dict[str, str]:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise AccessDenied(
+                    "No AWS credentials were found: run `aws configure`, or give this process a role."
+                )
+            request = AWSRequest("POST", self._url, headers=self._headers, data=body)
+            SigV4Auth(credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
+        except BotoCoreError as error:
+            raise AccessDenied(
+                f"The AWS credentials could not be read ({type(error).__name__}): run `aws configure` or `aws sso login`."
+            ) from None
+        return dict(request.headers.items())
+
+    def _error(self, answer: httpx2.Response) -> RerankError:
+        """The error that an answer of AWS's API stands for."""
+        content = _object(answer.content)
+        code = answer.headers.get("x-amzn-errortype", str(content.get("__type", "")))
+        code = code.partition(":")[0].rpartition("#")[2]
+        message = str(content.get("message", content.get("Message", "")))
+        endpoint, region = self._endpoint, self._region
+        if code == "ModelError":  # the container answered with an error of its own
+            status = content.get("OriginalStatusCode")
+            return error_from_status(
+                status if isinstance(status, int) else 500, str(content.get("OriginalMessage", "")).encode()
+            )
+        if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
+            return Overloaded(
+                f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
+            )
+        if "AccessDenied" in code or code in (
+            "UnrecognizedClientException",
+            "ExpiredTokenException",
+            "InvalidSignatureException",
+        ):
+            return AccessDenied(
+                f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{endpoint} in {region}."
+            )
+        if code.startswith("ValidationE") and "not found" in message.lower():
+            return EndpointNotFound(
+                f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
+            )
+        if answer.status_code >= 500 or code in ("ModelNotReadyException", "InternalDependencyException"):
+            return Unavailable(f"The endpoint {endpoint} is not answering ({code}).")
+        return InvalidRequest(f"SageMaker refused the request ({code}): {message}")
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+
+class EngineTransport:
+    """An engine in this process, behind the same bytes: local scripts and the command line need no server."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, "engine")  # a request has all cores to itself
+
+    async def __call__(self, body: bytes) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, body)
+
+    def _answer(self, body: bytes) -> bytes:
+        from sagerank_inference.dialects import parse
+
+        return self._engine.answer(parse(body, None), request_id="local")[0]
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False)
 
 
 def error_from_status(status: int, body: bytes, retry_after: str | None = None) -> RerankError:
@@ -68,154 +252,23 @@ def error_from_status(status: int, body: bytes, retry_after: str | None = None) 
 
 def _sentence(body: bytes) -> str:
     """The message inside any of the dialects' error forms."""
-    try:
-        payload: Any = json.loads(body)
-    except ValueError:
-        return ""
+    payload: Any = _object(body)
     for _ in range(2):
         if isinstance(payload, dict):
             payload = next((payload[key] for key in ("detail", "message", "error") if key in payload), "")
     return payload if isinstance(payload, str) else ""
 
 
-class SageMakerTransport:
-    """boto3's InvokeEndpoint. Retries are the client's: botocore's own are off, so that one deadline covers
-    all tries.
-    """
-
-    def __init__(
-        self,
-        endpoint: str,
-        *,
-        region: str | None = None,
-        inference_component: str | None = None,
-        target_variant: str | None = None,
-        endpoint_url: str | None = None,
-        connections: int = 8,
-    ) -> None:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import NoRegionError
-
-        config = Config(
-            # SageMaker itself gives up after 60 s; a little more lets its own error come through.
-            retries={"total_max_attempts": 1},
-            read_timeout=65,
-            connect_timeout=5,
-            max_pool_connections=connections,
-        )
-        try:
-            # A session of its own: the default one is shared by the process and keeps the first credentials
-            # it saw.
-            session = boto3.Session(region_name=region)
-            self._client = session.client("sagemaker-runtime", endpoint_url=endpoint_url, config=config)
-        except NoRegionError:
-            raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
-        self._endpoint = endpoint
-        self._arguments = {
-            "EndpointName": endpoint,
-            "ContentType": "application/json",
-            "Accept": "application/json",
-            **({"InferenceComponentName": inference_component} if inference_component else {}),
-            **({"TargetVariant": target_variant} if target_variant else {}),
-        }
-
-    def __call__(self, body: bytes, timeout: float) -> bytes:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-        try:
-            answer: bytes = self._client.invoke_endpoint(Body=body, **self._arguments)["Body"].read()
-        except NoCredentialsError:
-            raise AccessDenied(
-                "No AWS credentials were found: run `aws configure`, or give this process a role."
-            ) from None
-        except ClientError as error:
-            raise self._translate(error.response) from None
-        except BotoCoreError as error:
-            raise Unavailable(
-                f"The endpoint {self._endpoint} could not be reached ({type(error).__name__})."
-            ) from None
-        return answer
-
-    def _translate(self, response: Any) -> RerankError:
-        code = response["Error"].get("Code", "")
-        message = response["Error"].get("Message", "")
-        region = self._client.meta.region_name
-        if code == "ModelError":  # the container answered with an error of its own
-            return error_from_status(
-                response.get("OriginalStatusCode", 500), response.get("OriginalMessage", "").encode()
-            )
-        if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
-            return Overloaded(
-                f"The endpoint {self._endpoint} is throttled: send less, or add instances.", retry_after=1.0
-            )
-        if "AccessDenied" in code or code in (
-            "UnrecognizedClientException",
-            "ExpiredTokenException",
-            "InvalidSignatureException",
-        ):
-            return AccessDenied(
-                f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{self._endpoint} in {region}."
-            )
-        if code.startswith("ValidationE") and "not found" in message.lower():
-            return EndpointNotFound(
-                f"There is no endpoint {self._endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
-            )
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        if status >= 500 or code in ("ModelNotReadyException", "InternalDependencyException"):
-            return Unavailable(f"The endpoint {self._endpoint} is not answering ({code}).")
-        return InvalidRequest(f"SageMaker refused the request ({code}): {message}")
-
-    def close(self) -> None:
-        self._client.close()
+def _object(body: bytes) -> dict[str, Any]:
+    """A JSON object, or an empty one where the bytes are something else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-class HttpTransport:
-    """POST to a URL, over connections that are kept open."""
-
-    def __init__(self, url: str, *, headers: dict[str, str] | None = None, connections: int = 8) -> None:
-        import urllib3
-
-        if not url.startswith(("http://", "https://")):
-            raise InvalidRequest(f"{url!r} is not an HTTP URL: give one such as http://localhost:8080.")
-        # A bare host means our own server's route; a path is taken as it is.
-        self._url = (
-            url if urllib3.util.parse_url(url).path not in (None, "", "/") else url.rstrip("/") + "/v1/rerank"
-        )
-        self._pool = urllib3.PoolManager(maxsize=connections, block=True, retries=False)
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
-
-    def __call__(self, body: bytes, timeout: float) -> bytes:
-        import urllib3
-
-        try:
-            answer = self._pool.request(
-                "POST", self._url, body=body, headers=self._headers, timeout=max(timeout, 0.001)
-            )
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
-            raise DeadlineExceeded(f"{self._url} did not answer in time.") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise Unavailable(
-                f"{self._url} could not be reached ({type(error).__name__}): is the server running?"
-            ) from None
-        if answer.status != 200:
-            raise error_from_status(answer.status, answer.data, answer.headers.get("Retry-After"))
-        return answer.data
-
-    def close(self) -> None:
-        self._pool.clear()
-
-
-class EngineTransport:
-    """An engine in this process, behind the same bytes: local scripts and the command line need no server."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __call__(self, body: bytes, timeout: float) -> bytes:
-        from sagerank_inference.dialects import parse
-
-        return self._engine.answer(parse(body, None), request_id="local")[0]
-
-    def close(self) -> None:
-        pass
+def _without_secrets(url: str) -> str:
+    """The URL without user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -313,6 +313,7 @@ def _emit(text: str, output: Path | None) -> None:
 def _print(text: str) -> None:
     """Print the text, in UTF-8 where the stream's own encoding lacks some of it: in the C locale, or in a pipe on Windows."""
     try:
+        text.encode(sys.stdout.encoding or "utf-8")
         print(text)
     except UnicodeEncodeError:
         sys.stdout.flush()

@@ -59,7 +59,7 @@ class Point:
     def formula_mb(self) -> float:
         cores = self.threads if self.tokens <= BATCH_TOKENS else 1
         choice = Choice((MODELS[self.model],))
-        return copy_mb(choice, self.precision, self.tokens, self.backend, self.longest, cores)
+        return copy_mb(choice, self.precision, self.tokens, self.backend, longest=self.longest, cores=cores)
 
     @property
     def error(self) -> float:
@@ -93,7 +93,7 @@ def peak_mb(model: Model, precision: str, tokens: int, backend: str = "onnx") ->
 
 
 def copy_mb(
-    choice: Choice, precision: str, tokens: int, backend: str = "onnx", longest: int = 0, cores: int = 1
+    choice: Choice, precision: str, tokens: int, backend: str = "onnx", *, longest: int = 0, cores: int = 1
 ) -> float:
     """MB of a CPU process that holds all stages of a choice, while it works on `tokens` in pairs of `longest` (0: one pair).
 

@@ -285,7 +285,7 @@ def _source(model: str) -> Path:
 
 def _download(model: HubModel) -> Path:
     """A snapshot of the pinned revision, safetensors only, every known SHA-256 checked."""
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -297,7 +297,13 @@ def _download(model: HubModel) -> Path:
             # Large files are stored under their SHA-256, and the pinned revision fixes which one that is.
             info = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
             known |= {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
         raise CheckpointError(
             f"{model.repository} could not be fetched from the model hub ({type(error).__name__}): connect to it, or download revision "
             f"{model.revision} elsewhere and give its folder."

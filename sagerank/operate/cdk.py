@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sagerank_infra
+
+from ..models.build import default_cache
 from . import OperateError
 
-ROOT = Path(__file__).parent.parent.parent
-_BINARY = ROOT / "node_modules/.bin/cdk"
+# Beside the CDK app where it is installed, and at a checkout's root.
+_FILES = ("cdk.json", "package.json", "package-lock.json")
+_APP = f'"{sys.executable}" -P -m sagerank_infra.app'  # -P: nothing is imported from the working directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +52,26 @@ class Assembly:
 def synthesise(context: Mapping[str, str], folder: Path) -> Assembly:
     """Write the templates; no AWS call is made."""
     given = [part for name, text in context.items() for part in ("--context", f"{name}={text}")]
-    run(["synth", "--quiet", "--output", str(folder), *given], quiet=True)
+    run(["synth", "--quiet", "--app", _APP, "--output", str(folder), *given], quiet=True)
     return Assembly.read(folder)
 
 
-def run(arguments: Sequence[str], *, cwd: Path = ROOT, quiet: bool = False) -> None:
-    """Run `cdk` and pass on what it says, as progress; `quiet`: only where it fails. Raises OperateError then.
+def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = False) -> None:
+    """Run `cdk`, by default beside its cdk.json, and pass on what it says, as progress; `quiet`: only where it fails.
+    Raises OperateError then.
 
     Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal after us.
     """
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    project = _project()
+    command = shutil.which("cdk", path=project / "node_modules/.bin") or "cdk"
     output = subprocess.PIPE if quiet else sys.stderr.fileno()
     with subprocess.Popen(
-        [str(_installed()), *arguments],
-        cwd=cwd,
-        env={**os.environ, "PATH": path},
+        [command, *arguments],
+        cwd=cwd or project,
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
     ) as process:
         try:
             said, _ = process.communicate()
@@ -77,24 +85,42 @@ def run(arguments: Sequence[str], *, cwd: Path = ROOT, quiet: bool = False) -> N
         )
 
 
-def _installed() -> Path:
-    """The command, installed by npm where it is missing."""
-    if not (ROOT / "cdk.json").is_file():
-        raise OperateError(
-            f"There is no cdk.json in {ROOT}: deploy from a checkout of the repository, installed with `pip install -e .`."
-        )
+def _project() -> Path:
+    """The folder with cdk.json and the command that package-lock.json pins, installed by npm where it is missing.
+
+    That is a checkout's root, or a folder of the cache where there is no checkout: the installed files are not ours to
+    write beside.
+    """
     if importlib.util.find_spec("aws_cdk") is None:
         raise ModuleNotFoundError("No module named 'aws_cdk'", name="aws_cdk")
-    if not _BINARY.is_file():
-        npm = shutil.which("npm")
-        if npm is None:
-            raise OperateError(
-                "The CDK's command line needs Node.js 20 or newer with npm: install it from https://nodejs.org."
-            )
-        sys.stderr.write(f"Installing the CDK's command line into {_BINARY.parent.parent} (once)\n")
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund"], cwd=ROOT, capture_output=True, text=True, check=False
+    package = Path(sagerank_infra.__file__).parent
+    root = package.parents[1]
+    if (root / "cdk.json").is_file():
+        if not (root / "node_modules").is_dir():
+            _install(root, root)
+        return root
+    pinned = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = default_cache() / "cdk" / pinned
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: another deployment may do the same, or this one be stopped.
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+            for name in _FILES:
+                shutil.copyfile(package / name, Path(made) / name)
+            _install(Path(made), folder)
+            with suppress(OSError):
+                Path(made).rename(folder)
+    return folder
+
+
+def _install(folder: Path, shown: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OperateError(
+            "The CDK's command line needs Node.js 20 or newer with npm: install it from https://nodejs.org."
         )
-        if done.returncode:
-            raise OperateError(f"`npm ci` failed: {' '.join(done.stderr.split()[-30:])}")
-    return _BINARY
+    sys.stderr.write(f"Installing the CDK's command line into {shown} (once)\n")
+    command = [npm, "ci", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise OperateError(f"`npm ci` failed: {' '.join(done.stderr.split()[-30:])}")

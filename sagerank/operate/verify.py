@@ -218,6 +218,8 @@ def _score(
 
 
 def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
+    import asyncio
+
     from sagerank.transport import RETRYABLE, SageMakerTransport
 
     transport = SageMakerTransport(
@@ -227,15 +229,19 @@ def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes)
         target_variant=arguments.get("TargetVariant"),
         endpoint_url=account.endpoint_url,
     )
-    try:
-        for pause in _PAUSES:
-            try:
-                return transport(body, 65.0)
-            except RETRYABLE:  # a serverless container that starts, or a burst of other calls
-                time.sleep(pause)
-        return transport(body, 65.0)
-    finally:
-        transport.close()
+
+    async def invoke() -> bytes:
+        try:
+            for pause in _PAUSES:
+                try:
+                    return await transport(body)
+                except RETRYABLE:  # a serverless container that starts, or a burst of other calls
+                    await asyncio.sleep(pause)
+            return await transport(body)
+        finally:
+            await transport.close()
+
+    return asyncio.run(invoke())
 
 
 def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:

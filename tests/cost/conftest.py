@@ -52,5 +52,5 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def same_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prices of one age: it would change every day."""
-    monkeypatch.setattr(Catalogue, "age_days", lambda self, today=None: 64)
+    monkeypatch.setattr(Catalogue, "age_days", lambda *_: 64)
     monkeypatch.setenv("COLUMNS", "200")

@@ -47,7 +47,7 @@ def test_reports_are_golden(name: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_old_prices_are_warned_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Catalogue, "age_days", lambda self, today=None: 91)
+    monkeypatch.setattr(Catalogue, "age_days", lambda *_: 91)
     assert main(["cost", "fit", "--model", "micro"]) == 0
     assert (
         "WARNING: these prices are older than 90 days: run `sagerank cost refresh`."

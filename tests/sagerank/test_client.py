@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -22,8 +24,11 @@ from sagerank_inference.contract import (
     Unavailable,
 )
 
-from sagerank.client import RerankClient, Retry, Split
-from sagerank.transport import AccessDenied, BadAnswer, EndpointNotFound
+from sagerank import AsyncRerankClient, RerankClient
+from sagerank.client import Retry, Split
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
+
+from ..conftest import run_python
 
 QUICK = Retry(first=0.001, longest=0.002)
 Failure = tuple[int, bytes, dict[str, str]] | str
@@ -50,6 +55,17 @@ class Handler(BaseHTTPRequestHandler):
         elif failure == "slow":
             time.sleep(1.5)
             self._answer(200, b"{}", {})
+        elif failure == "drip":
+            with contextlib.suppress(OSError):
+                for byte in b"HTTP/1.1 200 OK" + b" " * 200:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.02)
+            self.close_connection = True
+        elif failure == "watch":  # answer nothing, and see whether the client goes
+            with contextlib.suppress(OSError):
+                if self.connection.recv(1) == b"":
+                    self.server.closed.set()
+            self.close_connection = True
         elif failure == "garbage":
             self._answer(200, b'{"hello":1}', {})
         elif isinstance(failure, tuple):
@@ -60,6 +76,11 @@ class Handler(BaseHTTPRequestHandler):
             results.sort(key=lambda item: -item["relevance_score"])
             payload = {"model": "scripted", "usage": {"total_tokens": len(texts)}, "results": results}
             self._answer(200, json.dumps(payload).encode(), {})
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.connections += 1
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -84,6 +105,8 @@ class Script(ThreadingHTTPServer):
         self.failures: deque[Failure] = deque()
         self.bodies: list[bytes] = []
         self.lock = threading.Lock()
+        self.connections = 0
+        self.closed = threading.Event()
 
     @property
     def url(self) -> str:
@@ -127,7 +150,7 @@ def http_error(status: int, message: str, **headers: str) -> Failure:
 def failure(client: RerankClient, status: int, message: str) -> Failure:
     return (
         model_error(status, message)
-        if "SageMaker" in type(client._transport).__name__
+        if "SageMaker" in type(client.transport).__name__
         else http_error(status, message)
     )
 
@@ -153,14 +176,14 @@ def test_a_split_request_ranks_as_one(
     class Local:
         """The scripted server's arithmetic without the socket: hundreds of examples."""
 
-        def __call__(self, body: bytes, timeout: float) -> bytes:
+        async def __call__(self, body: bytes) -> bytes:
             assert len(body) <= max_bytes
             documents = json.loads(body)["documents"]
             assert len(documents) <= max_documents
             results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(documents)]
             return json.dumps({"model": "m", "usage": {"total_tokens": 1}, "results": results}).encode()
 
-        def close(self) -> None:
+        async def close(self) -> None:
             pass
 
     split = Split(max_documents=max_documents, max_bytes=max_bytes)
@@ -222,10 +245,25 @@ def test_it_gives_up_at_the_deadline(script: Script) -> None:
     assert time.monotonic() - start < 5
 
 
-def test_a_silent_server_meets_the_deadline(script: Script) -> None:
-    script.failures.append("slow")
-    with RerankClient.http(script.url, retry=QUICK) as client, pytest.raises(DeadlineExceeded):
+@pytest.mark.parametrize("failure", ["slow", "drip"])
+def test_the_timeout_is_the_deadline_whatever_the_server_does(
+    client: RerankClient, script: Script, failure: str
+) -> None:
+    script.failures.append(failure)
+    start = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="No answer in time"):
         client.rerank("q", ["a"], timeout=0.3)
+    assert time.monotonic() - start < 1.4  # before the server's answer at 1.5 s
+    assert len(client.rerank("q", ["a"]).results) == 1, "the client goes on working"
+
+
+def test_the_deadline_covers_the_wait_for_a_turn(script: Script) -> None:
+    script.failures += ["slow"] * 3
+    with (
+        RerankClient.http(script.url, split=Split(max_documents=1), concurrency=1) as client,
+        pytest.raises(DeadlineExceeded),
+    ):
+        client.rerank("q", ["a", "b", "c"], timeout=0.3)
 
 
 def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: Script) -> None:
@@ -313,19 +351,97 @@ def test_bad_arguments_send_nothing(
     assert not script.bodies
 
 
-def test_async_ranks_many_at_once_and_stops_when_cancelled(script: Script) -> None:
+def test_async_ranks_many_at_once_over_one_pool(script: Script) -> None:
     async def test() -> None:
-        with RerankClient.http(script.url, split=Split(max_documents=1), concurrency=2) as client:
-            rankings = await asyncio.gather(*(client.arerank("q", ["a", "b"], top_n=1) for _ in range(5)))
-            assert {len(ranking.results) for ranking in rankings} == {1}
-            script.bodies.clear()
-            script.failures += ["slow"] * 2
-            task = asyncio.create_task(client.arerank("q", [str(n) for n in range(50)]))
-            while not script.bodies:
+        async with AsyncRerankClient.http(script.url, split=Split(max_documents=1), concurrency=2) as client:
+            rankings = await asyncio.gather(*(client.rerank("q", ["a", "b"], top_n=1) for _ in range(5)))
+        assert {len(ranking.results) for ranking in rankings} == {1}
+
+    asyncio.run(test())
+    assert script.connections <= 2
+
+
+@pytest.mark.parametrize("kind", ["http", "sagemaker"])
+def test_a_cancelled_rerank_closes_its_requests_and_sends_no_more(
+    script: Script, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    split = Split(max_documents=1)
+
+    async def test() -> None:
+        if kind == "http":
+            client = AsyncRerankClient.http(script.url, split=split, concurrency=2)
+        else:
+            client = AsyncRerankClient.sagemaker(
+                "ranker", region="eu-west-1", endpoint_url=script.url, split=split, concurrency=2
+            )
+        async with client:
+            script.failures += ["watch"] * 2
+            task = asyncio.create_task(client.rerank("q", [str(n) for n in range(50)]))
+            while len(script.bodies) < 2:
                 await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        assert len(script.bodies) < 10
 
     asyncio.run(test())
+    assert script.closed.wait(5), "the server sees the end of the connection"
+    assert len(script.bodies) == 2
+
+
+def test_one_client_in_several_event_loops_and_after_a_fork(script: Script) -> None:
+    asynchronous = AsyncRerankClient.http(script.url)
+
+    async def test() -> None:
+        async with asynchronous:
+            assert (await asynchronous.rerank("q", ["a"])).requests == 1
+
+    for _ in range(2):
+        asyncio.run(test())
+    code = (
+        "import os, sys\n"
+        "from sagerank import RerankClient\n"
+        "client = RerankClient.http(sys.argv[1])\n"
+        "client.rerank('q', ['a'])\n"
+        "child = os.fork()\n"
+        "assert client.rerank('q', ['a'], timeout=20).requests == 1\n"
+        "if child: assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "client.close()\n"
+    )
+    done = run_python(code, script.url, env={**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_loopback_is_never_behind_a_proxy(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with RerankClient.http(script.url) as client:
+        assert client.rerank("q", ["a"]).requests == 1
+    with (
+        RerankClient.http("http://reranker.invalid", retry=Retry(tries=1)) as client,
+        pytest.raises(Unavailable, match="ConnectError"),
+    ):
+        client.rerank("q", ["a"])
+
+
+def test_no_message_holds_the_secrets_of_a_url() -> None:
+    with (
+        RerankClient.http("http://user:secret@127.0.0.1:9/?key=secret", retry=Retry(tries=1)) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        client.rerank("q", ["a"])
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InvalidRequest) as refused:
+        RerankClient.http("ftp://user:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e999", '"x"', "[" * 100_000])
+def test_scores_that_are_no_numbers_are_refused(script: Script, text: str) -> None:
+    answer = '{"model":"m","usage":{"total_tokens":1},"results":[{"index":0,"relevance_score":' + text + "}]}"
+    script.failures.append((200, answer.encode(), {}))
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer):
+        client.rerank("q", ["a"])
