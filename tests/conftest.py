@@ -41,6 +41,7 @@ ROOT = Path(__file__).parent.parent
 _MISSING = {
     name for name in ("torch", "onnx", "sentence_transformers", "transformers") if not find_spec(name)
 }
+_MISSING |= {name.replace("_", "-") for name in _MISSING}  # as package metadata calls them
 
 
 def needs(name: str) -> pytest.MarkDecorator:
