@@ -139,7 +139,7 @@ def test_files_modules_and_extras_exist(name: str) -> None:
 def exists(name: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
     parent, _, last = name.rpartition(".")
-    return bool(importlib.util.find_spec(name)) or hasattr(importlib.import_module(parent), last)
+    return hasattr(importlib.import_module(parent), last) or bool(importlib.util.find_spec(name))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -205,7 +205,8 @@ PRESETS = {"dev": _dev, "prod": _prod}
 
 def read_file(path: Path) -> dict[str, Any]:
     """The options of a YAML, TOML or JSON file, unchecked. Raises ConfigError where it is malformed."""
-    readers = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    readers |= {".yaml": _yaml, ".yml": _yaml}
     if path.suffix not in readers:
         raise ConfigError(f"The configuration {path} is named neither .yaml, .toml nor .json.")
     try:

@@ -65,11 +65,11 @@ def precision(config: DeployConfig, instance: str) -> str:
 
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
-    kind = precision(config, instance)
-    room = fit(_choice(config), kind, max_tokens(config), hardware(instance))
-    if not room.copies:
+    used = precision(config, instance)
+    memory = fit(_choice(config), used, max_tokens(config), hardware(instance))
+    if not memory.copies:
         raise ConfigError(
-            f"instance is {instance!r}, which has {room.available_mb:.0f} MB of {room.where} to spare; {config.model} in {kind} needs {room.needed_mb:.0f} MB "
+            f"instance is {instance!r}, which has {memory.available_mb:.0f} MB of {memory.where} to spare; {config.model} in {used} needs {memory.needed_mb:.0f} MB "
             f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
         )
 
@@ -107,14 +107,14 @@ def latency_limit_ms(config: DeployConfig) -> int:
 
 def _pace(config: DeployConfig, option: str) -> Speed:
     """The estimated speed for a request of `traffic`. Raises ConfigError that asks for `option`, which is 0, where it cannot be estimated."""
-    kind = precision(config, config.instance)
+    used = precision(config, config.instance)
     documents, tokens = config.traffic.documents, config.traffic.tokens
     try:
         if not config.traits.instances:
             memory = serverless_memory(config)
-            return serverless_speed(_choice(config), kind, memory, documents=documents, tokens=tokens)
+            return serverless_speed(_choice(config), used, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
-        return speed(_choice(config), kind, machine, documents=documents, tokens=tokens)
+        return speed(_choice(config), used, machine, documents=documents, tokens=tokens)
     except CostError as error:
         raise ConfigError(
             f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
@@ -152,7 +152,7 @@ def priced(file: Path, prices: Catalogue) -> Statement:
     Raises ConfigError or CostError for what cannot be read or priced.
     """
     config = DeployConfig.read(file, {})
-    if config.mode != "serverless":
+    if config.traits.instances:
         hardware(config.instance)  # names the option where the type is not known
     month = _main(config, prices)
     _extras(config, 0, month)
@@ -161,22 +161,20 @@ def priced(file: Path, prices: Catalogue) -> Statement:
 
 
 def _main(config: DeployConfig, prices: Catalogue) -> Statement:
-    month = Statement(prices, config.region)
-    if config.mode == "batch":
+    month, traits = Statement(prices, config.region), config.traits
+    if not traits.endpoint:
         price = prices.hosting(config.region, config.instance)
         month.notes.append(
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs"
         )
         return month
-    serverless = config.mode == "serverless"
-    mode = config.mode if config.mode in ("serverless", "async") else "realtime"
-    least = 1 if serverless else max(config.autoscaling.min, 0 if mode == "async" else 1)
+    least = max(config.autoscaling.min, 0 if traits.queue else 1) if traits.instances else 1
     deployment = Deployment(
         choice=_choice(config),
         precision=precision(config, config.instance),
-        mode=mode,
+        mode=traits.price,
         region=config.region,
-        instance=str(serverless_memory(config)) if serverless else config.instance,
+        instance=config.instance if traits.instances else str(serverless_memory(config)),
         min_instances=least,
         max_instances=max(config.autoscaling.max, least),
         target=_BUSY,
@@ -187,9 +185,9 @@ def _main(config: DeployConfig, prices: Catalogue) -> Statement:
     month_bill = bill(deployment, Scenario(load, prices, max_tokens(config)))
     month.lines |= {line.name: line for line in month_bill.lines}
     month.notes += month_bill.notes
-    if config.mode == "marketplace":
+    if not traits.own_container:
         month.notes.append("not counted: what the seller charges for the model package")
-    if config.mode == "scale-to-zero":
+    if traits.components:
         month.notes.append("hours at zero instances cost nothing, and are not deducted here")
     return month
 
@@ -202,7 +200,7 @@ def _extras(config: DeployConfig, alarms: int, month: Statement) -> None:
         month.add("vpc_endpoint", endpoints * config.network.zones, "interface endpoints")
     if alarms:
         month.add("alarm", alarms, "alarms")
-    if config.mode == "serverless" and config.serverless.provisioned:
+    if not config.traits.instances and config.serverless.provisioned:
         memory = serverless_memory(config)
         month.add("provisioned", config.serverless.provisioned, "provisioned concurrency", memory_mb=memory)
     for variant in config.variants:

@@ -28,20 +28,17 @@ class Mode:
     # its API's model: the lower one is sure.
     max_bytes: int = 6 * MEGABYTE
     max_seconds: int = 60
-    instances: bool = (
-        True  # of a chosen type; without them no VPC, network isolation, data capture or host metrics
-    )
+    instances: bool = True  # of a type; without them no VPC, network isolation, capture, host metrics
     endpoint: bool = True  # else requests come as files to a job
     own_container: bool = True  # else a package brings image and artefact
     queue: bool = False  # requests wait in a queue until an instance is free
     files: bool = False  # requests and answers are objects in S3
-    components: bool = (
-        False  # inference components hold the model, and instances come and go with their copies
-    )
+    components: bool = False  # hold the model, and instances come and go with their copies
     zero: bool = False  # may have no instance while nothing is asked
     fallbacks: bool = False  # pools of other instance types
     variants: bool = False  # others beside the main one
     staged: bool = False  # updates in parts, and not only all at once
+    price: str = "realtime"  # the mode that sagerank_cost prices it as
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -50,6 +47,7 @@ MODES = {
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
+        price="serverless",
         tracking=Tracking(
             id="Warm",
             dimension="variant:DesiredProvisionedConcurrency",
@@ -65,6 +63,7 @@ MODES = {
         zero=True,
         fallbacks=True,
         staged=True,
+        price="async",
         # Requests wait in a queue: its length an instance says what is missing.
         tracking=Tracking(
             id="Backlog",

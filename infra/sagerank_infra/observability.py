@@ -116,23 +116,19 @@ class ObservabilityStack(cdk.Stack):
 
     def _events(self, model: ModelStack) -> None:
         """Publish a failed job or update: SageMaker rolls an update back without any error to the one who asked for it."""
-        detail: dict[str, Any]
-        if self._config.traits.endpoint:
-            kind = "SageMaker Endpoint State Change"
-            detail = {
-                "EndpointName": [self._config.name],
-                "EndpointStatus": ["FAILED", "ROLLING_BACK", "UPDATE_ROLLBACK_FAILED"],
-            }
-        else:
-            kind = "SageMaker Transform Job State Change"
-            detail = {
-                "TransformJobStatus": ["Failed"],
-                "TransformJobName": [{"prefix": f"{self._config.name}-"}],
-            }
+        name, subject = self._config.name, "Endpoint"
+        detail: dict[str, Any] = {
+            "EndpointName": [name],
+            "EndpointStatus": ["FAILED", "ROLLING_BACK", "UPDATE_ROLLBACK_FAILED"],
+        }
+        if not self._config.traits.endpoint:
+            subject = "Transform Job"
+            detail = {"TransformJobStatus": ["Failed"], "TransformJobName": [{"prefix": f"{name}-"}]}
+        kind = f"SageMaker {subject} State Change"
         events.Rule(
             self,
             "Failures",
-            description=f"Failures of {self._config.name}",
+            description=f"Failures of {name}",
             event_pattern=events.EventPattern(source=["aws.sagemaker"], detail_type=[kind], detail=detail),
             targets=[targets.SnsTopic(model.topic)],
         )

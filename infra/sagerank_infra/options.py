@@ -88,28 +88,28 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _schema(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
     facts = field.metadata
     if is_dataclass(hint):
-        found = json_schema(hint)  # type: ignore[arg-type]
+        schema = json_schema(hint)  # type: ignore[arg-type]
     elif get_origin(hint) is tuple:
         item = get_args(hint)[0]
-        found = {"type": "array", "items": json_schema(item) if is_dataclass(item) else _scalar(item, facts)}  # type: ignore[arg-type]
+        schema = {"type": "array", "items": json_schema(item) if is_dataclass(item) else _scalar(item, facts)}  # type: ignore[arg-type]
     elif get_origin(hint) is not None:
-        found = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+        schema = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     else:
-        found = _scalar(hint, facts)
+        schema = _scalar(hint, facts)
     if field.default is not dataclasses.MISSING:
-        found["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
-    return found | {"description": facts["meaning"]}
+        schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
+    return schema | {"description": facts["meaning"]}
 
 
 def _scalar(hint: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]}
+    schema: dict[str, Any] = {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]}
     limits = {
         "enum": list(facts["choices"]),
         "minimum": facts["low"],
         "maximum": facts["high"],
         "pattern": facts["pattern"] and f"^({facts['pattern']})$",
     }
-    return found | {name: limit for name, limit in limits.items() if limit not in (None, "", [])}
+    return schema | {name: limit for name, limit in limits.items() if limit not in (None, "", [])}
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

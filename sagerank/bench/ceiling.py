@@ -16,13 +16,7 @@ from typing import Any
 from .process import Remote
 
 # Rows, inner, columns: projections and MLP of Tiny and Turbo, and MLP of Base.
-SHAPES = (
-    (1024, 384, 384),
-    (1024, 384, 1536),
-    (1024, 1536, 384),
-    (1024, 768, 3072),
-    (1024, 3072, 768),
-)
+SHAPES = ((1024, 384, 384), (1024, 384, 1536), (1024, 1536, 384), (1024, 768, 3072), (1024, 3072, 768))
 SEARCH_SECONDS = 0.1
 ROUND_SECONDS = 0.4
 

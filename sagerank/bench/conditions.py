@@ -90,12 +90,13 @@ def sample(seconds: float = 0.5) -> Sample:
 
 def conditions(threads: int, models: Mapping[str, Path], start: Sample, end: Sample) -> Conditions:
     """The conditions of a measurement between two samples. models: name -> artefact folder."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
     return Conditions(
         cpu=_cpuinfo("model name") or platform.processor() or platform.machine(),
         vector=vector_units(),
         cores=physical_cores(),
         threads=threads,
-        memory_gb=_memory_gb(),
+        memory_gb=memory and round(memory / 1e9, 1),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         onnxruntime=importlib.metadata.version("onnxruntime"),
@@ -116,12 +117,6 @@ def _weights(folder: Path) -> str:
     return "+".join(
         digest[:12] for name, digest in sorted(files.items()) if name.endswith("model.safetensors")
     )
-
-
-def _memory_gb() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
 
 
 def _cpuinfo(key: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -78,19 +78,19 @@ def measure(
             with EngineSubject(folder, threads=threads) as subject:
                 for count in documents:
                     ceiling.measure()
-                    made = _calls(
-                        subject, workload, count, calls, partial(progress, f"{name}, {count} documents")
-                    )
-                    needed = flops(folder, made.lengths)
-                    gflops = None if needed is None else 1e-9 * needed / sum(made.forward)
+                    step = partial(progress, f"{name}, {count} documents")
+                    times, lengths = _calls(subject, workload, count, calls, step)
+                    total, tokenise, forward = zip(*times, strict=True)
+                    needed = flops(folder, lengths)
+                    gflops = None if needed is None else 1e-9 * needed / sum(forward)
                     rows.append(
                         Row(
                             model=name,
                             documents=count,
                             calls=calls,
-                            total=Percentiles.of(made.total),
-                            tokenise=Percentiles.of(made.tokenise),
-                            forward=Percentiles.of(made.forward),
+                            total=Percentiles.of(total),
+                            tokenise=Percentiles.of(tokenise),
+                            forward=Percentiles.of(forward),
                             gflops=gflops,
                             ceiling_gflops=ceiling.rates[-1],
                             share_of_ceiling=None if gflops is None else gflops / ceiling.rates[-1],
@@ -99,28 +99,17 @@ def measure(
         return Measured(rows, ceiling.what)
 
 
-@dataclass(slots=True)
-class _Calls:
-    """Seconds of calls, and the tokens of all their pairs."""
-
-    total: list[float] = field(default_factory=list)
-    tokenise: list[float] = field(default_factory=list)
-    forward: list[float] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-
-
 def _calls(
     subject: EngineSubject, workload: Workload, count: int, calls: int, progress: Callable[[int, int], None]
-) -> _Calls:
+) -> tuple[list[tuple[float, float, float]], list[int]]:
+    """Seconds of every call, of its tokenisation and of its forwards; and the tokens of all pairs."""
     texts = cycle(workload.documents)
     subject.score(workload.query, list(islice(texts, count)))
-    made = _Calls()
+    times, lengths = [], []
     for call in range(calls):
         chosen = list(islice(texts, count))
-        made.lengths += subject.lengths(workload.query, chosen)
+        lengths += subject.lengths(workload.query, chosen)
         scores, seconds = subject.time(workload.query, chosen)
-        made.total.append(seconds)
-        made.tokenise.append(scores.timings.tokenise)
-        made.forward.append(scores.timings.forward)
+        times.append((seconds, scores.timings.tokenise, scores.timings.forward))
         progress(call + 1, calls)
-    return made
+    return times, lengths

@@ -108,7 +108,9 @@ def measure(
         rows = _closed_rows(subjects, requests, offline, plan, note)
         capacity = max(row.documents_per_second or 0.0 for row in rows if row.name == server.name)
         note(f"open loop at {plan.load:.0%} of {capacity:.1f} documents/s")
-        rows.append(_open_row(server, requests, plan, capacity))
+        per_second = plan.load * capacity / plan.documents
+        loop = _load(server, requests).open_loop(per_second=per_second, seconds=plan.seconds)
+        rows.append(_row(server, f"open, {plan.load:.0%}", [asyncio.run(loop)]))
         if plan.long_documents:
             note(f"{plan.long_documents} documents of {plan.long_tokens} tokens beside short requests")
             rows += _starvation(server, engine, requests, plan, capacity)
@@ -224,12 +226,6 @@ def _closed_row(served: Served, clients: int, rounds: Sequence[_Round]) -> Row:
         overhead_ms=statistics.median(above) if clients == 1 else None,
         cpu_ms_per_document=1e3 * sum(cpu) / documents if cpu else None,
     )
-
-
-def _open_row(served: Served, requests: Sequence[Request], plan: Plan, capacity: float) -> Row:
-    per_second = plan.load * capacity / plan.documents
-    loop = _load(served, requests).open_loop(per_second=per_second, seconds=plan.seconds)
-    return _row(served, f"open, {plan.load:.0%}", [asyncio.run(loop)])
 
 
 def _starvation(

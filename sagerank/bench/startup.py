@@ -35,11 +35,7 @@ class Row:
 
 
 def measure(
-    models: dict[str, Path],
-    *,
-    repeats: int,
-    threads: int,
-    progress: Progress = lambda *_: None,
+    models: dict[str, Path], *, repeats: int, threads: int, progress: Progress = lambda *_: None
 ) -> list[Row]:
     """Start the engine and the server of each model (name -> artefact folder) `repeats` times.
 

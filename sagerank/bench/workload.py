@@ -75,9 +75,8 @@ def long(tokens: Sequence[int] = LONG_TOKENS) -> Workload:
 
 def from_file(query: str, path: Path) -> Workload:
     """The documents of a file, one a line. Raises EvaluationError where there is none."""
-    query = os.fsencode(query).decode(
-        "utf-8", "replace"
-    )  # the command line's locale may be C, the text is not
+    # The locale of the command line may be C, its text is UTF-8.
+    query = os.fsencode(query).decode("utf-8", "replace")
     documents = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not documents:
         raise EvaluationError(f"{path} holds no documents: give one a line.")

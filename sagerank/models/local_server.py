@@ -65,9 +65,7 @@ def running(
 ) -> Iterator[Server]:
     """Whatever server `command` starts on that address, with `folder` as its current directory. Raises ServerError."""
     if os.name != "posix":
-        raise ServerError(
-            f"{name} runs on Linux and macOS: on Windows, start this in WSL or run the container."
-        )
+        raise ServerError(f"{name} runs on Linux and macOS: on Windows, use WSL or the container.")
     with tempfile.TemporaryFile() as log:
         began = time.monotonic()
         # A session of its own: SIGTERM to the one that was started does not reach all in every server.

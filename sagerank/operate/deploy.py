@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,11 +98,11 @@ def _absolute(artefact: str) -> str:
 
 def _build(model: str, *, code: bool) -> Path:
     """The archive of a model by name, from the cache where it was built before."""
-    from sagerank.models.build import archive, resolve
+    from sagerank.models.build import archive, default_cache, resolve
 
     folder = resolve(model)
     name = hashlib.sha256((folder / "manifest.json").read_bytes() + bytes([code])).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sagerank" / "deploy" / name
+    cache = default_cache() / "deploy" / name
     if code or not (cache / "model.tar.gz").is_file():  # code/ changes with this source
         archive(model, cache / "model.tar.gz", code=code)
     return cache / "model.tar.gz"

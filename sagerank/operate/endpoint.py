@@ -13,6 +13,7 @@ from .account import Account, look_up
 
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _POLL_SECONDS = 5.0
+_PRODUCTION, _SHADOW = "ProductionVariants", "ShadowProductionVariants"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,49 +66,18 @@ def describe(account: Account, name: str) -> Endpoint:
     """The endpoint with its variants and components. Raises OperateError where there is none."""
     found = raw(account, name)
     # Somebody may have deleted the configuration; the endpoint serves on without.
-    config = (
-        look_up(
-            account.client("sagemaker").describe_endpoint_config,
-            EndpointConfigName=found["EndpointConfigName"],
-        )
-        or {}
-    )
-    components = (
-        tuple(_components(account, name))
-        if any("ModelName" not in variant for variant in config.get("ProductionVariants", ()))
-        else ()
-    )
-    live = {
-        variant["VariantName"]: variant
-        for variant in (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
+    describe_config = account.client("sagemaker").describe_endpoint_config
+    config = look_up(describe_config, EndpointConfigName=found["EndpointConfigName"]) or {}
+    split = any("ModelName" not in variant for variant in config.get(_PRODUCTION, ()))
+    components = tuple(_components(account, name)) if split else ()
+    running = {
+        variant["VariantName"]: variant for key in (_PRODUCTION, _SHADOW) for variant in found.get(key, ())
     }
-    variants = []
-    for shadow, wanted in (
-        (False, config.get("ProductionVariants", ())),
-        (True, config.get("ShadowProductionVariants", ())),
-    ):
-        for variant in wanted:
-            now = live.get(variant["VariantName"], {})
-            serverless = now.get("CurrentServerlessConfig") or variant.get("ServerlessConfig") or {}
-            pools = "/".join(pool["InstanceType"] for pool in variant.get("InstancePools", ()))
-            models = (
-                [variant["ModelName"]]
-                if "ModelName" in variant
-                else [part.model for part in components if part.variant == variant["VariantName"]]
-            )
-            variants.append(
-                Variant(
-                    name=variant["VariantName"],
-                    instance=variant.get("InstanceType", pools),
-                    current=now.get("CurrentInstanceCount", 0),
-                    desired=now.get("DesiredInstanceCount", now.get("CurrentInstanceCount", 0)),
-                    weight=now.get("CurrentWeight", variant.get("InitialVariantWeight", 1.0)),
-                    memory_mb=serverless.get("MemorySizeInMB", 0),
-                    provisioned=serverless.get("ProvisionedConcurrency", 0),
-                    models=tuple(models),
-                    shadow=shadow,
-                )
-            )
+    variants = tuple(
+        _variant(wanted, running.get(wanted["VariantName"], {}), components, shadow=key == _SHADOW)
+        for key in (_PRODUCTION, _SHADOW)
+        for wanted in config.get(key, ())
+    )
     return Endpoint(
         name=name,
         arn=found["EndpointArn"],
@@ -116,9 +86,30 @@ def describe(account: Account, name: str) -> Endpoint:
         config=found["EndpointConfigName"],
         created=found["CreationTime"],
         modified=found["LastModifiedTime"],
-        variants=tuple(variants),
+        variants=variants,
         components=components,
         asynchronous=bool(config.get("AsyncInferenceConfig")),
+    )
+
+
+def _variant(
+    wanted: Mapping[str, Any], now: Mapping[str, Any], components: tuple[Component, ...], *, shadow: bool
+) -> Variant:
+    """A variant by its configuration, and by what the endpoint says of it now."""
+    name = wanted["VariantName"]
+    own = [part.model for part in components if part.variant == name]
+    serverless = now.get("CurrentServerlessConfig") or wanted.get("ServerlessConfig") or {}
+    pools = "/".join(pool["InstanceType"] for pool in wanted.get("InstancePools", ()))
+    return Variant(
+        name=name,
+        instance=wanted.get("InstanceType", pools),
+        current=now.get("CurrentInstanceCount", 0),
+        desired=now.get("DesiredInstanceCount", now.get("CurrentInstanceCount", 0)),
+        weight=now.get("CurrentWeight", wanted.get("InitialVariantWeight", 1.0)),
+        memory_mb=serverless.get("MemorySizeInMB", 0),
+        provisioned=serverless.get("ProvisionedConcurrency", 0),
+        models=(wanted["ModelName"],) if "ModelName" in wanted else tuple(own),
+        shadow=shadow,
     )
 
 

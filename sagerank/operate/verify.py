@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,30 +220,26 @@ def _score(
 
 
 def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
-    import asyncio
-
     from sagerank.transport import RETRYABLE, SageMakerTransport
 
-    transport = SageMakerTransport(
-        name,
-        region=account.region,
-        inference_component=arguments.get("InferenceComponentName"),
-        target_variant=arguments.get("TargetVariant"),
-        endpoint_url=account.endpoint_url,
-    )
-
-    async def invoke() -> bytes:
+    async def ask() -> bytes:
+        transport = SageMakerTransport(
+            name,
+            region=account.region,
+            inference_component=arguments.get("InferenceComponentName"),
+            target_variant=arguments.get("TargetVariant"),
+            endpoint_url=account.endpoint_url,
+        )
         try:
             for pause in _PAUSES:
-                try:
+                with suppress(*RETRYABLE):  # a serverless container that starts, or a burst of other calls
                     return await transport(body)
-                except RETRYABLE:  # a serverless container that starts, or a burst of other calls
-                    await asyncio.sleep(pause)
+                await asyncio.sleep(pause)
             return await transport(body)
         finally:
             await transport.close()
 
-    return asyncio.run(invoke())
+    return asyncio.run(ask())
 
 
 def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:

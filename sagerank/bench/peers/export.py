@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.checkpoint import JinaBertConfig
 
+from ...models.extras import install
 from .error import PeerError
 from .once import once
 
@@ -48,7 +49,7 @@ def _write(artefact: Path, folder: Path) -> None:
         from safetensors.torch import save_file
     except ImportError as error:
         raise PeerError(
-            f"Exporting weights for peers needs PyTorch and onnx ({error.name} is missing): pip install 'sagerank[build]'."
+            f"Exporting weights for peers needs PyTorch and onnx ({error.name} is missing): {install('build')}."
         ) from None
     config = JinaBertConfig.read(artefact)
     model = _load(artefact, config)

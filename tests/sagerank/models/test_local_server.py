@@ -92,4 +92,4 @@ except ServerError as error:
 """
     done = run_python(code)
     assert done.stderr == ""
-    assert "runs on Linux and macOS: on Windows, start this in WSL" in json.loads(done.stdout)
+    assert "runs on Linux and macOS: on Windows, use WSL" in json.loads(done.stdout)

@@ -33,6 +33,11 @@ def test_an_environment_is_redone_after_a_failure_and_then_reused(
     packages.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
+    users = tmp_path / "users"
+    users.mkdir()
+    for name in ("venv", "pip", "json", "ensurepip"):
+        (users / f"{name}.py").write_text("open('executed', 'w')\n")
+    monkeypatch.chdir(users)
     pins = ("onepeer==1.0", "itsvision==1.0")
     with pytest.raises(
         PeerError, match=r"^first cannot be installed: .*No matching distribution found for onepeer==1.0"
@@ -49,3 +54,4 @@ def test_an_environment_is_redone_after_a_failure_and_then_reused(
     shutil.rmtree(packages)
     # Nothing is left to install from: it is the same one, whoever asks, in whatever order.
     assert environment(pins[::-1], tmp_path, name="second", without=("itsvision",)) == python
+    assert not (users / "executed").exists(), "a file of the current directory was taken for a module"
