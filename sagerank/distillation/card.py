@@ -51,8 +51,8 @@ def model_card(
     lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
     texts = [training_text(stage) for stage, _ in stages]
     for collection in map(load, recipe.gate):
-        found = [overlap(collection, text) for text in texts]
-        most = max(found, key=lambda item: item.queries + item.documents)
+        overlaps = [overlap(collection, text) for text in texts]
+        most = max(overlaps, key=lambda item: item.queries + item.documents)
         lines.append(
             f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
         )
@@ -70,7 +70,7 @@ def model_card(
 
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
-    """The distillations whose student this one started from, first to last."""
+    """Return the distillations that this one builds on, first to last, with their work folders."""
     folder = Path(recipe.start).parent
     if Path(recipe.start).name != "student" or not (folder / "recipe.json").is_file():
         return []  # not a student in its work folder
@@ -124,5 +124,5 @@ def _text(stages: Sequence[tuple[Recipe, Path]]) -> Counter[tuple[str, str]]:
 
 def _public(spec: str) -> str:
     """A spec without the folders of the machine it ran on."""
-    kind, colon, where = spec.rpartition(":")
-    return f"{kind}{colon}{Path(where).name}"
+    prefix, colon, where = spec.rpartition(":")
+    return f"{prefix}{colon}{Path(where).name}"

@@ -100,7 +100,7 @@ def judge_student(
 
 
 def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list[str]:
-    """What of the recipe's demands the student does not meet, with the figures."""
+    """Return a sentence with the figures for each of the recipe's demands that the student does not meet."""
     student = sum(row.student for row in judged) / len(judged)
     teacher = sum(row.teacher for row in judged) / len(judged)
     problems = []

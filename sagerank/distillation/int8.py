@@ -258,10 +258,10 @@ def sample() -> Collection:
 
     queries = rows("queries.jsonl.gz")
     return Collection(
-        "sample",
-        {row["id"]: row["text"] for row in rows("passages.jsonl.gz")},
-        {row["id"]: row["text"] for row in queries},
-        {row["id"]: {row["positive_passage_id"]: 1} for row in queries},
+        name="sample",
+        documents={row["id"]: row["text"] for row in rows("passages.jsonl.gz")},
+        queries={row["id"]: row["text"] for row in queries},
+        qrels={row["id"]: {row["positive_passage_id"]: 1} for row in queries},
     )
 
 

@@ -14,9 +14,11 @@ from .mine import Text
 RUN = 13
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """queries: those that are training queries word by word; documents: those that share RUN words in a row with a
+    """How much of a test collection stands in a training text.
+
+    queries: those that are training queries word by word; documents: those that share RUN words in a row with a
     training passage, or with their whole text where it is shorter.
     """
 
@@ -33,16 +35,16 @@ def overlap(collection: Collection, text: Text) -> Overlap:
     for key, document in collection.documents.items():
         for run in _runs(document):
             owners.setdefault(run, set()).add(key)
-    found: set[str] = set()
+    shared: set[str] = set()
     for passage in text.passages:
         for run in _runs(passage):
-            found |= owners.get(run, set())
+            shared |= owners.get(run, set())
     return Overlap(
-        collection.name,
-        sum(_words(query) in asked for query in collection.queries.values()),
-        len(collection.queries),
-        len(found),
-        len(collection.documents),
+        data=collection.name,
+        queries=sum(_words(query) in asked for query in collection.queries.values()),
+        of_queries=len(collection.queries),
+        documents=len(shared),
+        of_documents=len(collection.documents),
     )
 
 

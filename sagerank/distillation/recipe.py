@@ -1,21 +1,27 @@
-"""Everything a distillation depends on, in frozen values that check themselves. Standard library only."""
+"""Everything a distillation depends on, in frozen values that check themselves."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
+from sagerank.models.build import SHAPES
+
 from . import DistillationError
+
+_SHAPES = {"micro": replace(SHAPES["tiny"], hidden_size=192, intermediate_size=512), **SHAPES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
+    """What the training of a student depends on. Raises DistillationError for what cannot work."""
+
     steps: int
     queries_per_step: int = 16
     accumulate: int = 1  # parts a step's queries are cut into, for memory; the gradient is the same
@@ -50,7 +56,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Paths are strings, so that a recipe is the same JSON here and in a training job."""
+    """Everything a distillation depends on. Raises DistillationError for what cannot work.
+
+    Paths are strings, so that a recipe is the same JSON here and in a training job.
+    """
 
     passages: str  # JSON Lines (.gz) with id, text, source, licence
     queries: str  # JSON Lines (.gz) with id, text, source, positive_passage_id
@@ -118,31 +127,20 @@ class Recipe:
         return TrainConfig(**{name: getattr(self, name) for name in names})
 
     def shape(self, vocabulary: int) -> JinaBertConfig:
-        """The student's configuration where it starts from nothing."""
-        from sagerank.models.build import SHAPES
-
-        if self.student == "micro":
-            return JinaBertConfig(
-                vocab_size=vocabulary,
-                hidden_size=192,
-                num_hidden_layers=4,
-                num_attention_heads=12,
-                intermediate_size=512,
-            )
-        if self.student in SHAPES:
-            config = SHAPES[self.student]
+        """Return the configuration of a student that starts from nothing."""
+        if self.student in _SHAPES:
+            config = _SHAPES[self.student]
         else:
             path = Path(self.student)
             if path.name != "config.json" or not path.is_file():
                 raise DistillationError(
-                    f"student is {self.student!r}: micro, {', '.join(SHAPES)}, or a config.json."
+                    f"student is {self.student!r}: {', '.join(_SHAPES)}, or a config.json."
                 )
             try:
                 config = JinaBertConfig.read(path.parent)
             except CheckpointError as error:
                 raise DistillationError(str(error)) from None
-        raw = asdict(config) | {"vocab_size": vocabulary}
-        return JinaBertConfig(**raw)
+        return replace(config, vocab_size=vocabulary)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -123,53 +123,57 @@ def from_bert(
         # A masked language model or a bi-encoder has no head: it is learned from a random one.
         for name in (f"bert.pooler.dense.{part}", f"classifier.{part}"):
             state[name] = donor.get(name, state[name])
-    seen = _activations(donor, rows, separator, sample, heads, depth=max(layers) + 1)
+    seen = _activations(donor, rows, separator, sample, heads=heads, depth=max(layers) + 1)
     for target, source in enumerate(layers):
         distance, activity = seen[source]
-        _convert_layer(state, target, donor, source, neurons, heads, distance, activity)
+        old, new = f"bert.encoder.layer.{source}", f"bert.encoder.layer.{target}"
+        layer = {
+            name.removeprefix(old): tensor for name, tensor in donor.items() if name.startswith(f"{old}.")
+        }
+        converted = _converted(layer, neurons=neurons, order=_head_order(distance), activity=activity)
+        state |= {f"{new}{name}": tensor for name, tensor in converted.items()}
     model.load_state_dict(state)
     return model
 
 
-def _convert_layer(
-    state: dict[str, Tensor],
-    target: int,
-    donor: State,
-    source: int,
-    neurons: int,
-    heads: int,
-    distance: Tensor,
-    activity: Tensor,
-) -> None:
-    old, new = f"bert.encoder.layer.{source}", f"bert.encoder.layer.{target}"
-    slopes = torch.tensor(alibi_slopes(heads))
-    place = torch.empty(heads, dtype=torch.int64)
-    place[slopes.argsort(descending=True)] = distance.argsort()
-    size = donor[f"{old}.attention.self.query.weight"].shape[0] // heads
-    order = (
-        place[:, None] * size + torch.arange(size)
-    ).flatten()  # rows of the donor, in the student's order
+def _head_order(distance: Tensor) -> Tensor:
+    """The donor's head for each place of the student's: where the slope is steepest, the one that looks nearest."""
+    slopes = torch.tensor(alibi_slopes(len(distance)))
+    order = torch.empty(len(distance), dtype=torch.int64)
+    order[slopes.argsort(descending=True)] = distance.argsort()
+    return order
+
+
+def _converted(donor: State, *, neurons: int, order: Tensor, activity: Tensor) -> dict[str, Tensor]:
+    """A BERT layer's tensors as those of a JinaBERT layer, both named from ".attention" or ".mlp" on.
+
+    order: the donor's head for each of the student's. activity: mean and standard deviation [2, intermediate] of
+    the donor's neurons, of which the most active ones are kept.
+    """
+    layer = {}
+    size = donor[".attention.self.query.weight"].shape[0] // len(order)
+    rows = (order[:, None] * size + torch.arange(size)).flatten()  # of the donor, in the student's order
     for name in ("query", "key", "value"):
         for part in ("weight", "bias"):
-            state[f"{new}.attention.self.{name}.{part}"] = donor[f"{old}.attention.self.{name}.{part}"][order]
-    dense = donor[f"{old}.attention.output.dense.weight"]
-    state[f"{new}.attention.output.dense.weight"] = dense[:, order]
-    state[f"{new}.attention.output.dense.bias"] = donor[f"{old}.attention.output.dense.bias"]
-    scale, shift = (donor[f"{old}.attention.output.LayerNorm.{part}"] for part in ("weight", "bias"))
+            layer[f".attention.self.{name}.{part}"] = donor[f".attention.self.{name}.{part}"][rows]
+    dense = ".attention.output.dense"
+    layer |= {f"{dense}.weight": donor[f"{dense}.weight"][:, rows], f"{dense}.bias": donor[f"{dense}.bias"]}
+    scale, shift = (donor[f".attention.output.LayerNorm.{part}"] for part in ("weight", "bias"))
     one = 1 / (scale.double() * (shift.double() / scale.double()).sum())  # one . x = 1
-    w1, b1 = donor[f"{old}.intermediate.dense.weight"], donor[f"{old}.intermediate.dense.bias"]
-    w2, b2 = donor[f"{old}.output.dense.weight"], donor[f"{old}.output.dense.bias"]
+    w1, b1 = donor[".intermediate.dense.weight"], donor[".intermediate.dense.bias"]
+    w2, b2 = donor[".output.dense.weight"], donor[".output.dense.bias"]
     mean, spread = activity
     kept = (spread * w2.norm(dim=0)).argsort(descending=True)[:neurons].sort().values
     dropped = torch.ones(len(spread), dtype=torch.bool).index_fill(0, kept, False)
     gate = w1[kept].double() + b1[kept, None].double() * one
     up = one.expand(neurons, -1)
-    state[f"{new}.mlp.gated_layers.weight"] = torch.cat([gate, up]).float()
-    state[f"{new}.mlp.wo.weight"] = w2[:, kept]
-    state[f"{new}.mlp.wo.bias"] = b2 + w2[:, dropped] @ mean[dropped]
+    layer[".mlp.gated_layers.weight"] = torch.cat([gate, up]).float()
+    layer[".mlp.wo.weight"] = w2[:, kept]
+    layer[".mlp.wo.bias"] = b2 + w2[:, dropped] @ mean[dropped]
     for part in ("weight", "bias"):
-        state[f"{new}.attention.output.LayerNorm.{part}"] = donor[f"{old}.attention.output.LayerNorm.{part}"]
-        state[f"{new}.mlp.layernorm.{part}"] = donor[f"{old}.output.LayerNorm.{part}"]
+        layer[f".attention.output.LayerNorm.{part}"] = donor[f".attention.output.LayerNorm.{part}"]
+        layer[f".mlp.layernorm.{part}"] = donor[f".output.LayerNorm.{part}"]
+    return layer
 
 
 @torch.inference_mode()
@@ -178,10 +182,11 @@ def _activations(
     rows: Sequence[int],
     separator: int | None,
     sample: Sequence[Sequence[int]],
+    *,
     heads: int,
     depth: int,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Of each of the donor's first `depth` layers: mean attention distance [heads], and mean and standard
+    """Return for each of the donor's first `depth` layers the mean attention distance [heads], and mean and standard
     deviation [2, intermediate] of its neurons, over the sample.
     """
     table = torch.tensor(rows)

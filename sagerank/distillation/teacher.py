@@ -48,12 +48,12 @@ def open_teacher(spec: str, *, threads: int, max_tokens: int) -> Scorer:
 
 
 def assigned(query: str, shares: dict[str, float], seed: int) -> str:
-    """The teacher of a query: a draw that depends on the query alone, so that more queries change none."""
+    """Draw the teacher of a query. The draw depends on the query alone, so that more queries change none."""
     return random.Random(f"{seed} {query}").choices(list(shares), list(shares.values()))[0]
 
 
 def targets(item: Candidates, teacher: Scorer, store: ScoreStore, *, lexical: float) -> tuple[float, ...]:
-    """What the student is to score: the teacher's logits, plus `lexical` times the share of the best BM25.
+    """Return what the student is to score: the teacher's logits, plus `lexical` times the share of the best BM25.
 
     A little BM25 in the target keeps rare words decisive, where the teachers lose to it.
     """

@@ -33,7 +33,7 @@ _LEFT_OUT = ("sagerank/bench/", "sagerank/operate/")
 _REQUIREMENTS = """\
 bm25s>=0.3
 boto3>=1.44
-httpx>=0.28
+httpx2>=2.16
 huggingface-hub>=1.0
 ir-datasets>=0.5
 ir-measures>=0.4
@@ -138,11 +138,11 @@ def launch(
 
 
 def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
-    """The recipe with the container's paths, and the local file or folder behind each input channel."""
+    """Return the recipe with the container's paths, and the local file or folder behind each input channel."""
     folders: dict[str, Path] = {}
 
     def channel(name: str, spec: str) -> str:
-        kind, colon, where = spec.rpartition(":")
+        scheme, colon, where = spec.rpartition(":")
         where, equals, share = where.partition("=")
         path = Path(where)
         if spec.startswith(("endpoint:", "http://", "https://")):
@@ -150,21 +150,21 @@ def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
         if ">" in spec:
             raise DistillationError(f"{name}: a training job takes no cascade: give its stages apart.")
         if not path.exists():
-            if kind == "hf" or not ("/" in where or colon):
+            if scheme == "hf" or not ("/" in where or colon):
                 return spec  # a hub name, or a model the job builds itself
             raise DistillationError(f"{name}: {path} does not exist.")
         folders[name] = path
         inside = f"{CHANNELS}/{name}" + (f"/{path.name}" if path.is_file() else "")
-        return f"{kind}{colon}{inside}{equals}{share}"
+        return f"{scheme}{colon}{inside}{equals}{share}"
 
     moved = replace(
         recipe,
         passages=channel("passages", recipe.passages),
         queries=channel("queries", recipe.queries),
-        teachers=tuple(channel(f"teacher{place}", spec) for place, spec in enumerate(recipe.teachers)),
+        teachers=tuple(channel(f"teacher{number}", spec) for number, spec in enumerate(recipe.teachers)),
         start=channel("start", recipe.start) if recipe.start else "",
         embedder=channel("embedder", recipe.embedder) if recipe.embedder else "",
-        gate=tuple(channel(f"gate{place}", source) for place, source in enumerate(recipe.gate)),
+        gate=tuple(channel(f"gate{number}", source) for number, source in enumerate(recipe.gate)),
     )
     return moved, folders
 

@@ -26,9 +26,9 @@ from .scores import ScoreStore
 _SAMPLE_QUERIES, _SAMPLE_DOCUMENTS, _ROUNDS = 2, 32, 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What a stage costs a document, with the lowest and highest of its measurements. unit: ms or GFLOP."""
+    """The cost of one document in a stage, with the lowest and highest of its measurements. unit: ms or GFLOP."""
 
     name: str
     cost: float
@@ -37,7 +37,7 @@ class Pace:
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """The cascade with `keep` documents for its last model; 0: the stages before it alone.
 
@@ -54,9 +54,11 @@ class Step:
     cost_share: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """chosen: the smallest K that retains enough, beyond noise; None where not even the largest does. by_mean: the
+    """Quality and cost of a cascade for every K of its last model, and the K to build it with.
+
+    chosen: the smallest K that retains enough, beyond noise; None where not even the largest does. by_mean: the
     smallest from which on the mean alone is enough.
     """
 
@@ -70,7 +72,7 @@ class Curve:
 
     @property
     def unit(self) -> str:
-        """Of all costs: ms or GFLOP."""
+        """The unit of all costs: ms or GFLOP."""
         return self.paces[0].unit
 
 
@@ -122,15 +124,25 @@ def curve(
         margin = confidence([values[query] - goal[query] for query in values], level=0.9)
         ndcg = statistics.fmean(values.values())
         cost = _cost(sizes, [*limits, keep], paces)
-        steps.append(Step(keep, ndcg, ndcg / last_ndcg, margin.mean, margin.low, cost, cost / last_cost))
+        steps.append(
+            Step(
+                keep=keep,
+                ndcg=ndcg,
+                share=ndcg / last_ndcg,
+                margin=margin.mean,
+                low=margin.low,
+                cost=cost,
+                cost_share=cost / last_cost,
+            )
+        )
     return Curve(
-        retain,
-        last_ndcg,
-        last_cost,
-        tuple(steps),
-        tuple(paces),
-        _down_to(steps, lambda step: step.low >= 0),
-        _down_to(steps, lambda step: step.margin >= 0),
+        retain=retain,
+        last_ndcg=last_ndcg,
+        last_cost=last_cost,
+        steps=tuple(steps),
+        paces=tuple(paces),
+        chosen=_down_to(steps, lambda step: step.low >= 0),
+        by_mean=_down_to(steps, lambda step: step.margin >= 0),
     )
 
 
@@ -145,7 +157,7 @@ def _down_to(steps: Sequence[Step], passes: Callable[[Step], bool]) -> int | Non
 
 
 def _cost(sizes: Sequence[int], keep: Sequence[int], paces: Sequence[Pace]) -> float:
-    """Of a query, on average over their numbers of candidates."""
+    """The cost of a query, on average over the queries' numbers of candidates."""
     documents = [statistics.fmean(sizes)]
     documents += [statistics.fmean(min(count, size) for size in sizes) for count in keep]
     return sum(count * pace.cost for count, pace in zip(documents, paces, strict=True))
@@ -168,16 +180,15 @@ def measured(stages: Sequence[Scorer], work: Sequence[tuple[str, list[str]]]) ->
     round, so that whatever else the machine does falls on all alike.
     """
     times: list[list[float]] = [[] for _ in stages]
-    for turn in range(_ROUNDS + 1):
+    for round_number in range(_ROUNDS + 1):
         for query, documents in work:
-            for stage, seconds in zip(stages, times, strict=True):
+            for stage, values in zip(stages, times, strict=True):
                 start = time.perf_counter()
                 stage.score(query, documents)
-                if turn:  # the first warms up
-                    seconds.append(1e3 * (time.perf_counter() - start) / len(documents))
+                if round_number:  # the first warms up
+                    values.append(1e3 * (time.perf_counter() - start) / len(documents))
     return [
-        Pace(stage.name, statistics.median(seconds), min(seconds), max(seconds), "ms")
-        for stage, seconds in zip(stages, times, strict=True)
+        _pace(stage, statistics.median, values, "ms") for stage, values in zip(stages, times, strict=True)
     ]
 
 
@@ -189,6 +200,12 @@ def arithmetic(stages: Sequence[Scorer], work: Sequence[tuple[str, list[str]]]) 
             raise EvaluationError(
                 f"The arithmetic of {stage.name} is not known: leave --arithmetic out, and it is timed."
             )
-        each = [stage.gflop(query, documents) / len(documents) for query, documents in work]
-        paces.append(Pace(stage.name, statistics.fmean(each), min(each), max(each), "GFLOP"))
+        costs = [stage.gflop(query, documents) / len(documents) for query, documents in work]
+        paces.append(_pace(stage, statistics.fmean, costs, "GFLOP"))
     return paces
+
+
+def _pace(
+    stage: Scorer, average: Callable[[Sequence[float]], float], values: Sequence[float], unit: str
+) -> Pace:
+    return Pace(name=stage.name, cost=average(values), low=min(values), high=max(values), unit=unit)

@@ -15,9 +15,11 @@ class CollectionError(EvaluationError):
     """A file of the collection is missing or wrong; the message gives file, line and reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """documents: id -> title and text in one; queries: id -> text; qrels: query id -> document id -> grade.
+    """Documents, queries and judgements of a test collection.
+
+    documents: id -> title and text in one; queries: id -> text; qrels: query id -> document id -> grade.
 
     Only judged queries with a relevant document are kept in `queries`, as trec_eval and BEIR average.
     """
@@ -32,13 +34,13 @@ class Collection:
     notices: tuple[str, ...] = ()
 
     def first(self, queries: int | None) -> Collection:
-        """The same with the first so many queries; all with None."""
+        """Return the collection with its first so many queries only, or all of them with None."""
         kept = dict(list(self.queries.items())[:queries])
         return replace(self, queries=kept, qrels={query: self.qrels[query] for query in kept})
 
 
 def load(source: str, *, split: str = "test", relevant_from: int = 1) -> Collection:
-    """The collection in the folder `source`, or the BEIR data set of that name, downloaded by ir_datasets.
+    """Read the collection in the folder `source`, or download the BEIR data set of that name by ir_datasets.
 
     relevant_from: the lowest grade that counts as relevant. Raises CollectionError.
     """
@@ -100,7 +102,9 @@ def _judged(
     }
     if not kept:
         raise CollectionError(f"{name}: no query has a document of grade {relevant_from} or more.")
-    return Collection(name, documents, kept, {query: qrels[query] for query in kept})
+    return Collection(
+        name=name, documents=documents, queries=kept, qrels={query: qrels[query] for query in kept}
+    )
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -192,6 +196,10 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
     except ImportError:
         raise CollectionError(
             f"{name!r} is not a folder; to download it by name: pip install 'sagerank[eval]'."
+        ) from None
+    except RuntimeError:  # of Path.home()
+        raise CollectionError(
+            f"There is no home to download {name!r} into: set IR_DATASETS_HOME to a folder."
         ) from None
     # Sets of one split carry its qrels themselves.
     for candidate in (f"beir/{name}/{split}", f"beir/{name}"):

@@ -142,7 +142,7 @@ def curve_picture(curve: Curve, title: str, path: Path) -> None:
 
 
 def curve_text(curve: Curve, title: str) -> str:
-    """The same for a terminal."""
+    """Draw the curve of `curve_picture` in characters, for a terminal."""
     import plotext
 
     plotext.clear_figure()

@@ -19,6 +19,8 @@ PerQuery = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
+    """A mean over queries with the ends of its bootstrap interval."""
+
     mean: float
     low: float
     high: float

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,95 +32,74 @@ class Questions:
     expected: dict[str, frozenset[str]]
 
     def first(self, count: int | None) -> Questions:
-        """The same with the first so many questions; all with None."""
+        """Return the first so many questions only, or all of them with None."""
         kept = dict(list(self.questions.items())[:count])
         return replace(self, questions=kept, expected={query: self.expected[query] for query in kept})
 
 
 @dataclass(frozen=True, slots=True)
 class RagRow:
+    """Hit rate and MRR of one embedder with one reranker, over all questions."""
+
     embedder: str
     reranker: str | None  # None: the embedder's own order
     hit_rate: float
     mrr: float
 
 
-class Embedder(Protocol):
+_Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """A bi-encoder. embed: texts -> [texts, dimension], each row of length 1; each side's prefix goes before its texts."""
+
     name: str
+    embed: _Embed
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """[texts, dimension], each row of length 1."""
-        ...
-
-    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
-
-
-class OnnxEmbedder:
-    """A bi-encoder as model.onnx + tokenizer.json. pooling: cls or mean over tokens."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        pooling: str,
-        query_prefix: str = "",
-        passage_prefix: str = "",
-        threads: int = 1,
-    ) -> None:
-        if pooling not in ("cls", "mean"):
-            raise ScorerError(f"pooling is {pooling!r}: cls or mean.")
-        self._model = OnnxBert(folder, threads=threads, max_tokens=512)
-        self._pooling, self._query, self._passage = pooling, query_prefix, passage_prefix
-        self.name = self._model.name.removeprefix("onnx:")
-
-    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed([self._query + text for text in texts])
+        return self.embed([self.query_prefix + text for text in texts])
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed([self._passage + text for text in texts])
+        return self.embed([self.passage_prefix + text for text in texts])
 
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        tokens = self._model(texts)
-        rows = np.stack([item[0] if self._pooling == "cls" else item.mean(0) for item in tokens])
+
+def _onnx(folder: Path, pooling: str, threads: int) -> tuple[str, _Embed]:
+    """Load model.onnx and tokenizer.json; pooling is cls, or mean over tokens."""
+    model = OnnxBert(folder, threads=threads, max_tokens=512)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = np.stack([tokens[0] if pooling == "cls" else tokens.mean(0) for tokens in model(texts)])
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
+    return model.name.removeprefix("onnx:"), embed
 
-class HuggingFaceEmbedder:
-    """Any bi-encoder of sentence-transformers, by name or folder; pooling "" is what its own files say."""
 
-    def __init__(
-        self, model: str, *, pooling: str = "", query_prefix: str = "", passage_prefix: str = ""
-    ) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Pooling
-        except ImportError:
-            raise ScorerError(
-                "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
-            ) from None
-        try:
-            self._model = SentenceTransformer(model, trust_remote_code=False, device="cpu")
-            transformer: Any = self._model[0]
-            if pooling:
-                pooled = Pooling(transformer.get_embedding_dimension(), pooling)
-                self._model = SentenceTransformer(modules=[transformer, pooled], device="cpu")
-        except Exception as error:  # hub, file and configuration errors share no class
-            raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self._query, self._passage = query_prefix, passage_prefix
-        self.name = (
-            f"{Path(model).name}{version(model, transformer.auto_model.config)}/{self._model.max_seq_length}"
-        )
+def _hugging_face(name: str, pooling: str = "") -> tuple[str, _Embed]:
+    """Load any bi-encoder of sentence-transformers, by name or folder; pooling "" is what its own files say."""
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Pooling
+    except ImportError:
+        raise ScorerError(
+            "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
+        ) from None
+    try:
+        model = SentenceTransformer(name, trust_remote_code=False, device="cpu")
+        transformer: Any = model[0]
+        if pooling:
+            pooled = Pooling(transformer.get_embedding_dimension(), pooling)
+            model = SentenceTransformer(modules=[transformer, pooled], device="cpu")
+    except Exception as error:  # hub, file and configuration errors share no class
+        raise ScorerError(f"{name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
 
-    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed([self._query + text for text in texts])
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(rows, np.float32)
 
-    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed([self._passage + text for text in texts])
-
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.asarray(
-            self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False), np.float32
-        )
+    return f"{Path(name).name}{version(name, transformer.auto_model.config)}/{model.max_seq_length}", embed
 
 
 # What each family was trained with: pooling, query prefix, passage prefix.
@@ -135,19 +114,17 @@ def open_embedder(spec: str, *, threads: int = 1) -> Embedder:
     """FAMILY:FOLDER_OR_NAME, with the pooling and prefixes of bge, e5 or minilm, or hf:FOLDER_OR_NAME, with those of
     its own files. A folder holds model.onnx, or what sentence-transformers loads.
     """
-    kind, _, where = spec.partition(":")
-    if kind == "hf" and where:
-        return HuggingFaceEmbedder(where)
-    if kind not in FAMILIES or not where:
+    family, _, where = spec.partition(":")
+    if family == "hf" and where:
+        return Embedder(*_hugging_face(where))
+    if family not in FAMILIES or not where:
         raise ScorerError(
             f"The embedder {spec!r} is written {', '.join(f'{name}:FOLDER' for name in FAMILIES)} or hf:NAME."
         )
-    pooling, query, passage = FAMILIES[kind]
-    if (Path(where) / "model.onnx").exists():
-        return OnnxEmbedder(
-            Path(where), pooling=pooling, query_prefix=query, passage_prefix=passage, threads=threads
-        )
-    return HuggingFaceEmbedder(where, pooling=pooling, query_prefix=query, passage_prefix=passage)
+    pooling, query, passage = FAMILIES[family]
+    onnx = (Path(where) / "model.onnx").exists()
+    loaded = _onnx(Path(where), pooling, threads) if onnx else _hugging_face(where, pooling)
+    return Embedder(*loaded, query_prefix=query, passage_prefix=passage)
 
 
 def read_questions(path: Path) -> Questions:
@@ -162,10 +139,10 @@ def read_questions(path: Path) -> Questions:
         raise CollectionError(
             f"{path} is not a question-context file (queries, corpus, relevant_docs): {error!r}."
         ) from None
-    for kind, texts in {"question": questions, "context": contexts}.items():
+    for role, texts in {"question": questions, "context": contexts}.items():
         for key, text in texts.items():
             if not isinstance(text, str) or not text.strip():
-                raise CollectionError(f"{path}: the {kind} {key!r} has no text.")
+                raise CollectionError(f"{path}: the {role} {key!r} has no text.")
     for query, ids in expected.items():
         if query not in questions:
             raise CollectionError(f"{path}: relevant_docs names the unknown question {query!r}.")
@@ -255,7 +232,7 @@ def _embed(
 
 
 def mean_over_embedders(rows: Sequence[RagRow]) -> list[RagRow]:
-    """As the announcement's table: each reranker's hit rate and MRR, averaged over the embedders."""
+    """Average each reranker's hit rate and MRR over the embedders, as the announcement's table does."""
     result = []
     for reranker in dict.fromkeys(row.reranker for row in rows):
         mine = [row for row in rows if row.reranker == reranker]

@@ -209,7 +209,7 @@ class Cascade:
     def combine(
         self, score: Callable[[Scorer, Sequence[str]], list[float]], documents: Sequence[str]
     ) -> list[float]:
-        """The same with each stage's scores from `score`: a pair's score depends on its company, a stage's does not."""
+        """Rank as `score` does, with each stage's scores from the function `score`, so that they can be cached by stage."""
         scores = score(self.stages[0], documents)
         for stage, keep in zip(self.stages[1:], self.keep, strict=True):
             best = best_first(scores, keep)

@@ -20,7 +20,7 @@ class ScoreStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """With None, scores live in memory only."""
+        """Read the scores that `path` holds; with None, they live in memory only."""
         self._scores: dict[str, float] = {}
         self._file = None
         if path is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def show(table: Any) -> None:
-    """As wide as its content where the output is no terminal, so that nothing is cut in a file."""
+    """Print a table, 200 columns wide where the output is no terminal, so that nothing is cut in a file."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
@@ -19,8 +19,8 @@ def table_of(title: str, cells: Sequence[tuple[str, ...]], *, left: int) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for place, name in enumerate(cells[0]):
-        if place < left:
+    for column, name in enumerate(cells[0]):
+        if column < left:
             table.add_column(name, overflow="fold")
         else:
             table.add_column(name, justify="right", no_wrap=True)

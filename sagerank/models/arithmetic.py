@@ -15,7 +15,7 @@ from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
 
 def shape(config: JinaBertConfig) -> Model:
-    """The sizes alone: no name, and no rank."""
+    """Return the model's sizes for counting, without a name or a rank."""
     return Model(
         name="",
         vocabulary=config.vocab_size,
@@ -28,8 +28,9 @@ def shape(config: JinaBertConfig) -> Model:
 
 
 def flops(folder: Path, lengths: Iterable[int]) -> int | None:
-    """Of an artefact's pairs of so many tokens each, special tokens included. None for one of several models: which pairs
-    the later ones score depends on the scores.
+    """Return the operations for an artefact's pairs of so many tokens each, special tokens included.
+
+    It is None for a cascade: which pairs its later models score depends on the scores.
     """
     try:
         model = shape(JinaBertConfig.read(folder))

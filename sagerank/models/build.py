@@ -66,19 +66,18 @@ HUB = {
 # Shapes of the family. Base's is inferred: the published 137M parameters fit this vocabulary and no other of
 # the family.
 SHAPES = {
-    "tiny": JinaBertConfig(
-        vocab_size=61056, hidden_size=384, num_hidden_layers=4, num_attention_heads=12, intermediate_size=1536
-    ),
-    "turbo": JinaBertConfig(
-        vocab_size=61056, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
-    ),
-    "base": JinaBertConfig(
-        vocab_size=30528,
-        hidden_size=768,
-        num_hidden_layers=12,
+    name: JinaBertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
         num_attention_heads=12,
-        intermediate_size=3072,
-    ),
+        intermediate_size=4 * hidden,
+    )
+    for name, vocabulary, hidden, layers in (
+        ("tiny", 61056, 384, 4),
+        ("turbo", 61056, 384, 6),
+        ("base", 30528, 768, 12),
+    )
 }
 # Multi-model-server, which AWS's toolkit runs, takes a manifest.json at the root for its own of years ago and dies of it, unless it
 # finds a current one here.
@@ -308,6 +307,8 @@ def _download(model: HubModel) -> Path:
             f"{model.repository} could not be fetched from the model hub ({type(error).__name__}): connect to it, or download revision "
             f"{model.revision} elsewhere and give its folder."
         ) from None
+    except RuntimeError:  # of Path.home()
+        raise CheckpointError("There is no home to download into: set HF_HOME to a folder.") from None
     for name in wanted:
         if not (folder / name).is_file():
             raise CheckpointError(

@@ -25,7 +25,7 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises CheckpointError with what is wrong in `text`."""
+        """Read FIRST>SECOND@K[>THIRD@K]; raise CheckpointError with what is wrong in `text`."""
         first, *rest = text.split(">")
         models, keep = [first], []
         for part in rest:
@@ -46,7 +46,7 @@ class Spec:
         return cls(tuple(models), tuple(keep))
 
     def name(self, names: Sequence[str]) -> str:
-        """The same with other names for the models."""
+        """Write the cascade with other names for its models."""
         later = (f"{name}@{count}" for name, count in zip(names[1:], self.keep, strict=True))
         return ">".join((names[0], *later))
 

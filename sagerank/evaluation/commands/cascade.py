@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
 
 
 def _command(spec: str, found: Curve, source: str) -> str | None:
-    """That makes the cascade with the K that was found; where a stage is no model of `sagerank build`, that measures it."""
+    """Write the command that builds the cascade with the chosen K, or that measures it where a stage cannot be built."""
     if not found.chosen:
         return None
     foreign = ("endpoint:", "http://", "https://", "hf:", "onnx:")

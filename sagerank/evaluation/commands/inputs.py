@@ -16,7 +16,7 @@ from ..scores import ScoreStore
 
 
 def note(sentence: str) -> None:
-    """For the person, beside the results."""
+    """Tell the person at the command line, beside the results."""
     print(f"sagerank: {sentence}", file=sys.stderr)
 
 
@@ -27,11 +27,11 @@ def scorer(spec: str, options: argparse.Namespace) -> Scorer:
 
 
 def collection(source: str, options: argparse.Namespace) -> Collection:
-    """Of one --data; what its owner should know is said."""
-    found = load(source, split=options.split, relevant_from=options.relevant_from)
-    for sentence in found.notices:
+    """Read one --data and tell what its owner should know."""
+    judged = load(source, split=options.split, relevant_from=options.relevant_from)
+    for sentence in judged.notices:
         note(sentence)
-    return found
+    return judged
 
 
 def candidates(source: str, options: argparse.Namespace) -> tuple[Collection, Ranking]:
@@ -51,7 +51,7 @@ def candidates(source: str, options: argparse.Namespace) -> tuple[Collection, Ra
 def ranking(
     judged: Collection, base: Ranking, scorer: Scorer, store: ScoreStore, options: argparse.Namespace
 ) -> Ranking:
-    """The candidates of `base`, reranked."""
+    """Rerank the candidates of `base`, with a progress bar."""
     with bar(base, f"{judged.name} {scorer.name}"[:60], "pair") as progress:
         return rerank(
             judged, base.run, scorer, store, relevant_from=options.relevant_from, progress=progress.update

@@ -22,9 +22,13 @@ def test_test_text_in_the_training_text_is_counted() -> None:
         "c": "short text",
         "d": "other",
     }
-    collection = Collection("set", documents, {"q": "What is it?", "r": "unseen"}, {})
+    collection = Collection(
+        name="set", documents=documents, queries={"q": "What is it?", "r": "unseen"}, qrels={}
+    )
     text = Text((f"x {sentence} y", "Short, text."), (("what is IT", None), ("else", 0)))
-    assert overlap(collection, text) == Overlap("set", 1, 2, 2, 4)
+    assert overlap(collection, text) == Overlap(
+        data="set", queries=1, of_queries=2, documents=2, of_documents=4
+    )
 
 
 def test_the_gate_names_every_shortfall() -> None:

@@ -36,7 +36,7 @@ def collection(queries: int) -> tuple[Collection, dict[str, list[tuple[str, floa
     asked = {f"q{n}": f"query {n} " for n in range(queries)}
     # The answer of query n stands at place n % 6 of the first model, and first with the last.
     qrels = {f"q{n}": {f"d{n % 6}": 1} for n in range(queries)}
-    return Collection("made", documents, asked, qrels), {
+    return Collection(name="made", documents=documents, queries=asked, qrels=qrels), {
         query: [(document, 0.0) for document in documents] for query in asked
     }
 
@@ -50,7 +50,10 @@ def models(made: Collection) -> tuple[Table, Table]:
     return Table("first", first), Table("last", last)
 
 
-PACES = [Pace("first", 1.0, 1.0, 1.0, "ms"), Pace("last", 10.0, 10.0, 10.0, "ms")]
+PACES = [
+    Pace(name=name, cost=cost, low=cost, high=cost, unit="ms")
+    for name, cost in (("first", 1.0), ("last", 10.0))
+]
 
 
 def test_the_curve_is_every_cascades_own_quality_and_cost() -> None:

@@ -30,7 +30,9 @@ def random_case(seed: int) -> tuple[Collection, dict[str, list[tuple[str, float]
         )
         for query in qrels
     }
-    return Collection("random", documents, dict.fromkeys(qrels, "query"), qrels), run
+    return Collection(
+        name="random", documents=documents, queries=dict.fromkeys(qrels, "query"), qrels=qrels
+    ), run
 
 
 @pytest.mark.parametrize("seed", range(4))
