@@ -126,6 +126,19 @@ def alone(*path: Path, **variables: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(map(str, (*path, third_party))), **variables}
 
 
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A working directory with a user's own files, of names that ours or the libraries' have: each ends who runs it."""
+    folder = tmp_path / "hostile"
+    for name in ("inference", "cost", "infra", "json", "numpy", "socket", "sitecustomize"):
+        (folder / f"{name}.py").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text("raise SystemExit(f'{__file__} was executed')")
+    for name in ("evaluation", "sagerank", "sagerank_inference", "tokenizers"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit(f'{__file__} was executed')")
+    return folder
+
+
 def run_python(
     code: str, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -135,8 +135,19 @@ class ScriptedWorker:
         return [float(len(pair)) for pair in batch]
 
 
-def batcher(worker: ScriptedWorker, *, batch_tokens: int = 100, max_queue_tokens: int = 100_000) -> Batcher:
-    result = Batcher(worker, batch_tokens=batch_tokens, max_queue_tokens=max_queue_tokens)
+class OneModel(Batcher):
+    """A batcher whose requests are all for one worker, unless they say otherwise."""
+
+    def __init__(self, worker: ScriptedWorker, **budgets: int) -> None:
+        super().__init__(**budgets)
+        self._worker = worker
+
+    async def score(self, windows: Windows, *, timeout: float, **options: Any) -> tuple[list[float], float]:  # type: ignore[override]
+        return await super().score(windows, timeout=timeout, **{"run": self._worker, **options})
+
+
+def batcher(worker: ScriptedWorker, *, batch_tokens: int = 100, max_queue_tokens: int = 100_000) -> OneModel:
+    result = OneModel(worker, batch_tokens=batch_tokens, max_queue_tokens=max_queue_tokens)
     result.resume()
     return result
 

@@ -79,7 +79,7 @@ class Manifest:
         return manifest
 
     def stages(self, folder: Path) -> list[Path]:
-        """The folders of the models, each an artefact: `folder` itself, or the stages of its cascade."""
+        """Return the folders of the models, all artefacts: `folder` itself, or the stages of its cascade."""
         if not self.keep:
             return [folder]
         return [folder / STAGES / str(number) for number in range(len(self.keep) + 1)]

@@ -8,7 +8,7 @@ until the culprit is alone.
 In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
 equal requests are answered one after the other (sharing the worker would make all of them as late as the last), a small
 one overtakes a large one, and a large one cannot be put off for ever, since its due time is reached. What a request has
-beyond the first _TURN batches counts as it is given out: one of a hundred long documents is no wall before the short ones,
+beyond the first _SHARE batches counts as it is given out: one of a hundred long documents is no wall before the short ones,
 early or late.
 """
 
@@ -28,12 +28,12 @@ from .tokenise import Windows
 
 _SIMILAR = 2  # a pair joins a batch whose longest is at most this many times its length
 _PATIENCE = 4  # times its own size, until a request is due
-_TURN = 16  # batches; a larger request is due for so many at first
+_SHARE = 16  # batches of a request that count before they are served
 
 Run = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Job:
     """One request. `waiting` are its windows that no batch holds yet, shortest first. Sizes are in tokens."""
 
@@ -44,18 +44,18 @@ class _Job:
     logits: list[float]
     left: int
     run: Run
-    came: int  # by the batcher's clock
-    turn: int
+    admitted_at: int  # by the batcher's clock
+    share: int  # tokens that count before they are served
     waiting_tokens: int
     served: int
     first_sent: float = 0.0
 
     @property
     def due(self) -> int:
-        return self.came + _PATIENCE * max(self.turn, self.served)
+        return self.admitted_at + _PATIENCE * max(self.share, self.served)
 
     def take(self, begin: int, end: int) -> list[_Entry]:
-        """Entries of waiting[begin:end], which no longer wait."""
+        """Remove waiting[begin:end] from what waits, and return them as entries of a batch."""
         taken = self.waiting[begin:end]
         del self.waiting[begin:end]
         tokens = sum(self.lengths[index] for index in taken)
@@ -71,13 +71,13 @@ _Entry: TypeAlias = tuple[_Job, int]
 class Account:
     """What one request has been given so far: the later stages of a cascade go on from it."""
 
-    came: int = -1  # by the batcher's clock; -1: not admitted yet
+    admitted_at: int = -1  # by the batcher's clock; -1: not admitted yet
     served: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """Of one forward that came back: pairs, tokens, the tokens charged with padding, and seconds."""
+    """The size of a batch that came back, with the tokens charged for padding, and its seconds."""
 
     pairs: int
     tokens: int
@@ -97,35 +97,34 @@ class _Flight:
 class Batcher:
     def __init__(
         self,
-        run: Run,
         *,
         batch_tokens: int,
         max_queue_tokens: int,
-        observe: Callable[[BatchStats], None] = lambda stats: None,
+        observe: Callable[[BatchStats], None] = lambda _: None,
     ) -> None:
-        self._run, self._observe = run, observe
+        self._observe = observe
         self._batch_tokens, self._max_queue_tokens = batch_tokens, max_queue_tokens
         self._jobs: list[_Job] = []
         self._retries: deque[list[_Entry]] = deque()
         self._flying: dict[asyncio.Future[list[float]], _Flight] = {}
         self._clock = 0  # tokens given out
         self._last_landing = 0.0
-        # Tokens and seconds of the last batches that came back: the worker's speed.
-        self._lately = 10_000.0, 1.0
+        # Of the last batches that came back, the older ones for less: the worker's speed.
+        self._recent_tokens, self._recent_seconds = 10_000.0, 1.0
         self._paused = True
         self._lanes = 1
 
     def resume(self, lanes: int = 1) -> None:
-        """A worker is there, which computes so many batches at once: send it what waits."""
+        """Send what waits: a worker is there, which computes `lanes` batches at once."""
         self._paused, self._lanes = False, lanes
         self._dispatch()
 
     def pause(self) -> None:
-        """The worker is gone: hold what waits, which another worker may still answer in time."""
+        """Hold what waits: the worker is gone, and another may still answer in time."""
         self._paused = True
 
     def fail_all(self, error: RerankError) -> None:
-        """No worker will come: answer everything that waits."""
+        """Answer everything that waits with an error: no worker will come."""
         for job in list(self._jobs):
             self._finish(job, error)
 
@@ -138,12 +137,12 @@ class Batcher:
         return not self._jobs and not self._flying
 
     async def score(
-        self, windows: Windows, *, timeout: float, run: Run | None = None, account: Account | None = None
+        self, windows: Windows, *, run: Run, timeout: float, account: Account | None = None
     ) -> tuple[list[float], float]:
-        """Logits of each window, in order, and the seconds until the first was sent.
+        """Return the logits of the windows, in order, and the seconds until the first was sent.
 
-        run: the model, where it is another than the batcher's own; one batch is of one model. account: of a request
-        that comes more than once: admitted once, it is not turned away halfway, nor served anew as if it had just come.
+        run: the model; a batch is of one model. account: of a request that comes more than once: admitted once, it is
+        not turned away halfway, nor served anew as if it had just come.
 
         Raises Overloaded at once, DeadlineExceeded after `timeout` seconds, Unavailable or InternalError as
         the worker does. When the caller is cancelled, what it still waits for is dropped.
@@ -154,12 +153,12 @@ class Batcher:
         # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
         largest = max((job.waiting_tokens for job in self._jobs), default=0)
         waiting = self.queued_tokens + tokens - max(tokens, largest)
-        if waiting > self._max_queue_tokens and account.came < 0:
-            tokens_lately, seconds_lately = self._lately
-            wait = round(max(1.0, self.queued_tokens * seconds_lately / tokens_lately), 1)
+        if waiting > self._max_queue_tokens and account.admitted_at < 0:
+            seconds = self.queued_tokens * self._recent_seconds / self._recent_tokens
+            wait = round(max(1.0, seconds), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
-        if account.came < 0:
-            account.came = self._clock
+        if account.admitted_at < 0:
+            account.admitted_at = self._clock
         start = time.monotonic()
         job = _Job(
             ids=windows.ids,
@@ -168,9 +167,9 @@ class Batcher:
             lengths=lengths,
             logits=[0.0] * len(lengths),
             left=len(lengths),
-            run=run or self._run,
-            came=account.came,
-            turn=min(account.served + tokens, _TURN * self._batch_tokens),
+            run=run,
+            admitted_at=account.admitted_at,
+            share=min(account.served + tokens, _SHARE * self._batch_tokens),
             waiting_tokens=tokens,
             served=account.served,
         )
@@ -218,7 +217,7 @@ class Batcher:
             self._send(entries)
 
     def _next_batch(self, *, ahead: bool) -> list[_Entry]:
-        """Pairs of similar length, those of the requests that are due first."""
+        """Return pairs of similar length, those of the requests that are due first."""
         jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.due)
         jobs = [job for job in jobs if job.run == jobs[0].run]
         if not jobs:
@@ -275,7 +274,8 @@ class Batcher:
         seconds = now - max(flight.sent, self._last_landing)
         self._last_landing = now
         tokens = sum(job.lengths[index] for job, index in flight.entries)
-        self._lately = 0.9 * self._lately[0] + tokens, 0.9 * self._lately[1] + seconds
+        self._recent_tokens = 0.9 * self._recent_tokens + tokens
+        self._recent_seconds = 0.9 * self._recent_seconds + seconds
         self._observe(BatchStats(len(flight.entries), tokens, flight.charged, seconds))
 
     def _split(self, entries: list[_Entry], error: InternalError) -> None:

@@ -7,11 +7,12 @@ service through its batcher. Standard library only.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .contract import Truncation, best_first
+from .contract import Scores, Timings, Truncation, best_first
 
 if TYPE_CHECKING:
     from .artefact import Manifest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One model of an artefact. keep: how many of the best documents it scores; None: all, as the first does."""
+    """One model of an artefact, which scores the `keep` best documents; None: all, as the first does."""
 
     manifest: Manifest
     tokeniser: Tokeniser
@@ -28,7 +29,7 @@ class Stage:
 
 
 class Rounds:
-    """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `values` are the answer's."""
+    """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `scores` is the answer."""
 
     def __init__(
         self, stages: Sequence[Stage], query: str, documents: Sequence[str], truncation: Truncation
@@ -36,13 +37,16 @@ class Rounds:
         self._stages, self._truncation = stages, truncation
         self._query, self._documents = query, documents
         self._number = 0
+        self._idle_since = time.monotonic()
+        self._tokenise, self._queue, self._forwards = 0.0, 0.0, list[float]()
+        self.tokenised = 0.0  # when the last windows were there
         self._scored: list[int] = []  # the documents of the stage at hand
         self._all: Windows
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
 
     def read(self) -> Windows:
-        """The windows of the next stage. Raises TokenLimitExceeded as its tokeniser does.
+        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does.
 
         Where truncation is not allowed every stage's tokeniser is asked at once: a request is refused for what it
         holds, not for where the first model ranks it.
@@ -50,40 +54,56 @@ class Rounds:
         stage, first = self._stages[self._number], self._stages[0]
         if self._number == 0:
             self._scored = list(range(len(self._documents)))
-            self._windows = self._all = self._tokenise(first, self._scored)
+            self._windows = self._all = self._windows_of(first, self._scored)
             if not self._truncation.allowed:
                 for other in self._stages[1:]:
                     if other.tokeniser is not first.tokeniser:
-                        self._tokenise(other, self._scored)
-            return self._windows
-        self._scored = best_first(self.values, stage.keep)
-        shared = stage.tokeniser is first.tokeniser
-        self._windows = self._all.select(self._scored) if shared else self._tokenise(stage, self._scored)
+                        self._windows_of(other, self._scored)
+        else:
+            self._scored = best_first(self.values, stage.keep)
+            shared = stage.tokeniser is first.tokeniser
+            self._windows = (
+                self._all.select(self._scored) if shared else self._windows_of(stage, self._scored)
+            )
+        self.tokenised = time.monotonic()
         return self._windows
 
-    def _tokenise(self, stage: Stage, documents: Sequence[int]) -> Windows:
+    def _windows_of(self, stage: Stage, documents: Sequence[int]) -> Windows:
         return stage.tokeniser(self._query, [self._documents[index] for index in documents], self._truncation)
 
-    def take(self, logits: Sequence[float]) -> None:
-        """Logits of the windows that `read` gave last."""
+    def take(self, logits: Sequence[float], *, queued: float = 0.0) -> None:
+        """Accept the logits of the windows that `read` gave last, which waited `queued` seconds for the model."""
+        now = time.monotonic()
+        self._tokenise += self.tokenised - self._idle_since
+        self._queue += queued
+        self._forwards.append(now - self.tokenised - queued)
+        self._idle_since = now
         again = self._windows.scatter(logits)
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
         self._number += 1
 
-    @property
-    def query_tokens(self) -> int:
-        """As billed, by the first stage, which reads every text; a document that is scored again is billed once."""
-        return self._all.query_tokens
+    def scores(self) -> Scores:
+        """Return the answer, after the last stage.
 
-    @property
-    def document_tokens(self) -> tuple[int, ...]:
-        return tuple(self._all.document_tokens)
+        Tokens are those of the first, which reads every text: a document that is scored again is billed once.
+        """
+        return Scores(
+            values=tuple(self.values),
+            query_tokens=self._all.query_tokens,
+            document_tokens=tuple(self._all.document_tokens),
+            timings=Timings(
+                tokenise=self._tokenise,
+                queue=self._queue,
+                forward=sum(self._forwards),
+                stages=tuple(self._forwards) if len(self._forwards) > 1 else (),
+            ),
+        )
 
 
 def merge(
     values: Sequence[float], best: Sequence[int], again: Sequence[float], documents: Sequence[str]
 ) -> list[float]:
-    """Logits of all documents once a later model has scored the `best` of them `again`.
+    """Return logits of all documents, once a later model has scored the `best` of them `again`.
 
     The same text has the same score: what equals one of the best is scored with it.
 

@@ -8,6 +8,7 @@ backbone, none on the head.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,11 +59,11 @@ class JinaBertConfig:
 
     @property
     def parameters(self) -> int:
-        return sum(_product(shape) for shape in tensor_shapes(self).values())
+        return sum(math.prod(shape) for shape in tensor_shapes(self).values())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read `folder/config.json`; refuse by name every architecture that only looks like this one."""
+        """Read `folder/config.json`. Raises CheckpointError, with its name for an architecture that only looks like this one."""
         path = folder / "config.json"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +90,7 @@ class JinaBertConfig:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """config.json as Hugging Face tools expect it for this family."""
+        """Return config.json as Hugging Face tools expect it for this family."""
         return {
             "architectures": ["JinaBertForSequenceClassification"],
             "model_type": "bert",
@@ -101,13 +102,6 @@ class JinaBertConfig:
 
 
 _OPTIONAL = {"layer_norm_eps", "type_vocab_size", "max_position_embeddings", "segment_separator_id"}
-
-
-def _product(shape: Iterable[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
 
 
 def _refuse_variants(raw: Mapping[str, Any], path: Path) -> None:
@@ -132,9 +126,7 @@ def _refuse_variants(raw: Mapping[str, Any], path: Path) -> None:
 
 
 def tensor_shapes(config: JinaBertConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint with its shape, in file order. Linear weights are [out, in], as PyTorch
-    stores them.
-    """
+    """Return name and shape of every tensor, in file order. Linear weights are [out, in], as PyTorch stores them."""
     h, f = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         "bert.embeddings.word_embeddings.weight": (config.vocab_size, h),
@@ -164,7 +156,7 @@ def tensor_shapes(config: JinaBertConfig) -> dict[str, tuple[int, ...]]:
 def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
     """Map each stored tensor name to ours, or to None where it is known to carry no weight of a reranker.
 
-    Accepts backbones with or without `bert.` and the old LayerNorm names gamma/beta. Raises on variants with
+    Backbones may lack `bert.` and have the old LayerNorm names gamma and beta. Raises CheckpointError for variants with
     other layers.
     """
     result: dict[str, str | None] = {}
@@ -210,7 +202,7 @@ def check_tensors(config: JinaBertConfig, found: Mapping[str, tuple[int, ...]]) 
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j| (Press et al. 2022,
+    """Return the slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j| (Press et al. 2022,
     symmetric form).
 
     For a head count that is no power of two, the slopes of the next lower power come first and the rest is

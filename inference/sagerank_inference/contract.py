@@ -17,7 +17,7 @@ document.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 
 class RerankError(Exception):
@@ -72,8 +72,8 @@ _STATUS: dict[type[RerankError], int] = {
 
 
 def status(error: RerankError) -> int:
-    """The HTTP status of an error; the only place that knows numbers."""
-    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    """Return the HTTP status of an error: no other file knows numbers."""
+    return next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +84,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One query and the documents to rank for it. `originals` are echoed in place of the texts: objects with
-    more fields.
-    """
+    """One query and the documents to rank for it."""
 
     query: str
     documents: tuple[str, ...]
+    _: KW_ONLY
     top_n: int | None = None
-    originals: tuple[object, ...] | None = None
+    originals: tuple[object, ...] | None = None  # echoed in place of the texts: objects with more fields
     identity: str | None = None  # the caller's id of this query, where the dialect has one
 
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """What happens to a text that does not fit."""
+    """What happens to texts that do not fit."""
 
     allowed: bool = True  # False: it is refused
     max_document_tokens: int | None = None  # a document keeps at most so many
@@ -108,6 +107,7 @@ class Truncation:
 class RerankRequest:
     dialect: str  # a name of dialects.DIALECTS
     groups: tuple[Group, ...]
+    _: KW_ONLY
     return_documents: bool = False
     raw_scores: bool = False  # logits instead of their sigmoid
     truncation: Truncation = Truncation()
@@ -115,7 +115,7 @@ class RerankRequest:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. stages: the share of `forward` of each model of a cascade."""
+    """Seconds that a request took. `stages` divides `forward` among the models of a cascade."""
 
     tokenise: float
     queue: float
@@ -125,7 +125,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one Group: logits in the order of its documents, and tokens as the dialects bill them."""
+    """Logits of a Group in the order of its documents, and its tokens as the dialects bill them."""
 
     values: tuple[float, ...]
     query_tokens: int
@@ -138,6 +138,6 @@ class Scores:
 
 
 def best_first(values: Sequence[float], top_n: int | None) -> list[int]:
-    """Indices by descending score, equal scores in request order; the first top_n of them."""
+    """Return the indices of the top_n highest values (None: of all), best first, and equal values in their order."""
     order = sorted(range(len(values)), key=lambda index: -values[index])
     return order if top_n is None else order[:top_n]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cascade import Rounds, Stage
-from .contract import RerankError, Scores, Timings, TokenLimitExceeded, Truncation
+from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .plan import plan
 from .tokenise import Tokeniser
@@ -48,12 +47,12 @@ class Engine:
 
     @property
     def tokeniser(self) -> Tokeniser:
-        """Of the first model, which reads every document."""
+        """The first model's, which reads every document."""
         return self.stages[0].tokeniser
 
     @property
     def forward(self) -> Forward:
-        """Of the first model."""
+        """The first model."""
         return self.forwards[0]
 
     @classmethod
@@ -66,7 +65,7 @@ class Engine:
         manifest.verify(model_dir)
         stages = load_stages(model_dir, settings)
         folders = manifest.stages(model_dir)
-        forwards = [load_forward(folder, settings, company=len(folders) > 1) for folder in folders]
+        forwards = [load_forward(folder, settings, shared_arena=len(folders) > 1) for folder in folders]
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
         engine.check_golden()
         # Batches of full size claim the memory that serving needs, before anybody waits for it.
@@ -82,28 +81,17 @@ class Engine:
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Scores:
-        """Logits in the order of `documents`. Raises TokenLimitExceeded where truncation is not allowed and a
-        text does not fit.
+        """Score every document for the query; logits are in the order of `documents`.
+
+        Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
         """
         rounds = Rounds(self.stages, query, documents, truncation)
-        tokenise, seconds = 0.0, []
         for forward in self.forwards:
-            start = time.perf_counter()
-            windows = rounds.read()
-            tokenised = time.perf_counter()
-            rounds.take(self._logits(forward, windows.ids))
-            tokenise += tokenised - start
-            seconds.append(time.perf_counter() - tokenised)
-        by_stage = tuple(seconds) if len(seconds) > 1 else ()
-        return Scores(
-            values=tuple(rounds.values),
-            query_tokens=rounds.query_tokens,
-            document_tokens=rounds.document_tokens,
-            timings=Timings(tokenise=tokenise, queue=0.0, forward=sum(seconds), stages=by_stage),
-        )
+            rounds.take(self._logits(forward, rounds.read().ids))
+        return rounds.scores()
 
     def _logits(self, forward: Forward, pairs: Sequence[Sequence[int]]) -> list[float]:
-        """Logits of the pairs' token ids, in order; as many batches at once as the model has lanes."""
+        """Return the logits of the pairs' token ids, in order; as many batches run at once as the model has lanes."""
         logits = [0.0] * len(pairs)
         batches = deque(plan([len(ids) for ids in pairs], max_tokens=self.batch_tokens))
 
@@ -133,7 +121,7 @@ class Engine:
         return logits
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
-        """Score what was parsed and render it: body and content type. Raises a RerankError with its dialect."""
+        """Score what was parsed; return body and content type. Raises a RerankError with its dialect."""
         scores = []
         for request in call.requests:
             try:
@@ -156,7 +144,7 @@ class Engine:
 
 
 def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
-    """The models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
+    """Read the models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
     root = Manifest.read(model_dir)
     tokenisers: dict[tuple[str, int], Tokeniser] = {}
     stages = []
@@ -172,7 +160,7 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
 
 
 def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
-    """With the golden pairs that these settings leave whole: what is cut has no score to compare."""
+    """Leave out the golden pairs that these settings would cut: they have no score to compare."""
 
     def fits(pair: GoldenPair) -> bool:
         try:
@@ -190,13 +178,14 @@ def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> T
         query_tokens=settings.query_tokens,
         max_tokens=min(settings.max_tokens, manifest.max_tokens),
         overlap_tokens=settings.overlap_tokens,
+        threads=settings.threads,
     )
 
 
-def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) -> Forward:
-    """The backend that the settings name; its runtime is imported here and nowhere else.
+def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = False) -> Forward:
+    """Load a model with the backend that the settings name, whose runtime is imported here and nowhere else.
 
-    company: other models compute in this process. Raises ArtefactError for a cascade's folder, which holds several models.
+    shared_arena: with the other models of this process. Raises ArtefactError for a cascade's folder, which holds several models.
     """
     if (model_dir / MANIFEST).is_file() and Manifest.read(model_dir).keep:
         raise ArtefactError(
@@ -205,7 +194,7 @@ def load_forward(model_dir: Path, settings: Settings, *, company: bool = False) 
     if settings.backend == "onnx":
         from .onnx_model import OnnxModel
 
-        return OnnxModel(model_dir, threads=settings.threads, company=company)
+        return OnnxModel(model_dir, threads=settings.threads, shared_arena=shared_arena)
     from .torch_model import TorchModel
 
     return TorchModel(model_dir, device=settings.device, threads=settings.threads)

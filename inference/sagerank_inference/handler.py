@@ -18,33 +18,39 @@ from .dialects import Call, parse, render_error
 from .engine import Engine
 from .settings import Settings
 
+_limits = Limits()  # of the settings that model_fn read: input_fn gets nothing but the request
+
 
 def model_fn(model_dir: str) -> Engine:
-    """Load and check the artefact SageMaker unpacked. Settings are the server's, SAGERANK_*."""
+    """Load and check the artefact SageMaker unpacked. Settings are the server's, SAGERANK_*.
+
+    Raises SettingsError or ArtefactError.
+    """
+    global _limits
     settings = dataclasses.replace(Settings.from_env(), model_dir=Path(model_dir))
+    _limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
     return Engine.load(settings.model_dir, settings)
 
 
 def input_fn(body: bytes | str, content_type: str) -> Call:
+    """Read a request of any dialect, within the limits that the settings had when the model was loaded."""
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
-    settings = Settings.from_env()
-    limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
     try:
-        return parse(data, content_type, limits=limits)
+        return parse(data, content_type, limits=_limits)
     except RerankError as error:
         _refuse(error)
 
 
 def predict_fn(call: Call, engine: Engine) -> tuple[bytes, str]:
-    """The rendered answer and its content type."""
+    """Return the rendered answer and its content type."""
     try:
         return engine.answer(call, request_id=uuid.uuid4().hex)
     except RerankError as error:
         _refuse(error)
 
 
-def output_fn(prediction: tuple[bytes, str], accept: str) -> tuple[str, str]:
-    """Body and content type: the dialect decides both, whatever `accept` asks for."""
+def output_fn(prediction: tuple[bytes, str], _accept: str) -> tuple[str, str]:
+    """Return body and content type: the dialect decides both, whatever is accepted."""
     body, content_type = prediction
     return body.decode(), content_type
 

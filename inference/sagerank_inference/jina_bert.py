@@ -41,7 +41,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, rows: int, slopes: Tensor, padding: Tensor) -> Tensor:
-        """x [B, S, h] -> [B, rows, h]: the first `rows` tokens attend to all S.
+        """Map x [B, S, h] to [B, rows, h]: the first `rows` tokens attend to all S.
 
         slopes [n] and padding [B, 1, 1, S] (0 for a token, -inf for padding) are float32.
         """
@@ -92,8 +92,7 @@ class JinaBert(nn.Module):
         self.classifier = nn.Linear(config.hidden_size, 1)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B] of right-padded pairs input_ids [B, S] (int64) with `lengths` [B] real tokens each,
-        every length >= 1.
+        """Return logits [B] of right-padded pairs, input_ids [B, S] (int64), of which `lengths` [B], at least 1, are real.
 
         The mask comes from the lengths: the checkpoints disagree with their tokenizer about the padding id.
         """
@@ -114,7 +113,7 @@ class JinaBert(nn.Module):
         return self.classifier(pooled)[:, 0].float()  # type: ignore[no-any-return]
 
     def _segments(self, input_ids: Tensor) -> Tensor:
-        """Segment embeddings, [h] or [B, S, h]."""
+        """Return segment embeddings, [h] or [B, S, h]."""
         table = self.bert.embeddings["token_type_embeddings"].weight
         assert isinstance(table, Tensor)
         separator = self.config.segment_separator_id
@@ -126,7 +125,7 @@ class JinaBert(nn.Module):
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a Hugging Face folder under canonical names, in their stored dtype (int8 with its scales).
+    """Read the tensors of a Hugging Face folder under canonical names, in their stored dtype (int8 with its scales).
 
     safetensors first; pytorch_model.bin only through weights_only unpickling, which runs no code from the
     file.
@@ -144,7 +143,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
-    """The model of a folder (config.json and weights), in eval mode, every weight converted to `dtype`.
+    """Load the model of a folder (config.json and weights), in eval mode, every weight converted to `dtype`.
 
     float16 is refused: ALiBi biases and masked scores overflow it and give NaN. Raises CheckpointError where
     a tensor is missing, unexpected or mis-shaped.
@@ -169,7 +168,7 @@ def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _quantised(name: str, weight: Tensor) -> dict[str, Tensor]:
-    """int8 with one scale per row, symmetric: an eighth of a percent of the row's largest weight at most is lost."""
+    """int8 with one scale per row, symmetric: a weight moves by at most 0.39 % of the largest in its row."""
     scale = weight.abs().amax(1).clamp(min=1e-30) / 127
     return {name: (weight / scale[:, None]).round().to(torch.int8), name + SCALE: scale}
 

@@ -12,7 +12,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class Metrics:
-    """A registry of its own: two applications in one process, as in tests, do not share counts."""
+    """What one application counts. Another in the same process, as in tests, has a registry of its own."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()

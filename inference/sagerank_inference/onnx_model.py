@@ -8,6 +8,7 @@ and the others run inside its threads, where there is then nobody left to share 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -22,8 +23,8 @@ import onnxruntime
 class OnnxModel:
     tolerance = 1e-3  # of a logit, against the float32 reference
 
-    def __init__(self, model_dir: Path, *, threads: int, company: bool = False) -> None:
-        """company: other models compute in this process."""
+    def __init__(self, model_dir: Path, *, threads: int, shared_arena: bool = False) -> None:
+        """Compute up to `threads` batches at once. shared_arena: memory is shared with other models of this process."""
         self.lanes = threads
         self._ordinary = threading.Lock()
         options = onnxruntime.SessionOptions()
@@ -35,16 +36,15 @@ class OnnxModel:
         # Threads wait actively for their next work. By default for so many rounds, which are 3 to 500 ms by the
         # processor, at the cost of whatever else wants the cores: the server, another model, the next call.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
-        if company:
-            # One arena for all, as large as the largest needs.
+        if shared_arena:  # as large as the largest model needs
             _share_arena()
             options.add_session_config_entry("session.use_env_allocators", "1")
         self._session = onnxruntime.InferenceSession(
-            str(model_dir / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            os.fsencode(model_dir / "model.onnx").decode(), options, providers=["CPUExecutionProvider"]
         )
 
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Token ids of each pair, none empty -> logits. Up to `lanes` calls may run at once."""
+        """Return the logits of pairs of token ids, none of them empty. Up to `lanes` calls may run at once."""
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
         ids = np.concatenate(
             [np.asarray(pair, np.int64) for pair in batch]
@@ -63,7 +63,7 @@ class OnnxModel:
 
 
 def _settle(outputs: Any, answer: Future[Any], error: str) -> None:
-    """Called by one of ONNX Runtime's threads."""
+    """Hand over the outputs or the error of a run; ONNX Runtime calls it in one of its threads."""
     if error:
         answer.set_exception(RuntimeError(error))
     else:
@@ -72,7 +72,7 @@ def _settle(outputs: Any, answer: Future[Any], error: str) -> None:
 
 @cache
 def _share_arena() -> None:
-    """Once a process: sessions that ask for it take their activations from one arena."""
-    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    onnxruntime.create_and_register_allocator(place, None)
+    """Make the arena from which sessions take their activations where they ask for it; once in a process."""
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(memory, None)

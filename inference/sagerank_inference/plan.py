@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 
 def cost(longest: int, pairs: int) -> int:
-    """Tokens a batch is charged with: attention is laid out as pairs x longest, and the linear layers never
-    exceed that.
-    """
+    """Return the tokens that a batch is charged with: attention computes pairs x longest, and no layer more."""
     return longest * pairs
 
 
 def plan(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
-    """Batches of indices into `lengths` (tokens), each costing at most max_tokens.
+    """Divide indices into `lengths` (tokens) into batches that cost at most max_tokens.
 
     Every index is in exactly one batch; a pair longer than max_tokens is a batch of its own. Neighbours in
     length share a batch, so little is padded; the longest come first, so the memory of the first batch serves

@@ -18,7 +18,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def route(invoke: Handler) -> Route:
-    """/endpoints/{name}/invocations in front of a handler of /invocations."""
+    """Put /endpoints/{name}/invocations before a handler of /invocations."""
 
     async def invoke_endpoint(request: Request) -> Response:
         answer = await invoke(request)

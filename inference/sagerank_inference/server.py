@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import signal
+import socket
 import sys
 import time
 import uuid
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import runtime_api
-from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, status
+from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, Timings, status
 from .dialects import JSON, parse, render, render_error
 from .metrics import Metrics
 from .service import Service
@@ -35,94 +36,109 @@ from .settings import Settings, SettingsError
 _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
+_STAGES = ("tokenise", "queue", "forward")
 
 log = logging.getLogger("sagerank")
 
 
 def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> Starlette:
-    """The ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
+    """Make the ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
     metrics = Metrics()
     service = Service(settings, metrics)
-    limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+    routes = _Routes(service, metrics)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         # In the background: /ping has to answer 503 while the model loads.
         running = asyncio.create_task(service.run(on_failure))
         yield
         running.cancel()
         await asyncio.wait([running])
 
-    async def ping(request: Request) -> Response:
-        body = {"status": service.state, "model": service.model}
-        return JSONResponse(body, 200 if service.state == "ready" else 503)
+    return Starlette(
+        routes=[
+            Route("/ping", routes.ping),
+            Route("/metrics", routes.metrics),
+            *(Route(path, routes.rerank, methods=["POST"]) for path in _RERANK_PATHS),
+            runtime_api.route(routes.rerank),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _no_such_route},
+    )
 
-    async def show_metrics(request: Request) -> Response:
-        metrics.queued.set(service.batcher.queued_tokens)
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def rerank(request: Request) -> Response:
+class _Routes:
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        self._service, self._metrics = service, metrics
+        settings = service.settings
+        self._limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+
+    async def ping(self, _request: Request) -> Response:
+        state = self._service.state
+        return JSONResponse({"status": state, "model": self._service.model}, 200 if state == "ready" else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        self._metrics.queued.set(self._service.batcher.queued_tokens)
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def rerank(self, request: Request) -> Response:
         began = time.monotonic()
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        path, headers, dialect = request.url.path, {"X-Request-Id": request_id}, "unknown"
+        path, dialect = request.url.path, "unknown"
         facts: dict[str, object] = {}
         try:
-            body = await _read(request, limits)
-            call = parse(body, request.headers.get("content-type"), path=path, limits=limits)
+            body = await _read(request, self._limits)
+            call = parse(body, request.headers.get("content-type"), path=path, limits=self._limits)
             dialect = call.requests[0].dialect
-            work = asyncio.gather(*(service.score(one) for one in call.requests))
+            work = asyncio.gather(*(self._service.score(one) for one in call.requests))
             scores = await _unless_disconnected(request, work)
-            answer, media_type = render(call, scores, model=service.model, request_id=request_id)
-            facts = _facts(scores)
-            headers["Server-Timing"] = ", ".join(
-                f"{name};dur={facts[name]}" for name in ("tokenise", "queue", "forward")
-            )
-            response = Response(answer, 200, headers, media_type)
-            metrics.documents.inc(facts["documents"])  # type: ignore[arg-type]
-            for stage in ("tokenise", "queue", "forward"):
-                metrics.latency.labels(stage).observe(facts[stage] / 1e3)  # type: ignore[operator]
+            answer, media_type = render(call, scores, model=self._service.model, request_id=request_id)
+            sizes, timings = _sizes(scores), _slowest(scores)
+            milliseconds = {name: _milliseconds(getattr(timings, name)) for name in _STAGES}
+            facts = {**sizes, **milliseconds}
+            if timings.stages:
+                facts["stages"] = list(map(_milliseconds, timings.stages))
+            timing = ", ".join(f"{name};dur={value}" for name, value in milliseconds.items())
+            response = Response(answer, 200, {"Server-Timing": timing}, media_type)
+            self._metrics.documents.inc(sizes["documents"])
+            for stage, value in milliseconds.items():
+                self._metrics.latency.labels(stage).observe(value / 1e3)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
         except RerankError as error:
             dialect = error.dialect or dialect
-            response = _error_response(error, path, request_id, headers)
+            response = _error_response(error, path, request_id)
         except Exception as error:
             # The type is enough to find it by; a message could quote what the caller sent.
             facts = {"exception": type(error).__name__}
-            response = _error_response(
-                InternalError("The server failed on this request; its log has the id."),
-                path,
-                request_id,
-                headers,
-            )
+            failure = InternalError("The server failed on this request; its log has the id.")
+            response = _error_response(failure, path, request_id)
+        response.headers["X-Request-Id"] = request_id
         seconds = time.monotonic() - began
-        metrics.requests.labels(dialect, str(response.status_code)).inc()
-        metrics.latency.labels("total").observe(seconds)
+        self._metrics.requests.labels(dialect, str(response.status_code)).inc()
+        self._metrics.latency.labels("total").observe(seconds)
         entry = {
             "event": "request",
             "request_id": request_id,
             "path": path,
             "dialect": dialect,
             "status": response.status_code,
+            "total": _milliseconds(seconds),
         }
-        log.info(json.dumps(entry | {"total": round(1e3 * seconds, 2)} | facts))
+        log.info(json.dumps(entry | facts))
         return response
 
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        paths = ", ".join(("GET /ping", "GET /metrics", *(f"POST {path}" for path in _RERANK_PATHS)))
-        message = f"There is no {request.method} {request.url.path[:80]} here: known are {paths}."
-        return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
 
-    routes = [Route("/ping", ping), Route("/metrics", show_metrics)]
-    routes += [Route(path, rerank, methods=["POST"]) for path in _RERANK_PATHS]
-    routes.append(runtime_api.route(rerank))
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: http_error})
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    paths = ", ".join(("GET /ping", "GET /metrics", *(f"POST {path}" for path in _RERANK_PATHS)))
+    message = f"There is no {request.method} {request.url.path[:80]} here: known are {paths}."
+    return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
+    """Return the body. Raises PayloadTooLarge as soon as it is known to be."""
     announced = request.headers.get("content-length", "")
     size, parts = int(announced) if announced.isdecimal() else 0, []
     if size <= limits.max_body_bytes:
@@ -142,7 +158,7 @@ async def _read(request: Request, limits: Limits) -> bytes:
 async def _unless_disconnected(
     request: Request, work: asyncio.Future[list[list[Scores]]]
 ) -> list[list[Scores]]:
-    """The result of `work`, or ClientDisconnect with the work cancelled when nobody is left to read it."""
+    """Return the result of `work`. Raises ClientDisconnect, and cancels it, when nobody is left to read it."""
 
     async def left() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -160,31 +176,35 @@ async def _unless_disconnected(
         work.cancel()
 
 
-def _facts(scores: list[list[Scores]]) -> dict[str, object]:
-    """What is logged of an answer: sizes, and milliseconds of the slowest group."""
+def _slowest(scores: list[list[Scores]]) -> Timings:
+    """Return the times of the group that took longest."""
+    timings = (group.timings for request in scores for group in request)
+    return max(timings, key=lambda timings: timings.queue + timings.forward)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1e3 * seconds, 2)
+
+
+def _sizes(scores: list[list[Scores]]) -> dict[str, int]:
+    """Return the sizes of an answer for the log. `tokens` are as billed."""
     groups = [group for request in scores for group in request]
-    longest = max(groups, key=lambda group: group.timings.queue + group.timings.forward).timings
-    times = {name: round(1e3 * getattr(longest, name), 2) for name in ("tokenise", "queue", "forward")}
-    sizes = {
+    return {
         "documents": sum(len(group.values) for group in groups),
         "tokens": sum(group.total_tokens for group in groups),
         # With the query before each document, as the model sees them; and what a rectangle round them would hold.
         "computed": sum(len(g.values) * g.query_tokens + sum(g.document_tokens) for g in groups),
         "padded": sum(len(g.values) * (g.query_tokens + max(g.document_tokens, default=0)) for g in groups),
     }
-    # Of a cascade's models, each.
-    stages = {"stages": [round(1e3 * part, 2) for part in longest.stages]} if longest.stages else {}
-    return {**sizes, **times, **stages}
 
 
-def _error_response(error: RerankError, path: str, request_id: str, headers: dict[str, str]) -> Response:
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(math.ceil(error.retry_after))
+def _error_response(error: RerankError, path: str, request_id: str) -> Response:
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else {}
     return Response(render_error(error, path=path, request_id=request_id), status(error), headers, JSON)
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object a line; our own messages are objects already."""
+    """Writes one JSON object a line; our own messages are objects already."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -198,8 +218,9 @@ class _JsonLines(logging.Formatter):
 
 
 def main(environment: dict[str, str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, finishing what is under way. Returns 1 when the model could not be
-    loaded.
+    """Serve until SIGTERM or SIGINT, finishing what is under way. environment: instead of this process's own.
+
+    Returns the exit code: 1 where the settings, the address or the model cannot be used, after the reason was logged.
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonLines())
@@ -207,7 +228,8 @@ def main(environment: dict[str, str] | None = None) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         settings = Settings.from_env(environment)
-    except SettingsError as error:
+        sockets = _listen(settings.host, settings.port)
+    except (SettingsError, OSError) as error:
         log.error(json.dumps({"event": "failed", "reason": str(error)}))
         return 1
     failed = False
@@ -218,8 +240,6 @@ def main(environment: dict[str, str] | None = None) -> int:
 
     config = uvicorn.Config(
         create_app(settings, on_failure=stop),
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -233,8 +253,31 @@ def main(environment: dict[str, str] | None = None) -> int:
     # code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run()
+    server.run(sockets)
     return int(failed)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all."""
+    if host == "*":
+        host = "0.0.0.0"
+        if socket.has_dualstack_ipv6():
+            with contextlib.suppress(OSError):
+                return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)]
+    sockets, reason = [], None
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                sockets.append(socket.create_server(address[:2], family=family))
+            except OSError as error:  # a name may have an address of a family that this machine has not
+                reason = error
+    except socket.gaierror as error:
+        reason = error
+    if not sockets:
+        raise OSError(
+            f"Nobody can listen on {host} port {port} ({reason}): set SAGERANK_HOST or SAGERANK_PORT."
+        )
+    return sockets
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import replace
 from .artefact import ArtefactError, Manifest
 from .batcher import Account, Batcher, Run
 from .cascade import Rounds, Stage
-from .contract import Group, RerankError, RerankRequest, Scores, Timings, Unavailable
+from .contract import Group, RerankError, RerankRequest, Scores, Unavailable
 from .engine import load_stages
 from .metrics import Metrics
 from .settings import Settings
@@ -37,7 +37,6 @@ class Service:
         self.model = ""
         self._worker = Worker(settings)
         self.batcher = Batcher(
-            lambda batch: self._worker.run(batch),
             batch_tokens=settings.batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             observe=metrics.observe_batch,
@@ -105,7 +104,7 @@ class Service:
         self.batcher.fail_all(Unavailable("No model is ready here, and none will be: see the server's log."))
 
     async def score(self, request: RerankRequest) -> list[Scores]:
-        """One Scores for each group. Raises a RerankError."""
+        """Return the scores of every group, in order. Raises a RerankError."""
         if self.state != "ready":
             raise Unavailable(f"No model is ready (state: {self.state}): try again shortly.")
         deadline = time.monotonic() + self.settings.request_seconds
@@ -120,27 +119,17 @@ class Service:
 
     async def _score_group(self, request: RerankRequest, group: Group, deadline: float) -> Scores:
         rounds = Rounds(self._stages, group.query, group.documents, request.truncation)
-        account, tokenise, queue, seconds = Account(), 0.0, 0.0, []
+        account = Account()
         for number, run in enumerate(self._runs):
-            start = time.monotonic()
             windows = await asyncio.to_thread(_packed, rounds)
-            tokenised = time.monotonic()
-            logits, queued = await self.batcher.score(
-                windows, timeout=max(0.0, deadline - tokenised), run=run, account=account
-            )
-            rounds.take(logits)
-            tokenise, queue = tokenise + tokenised - start, queue + queued
-            seconds.append(time.monotonic() - tokenised - queued)
+            rounds.tokenised = time.monotonic()  # the thread's answer was under way too
+            timeout = max(0.0, deadline - rounds.tokenised)
+            logits, queued = await self.batcher.score(windows, run=run, timeout=timeout, account=account)
+            rounds.take(logits, queued=queued)
             self.metrics.observe_stage(
                 number, self._stages[number].manifest.model, len(windows.document_tokens)
             )
-        by_stage = tuple(seconds) if len(seconds) > 1 else ()
-        return Scores(
-            values=tuple(rounds.values),
-            query_tokens=rounds.query_tokens,
-            document_tokens=rounds.document_tokens,
-            timings=Timings(tokenise=tokenise, queue=queue, forward=sum(seconds), stages=by_stage),
-        )
+        return rounds.scores()
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:
         """Score the golden pairs again when there is nothing else to do; a drift takes this server out of
@@ -155,10 +144,10 @@ class Service:
                     logits = []
                     for pair in stage.manifest.golden:
                         windows = await asyncio.to_thread(stage.tokeniser, pair.query, [pair.document])
-                        found, _ = await self.batcher.score(
-                            windows, timeout=self.settings.request_seconds, run=run
+                        scored, _ = await self.batcher.score(
+                            windows, run=run, timeout=self.settings.request_seconds
                         )
-                        logits += windows.scatter(found)
+                        logits += windows.scatter(scored)
                     stage.manifest.check_golden(logits, tolerance)
             except RerankError:
                 continue  # no time for it now, or no worker: that is known elsewhere
@@ -168,6 +157,6 @@ class Service:
 
 
 def _packed(rounds: Rounds) -> Windows:
-    """With ids as the worker's frames carry them, packed here and not in the event loop."""
+    """Read the next windows, with ids packed as the worker's frames carry them: not in the event loop."""
     windows = rounds.read()
     return replace(windows, ids=[array("i", ids) for ids in windows.ids])

@@ -4,46 +4,61 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
 PREFIX = "SAGERANK_"
-_FOREIGN = {"SAGERANK_WEIGHTS"}  # names where the tests find published weights
 
 
 class SettingsError(ValueError):
     """A setting that cannot be used; the text names it, its value and what is allowed."""
 
 
-def physical_cores() -> int:
-    """Cores this process may use: its CPU affinity, without hyper-threads, at most the container's CPU quota.
+def physical_cores(root: Path = Path("/")) -> int:
+    """Return the cores this process may use: its CPU affinity, without hyper-threads, at most the container's CPU quota.
 
     Two hyper-threads share the vector units that matrix products keep busy, so a second thread on a core adds
-    nothing.
+    nothing. Where the system does not tell (macOS, Windows), every processor counts. root: of /sys and /proc.
     """
-    allowed = os.sched_getaffinity(0)
-    seen: set[str] = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        seen.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = {
+        _text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", cpu) for cpu in cpus
+    }
+    return max(1, min([len(cores), *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """Yield the whole CPUs that control groups of version 1 and 2 allow this process, from the inmost out."""
+    mount = root / "sys/fs/cgroup"
+    # A container may see its own groups at the root, whatever the path that the kernel gives.
+    for line in _text(root / "proc/self/cgroup", "0::/\n1:cpu:/").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = mount / "cpu" if controllers else mount
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            words = " ".join(_text(folder / name, "") for name in names).split()
+            if len(words) == 2 and words[0].isdecimal():  # unlimited is "max" or -1
+                yield int(words[0]) // int(words[1])
+
+
+def _text(path: Path, default: object) -> str:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        limit = len(seen) if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        limit = len(seen)
-    return max(1, min(len(seen), limit))
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return str(default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as
-    named.
-    """
+    """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as named."""
 
     model_dir: Path = Path("/opt/ml/model")  # the unpacked artefact
-    host: str = "0.0.0.0"  # a container listens on its only interface
+    host: str = "*"  # an address to listen on; *: all, of IPv4 and IPv6
     port: int = 8080  # SageMaker calls this one
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
@@ -90,22 +105,21 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read SAGERANK_*; an unknown one is an error. SAGEMAKER_BIND_TO_PORT gives the port where ours does
-        not.
+        """Read SAGERANK_*, and SAGEMAKER_BIND_TO_PORT where SAGERANK_PORT is not set.
+
+        Raises SettingsError for a name that is unknown and a value that cannot be used.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
         names = {_variable(field.name): field for field in fields(cls)}
         for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or variable in _FOREIGN:
+            if not variable.startswith(PREFIX):
                 continue
             if variable not in names:
                 near = difflib.get_close_matches(variable, names, n=1)
                 hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(names)}."
                 raise SettingsError(f"{variable} is not a setting{hint}")
-            values[names[variable].name] = _read(
-                variable, text, type(getattr(_DEFAULTS, names[variable].name))
-            )
+            values[names[variable].name] = _read(variable, text, type(names[variable].default))
         port = environ.get("SAGEMAKER_BIND_TO_PORT")
         if port and "port" not in values:
             values["port"] = _read("SAGEMAKER_BIND_TO_PORT", port, int)
@@ -116,7 +130,7 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type]
 
     def to_env(self) -> dict[str, str]:
-        """The variables that make `from_env` give these settings."""
+        """Return the variables of which `from_env` makes these settings."""
         return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -130,6 +144,3 @@ def _read(variable: str, text: str, kind: type) -> object:
     except ValueError:
         wanted = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
         raise SettingsError(f"{variable} is {text!r}: give {wanted}.") from None
-
-
-_DEFAULTS = Settings()

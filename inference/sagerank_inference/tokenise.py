@@ -13,6 +13,7 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,19 +42,19 @@ class Windows:
     document_tokens: list[int]
 
     def select(self, documents: Sequence[int]) -> Windows:
-        """Those of some documents, in the order given: as if only they had been tokenised."""
+        """Return the windows of some documents, in the order given: as if only they had been tokenised."""
         of: dict[int, list[Sequence[int]]] = {}
         for ids, document in zip(self.ids, self.document, strict=True):
             of.setdefault(document, []).append(ids)
         return Windows(
             ids=[ids for document in documents for ids in of[document]],
-            document=[place for place, document in enumerate(documents) for _ in of[document]],
+            document=[index for index, document in enumerate(documents) for _ in of[document]],
             query_tokens=self.query_tokens,
             document_tokens=[self.document_tokens[document] for document in documents],
         )
 
     def scatter(self, logits: Sequence[float]) -> list[float]:
-        """Logits per window -> logit per document, the maximum over its windows."""
+        """Return the logit of each document, the maximum over its windows."""
         values = [float("-inf")] * len(self.document_tokens)
         for document, logit in zip(self.document, logits, strict=True):
             values[document] = max(values[document], logit)
@@ -77,17 +78,31 @@ class Tokeniser:
 
     @classmethod
     def load(
-        cls, model_dir: Path, *, query_tokens: int = 512, max_tokens: int = 8192, overlap_tokens: int = 80
+        cls,
+        model_dir: Path,
+        *,
+        query_tokens: int = 512,
+        max_tokens: int = 8192,
+        overlap_tokens: int = 80,
+        threads: int = 0,
     ) -> Self:
+        """Read `model_dir/tokenizer.json`. threads: the library's own, which the first in a process decides for all;
+        0: as many as it likes. Raises CheckpointError.
+        """
         path = model_dir / "tokenizer.json"
         if not path.exists():
             raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(
                 f"{path} is not a tokenizer this version of tokenizers reads: {error}"
             ) from None
+        if threads and "RAYON_NUM_THREADS" not in os.environ:
+            # Read when the pool starts, which is here; left in the environment it would be every child's.
+            os.environ["RAYON_NUM_THREADS"] = str(threads)
+            tokenizer.encode_batch_fast(["", ""])
+            del os.environ["RAYON_NUM_THREADS"]
         return cls(tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property
@@ -135,7 +150,7 @@ class Tokeniser:
         return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
 
     def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Ids of each text. By slices: what an encoding holds beside its ids is many times their size, and between two
+        """Yield the ids of each text. By slices: what an encoding holds beside its ids is many times their size, and between two
         slices the library's threads take up what other callers wait for.
         """
         for first, last in _slices([len(text) for text in texts]):
@@ -144,7 +159,7 @@ class Tokeniser:
 
 
 def _slices(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges that together are all, of _SLICE characters each at most, or of one text."""
+    """Yield ranges that together are all, of at most _SLICE characters or of one text."""
     first, size = 0, 0
     for index, more in enumerate(sizes):
         if size + more > _SLICE and index > first:
@@ -159,16 +174,14 @@ def _clip(tokens: list[int], count: int, *, left: bool) -> list[int]:
 
 
 def _starts(length: int, room: int, step: int) -> list[int]:
-    """Where the windows of a document begin; the last is moved back so that it ends with the document."""
+    """Return where the windows of a document begin; the last is moved back so that it ends with the document."""
     if length <= room:
         return [0]
     return [*range(0, length - room, step), length - room]
 
 
 def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:
-    """The special tokens before the query, between query and document, and after, as tokenizer.json's
-    post-processor places them.
-    """
+    """Return tokenizer.json's special tokens before the query, between query and document, and after the document."""
     pair = tokenizer.encode("a", "a")
     sides = [index for index in pair.sequence_ids if index is not None]
     if sides != sorted(sides) or set(sides) != {0, 1}:

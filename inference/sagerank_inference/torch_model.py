@@ -26,7 +26,7 @@ class TorchModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        """Token ids of each pair, none empty -> logits."""
+        """Return the logits of pairs of token ids, none of them empty."""
         lengths = torch.tensor([len(pair) for pair in batch])
         ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.int64)
         for row, pair in zip(ids, batch, strict=True):

@@ -20,11 +20,13 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from .contract import InternalError, Unavailable
 from .settings import Settings
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
 
 
@@ -62,24 +64,18 @@ class Worker(asyncio.Protocol):
         self.alive = False
 
     async def start(self) -> Loaded:
-        """Return when the child is loaded, warm and scores its golden pairs.
-
-        Raises LoadFailed or WorkerDied.
-        """
+        """Start the child; return when it is warm and scores its golden pairs. Raises LoadFailed or WorkerDied."""
         loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[bytes] = loop.create_future()
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
         with theirs:
-            # Our import path, in case the package was not installed but put there by the container.
-            environment = {
-                **os.environ,
-                **self._settings.to_env(),
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            }
+            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+            if sys.flags.no_site:
+                command.insert(1, "-S")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                env=environment,
+                command,
+                env={**os.environ, **self._settings.to_env(), "PYTHONPATH": os.pathsep.join(_import_path())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -97,8 +93,9 @@ class Worker(asyncio.Protocol):
         return Loaded(int(lanes), list(map(float, tolerances)))
 
     def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> asyncio.Future[list[float]]:
-        """Token ids of each pair -> logits to come by one of the models, or InternalError where this batch fails, or
-        WorkerDied where the process does.
+        """Send pairs of token ids to one of the models; its logits are to come.
+
+        The future raises InternalError where this batch fails, and WorkerDied where the process does.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[float]] = loop.create_future()
@@ -165,7 +162,7 @@ class Worker(asyncio.Protocol):
         else:
             future.set_exception(InternalError(f"The model failed on this batch ({content.decode()})."))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.alive = False
         if not self._loaded.done():
             self._loaded.set_exception(EOFError())
@@ -182,6 +179,16 @@ class Worker(asyncio.Protocol):
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
+def _import_path() -> list[str]:
+    """Return where this process finds modules, without the working directory unless this package lies there."""
+    package, folder = Path(__file__).parent.parent, Path.cwd()
+    return [
+        entry
+        for entry in sys.path
+        if entry and (Path(entry).resolve() != folder or Path(entry).resolve() == package)
+    ]
+
+
 def _fail(future: asyncio.Future[list[float]], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
@@ -193,14 +200,14 @@ def _frame(payload: bytes) -> bytes:
 
 
 def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
-    """The child: load, say so, then answer batch after batch until the front hangs up."""
+    """Be the child: load, say so, then answer batch after batch until the front hangs up."""
     from .engine import Engine
 
     settings = Settings.from_env(environ)
     try:
         engine = Engine.load(settings.model_dir, settings)
     except Exception as error:
-        connection.sendall(_frame(_REFUSED + f"{error}".encode()))
+        connection.sendall(_frame(_REFUSED + f"{error}".encode(errors="backslashreplace")))
         return
     lanes = max(forward.lanes for forward in engine.forwards)
     tolerances = [forward.tolerance for forward in engine.forwards]
@@ -237,14 +244,14 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
 
 
 def _read(stream: BinaryIO) -> array[int]:
-    """The next frame's integers; none at the end of the stream."""
+    """Return the next frame's integers, none at the end of the stream."""
     return array("i", stream.read(int.from_bytes(stream.read(4), sys.byteorder)))
 
 
 def main() -> None:
     # A front that is killed must not leave a model behind; and Ctrl-C and SIGTERM are the front's to handle.
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as connection:

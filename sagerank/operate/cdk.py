@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = Fals
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
+        errors="replace",
     ) as process:
         try:
             said, _ = process.communicate()
@@ -120,7 +122,16 @@ def _install(folder: Path, shown: Path) -> None:
             "The CDK's command line needs Node.js 20 or newer with npm: install it from https://nodejs.org."
         )
     sys.stderr.write(f"Installing the CDK's command line into {shown} (once)\n")
-    command = [npm, "ci", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=folder,
+        # No package of others needs to see credentials.
+        env={name: text for name, text in os.environ.items() if not name.startswith("AWS_")},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
     if done.returncode:
         raise OperateError(f"`npm ci` failed: {' '.join(done.stderr.split()[-30:])}")

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sagerank_inference.batcher import Batcher
 from sagerank_inference.contract import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from sagerank_inference.plan import cost
 
-from ..servers import POISON, ScriptedWorker, batcher, run, windows
+from ..servers import POISON, OneModel, ScriptedWorker, batcher, run, windows
 
 
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=12), min_size=1, max_size=8))
@@ -209,7 +208,7 @@ def test_a_dead_worker_fails_what_it_held_and_the_rest_waits_for_the_next() -> N
 
 def test_no_worker_to_come_answers_everyone() -> None:
     async def test() -> None:
-        it = Batcher(ScriptedWorker(), batch_tokens=100, max_queue_tokens=1000)
+        it = OneModel(ScriptedWorker(), batch_tokens=100, max_queue_tokens=1000)
         waiting = asyncio.create_task(it.score(windows(10), timeout=9))
         await asyncio.sleep(0)
         it.fail_all(Unavailable("none"))

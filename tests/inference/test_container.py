@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import sagerank_inference
 
+from ..conftest import free_port
+
 PACKAGE = Path(sagerank_inference.__file__).parent
 DOCKERFILES = sorted((PACKAGE / "image").glob("Dockerfile.*"))
 
@@ -33,7 +35,7 @@ def test_the_cpu_image_holds_no_torch() -> None:
     assert not re.search(r"^(torch|transformers|onnx|boto3)==", pinned, re.M)
 
 
-def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
+def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path, hostile: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env/bin/python"
     install = [
@@ -51,22 +53,23 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
     shutil.copytree(
         PACKAGE, tmp_path / "program/sagerank_inference", ignore=shutil.ignore_patterns("__pycache__")
     )
+    port = free_port()
     server = subprocess.Popen(
-        # -P and the working directory: nothing of this checkout is on the path.
+        # The new environment and -P: nothing of this checkout is on the path, and nothing of the working directory.
         [python, "-P", "-m", "sagerank_inference.server", "serve"],
-        cwd=tmp_path,
+        cwd=hostile,
         env={
             "PYTHONPATH": str(tmp_path / "program"),
             "SAGERANK_MODEL_DIR": str(tmp_path / "program/sagerank_inference/micro"),
             "SAGERANK_HOST": "127.0.0.1",
-            "SAGERANK_PORT": "18080",
+            "SAGERANK_PORT": str(port),
         },
     )
     try:
         deadline = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen("http://127.0.0.1:18080/ping", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
                     assert answer.status == 200
                     break
             except OSError:
@@ -75,7 +78,7 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path) -> None:
                 time.sleep(0.05)
         body = json.dumps({"query": "q", "documents": ["a", "b"]}).encode()
         request = urllib.request.Request(
-            "http://127.0.0.1:18080/invocations", body, {"Content-Type": "application/json"}
+            f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert len(json.load(answer)["results"]) == 2

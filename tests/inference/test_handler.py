@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sagerank_inference import handler
 from sagerank_inference.artefact import unpack
 
-from sagerank.models.build import archive
+from sagerank.models.build import MICRO, archive
 
+from ..conftest import alone
 from ..servers import wait_for
 
 # Runs in a process whose only copy of our code is the archive's; what it prints is JSON.
@@ -58,22 +60,21 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def toolkit(model_dir: Path, requests: list[tuple[str, str]]) -> list[tuple[int, Any]]:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("SAGERANK")},
-        "SAGEMAKER_PROGRAM": "sagerank_inference.handler",
-        "SAGEMAKER_BASE_DIR": str(model_dir.parent),
-        "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
-        # -P below keeps the working directory off the path: the archive's code is all there is.
-        "PYTHONPATH": str(model_dir / "code"),
-    }
+def toolkit(model_dir: Path, folder: Path, requests: list[tuple[str, str]]) -> list[tuple[int, Any]]:
+    """Answers of AWS's toolkit, run in a folder where the archive's code is all there is of ours."""
+    environment = alone(
+        model_dir / "code",
+        SAGEMAKER_PROGRAM="sagerank_inference.handler",
+        SAGEMAKER_BASE_DIR=str(model_dir.parent),
+        SAGEMAKER_MODEL_SERVER_WORKERS="2",
+    )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", DRIVER, str(model_dir)],
+        [sys.executable, "-S", "-P", "-c", DRIVER, str(model_dir)],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
         env=environment,
-        cwd=model_dir,
+        cwd=folder,
         check=False,
         timeout=120,
     )
@@ -81,13 +82,16 @@ def toolkit(model_dir: Path, requests: list[tuple[str, str]]) -> list[tuple[int,
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(model_dir: Path, micro: Any) -> None:
+def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(
+    model_dir: Path, hostile: Path, micro: Any
+) -> None:
     jina = json.dumps({"query": "what causes rain", "documents": ["Clouds drop water.", "Cats."]})
     tei = json.dumps(
         {"query": "what causes rain", "texts": ["Clouds drop water.", "Cats."], "raw_scores": True}
     )
     answers = toolkit(
         model_dir,
+        hostile,
         [
             ("application/json", jina),
             ("application/json", tei),
@@ -105,12 +109,25 @@ def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(model_dir:
     assert "not JSON" in answers[2][1]
 
 
-def test_the_code_in_the_archive_imports_alone(model_dir: Path) -> None:
-    code = "import sagerank_inference.handler; print(sagerank_inference.__file__)"
+def test_settings_are_read_with_the_model_and_hold_for_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGERANK_MAX_DOCUMENTS", "2")
+    monkeypatch.setattr(handler, "_limits", handler._limits)  # put back at the end
+    handler.model_fn(str(MICRO))
+    monkeypatch.setenv("SAGERANK_MAX_DOCUMENTS", "nonsense")
+    with pytest.raises(Exception, match="3 documents, more than 2"):
+        handler.input_fn(b'{"query":"q","documents":["a","b","c"]}', "application/json")
+
+
+def test_the_code_in_the_archive_imports_alone(model_dir: Path, hostile: Path) -> None:
+    code = """
+import importlib.util, sagerank_inference.handler
+print(sagerank_inference.__file__)
+assert not any(map(importlib.util.find_spec, ("sagerank", "sagerank_cost", "sagerank_infra")))
+"""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={"PYTHONPATH": str(model_dir / "code")},
-        cwd=model_dir,
+        [sys.executable, "-S", "-P", "-c", code],
+        env=alone(model_dir / "code"),
+        cwd=hostile,
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,6 @@ from sagerank_inference.torch_model import TorchModel
 from torch import Tensor
 
 from sagerank.models import graph
-from sagerank.models.build import SHAPES
 
 from ..conftest import SMALL, random_model
 
@@ -126,20 +125,6 @@ def test_padding_ids_do_not_matter(small_folder: Path) -> None:
         assert model(ids, lengths) == model(other, lengths)
 
 
-def test_slopes_of_twelve_heads_are_in_checkpoint_order() -> None:
-    expected = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]
-    expected += [0.7071067812, 0.3535533906, 0.1767766953, 0.0883883476]
-    assert alibi_slopes(12) == pytest.approx(expected, abs=1e-9)
-    assert alibi_slopes(8) == pytest.approx(expected[:8])
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"), [("tiny", 33_046_273), ("turbo", 37_771_777), ("base", 137_369_089)]
-)
-def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
-    assert SHAPES[name].parameters == parameters
-
-
 def _write(folder: Path, tensors: dict[str, Tensor], **changes: object) -> None:
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({**SMALL.to_json(), **changes}))
@@ -192,29 +177,6 @@ def test_wrong_tensors_are_named(tensors: dict[str, Tensor], tmp_path: Path) -> 
         jina_bert.load(tmp_path)
     _write(tmp_path, {**tensors, "classifier.bias": torch.zeros(2)})
     with pytest.raises(CheckpointError, match=r"classifier\.bias has shape \[2\] instead of \[1\]"):
-        jina_bert.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"position_embedding_type": "absolute"}, "not 'alibi'"),
-        ({"feed_forward_type": "original"}, "'geglu'"),
-        (
-            {"auto_map": {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}},
-            "qk-post-norm",
-        ),
-        ({"hidden_size": None}, "hidden_size"),
-        ({"hidden_size": 49}, "multiple"),
-        ({"vocab_size": "many"}, "vocab_size"),
-        ({"num_hidden_layers": 0}, "positive"),
-    ],
-)
-def test_other_architectures_are_refused_by_name(
-    changes: dict[str, object], sentence: str, tensors: dict[str, Tensor], tmp_path: Path
-) -> None:
-    _write(tmp_path, tensors, **changes)
-    with pytest.raises(CheckpointError, match=sentence):
         jina_bert.load(tmp_path)
 
 

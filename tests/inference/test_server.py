@@ -6,7 +6,9 @@ import concurrent.futures
 import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.server import _facts
+from sagerank_inference.server import _sizes
 
 from sagerank.models.build import MICRO
 
+from ..conftest import ROOT
 from ..servers import BODY, Server, running, wait_for
 
 
@@ -231,8 +234,7 @@ def test_the_model_dies_with_the_server() -> None:
 
 
 def test_a_log_line_says_what_a_padded_batch_would_have_held() -> None:
-    facts = _facts([[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]])
-    sizes = {name: facts[name] for name in ("documents", "tokens", "computed", "padded")}
+    sizes = _sizes([[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]])
     assert sizes == {"documents": 2, "tokens": 13, "computed": 13, "padded": 16}
 
 
@@ -251,6 +253,53 @@ def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:
         assert {entry["status"] for entry in log if entry["event"] == "request"} == {200, 400}
         assert "zebra" not in json.dumps(log)
         assert "hippo" not in json.dumps(log)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(("host", "answering"), [("*", ["127.0.0.1", "::1"]), ("::1", ["::1"])])
+def test_it_answers_on_ipv4_and_ipv6(host: str, answering: list[str]) -> None:
+    with running(SAGERANK_HOST=host) as server:
+        wait_for(lambda: server.ping(answering[0]) != 0)
+        for address in ("127.0.0.1", "::1"):
+            assert (server.ping(address) != 0) == (address in answering)
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(SAGERANK_PORT=str(port)) as server:
+            output, _ = server.process.communicate(timeout=60)
+    assert server.process.returncode == 1
+    assert f"127.0.0.1 port {port}" in json.loads(output.splitlines()[-1])["reason"]
+
+
+def test_it_serves_any_text_in_the_posix_locale_without_home_user_or_writable_folder(tmp_path: Path) -> None:
+    """As a container of an odd platform does: an unknown user, a read-only root, and a proxy for everything."""
+    os.chmod(tmp_path, 0o755)
+    model = tmp_path / "modèle"
+    shutil.copytree(MICRO, model)
+    environment = {name: text for name, text in os.environ.items() if name not in ("HOME", "USER", "LANG")}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    process = {"env": environment, "cwd": "/"}
+    if os.geteuid() == 0 and _readable_by_others(tmp_path):
+        process |= {"user": 54321, "group": 54321, "extra_groups": []}
+    body = json.dumps({"query": "où ☃", "documents": ["ça 雪", "🐈"]}, ensure_ascii=False).encode()
+    with running(process=process, SAGERANK_MODEL_DIR=str(model)) as server:
+        server.wait_until_ready()
+        code, answer = server.post(body)
+        assert (code, sorted(item["document"] for item in answer["results"])) == (200, ["ça 雪", "🐈"])
+        assert [entry["event"] for entry in server.stop()] == ["ready", "request"]
+
+
+def _readable_by_others(folder: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents, *ROOT.parents))
+
+
+def test_nothing_of_the_users_runs_in_server_or_worker(hostile: Path) -> None:
+    with running(process={"cwd": hostile}) as server:
+        server.wait_until_ready()
+        assert server.post()[0] == 200
 
 
 @pytest.mark.parametrize(

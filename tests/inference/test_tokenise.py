@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from sagerank_inference.tokenise import Tokeniser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sagerank.models.build import MICRO
+
+from ..conftest import run_python
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +143,26 @@ def test_wrong_files_and_settings_are_refused(tmp_path: Path) -> None:
         Tokeniser.load(tmp_path)
     with pytest.raises(CheckpointError, match="leaves no room"):
         Tokeniser.load(MICRO, query_tokens=512, max_tokens=512)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@pytest.mark.parametrize(("variable", "threads"), [("", 3), ("5", 5)])
+def test_the_librarys_threads_are_as_many_as_the_models_unless_the_user_says(
+    variable: str, threads: int
+) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from sagerank_inference.tokenise import Tokeniser
+before = dict(os.environ)
+tokeniser = Tokeniser.load(Path({str(MICRO)!r}), threads=3)
+tokeniser("q", ["a"] * 500)
+assert dict(os.environ) == before
+print(len(os.listdir("/proc/self/task")) - 1)
+"""
+    environment = {name: text for name, text in os.environ.items() if name != "RAYON_NUM_THREADS"}
+    done = run_python(code, env={**environment, **({"RAYON_NUM_THREADS": variable} if variable else {})})
+    assert done.stdout.strip() == str(threads), done.stderr
 
 
 def test_long_lists_are_tokenised_in_slices_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:

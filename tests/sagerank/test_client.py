@@ -254,6 +254,7 @@ def test_the_timeout_is_the_deadline_whatever_the_server_does(
     with pytest.raises(DeadlineExceeded, match="No answer in time"):
         client.rerank("q", ["a"], timeout=0.3)
     assert time.monotonic() - start < 1.4  # before the server's answer at 1.5 s
+    script.failures.clear()  # a busy machine may not have come to it
     assert len(client.rerank("q", ["a"]).results) == 1, "the client goes on working"
 
 

@@ -154,7 +154,7 @@ def _read(text: str, path: str) -> RerankRequest:
 
 
 def _decode(text: str) -> Any:
-    """The value of a JSON text, which no error quotes. Raises InvalidRequest, for NaN and infinities too."""
+    """Return the value of a JSON text. Raises InvalidRequest, for NaN and infinities too, without quoting it."""
     if not text.strip():
         raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
     try:
@@ -175,7 +175,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def render(
     call: Call, scores: Sequence[Sequence[Scores]], *, model: str, request_id: str
 ) -> tuple[bytes, str]:
-    """Body and content type of the answer. scores[r][g] are those of group g of request r."""
+    """Return body and content type of the answer. scores[r][g] are those of group g of request r."""
     answers = [
         DIALECTS[request.dialect].answer(Scored(request, of_groups, model, request_id))
         for request, of_groups in zip(call.requests, scores, strict=True)
@@ -186,7 +186,7 @@ def render(
 
 
 def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
-    """JSON in the error form of the dialect; where the request could not be read that far, of the path."""
+    """Return JSON in the error form of the dialect; where the request could not be read that far, of the path."""
     of_path = next((dialect for dialect in DIALECTS.values() if dialect.path == path), _JINA)
     dialect = DIALECTS[error.dialect] if error.dialect else of_path
     return _encode(dialect.error(error, request_id))

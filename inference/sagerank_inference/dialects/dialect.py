@@ -13,7 +13,7 @@ from .fields import Fields
 
 
 def sigmoid(logit: float) -> float:
-    """The probability of a logit, in [0, 1]; it does not overflow for any finite one."""
+    """Return the probability of a logit, in [0, 1], without overflow for any finite one."""
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
     power = math.exp(logit)
@@ -30,11 +30,11 @@ class Scored:
     request_id: str
 
     def probabilities(self) -> list[float]:
-        """The scores of all groups in the order of the request."""
+        """Return the sigmoids of all groups' logits, in the order of the request."""
         return [sigmoid(logit) for scores in self.scores for logit in scores.values]
 
     def ranked(self) -> tuple[Group, Scores, list[int]]:
-        """The only group, its scores, and the indices of its documents to return, best first.
+        """Return the only group, its scores, and the indices of the documents to show, best first.
 
         By logit: far from zero, the sigmoids of different logits are the same number.
         """
@@ -42,7 +42,7 @@ class Scored:
         return group, scores, best_first(scores.values, group.top_n)
 
     def results(self, *, texts_as_objects: bool = False) -> list[dict[str, object]]:
-        """What Jina and Cohere call `results`."""
+        """Return what Jina and Cohere call `results`. texts_as_objects: documents are echoed as {"text"}."""
         group, scores, indices = self.ranked()
         originals = group.originals or group.documents
         results: list[dict[str, object]] = []
@@ -60,21 +60,21 @@ class Dialect(ABC):
 
     name: str  # in RerankRequest.dialect, in logs and metrics
     keys: tuple[str, ...]  # which a body of this dialect has
-    shape = ""  # a body of its kind, shown to who sends one that nobody reads
+    shape = ""  # how its bodies look, shown to who sends one that no dialect reads
     path: str | None = None  # the HTTP route where every body is taken for its own
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
-        """Whether a body is of this dialect, unless one that is asked before claims it."""
+        """Say whether a body is of this dialect, where none that was asked before took it."""
         return all(key in payload for key in self.keys)
 
     @abstractmethod
     def read(self, fields: Fields) -> RerankRequest:
-        """The request of a body that was recognised. Raises InvalidRequest."""
+        """Make the request of a body that was recognised. Raises InvalidRequest."""
 
     @abstractmethod
     def answer(self, scored: Scored) -> object:
-        """What is sent back, to be written as JSON."""
+        """Return what is sent back, as a value for JSON."""
 
     @abstractmethod
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
-        """What is sent instead of an answer, to be written as JSON."""
+        """Return what is sent instead of an answer, as a value for JSON."""

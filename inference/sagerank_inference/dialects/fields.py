@@ -20,7 +20,7 @@ _TYPE_NAMES = {
 
 
 def type_name(value: object) -> str:
-    """The type of a decoded value in JSON's words, with its article."""
+    """Return the type of a decoded value in JSON's words, with its article."""
     return _TYPE_NAMES.get(type(value), "something else")
 
 
@@ -57,7 +57,7 @@ def read_list(value: object, name: str) -> list[Any]:
 
 
 def _read_document(value: object, name: str, rank_fields: Sequence[str]) -> str:
-    """A string, or the `rank_fields` of an object. An empty text is a document like any other."""
+    """Return a string, or the `rank_fields` of an object in lines. An empty text is a document like any other."""
     if isinstance(value, dict):
         present = [field for field in rank_fields if field in value]
         if not present:
@@ -76,7 +76,7 @@ class Fields:
     payload: Mapping[str, Any]
 
     def get(self, *names: str) -> tuple[str, Any]:
-        """The name that was used, and its value; the first name and None where there is none."""
+        """Return the name that was used and its value, or the first name and None."""
         return next(
             ((name, self.payload[name]) for name in names if self.payload.get(name) is not None),
             (names[0], None),
@@ -105,10 +105,16 @@ class Fields:
                 raise InvalidRequest(f"{name} is not offered by these models: leave it out.")
 
     def group(self, *, rank_fields: Sequence[str] = ("text",), identity: str | None = None) -> Group:
-        """`query` and `documents`, of which at most `top_n` are asked for."""
+        """Read `query`, `documents` and `top_n`. Raises InvalidRequest."""
         query = read_query(self.payload.get("query"))
         originals = read_list(self.payload.get("documents"), "documents")
         texts = tuple(
             _read_document(item, f"documents[{index}]", rank_fields) for index, item in enumerate(originals)
         )
-        return Group(query, texts, self.count("top_n", "top_k"), tuple(originals), identity)
+        return Group(
+            query,
+            texts,
+            top_n=self.count("top_n", "top_k"),
+            originals=tuple(originals),
+            identity=identity,
+        )

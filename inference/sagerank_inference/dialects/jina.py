@@ -80,7 +80,7 @@ class Marketplace(Jina):
         return RerankRequest(self.name, tuple(groups), return_documents=True)
 
     def read_row(self, row: Sequence[str], decode: Callable[[str], Any]) -> RerankRequest:
-        """The request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
+        """Make the request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
         if len(row) not in (3, 4):
             raise InvalidRequest(
                 f"expected id,query,documents[,top_n], got {len(row)} columns: escape commas in a text with a backslash."
@@ -120,7 +120,7 @@ def _entry(group: Group, scores: Scores) -> dict[str, object]:
 
 
 def csv_rows(text: str, *, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
-    """Numbered rows as jina-sagemaker's batch transform writes them: commas and quotes escaped by a backslash."""
+    """Yield numbered rows of CSV as jina-sagemaker writes it: commas and quotes are escaped by a backslash."""
     csv.field_size_limit(max_bytes + 1)
     try:
         for number, row in enumerate(csv.reader(io.StringIO(text), escapechar="\\", doublequote=True), 1):

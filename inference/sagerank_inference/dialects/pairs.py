@@ -20,7 +20,7 @@ class _Pairs(Dialect):
 
     @abstractmethod
     def pairs(self, payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Query and document of each entry, in order. Raises InvalidRequest."""
+        """Yield query and document of every entry, in order. Raises InvalidRequest."""
 
     def answer(self, scored: Scored) -> object:
         return {"scores": scored.probabilities()}

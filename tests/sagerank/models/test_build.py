@@ -255,12 +255,12 @@ def test_micro_is_far_above_chance_on_a_public_collection(micro: Engine) -> None
 
 @pytest.mark.weights
 def test_published_scores(tmp_path: Path) -> None:
-    """Golden scores published for the real weights: folders tiny/ and turbo/ below SAGERANK_WEIGHTS."""
+    """Golden scores published for the real weights: folders tiny/ and turbo/ below TEST_WEIGHTS."""
     import os
 
-    if "SAGERANK_WEIGHTS" not in os.environ:
-        pytest.skip("SAGERANK_WEIGHTS names no folder with the published weights")
-    root = Path(os.environ["SAGERANK_WEIGHTS"])
+    if "TEST_WEIGHTS" not in os.environ:
+        pytest.skip("TEST_WEIGHTS names no folder with the published weights")
+    root = Path(os.environ["TEST_WEIGHTS"])
     france = ["Paris is the capital of France.", "Berlin is the capital of Germany."]
     planets = [
         "Venus is often called Earth's twin because of its similar size and proximity.",

@@ -163,7 +163,7 @@ def test_a_batch_is_of_one_model_and_a_request_is_admitted_once() -> None:
         waiting = [asyncio.create_task(it.score(windows(10), timeout=9)) for _ in range(3)]
         await asyncio.sleep(0)
         # The queue is full, but this request is here already.
-        account = Account(came=0, served=100)
+        account = Account(admitted_at=0, served=100)
         later = asyncio.create_task(it.score(windows(10, 20, 10), timeout=9, run=other, account=account))
         await asyncio.sleep(0)
         own.gate.set()
