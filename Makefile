@@ -1,45 +1,70 @@
-# Two environments: .venv holds what the CPU container and a client install, .venv-test all that tests, torch and builds need.
+# .venv holds what the CPU container and a client install, .venv-test all that tests, types and builds need, PyTorch among it.
+# `make test PYTHON=python3.12` makes and uses .venv-test-python3.12.
 PYTHON ?= python3
-RUN := .venv/bin
-TEST := .venv-test/bin
+OTHER := $(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+RUN := .venv$(OTHER)/bin
+TEST := .venv-test$(OTHER)/bin
+TOOLS := .venv-tools/bin
 PACKAGE := inference/sagerank_inference
 IMAGE := $(PACKAGE)/image
 PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: audit demo test e2e test-env lint types bench synth pins micro
+.DEFAULT_GOAL := help
+.PHONY: audit bench check demo e2e format help hooks lint micro pins release synth test test-env test-newest types
 
-demo: .venv/ready  ## rerank real passages through boto3 and the container's server
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv$(OTHER)/ready  ## rerank real passages through boto3 and the container's server
 	@$(RUN)/sagerank demo
 
-.venv/ready: $(IMAGE)/requirements-cpu.txt requirements/cli.txt pyproject.toml
+.venv$(OTHER)/ready: $(IMAGE)/requirements-cpu.txt requirements/cli.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make demo PYTHON=python3.11")'
-	@echo "Setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
+	@echo "Setting up $(@D) (once)"
+	@$(PYTHON) -m venv $(@D)
 	@$(RUN)/python $(PIP) --require-hashes -r $(IMAGE)/requirements-cpu.txt -r requirements/cli.txt
 	@$(RUN)/python $(PIP) --no-deps -e .
 	@touch $@
 
-test-env: .venv-test/ready  ## install what tests, lint, types and builds need
+test-env: .venv-test$(OTHER)/ready  ## install what tests, lint, types and builds need
 
-.venv-test/ready: requirements/test.txt pyproject.toml
-	@echo "Setting up .venv-test (once; PyTorch is large)"
-	@$(PYTHON) -m venv .venv-test
+.venv-test$(OTHER)/ready: requirements/test.txt pyproject.toml
+	@echo "Setting up $(@D) (once; PyTorch is large)"
+	@$(PYTHON) -m venv $(@D)
 	@$(TEST)/python $(PIP) -r requirements/test.txt
 	@$(TEST)/python $(PIP) --no-deps -e .
 	@touch $@
 
+check: lint types  ## lint, types, and the tests of what differs from main
+	@tests=$$($(TEST)/python -m tests.affected) && $(TEST)/python -m pytest $$tests
+
+format: test-env  ## put imports and layout in order
+	@$(TEST)/ruff check --quiet --fix-only .
+	@$(TEST)/ruff format .
+
 test: test-env  ## the whole suite, but for what deploys
 	@$(TEST)/python -m pytest
+
+test-newest: .venv-newest/ready  ## the suite without PyTorch on the newest Python here, or NEWEST=python3.14
+	@.venv-newest/bin/python -m pytest
+
+# PyTorch has no wheel for a new Python for a while; everything else at the same versions, but what needs it.
+.venv-newest/ready: requirements/test.txt pyproject.toml
+	@python=$${NEWEST:-$$(.ci/newest)} && echo "Setting up $(@D) (once) with $$python" && $$python -m venv $(@D)
+	@grep -vE '^(torch|transformers|sentence-transformers)==' requirements/test.txt > $(@D)/requirements.txt
+	@$(@D)/bin/python $(PIP) --no-deps -r $(@D)/requirements.txt
+	@$(@D)/bin/python $(PIP) --no-deps -e .
+	@touch $@
 
 e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py
 
-lint: test-env
+lint: test-env  ## ruff: rules and layout (`make format` mends most)
 	@$(TEST)/ruff check .
 	@$(TEST)/ruff format --check .
 
-types: test-env
+types: test-env  ## mypy, strict
 	@$(TEST)/mypy
 
 bench: test-env  ## memory of one 8,192-token pair, Tiny and Base shape
@@ -58,6 +83,20 @@ audit: synth .venv-audit/ready  ## checkov on what `make synth` wrote
 	@.venv-audit/bin/python $(PIP) checkov==3.3.30
 	@touch $@
 
+release: test-env .venv-tools/ready  ## build sdist and wheel into dist/, check them, test the wheel in an empty environment
+	@rm -rf dist
+	@$(TOOLS)/python -m build --outdir dist
+	@$(TOOLS)/twine check --strict dist/*
+	@$(TEST)/python -m pytest -m installed tests/test_installed.py
+
+hooks: test-env .venv-tools/ready  ## run format, lint and types before every commit
+	@$(TOOLS)/pre-commit install
+
+.venv-tools/ready: requirements/tools.txt
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) --require-hashes -r requirements/tools.txt
+	@touch $@
+
 micro: test-env  ## write graph and manifest of the embedded model beside its weights
 	@$(TEST)/sagerank build --model $(PACKAGE)/micro --output $(PACKAGE)/micro
 
@@ -66,5 +105,6 @@ pins:  ## resolve the extras again
 	$(COMPILE) --universal --generate-hashes --extra cost --constraint $(IMAGE)/requirements-cpu.txt pyproject.toml -o requirements/cli.txt
 	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra distil --extra eval-hf --extra infra --extra cost --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint $(IMAGE)/constraints-gpu.txt --extra gpu pyproject.toml -o $(IMAGE)/requirements-gpu.txt
+	$(COMPILE) --universal --generate-hashes --group tools -o requirements/tools.txt
 	# The CPU build of PyTorch where pip finds one; elsewhere the registry's, with the CUDA packages it names itself.
 	sed -i -E 's/^torch==.*/torch==2.13.0/; /^(nvidia-|cuda-|triton)/d' requirements/test.txt

@@ -8,18 +8,21 @@ import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-import torch
-from sagerank_inference import jina_bert
 from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
-from sagerank.models import graph
 from sagerank.models.build import MICRO
+
+if TYPE_CHECKING:
+    from sagerank_inference import jina_bert
 
 # The machine may be busy: time is no verdict, and slow generation no defect.
 hypothesis.settings.register_profile(
@@ -34,6 +37,37 @@ os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE
 
 ROOT = Path(__file__).parent.parent
 
+# The newest Python has no wheel of these for a while. Where one is missing, what imports it is skipped, and says so.
+_MISSING = {
+    name for name in ("torch", "onnx", "sentence_transformers", "transformers") if not find_spec(name)
+}
+_MISSING |= {name.replace("_", "-") for name in _MISSING}  # as package metadata calls them
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """For a test that asks the command line or a child for what imports `name`."""
+    return pytest.mark.skipif(name in _MISSING, reason=f"{name} is not installed here")
+
+
+def _skipped(report: Any, error: BaseException | None, path: Path) -> Any:
+    while error and getattr(error, "name", None) not in _MISSING:
+        error = error.__cause__ or error.__context__
+    if error:
+        report.outcome, report.longrepr = "skipped", (str(path), 1, f"{error.name} is not installed here")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    return _skipped((yield), call.excinfo and call.excinfo.value, item.path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    return _skipped(report, report.call.excinfo and report.call.excinfo.value, collector.path)
+
+
 # Every small model here uses micro's tokenizer.
 VOCABULARY = JinaBertConfig.read(MICRO).vocab_size
 SMALL = JinaBertConfig(
@@ -43,6 +77,9 @@ SMALL = JinaBertConfig(
 
 def random_model(config: JinaBertConfig = SMALL, seed: int = 0) -> jina_bert.JinaBert:
     """Weights large enough that attention is far from uniform and an error anywhere shows in the logit."""
+    import torch
+    from sagerank_inference import jina_bert
+
     torch.manual_seed(seed)
     model = jina_bert.JinaBert(config)
     with torch.no_grad():
@@ -55,6 +92,11 @@ def random_model(config: JinaBertConfig = SMALL, seed: int = 0) -> jina_bert.Jin
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model as a Hugging Face folder with micro's tokenizer and the graph."""
+    import torch
+    from sagerank_inference import jina_bert
+
+    from sagerank.models import graph
+
     folder = tmp_path_factory.mktemp("small")
     jina_bert.save(random_model(), folder, torch.float32)
     shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")

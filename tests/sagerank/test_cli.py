@@ -13,6 +13,7 @@ import pytest
 from sagerank.cli import main
 from sagerank.evaluation import DEMO
 
+from ..conftest import needs
 from ..servers import running, wait_for
 
 
@@ -89,7 +90,9 @@ def test_memory_stays_flat_with_length() -> None:
         (["rerank", "q", "-", "--url", "ftp://x"], "not an HTTP URL"),
         (["build", "--code", "--output", "folder"], "--code goes with"),
         (["bench", "memory", "--tokens", "0"], "at least 1"),
-        (["serve", "--model", "base"], "give the folder that holds your copy"),
+        pytest.param(
+            ["serve", "--model", "base"], "give the folder that holds your copy", marks=needs("torch")
+        ),
         (["serve", "--port", "99999"], "65535"),
     ],
 )

@@ -48,6 +48,7 @@ def without_proc(path, *arguments, **options):
         raise FileNotFoundError(path)
     return read(path, *arguments, **options)
 pathlib.Path.read_text = without_proc
+import asyncio  # asks sysconf when it is imported
 for name in ("getloadavg", "sysconf"):
     delattr(os, name)
 sys.modules |= dict.fromkeys(("fcntl", "resource"))

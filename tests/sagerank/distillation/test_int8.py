@@ -21,6 +21,8 @@ from sagerank.distillation.int8 import TOP_K, Judged, Thresholds, build_int8, sh
 from sagerank.evaluation import SAMPLE
 from sagerank.models.build import MICRO, SHAPES, build
 
+from ...conftest import needs
+
 QUERIES = 60  # of the gate's 250, to keep this short
 
 
@@ -134,6 +136,7 @@ def test_what_does_not_pass_is_not_written(cache: Path, tmp_path: Path) -> None:
     assert len(shown) == 1
 
 
+@needs("torch")
 def test_the_gate_takes_a_folder_and_the_command_line_tells(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

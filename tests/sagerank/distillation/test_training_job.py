@@ -29,7 +29,7 @@ from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job, launch
 from sagerank.evaluation import SAMPLE
 
-from ...conftest import ROOT, alone
+from ...conftest import ROOT, alone, needs
 from .conftest import COMMAND
 
 
@@ -175,6 +175,7 @@ def test_a_training_job_carries_all_it_needs(
     Manifest.read(tmp_path / "model").verify(tmp_path / "model")
 
 
+@needs("torch")
 def test_what_the_job_installs_is_what_its_code_imports(archive: Path) -> None:
     """Every package that the archive's code imports, wherever the import stands in it, and no other."""
     installed = {Requirement(line).name: line for line in training_job._REQUIREMENTS.split()}

@@ -17,7 +17,7 @@ from sagerank.evaluation.published import PUBLISHED
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
 
-from ...conftest import ROOT
+from ...conftest import ROOT, needs
 from ..conftest import Words
 
 HELDOUT = SAMPLE / "heldout"
@@ -68,6 +68,7 @@ def test_micro_ranks_text_it_never_saw(capsys: pytest.CaptureFixture[str], tmp_p
     assert cache.read_bytes() == lines
 
 
+@needs("torch")
 def test_the_table_marks_what_cannot_be_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plot = tmp_path / "quality.svg"
     small = [

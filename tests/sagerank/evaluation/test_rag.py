@@ -14,6 +14,7 @@ from sagerank.evaluation.collection import CollectionError
 from sagerank.evaluation.rag import Questions, benchmark, mean_over_embedders, open_embedder, read_questions
 from sagerank.evaluation.scores import ScoreStore
 
+from ...conftest import needs
 from ..conftest import Words
 
 
@@ -54,6 +55,7 @@ def test_padding_does_not_reach_an_embedding(embedder_folder: Path) -> None:
     assert embedder.queries(["ice"])[0] != pytest.approx(together[0], abs=1e-3), "each side has its prefix"
 
 
+@needs("torch")
 def test_rag_from_the_command_line(
     embedder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

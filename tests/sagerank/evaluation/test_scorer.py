@@ -12,7 +12,7 @@ from sagerank.evaluation.scorer import Cascade, EngineScorer, ScorerError, open_
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
 
-from ...conftest import VOCABULARY
+from ...conftest import VOCABULARY, needs
 from ...servers import running, wait_for
 from ..conftest import Words
 
@@ -73,7 +73,7 @@ def test_a_cascade_reranks_the_best_of_the_stage_before() -> None:
         ("micro>base", "written MODEL@K"),
         ("micro>base@0", "written MODEL@K"),
         ("onnx:/none", "/none holds no model.onnx"),
-        ("hf:/none/such", "cannot be loaded"),
+        pytest.param("hf:/none/such", "cannot be loaded", marks=needs("sentence_transformers")),
     ],
 )
 def test_a_scorer_that_cannot_be_had_says_why(spec: str, reason: str) -> None:

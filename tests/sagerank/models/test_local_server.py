@@ -75,7 +75,7 @@ def test_windows_imports_it_and_is_told_why_it_does_not_run() -> None:
     """Windows has no sessions, no killpg and no SIGKILL, and none of what the model's process inherits."""
     code = """
 import json, os, pathlib, signal, sys
-import pathlib, subprocess  # the standard library has made up its mind before the name changes
+import asyncio, pathlib, subprocess  # the standard library has made up its mind before the name changes
 for name in ("killpg", "getloadavg", "sysconf", "fork"):
     if hasattr(os, name):
         delattr(os, name)
