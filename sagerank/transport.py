@@ -26,6 +26,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     import httpx2
+
     from sagerank_inference.engine import Engine
 
 REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body

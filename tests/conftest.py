@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+from sagerank.models.build import MICRO
 from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
-
-from sagerank.models.build import MICRO
 
 if TYPE_CHECKING:
     from sagerank_inference import jina_bert
@@ -78,6 +78,7 @@ SMALL = JinaBertConfig(
 def random_model(config: JinaBertConfig = SMALL, seed: int = 0) -> jina_bert.JinaBert:
     """Weights large enough that attention is far from uniform and an error anywhere shows in the logit."""
     import torch
+
     from sagerank_inference import jina_bert
 
     torch.manual_seed(seed)
@@ -93,9 +94,9 @@ def random_model(config: JinaBertConfig = SMALL, seed: int = 0) -> jina_bert.Jin
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model as a Hugging Face folder with micro's tokenizer and the graph."""
     import torch
-    from sagerank_inference import jina_bert
 
     from sagerank.models import graph
+    from sagerank_inference import jina_bert
 
     folder = tmp_path_factory.mktemp("small")
     jina_bert.save(random_model(), folder, torch.float32)

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sagerank.models.build import MICRO
 from sagerank_inference.batcher import Batcher
 from sagerank_inference.contract import InternalError
 from sagerank_inference.tokenise import Windows
-
-from sagerank.models.build import MICRO
 
 from .conftest import free_port
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.dialects import DIALECTS, parse, render
-from sagerank_inference.server import _RERANK_PATHS
-from sagerank_inference.settings import Settings, SettingsError
 
 import sagerank.distillation.commands
 import sagerank.evaluation.commands
 from sagerank.cli import _parser
+from sagerank_inference.contract import Scores, Timings
+from sagerank_inference.dialects import DIALECTS, parse, render
+from sagerank_inference.server import _RERANK_PATHS
+from sagerank_inference.settings import Settings, SettingsError
 
 from .conftest import ROOT
 from .test_boundaries import ARROWS

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import aws_cdk as cdk
-import sagerank_inference
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk.region_info import RegionInfo
+
+import sagerank_inference
 
 from .config import DeployConfig
 from .instances import hardware

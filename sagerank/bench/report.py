@@ -58,9 +58,8 @@ def begin(options: argparse.Namespace, *positive: str, plot: Path | None = None)
 
     positive: options that have to be above 0.
     """
-    from sagerank_inference.settings import Settings
-
     from sagerank.models.build import resolve
+    from sagerank_inference.settings import Settings
 
     from ..evaluation.draw import check_ending
     from .conditions import sample

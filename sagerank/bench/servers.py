@@ -12,10 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagerank_inference.artefact import unpack
-
 from sagerank.models.build import archive
 from sagerank.models.local_server import Server, ServerError, running, serving
+from sagerank_inference.artefact import unpack
 
 from ..evaluation import EvaluationError
 from .process import PYTHON

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from sagerank_inference.tokenise import Tokeniser
-
 from sagerank.models.build import MICRO
+from sagerank_inference.tokenise import Tokeniser
 
 from ..evaluation import DEMO, SAMPLE, EvaluationError
 

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sagerank_inference.checkpoint import JinaBertConfig
-
 from sagerank.evaluation.collection import load
+from sagerank_inference.checkpoint import JinaBertConfig
 
 from .distil import training_text
 from .gate import StudentQuality

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sagerank_inference import jina_bert
-from sagerank_inference.jina_bert import JinaBert
 from tokenizers import Tokenizer
 
 from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.rag import open_embedder
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import resolve
+from sagerank_inference import jina_bert
+from sagerank_inference.jina_bert import JinaBert
 
 from . import DistillationError
 from .mine import Candidates, Text, mine, read_jsonl, read_text

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sagerank_inference.artefact import Manifest
-
 from sagerank.evaluation.collection import Collection, load
 from sagerank.evaluation.evaluate import first_stage, rerank
 from sagerank.evaluation.first_stage import Run, bm25, read_run
@@ -21,6 +19,7 @@ from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scorer import EngineScorer
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import archive, build
+from sagerank_inference.artefact import Manifest
 
 from . import DistillationError
 from .recipe import Recipe, parse_teachers

@@ -16,11 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sagerank_inference.artefact import Manifest, copy
-from sagerank_inference.cascade import Stage
-from sagerank_inference.checkpoint import CheckpointError
-from sagerank_inference.engine import Engine, load_forward, load_tokeniser
-from sagerank_inference.settings import Settings
 
 from sagerank.evaluation import SAMPLE
 from sagerank.evaluation.collection import Collection, load
@@ -29,6 +24,11 @@ from sagerank.evaluation.first_stage import Run, bm25
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scores import ScoreStore
+from sagerank_inference.artefact import Manifest, copy
+from sagerank_inference.cascade import Stage
+from sagerank_inference.checkpoint import CheckpointError
+from sagerank_inference.engine import Engine, load_forward, load_tokeniser
+from sagerank_inference.settings import Settings
 
 from ..models.build import archive, default_cache, resolve
 from ..models.cascade import Spec, compose

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
-
 from sagerank.models.build import SHAPES
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
 from . import DistillationError
 

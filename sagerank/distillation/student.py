@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
-from sagerank_inference.jina_bert import JinaBert
 from torch import Tensor
 from torch.nn import functional as F
+
+from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
+from sagerank_inference.jina_bert import JinaBert
 
 from . import DistillationError
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from sagerank_inference.jina_bert import JinaBert
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
+
+from sagerank_inference.jina_bert import JinaBert
 
 from . import DistillationError
 from .mine import Candidates

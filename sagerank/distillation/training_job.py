@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import sagerank
 import sagerank_cost
 import sagerank_inference
-
-import sagerank
 
 from . import DistillationError
 from .recipe import Recipe

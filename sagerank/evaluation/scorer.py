@@ -21,13 +21,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sagerank.client import RerankClient
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.contract import Truncation, best_first
 from sagerank_inference.settings import Settings
-
-from sagerank.client import RerankClient
 
 from ..models.arithmetic import shape
 from ..models.build import resolve

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import torch
+
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import GoldenPair
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig

@@ -25,6 +25,7 @@ from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
+
 from sagerank_inference.checkpoint import SCALE, CheckpointError, JinaBertConfig, check_tensors
 
 from .graph_attention import Attention

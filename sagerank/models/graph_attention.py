@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import TensorProto
+
 from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
 
 from .graph_nodes import Nodes

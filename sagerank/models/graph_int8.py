@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sagerank_inference.checkpoint import SCALE, JinaBertConfig
 
 from .graph import Graph, Weights

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.checkpoint import SCALE
-from torch import Tensor, nn
 
 from . import graph, graph_int8
 from .export import stored_dtype

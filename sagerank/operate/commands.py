@@ -244,9 +244,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     manifest = None
     if options.model:
-        from sagerank_inference.artefact import Manifest
-
         from sagerank.models.build import resolve
+        from sagerank_inference.artefact import Manifest
 
         manifest = Manifest.read(resolve(options.model))
     account = _account(options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from sagerank_cost.bill import Deployment, Scenario
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.models import choice

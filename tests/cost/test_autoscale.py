@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sagerank_cost import CostError
 from sagerank_cost.autoscale import follow_backlog, track_target
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sagerank_cost import CostError
 from sagerank_cost.bill import Deployment, bill
 from sagerank_cost.catalogue import Catalogue

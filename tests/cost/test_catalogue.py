@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from sagerank_cost import CostError
 from sagerank_cost.catalogue import Catalogue
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sagerank_cost.commands import WHAT
 
 from sagerank.cli import main
+from sagerank_cost.commands import WHAT
 
 from ..conftest import run_python
 from .conftest import FEW

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from sagerank_cost.bill import bill
 from sagerank_cost.decide import Question, break_even, curve, decide, service_usd
 from sagerank_cost.models import choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import factorial
 
 import pytest
+
 from sagerank_cost.formulas import erlang_c, wait
 
 

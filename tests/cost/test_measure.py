@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sagerank_cost.throughput import measurements
 
 from sagerank.cli import main
 from sagerank.models.build import MICRO
 from sagerank.models.local_server import serving
+from sagerank_cost.throughput import measurements
 
 
 def test_an_endpoint_is_timed_and_its_speed_kept(

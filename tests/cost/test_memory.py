@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from sagerank_cost import CostError
 from sagerank_cost.memory import (
     WINDOWS_FROM,

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+
+from sagerank.models.build import MICRO, SHAPES
 from sagerank_cost import CostError
 from sagerank_cost.models import MODELS, choice
 from sagerank_inference.checkpoint import JinaBertConfig
-
-from sagerank.models.build import MICRO, SHAPES
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sagerank_cost.formulas import erlang_c
 from sagerank_cost.queueing import Latencies, Work, serve, serve_pooled
 from sagerank_cost.traffic import spread

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sagerank.cli import main
 from sagerank_cost import CostError
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.refresh import SOURCE, Refreshed, apply, client, fetch
-
-from sagerank.cli import main
 
 REGION = "eu-west-1"
 

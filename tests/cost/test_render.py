@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from sagerank_cost import CostError
 from sagerank_cost.decide import Question
 from sagerank_cost.models import choice

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from sagerank_cost.catalogue import Catalogue
 
 from sagerank.cli import main
+from sagerank_cost.catalogue import Catalogue
 
 from .. import golden
 from .conftest import FEW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sagerank_cost.queueing import Latencies, Work
 from sagerank_cost.serverless import KEEP_WARM_MINUTES, _Course, serve_workers
 

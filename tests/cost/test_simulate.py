@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sagerank_cost import CostError
 from sagerank_cost.bill import bill
 from sagerank_cost.models import choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sagerank_cost import CostError
 from sagerank_cost.store import write_text
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sagerank.cli import main
 from sagerank_cost import CostError, commands
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.reports.diff import diff_report
 from sagerank_cost.template import read
 from sagerank_infra.config import ConfigError, DeployConfig
 from sagerank_infra.estimate import monthly, priced
-
-from sagerank.cli import main
 
 from .conftest import CATALOGUE
 

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+
 from sagerank_cost.catalogue import Instance
 from sagerank_cost.models import choice
 from sagerank_cost.throughput import executes, measurements, speed

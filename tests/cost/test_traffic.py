@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from sagerank_cost import CostError
 from sagerank_cost.traffic import constant, daily, from_log, spread
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sagerank_inference.contract import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from sagerank_inference.plan import cost
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes
 
 from sagerank.models.build import SHAPES
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes
 
 from ..conftest import SMALL
 

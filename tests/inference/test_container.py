@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 import sagerank_inference
 
 from ..conftest import free_port

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sagerank_inference import contract
 from sagerank_inference.contract import Overloaded, RerankError, best_first, status
 from sagerank_inference.worker import WorkerDied

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
+from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.engine import Engine, load_forward, load_stages
 from sagerank_inference.onnx_model import OnnxModel
 from sagerank_inference.settings import Settings
-
-from sagerank.models.build import MICRO
 
 LANES = 3
 

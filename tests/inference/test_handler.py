@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sagerank_inference import handler
-from sagerank_inference.artefact import unpack
 
 from sagerank.models.build import MICRO, archive
+from sagerank_inference import handler
+from sagerank_inference.artefact import unpack
 
 from ..conftest import alone
 from ..servers import wait_for

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sagerank.models import graph
 from sagerank_inference import jina_bert
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, tensor_shapes
 from sagerank_inference.onnx_model import OnnxModel
 from sagerank_inference.torch_model import TorchModel
-from torch import Tensor
-
-from sagerank.models import graph
 
 from ..conftest import SMALL, random_model
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sagerank_inference.plan import cost, plan
 
 lengths = st.lists(st.integers(1, 9000), max_size=200)

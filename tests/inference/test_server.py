@@ -17,10 +17,10 @@ import boto3
 import botocore.exceptions
 import pytest
 from botocore.config import Config
-from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.server import _sizes
 
 from sagerank.models.build import MICRO
+from sagerank_inference.contract import Scores, Timings
+from sagerank_inference.server import _sizes
 
 from ..conftest import ROOT
 from ..servers import BODY, Server, running, wait_for

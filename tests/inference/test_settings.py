@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from sagerank_inference.settings import physical_cores
 
 from ..conftest import run_python

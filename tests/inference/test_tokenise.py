@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sagerank_inference.checkpoint import CheckpointError
-from sagerank_inference.contract import TokenLimitExceeded, Truncation
-from sagerank_inference.tokenise import Tokeniser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sagerank.models.build import MICRO
+from sagerank_inference.checkpoint import CheckpointError
+from sagerank_inference.contract import TokenLimitExceeded, Truncation
+from sagerank_inference.tokenise import Tokeniser
 
 from ..conftest import run_python
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import sagerank_inference
 from sagerank_inference import worker
 from sagerank_inference.settings import Settings

@@ -14,12 +14,12 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
+
+from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest, pack
 from sagerank_infra.app import build
 from sagerank_infra.config import PRESETS, DeployConfig
 from sagerank_infra.examples import EXAMPLES, example
-
-from sagerank.models.build import MICRO
 
 MODEL, CONFIG = "AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig"
 ENDPOINT, COMPONENT = "AWS::SageMaker::Endpoint", "AWS::SageMaker::InferenceComponent"

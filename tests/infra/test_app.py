@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sagerank_cost
 import sagerank_inference
 import sagerank_infra.app

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
+
 from sagerank_inference.artefact import pack
 from sagerank_inference.settings import Settings
 from sagerank_infra import fitting, rules

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+
 from sagerank_infra.role import NO_FINER_GRAIN
 
 from .conftest import EVERY, listed, stacks, statements

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aws_cdk.assertions import Match
+
 from sagerank_infra import estimate, metrics
 
 from .conftest import ALARM, COMPONENT, ENDPOINT, stacks, variant

@@ -17,9 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sagerank_inference.artefact import unpack
-
 from sagerank.models.local_server import ServerError, running
+from sagerank_inference.artefact import unpack
 
 from .launch import free_port
 from .resources import client

@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from sagerank import AsyncRerankClient, RerankClient
+from sagerank.client import Retry, Split
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -23,10 +27,6 @@ from sagerank_inference.contract import (
     PayloadTooLarge,
     Unavailable,
 )
-
-from sagerank import AsyncRerankClient, RerankClient
-from sagerank.client import Retry, Split
-from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
 
 from ..conftest import run_python
 

@@ -28,7 +28,6 @@ import pytest
 from moto.cloudformation.models import cloudformation_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
-from sagerank_inference.artefact import Manifest, pack
 
 from sagerank import operate
 from sagerank.cli import main
@@ -37,6 +36,7 @@ from sagerank.models.local_server import serving
 from sagerank.operate import OperateError, endpoint, transform
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.destroy import left, survey
+from sagerank_inference.artefact import Manifest, pack
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/model"

@@ -17,11 +17,11 @@ from typing import Any
 
 import boto3
 import pytest
+
+from sagerank.models.build import MICRO, archive
 from sagerank_inference.artefact import Manifest, unpack
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
-
-from sagerank.models.build import MICRO, archive
 
 from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
 

@@ -87,6 +87,7 @@ def _write(artefact: Path, folder: Path) -> None:
 
 def _load(artefact: Path, config: JinaBertConfig) -> nn.Module:
     import torch
+
     from sagerank_inference.checkpoint import SCALE, check_tensors
     from sagerank_inference.jina_bert import read_tensors
 

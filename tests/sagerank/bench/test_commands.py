@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sagerank_inference.artefact import sha256
-from sagerank_inference.tokenise import Tokeniser
 
 from sagerank.cli import main
 from sagerank.models.arithmetic import flops
 from sagerank.models.build import MICRO
+from sagerank_inference.artefact import sha256
+from sagerank_inference.tokenise import Tokeniser
 
 from .conftest import QUERY, TEXTS
 

@@ -6,10 +6,9 @@ import json
 import subprocess
 import sys
 
-from sagerank_inference.artefact import sha256
-
 from sagerank.bench.conditions import Conditions, Sample, conditions, sample
 from sagerank.models.build import MICRO
+from sagerank_inference.artefact import sha256
 
 from ...conftest import run_python
 

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import sagerank_cost.memory
-from sagerank_cost.store import DATA
 
+import sagerank_cost.memory
 from sagerank.bench.memory import MemoryPoint, save
 from sagerank.cli import main
 from sagerank.evaluation import EvaluationError
+from sagerank_cost.store import DATA
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the formula was measured on Python 3.11")

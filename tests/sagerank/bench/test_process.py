@@ -6,12 +6,12 @@ import importlib
 from pathlib import Path
 
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.process import Remote, printed
 from sagerank.bench.subject import EngineSubject
 from sagerank.evaluation import EvaluationError
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 from .conftest import QUERY, TEXTS
 

@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sagerank_inference.dialects import sigmoid
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.load import Load, Request
 from sagerank.bench.servers import toolkit
 from sagerank.evaluation import EvaluationError
 from sagerank.models.build import MICRO
+from sagerank_inference.dialects import sigmoid
+from sagerank_inference.engine import Engine
 
 
 def test_without_java_the_reason_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

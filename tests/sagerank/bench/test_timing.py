@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.timing import Timed, check_parity, interleave, ratios
 from sagerank.evaluation import EvaluationError
+from sagerank_inference.engine import Engine
 
 from .conftest import QUERY, TEXTS
 

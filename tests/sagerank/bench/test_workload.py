@@ -6,11 +6,11 @@ import statistics
 from pathlib import Path
 
 import pytest
-from sagerank_inference.tokenise import Tokeniser
 
 from sagerank.bench import workload
 from sagerank.evaluation import EvaluationError
 from sagerank.models.build import MICRO
+from sagerank_inference.tokenise import Tokeniser
 
 from .conftest import QUERY, TEXTS
 

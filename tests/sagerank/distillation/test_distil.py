@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from sagerank_inference import jina_bert
-from sagerank_inference.artefact import Manifest
 
 from sagerank.cli import _parser, main
 from sagerank.distillation.card import model_card
 from sagerank.distillation.distil import distil
 from sagerank.distillation.recipe import Recipe
+from sagerank_inference import jina_bert
+from sagerank_inference.artefact import Manifest
 
 from ...conftest import SMALL
 from .conftest import COMMAND

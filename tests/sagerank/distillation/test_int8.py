@@ -9,17 +9,17 @@ from pathlib import Path
 
 import onnx
 import pytest
-from sagerank_inference.artefact import ArtefactError, Manifest
-from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
-from sagerank_inference.contract import best_first
-from sagerank_inference.engine import Engine
-from sagerank_inference.settings import Settings
 
 from sagerank.cli import main
 from sagerank.distillation.gate import GateFailed, check
 from sagerank.distillation.int8 import TOP_K, Judged, Thresholds, build_int8, shortfalls
 from sagerank.evaluation import SAMPLE
 from sagerank.models.build import MICRO, SHAPES, build
+from sagerank_inference.artefact import ArtefactError, Manifest
+from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
+from sagerank_inference.contract import best_first
+from sagerank_inference.engine import Engine
+from sagerank_inference.settings import Settings
 
 from ...conftest import needs
 

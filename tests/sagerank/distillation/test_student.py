@@ -9,13 +9,13 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from sagerank_inference import jina_bert
-from sagerank_inference.checkpoint import JinaBertConfig
 from tokenizers import Tokenizer
 
 from sagerank.distillation import DistillationError
 from sagerank.distillation.student import from_bert, from_layers, read_bert
 from sagerank.distillation.vocabulary import pruned_wordpiece, train_wordpiece
+from sagerank_inference import jina_bert
+from sagerank_inference.checkpoint import JinaBertConfig
 
 from ...conftest import random_model
 

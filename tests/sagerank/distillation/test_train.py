@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sagerank_inference.checkpoint import JinaBertConfig
 from torch.nn import functional as F
 
 from sagerank.distillation.recipe import TrainConfig
 from sagerank.distillation.student import new_student
 from sagerank.distillation.train import Example, loss_of, train
+from sagerank_inference.checkpoint import JinaBertConfig
 
 from ...conftest import random_model
 

@@ -21,13 +21,13 @@ import pytest
 from moto.moto_api._internal import moto_api_backend
 from moto.server import ThreadedMotoServer
 from packaging.requirements import Requirement
-from sagerank_inference.artefact import Manifest
 
 from sagerank.cli import main
 from sagerank.distillation import DistillationError, training_job
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job, launch
 from sagerank.evaluation import SAMPLE
+from sagerank_inference.artefact import Manifest
 
 from ...conftest import ROOT, alone, needs
 from .conftest import COMMAND

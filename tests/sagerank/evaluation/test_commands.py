@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from sagerank_inference.artefact import Manifest
 
 from sagerank.cli import main
 from sagerank.evaluation import SAMPLE
@@ -16,6 +15,7 @@ from sagerank.evaluation.first_stage import bm25, read_run
 from sagerank.evaluation.published import PUBLISHED
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
+from sagerank_inference.artefact import Manifest
 
 from ...conftest import ROOT, needs
 from ..conftest import Words

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.evaluation import EvaluationError
 from sagerank.evaluation.scorer import Cascade, EngineScorer, ScorerError, open_scorer
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 from ...conftest import VOCABULARY, needs
 from ...servers import running, wait_for

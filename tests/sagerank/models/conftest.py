@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sagerank_inference.engine import Engine, load_stages
-from sagerank_inference.settings import Settings
 
 from sagerank.models.build import resolve
+from sagerank_inference.engine import Engine, load_stages
+from sagerank_inference.settings import Settings
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from sagerank_cost.models import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
 from sagerank.models.arithmetic import flops, shape
 from sagerank.models.build import MICRO, SHAPES
+from sagerank_cost.models import MODELS
 
 from ...conftest import SMALL, random_model
 

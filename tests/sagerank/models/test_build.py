@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from sagerank.models import build as building
+from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import ArtefactError, Manifest, unpack
 from sagerank_inference.checkpoint import CheckpointError
@@ -20,9 +23,6 @@ from sagerank_inference.contract import best_first
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 from sagerank_inference.torch_model import TorchModel
-
-from sagerank.models import build as building
-from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
 
 from ...conftest import ROOT, SMALL, random_model
 

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from sagerank.cli import main
+from sagerank.evaluation.scorer import Cascade, EngineScorer, open_scorer
+from sagerank.models.build import MICRO, archive, build, resolve
+from sagerank.models.cascade import Spec
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import MANIFEST, ArtefactError, Manifest, sha256
 from sagerank_inference.checkpoint import CheckpointError
@@ -19,11 +24,6 @@ from sagerank_inference.dialects import parse
 from sagerank_inference.engine import Engine, load_forward
 from sagerank_inference.handler import model_fn, predict_fn
 from sagerank_inference.settings import Settings
-
-from sagerank.cli import main
-from sagerank.evaluation.scorer import Cascade, EngineScorer, open_scorer
-from sagerank.models.build import MICRO, archive, build, resolve
-from sagerank.models.cascade import Spec
 
 from ...conftest import random_model
 from ..conftest import DOCUMENTS, QUERY

@@ -8,14 +8,14 @@ from pathlib import Path
 import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
+
+from sagerank.models.build import MICRO
 from sagerank_cost.memory import copy_mb
 from sagerank_cost.models import choice
 from sagerank_inference.artefact import Manifest, pack
 from sagerank_infra import rules
 from sagerank_infra.app import build as build_stacks
 from sagerank_infra.config import ConfigError
-
-from sagerank.models.build import MICRO
 
 DEPLOY = {
     "model": "tiny>base@20",

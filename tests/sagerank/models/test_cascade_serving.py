@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from sagerank.models.build import MICRO
 from sagerank_inference import service as service_module
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.batcher import Account
@@ -32,8 +34,6 @@ from sagerank_inference.metrics import Metrics
 from sagerank_inference.service import Service
 from sagerank_inference.settings import Settings
 from sagerank_inference.tokenise import Tokeniser, Windows
-
-from sagerank.models.build import MICRO
 
 from ...servers import ScriptedWorker, batcher, running, wait_for, windows
 from ...servers import run as run_test

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.peers.export import export
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 QUERY = "how do glaciers shape valleys"
 SENTENCE = "Alpine glaciers carve valleys and leave moraines of unsorted debris, which rivers carry away. "

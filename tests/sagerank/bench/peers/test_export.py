@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.peers.dense import DenseJinaBert
 from sagerank.bench.peers.export import GRAPH, export
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 from ....conftest import SMALL, VOCABULARY, random_model
 from .conftest import DOCUMENTS, farthest, padded

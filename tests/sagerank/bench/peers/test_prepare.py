@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.peers import PeerError, open_peer
 from sagerank.bench.peers.export import GRAPH
 from sagerank.bench.peers.process import PREPARE
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 from .conftest import farthest, padded
 

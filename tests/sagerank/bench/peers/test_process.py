@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sagerank_inference.engine import Engine
 
 from sagerank.bench.peers import PeerError, open_peer
 from sagerank.bench.peers.process import PeerProcess
 from sagerank.evaluation import EvaluationError
 from sagerank.models.build import MICRO
+from sagerank_inference.engine import Engine
 
 from .conftest import DOCUMENTS, QUERY, SENTENCE, farthest
 
