@@ -1,6 +1,4 @@
-"""The `sagerank` command. Each command imports what it needs when it runs, so `sagerank rerank` loads no
-model runtime.
-"""
+"""The `sagerank` command. A command imports what it runs, so `sagerank rerank` loads no model runtime."""
 
 from __future__ import annotations
 
@@ -253,7 +251,7 @@ def _rerank(options: argparse.Namespace) -> int:
             options.query,
             documents,
             top_n=options.top_n,
-            progress=lambda done, total: bar.update(done - bar.n),
+            progress=lambda done, _: bar.update(done - bar.n),
         )
     if options.json:
         _print_json(dataclasses.asdict(ranking))

@@ -98,8 +98,9 @@ class _Client:
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
     ) -> Self:
-        """A client of a SageMaker endpoint. endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no
-        region is known.
+        """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
+
+        endpoint_url: where the API is, if not at AWS.
         """
         transport = SageMakerTransport(
             endpoint, region=region, endpoint_url=endpoint_url, connections=concurrency
@@ -203,10 +204,10 @@ class AsyncRerankClient(_Client):
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
-        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
-        their number.
+        """Rank documents (strings, or objects with "text") for a query.
 
-        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
+        `progress` is called with documents done and their number. Raises an error of sagerank.errors that
+        says what to change, at the latest after `timeout` seconds.
         """
         return await self._rerank(
             query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
@@ -247,10 +248,10 @@ class RerankClient(_Client):
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
-        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
-        their number, in the client's own thread.
+        """Rank documents (strings, or objects with "text") for a query.
 
-        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
+        `progress` is called with documents done and their number, in the client's own thread. Raises an error
+        of sagerank.errors that says what to change, at the latest after `timeout` seconds.
         """
         work = self._rerank(
             query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress

@@ -1,6 +1,4 @@
-"""`sagerank doctor`: what is installed, whether the artefact is whole and scores as it should, and what to do
-where not.
-"""
+"""`sagerank doctor`: what is installed, whether the artefact scores as it should, and what to do if not."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class Check:
 
 
 def examine(model: str) -> Iterator[Check]:
-    """Checks in the order in which a failure explains the next. Ends at the first that makes the rest
-    meaningless.
-    """
+    """Checks in the order in which a failure explains the next, up to one that makes the rest meaningless."""
     version = platform.python_version()
     yield Check("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
     missing = []

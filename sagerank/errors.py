@@ -1,5 +1,4 @@
-"""What the client raises. `str(error)` is one sentence for the caller that says what to change; it never holds the text
-of a query or a document.
+"""What the client raises: `str(error)` says what to change, and never holds a query's or a document's text.
 
 RerankError
     InvalidRequest              the request cannot be read or means nothing

@@ -36,9 +36,10 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
 
 
 def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
-    """Instances that serve and that are billed in every minute of an asynchronous endpoint, whose metric is the backlog per
-    instance. From zero, one is started as soon as something waits; after 15 minutes without anything waiting they go back
-    to `least`. Raises CostError for bounds that make no sense.
+    """Instances that serve, and that are billed, in every minute of an endpoint that follows its backlog.
+
+    From zero, one starts as soon as something waits; after 15 idle minutes `least` remain. Raises CostError
+    for bounds that make no sense.
     """
     if least < 0 or most < max(1, least):
         raise CostError(f"{least} to {most} instances: give 0 or more, and at least 1 at most.")

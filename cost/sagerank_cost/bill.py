@@ -206,8 +206,9 @@ def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
 
 
 def _asynchronous(deployment: Deployment, scenario: Scenario) -> Bill:
-    """A queue evens the load out over an hour, so instances follow the hourly mean; those that may go to zero are there while
-    somebody asked in the last 20 minutes.
+    """The bill of an asynchronous endpoint: its queue evens out an hour, so instances follow hourly means.
+
+    Those that may go to zero are there while somebody asked in the last 20 minutes.
     """
     traffic, pace = scenario.traffic, _pace(deployment, scenario)
     hours = np.arange(0, len(traffic.rates), 60)

@@ -10,9 +10,7 @@ SCALE_OUT_MINUTES, SCALE_IN_MINUTES, START_MINUTES = 3, 15, 5
 
 
 def provisioned(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Instances that run when so many are wanted, over a period that repeats: there in time, as scheduled actions or
-    a low target make them, and kept until the alarm to scale in has seen 15 quiet minutes.
-    """
+    """Instances that run, over a repeating period: there when wanted, and kept for 15 quiet minutes after."""
     if (wanted == wanted[0]).all():
         return wanted
     early = SCALE_OUT_MINUTES + START_MINUTES

@@ -178,9 +178,7 @@ class _Block:
         return groups
 
     def _starts(self, minutes: slice) -> Floats:
-        """States in which minutes begin, after those the minutes before have left: new servers are idle, and the busiest are
-        those taken away.
-        """
+        """States in which minutes begin: servers added are idle, and those taken away are the busiest."""
         left = np.concatenate([self._free, self.left[:, :-1]], axis=1)[:, minutes]
         state = np.where(
             self._indices < self._before[minutes], np.maximum(left - np.float32(MINUTE), 0), np.float32(0)

@@ -60,9 +60,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """Every price of the regions asked for, and what of them changes. `unspecified` types have a price and no known
-    specification, and are left out.
-    """
+    """Prices of the regions asked for, and their changes; `unspecified` types lack a known specification."""
 
     regions: tuple[str, ...]
     prices: dict[Key, Price]

@@ -15,9 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
-    """The rows with their line numbers. Raises CostError where the file is missing, lacks a column, or a row has another
-    number of cells.
-    """
+    """Rows with line numbers. Raises CostError for a missing file or column, or another number of cells."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)

@@ -77,9 +77,7 @@ class Measurement:
 
 
 def executes(precision: str, gpu: bool) -> bool:
-    """Whether the engine has this arithmetic today: float32 anywhere, bfloat16 on GPUs, and int8 on CPUs, for weights that
-    pass the gate of `sagerank build --precision int8`.
-    """
+    """Whether the engine has this arithmetic: float32 anywhere, bfloat16 on GPUs, gated int8 on CPUs."""
     return check_precision(precision) == "fp32" or precision == ("bf16" if gpu else "int8")
 
 

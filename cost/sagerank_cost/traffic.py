@@ -23,8 +23,9 @@ MINUTES_PER_MONTH = 730 * 60
 
 @cache
 def spread(variation: float) -> Sizes:
-    """Relative sizes [1 or 1024] with mean 1 and that coefficient of variation: quantiles of a lognormal distribution, which
-    lengths of texts follow. Raises CostError for a variation outside 0 to 2.
+    """Relative lengths of texts [1 or 1024]: lognormal, with mean 1 and this coefficient of variation.
+
+    Raises CostError for a variation outside 0 to 2.
     """
     if not 0 <= variation <= 2:
         raise CostError(f"The variation of requests is {variation:g}: give 0 (all equal) to 2.")

@@ -1,8 +1,8 @@
-"""What is deployed: a folder with manifest.json, which vouches for every other file and carries the golden
-pairs. A cascade is such a folder whose models are artefacts too, in `stages/0`, `stages/1` and so on.
+"""What is deployed: a folder whose manifest.json vouches for every other file and carries the golden pairs.
 
-As `model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy
-of the same model is no change.
+A cascade is such a folder whose models are artefacts too, in `stages/0`, `stages/1` and so on. As
+`model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy of
+the same model is no change.
 """
 
 from __future__ import annotations
@@ -133,9 +133,7 @@ def copy(source: Path, folder: Path) -> Manifest:
 
 
 def pack(members: Mapping[str, Path | bytes], archive: Path) -> None:
-    """Write the files of `members` (name in the archive -> file) as a .tar.gz with equal bytes for equal
-    contents.
-    """
+    """Write `members` (name in the archive -> file or bytes) as a .tar.gz: equal bytes for equal contents."""
     part = archive.with_name(archive.name + ".part")
     try:
         # Names, times and owners would be the only differences between two builds: none is recorded.

@@ -202,12 +202,11 @@ def check_tensors(config: JinaBertConfig, found: Mapping[str, tuple[int, ...]]) 
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Return the slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j| (Press et al. 2022,
-    symmetric form).
+    """Return the slope of each head, in head order: bias[head, i, j] = -slope[head] * |i - j|.
 
-    For a head count that is no power of two, the slopes of the next lower power come first and the rest is
-    taken from every other slope of the next higher one. The order belongs to the weights: sorting it gives
-    plausible, wrong scores.
+    This is the symmetric form of ALiBi (Press et al. 2022). For a head count that is no power of two, the
+    slopes of the next lower power come first and the rest is taken from every other slope of the next higher
+    one. The order belongs to the weights: sorting it gives plausible, wrong scores.
     """
 
     def geometric(n: int) -> list[float]:

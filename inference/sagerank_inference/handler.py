@@ -1,8 +1,8 @@
-"""The SageMaker inference toolkit's four functions, for AWS's own containers:
-SAGEMAKER_PROGRAM=sagerank_inference.handler.
+"""The SageMaker inference toolkit's four functions, for AWS's own containers.
 
-The toolkit calls them by parameter count, so each takes exactly what it names and options stay in the
-request. One engine serves the process; merging requests is what sagerank_inference.server is for.
+SAGEMAKER_PROGRAM=sagerank_inference.handler. The toolkit calls them by parameter count, so each takes exactly
+what it names and options stay in the request. One engine serves the process; merging requests is what
+sagerank_inference.server is for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What /metrics shows, in Prometheus' words. SageMaker's detailed observability collects it from this very
-path and port.
-"""
+"""The Prometheus metrics of /metrics, the path and port where SageMaker's detailed observability collects."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The SageMaker runtime's own route, so that boto3's invoke_endpoint works against this server with
-`endpoint_url` alone.
+"""The SageMaker runtime's own route: boto3's invoke_endpoint works with this server as its `endpoint_url`.
 
 On AWS the service takes /endpoints/NAME/invocations, calls the container's /invocations, and wraps the
 container's errors; here the same server does both. Any endpoint name is answered.

@@ -1,6 +1,4 @@
-"""The model behind the server: a worker that is replaced when it dies, the batcher before it, and whether
-both can be trusted.
-"""
+"""The model behind the server: a worker replaced when it dies, its batcher, and whether to trust both."""
 
 from __future__ import annotations
 
@@ -132,9 +130,7 @@ class Service:
         return rounds.scores()
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:
-        """Score the golden pairs again when there is nothing else to do; a drift takes this server out of
-        service.
-        """
+        """Score the golden pairs again when idle; a drift takes this server out of service."""
         while True:
             await asyncio.sleep(self.settings.golden_seconds)
             if not self.batcher.idle:

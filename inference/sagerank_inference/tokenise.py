@@ -86,8 +86,9 @@ class Tokeniser:
         overlap_tokens: int = 80,
         threads: int = 0,
     ) -> Self:
-        """Read `model_dir/tokenizer.json`. threads: the library's own, which the first in a process decides for all;
-        0: as many as it likes. Raises CheckpointError.
+        """Read `model_dir/tokenizer.json`. Raises CheckpointError.
+
+        threads: the library's own, which the first in a process decides for all; 0: as many as it likes.
         """
         path = model_dir / "tokenizer.json"
         if not path.exists():
@@ -150,8 +151,9 @@ class Tokeniser:
         return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
 
     def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yield the ids of each text. By slices: what an encoding holds beside its ids is many times their size, and between two
-        slices the library's threads take up what other callers wait for.
+        """Yield the ids of each text, encoded in slices.
+
+        An encoding is many times its ids' size, and between slices the threads serve other callers.
         """
         for first, last in _slices([len(text) for text in texts]):
             for encoding in self._tokenizer.encode_batch_fast(texts[first:last], add_special_tokens=False):

@@ -1,9 +1,9 @@
-"""The model in a process of its own, so that its death by memory or by a defect is not the death of the
-server.
+"""The model in a process of its own, so that its death by memory or by a defect is not the server's.
 
-The front sends numbered batches over a socket and gets their logits back, each as soon as it is done: the model may
-compute several at once. The end of the stream is the end of the process. Frames are four bytes of length and a payload
-of native 32-bit integers or floats: both ends are the same machine, and nothing is unpickled.
+The front sends numbered batches over a socket and gets their logits back, each as soon as it is done: the
+model may compute several at once. The end of the stream is the end of the process. Frames are four bytes of
+length and a payload of native 32-bit integers or floats: both ends are the same machine, and nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Loaded:
 
 
 class Worker(asyncio.Protocol):
-    """One child process, and our end of the socket to it. `run` may be called again before it answers: what the child
-    has no lane for waits at its door.
+    """One child process, and our end of the socket to it. `run` may be called again before it answers.
 
-    A protocol and not streams: front and model share the cores, so what an answer costs here the model loses.
+    What the child has no lane for waits in the socket. A protocol and not streams: front and model share the
+    cores, so what an answer costs here the model loses.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -15,8 +15,9 @@ from .accepted import accept_wildcard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """Where a model's data lie. prefix: unpacked, below this address. identity: names the data, and holds no token, whose number would differ from
-    synthesis to synthesis.
+    """Where a model's data lie, and what names them.
+
+    prefix: unpacked, below this address. identity: holds no token, whose number differs between syntheses.
     """
 
     identity: str

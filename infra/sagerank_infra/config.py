@@ -1,5 +1,6 @@
-"""What a deployment is: one frozen DeployConfig, read from a file and the command line. model, mode and instance are
-enough; everything else has a default, and preset prod has stricter ones.
+"""A deployment as one frozen DeployConfig, read from a file and the command line.
+
+model, mode and instance are enough; everything else has a default, and preset prod has stricter ones.
 """
 
 from __future__ import annotations

@@ -99,8 +99,9 @@ def invocations_per_minute(config: DeployConfig) -> float:
 
 
 def latency_limit_ms(config: DeployConfig) -> int:
-    """Limit of the 99th percentile: three times the slowest estimate for a request of `traffic`, at least 2 s. An alarm that
-    expected traffic raises would take every update back.
+    """Limit of the 99th percentile: thrice the slowest estimate for a request of `traffic`, at least 2 s.
+
+    An alarm that expected traffic raises would take every update back.
     """
     return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
 

@@ -114,7 +114,7 @@ def check_artefact(config: DeployConfig) -> None:
             raise ConfigError(
                 f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(config.model)} --output {artefact}`, or give an s3:// address."
             )
-        parameters, code = _inspect(path, path.stat().st_mtime_ns)
+        parameters, code = _inspect(path)
         if not parameters:
             raise ConfigError(
                 f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
@@ -130,11 +130,9 @@ def check_artefact(config: DeployConfig) -> None:
             )
 
 
-@cache
-def _inspect(path: Path, changed: int) -> tuple[int, bool]:
-    """Parameters by the archive's manifest (0 without one), and whether it holds code/. Names are sorted, so that both
-    stand before the weights and nothing large is read.
-    """
+def _inspect(path: Path) -> tuple[int, bool]:
+    """Parameters by the archive's manifest (0 without one), and whether it holds code/."""
+    # Names are sorted: both stand before the weights, and nothing large is read.
     code = False
     try:
         with tarfile.open(path, "r|gz") as archive:

@@ -1,6 +1,4 @@
-"""The CloudWatch names of each mode: the metrics it really emits, their dimensions, its log group; and our own metrics, from
-the server's log.
-"""
+"""The CloudWatch metrics that a mode emits, with their dimensions, and our own, read from its log group."""
 
 from __future__ import annotations
 
@@ -32,9 +30,10 @@ def log_group(config: DeployConfig) -> str:
 def invocation(
     config: DeployConfig, name: str, statistic: str, *, variant: str = VARIANT, minutes: float = 1
 ) -> cloudwatch.Metric:
-    """A metric of invocations: ModelLatency, OverheadLatency (microseconds), Invocation4XXErrors, Invocation5XXErrors,
-    Invocations, InvocationsPerInstance, InvocationsPerCopy and NoCapacityInvocationFailures (scale-to-zero), ModelSetupTime (serverless). Asynchronous endpoints
-    have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
+    """A metric of invocations, by its CloudWatch name; latencies are in microseconds.
+
+    Scale-to-zero alone has InvocationsPerCopy and NoCapacityInvocationFailures, serverless ModelSetupTime.
+    Asynchronous endpoints have neither Invocations nor InvocationsPerInstance nor OverheadLatency.
     """
     where = {"EndpointName": config.name, "VariantName": variant}
     if config.traits.components:
@@ -86,16 +85,12 @@ def alarm(
 
 
 def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
-    """A metric of an asynchronous endpoint's queue: ApproximateBacklogSize, ApproximateBacklogSizePerInstance,
-    ApproximateAgeOfOldestRequest (seconds), HasBacklogWithoutCapacity.
-    """
+    """A metric of an asynchronous endpoint's queue, such as ApproximateAgeOfOldestRequest (seconds)."""
     return _metric("AWS/SageMaker", name, statistic, {"EndpointName": config.name}, 1)
 
 
 def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
-    """A metric of the instances, in percent: CPUUtilization, MemoryUtilization, DiskUtilization, GPUUtilization,
-    GPUMemoryUtilization. Each instance sends one value a minute, so that SampleCount is their number.
-    """
+    """A metric of the instances in percent, one value a minute from each: SampleCount is their number."""
     where = {"EndpointName": config.name, "VariantName": VARIANT}
     return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
 

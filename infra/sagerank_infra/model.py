@@ -31,8 +31,10 @@ _PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amaz
 
 
 class ModelStack(cdk.Stack):
-    """What outlives an endpoint. image and artefact are None where a Marketplace package brings both; log_group is None for transform jobs, which share
-    the account's; data is None where no request or answer is kept.
+    """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact.
+
+    A Marketplace package brings image and artefact itself, transform jobs share the account's log group, and
+    `data` is None where no request or answer is kept.
     """
 
     def __init__(

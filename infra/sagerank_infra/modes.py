@@ -9,8 +9,9 @@ MEGABYTE = 1_048_576
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracking:
-    """What Application Auto Scaling changes, and the metric it follows. target: of the metric, None where the estimated speed
-    decides it; at_zero: the metric that shows requests without an instance.
+    """What Application Auto Scaling changes, and the metric it follows.
+
+    target: of the metric; None: by the estimated speed. at_zero: shows requests without an instance.
     """
 
     id: str = "Invocations"

@@ -8,6 +8,7 @@ import json
 import re
 import types
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -129,21 +130,18 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(decoded, Mapping):
             raise ConfigError(f"{where} is {value!r}: give names with values.")
         return types.MappingProxyType({str(name): str(text) for name, text in decoded.items()})
-    if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if hint in (int, float) and isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            return hint(value) if hint(value) == float(value) else _refuse(hint, value, where)
-        except ValueError:
-            _refuse(hint, value, where)
-    if hint is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # an account number that YAML took for a number
-    if not isinstance(value, hint):
-        _refuse(hint, value, where)
-    return value
+    return _plain(hint, value, where)
 
 
-def _refuse(hint: Any, value: Any, where: str) -> None:
+def _plain(hint: Any, value: Any, where: str) -> Any:
+    if hint is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if not isinstance(value, bool):
+        with suppress(OverflowError, TypeError, ValueError):
+            if hint in (int, float) and hint(value) == float(value):
+                return hint(value)
+        if hint is str and isinstance(value, str | int):
+            return str(value)  # an account number that YAML took for a number
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
     raise ConfigError(f"{where} is {value!r}: give {wanted}.")
 

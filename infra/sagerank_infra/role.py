@@ -35,8 +35,9 @@ def execution_role(
     data: s3.IBucket | None,
     placement: Placement | None,
 ) -> iam.Role:
-    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key, read and write `data`. The right to read an
-    artefact comes and goes with the artefact, in the endpoint's stack.
+    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key and `data`.
+
+    The right to read an artefact comes and goes with the artefact, in the endpoint's stack.
     """
     role = iam.Role(
         stack,

@@ -53,8 +53,9 @@ def rollback_alarms(
 def deployment(
     config: DeployConfig, alarms: list[cloudwatch.Alarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty | None:
-    """How an update is shifted and taken back. None where AWS has no guardrails: it ignores them for Marketplace containers,
-    and inference components have their own.
+    """How an update is shifted and taken back, or None where AWS has no guardrails.
+
+    It ignores them for Marketplace containers, and inference components have their own.
     """
     if not config.traits.own_container or config.traits.components:
         return None

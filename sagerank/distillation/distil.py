@@ -40,7 +40,7 @@ def distil(
     *,
     threads: int = 0,
     device: str = "cpu",
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> Path:
     """Carry `recipe` out in `work` and return the folder of the student: config.json, model.safetensors, tokenizer.json.
 
@@ -199,9 +199,7 @@ def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str
 
 
 def _claim(path: Path, recipe: Recipe) -> None:
-    """A work folder belongs to one recipe: what lies there was made with its settings. The gate and what is
-    made of the trained weights may change.
-    """
+    """Raise DistillationError where the work folder was begun with other settings; the gate's may change."""
     own = {
         name: value
         for name, value in recipe.to_json().items()

@@ -62,7 +62,7 @@ class StudentQuality:
 
 
 def judge_student(
-    recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda step, done, total: None
+    recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None
 ) -> list[StudentQuality]:
     """Measure work/student on the recipe's collections beside their first stage, the first teacher and its own start.
 

@@ -77,15 +77,15 @@ def build_int8(
     thresholds: Thresholds = Thresholds(),
     code: bool = False,
     cache: Path | None = None,
-    show: Callable[[list[Judged]], None] = lambda judged: None,
-    progress: Progress = lambda step, done, total: None,
+    show: Callable[[list[Judged]], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> Manifest:
-    """Write the int8 artefact of a model to `output`, a folder or a file ending in .tar.gz, if it passes the gate, as
-    each stage of a cascade has to.
+    """Write the int8 artefact of a model to `output`, a folder or a .tar.gz file, if it passes the gate.
 
-    gate: BEIR folders or names; by default the labelled sample in this package; of each the first so many
-    `queries`. `show` gets the figures in either case. Random weights rank at random: their figures are shown, and
-    held against nothing. Raises GateFailed with every figure that falls short, and leaves `output` as it was.
+    Each stage of a cascade has to pass. gate: BEIR folders or names; by default the labelled sample in this
+    package; of each the first so many `queries`. `show` gets the figures in either case. Random weights rank
+    at random: their figures are shown, and held against nothing. Raises GateFailed with every figure that
+    falls short, and leaves `output` as it was.
     """
     reference = resolve(model, cache=cache)
     root = Manifest.read(reference)
@@ -155,7 +155,7 @@ def judge(
     data: tuple[Collection, Run],
     store: ScoreStore,
     *,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> Judged:
     """Score every candidate of a collection with both artefacts and compare."""
     collection, candidates = data

@@ -119,9 +119,7 @@ def _field(row: dict[str, Any], name: str, path: Path, number: int) -> str:
 
 
 def _made_queries(texts: Sequence[str], count: int, generator: random.Random) -> Iterator[tuple[str, int]]:
-    """Claims and keyword queries, the forms that questions and headings lack: alternately a sentence of 6 to 22
-    words, and 2 to 5 of a passage's 14 rarest words.
-    """
+    """Claims (sentences of 6 to 22 words) and keyword queries (2 to 5 of the 14 rarest words), in turn."""
     words = [set(re.findall(r"[a-z]{3,}", text.lower())) for text in texts]
     frequency = Counter(word for found in words for word in found)
     for number, index in enumerate(generator.sample(range(len(texts)), min(count, len(texts)))):

@@ -187,9 +187,7 @@ def _activations(
     heads: int,
     depth: int,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return for each of the donor's first `depth` layers the mean attention distance [heads], and mean and standard
-    deviation [2, intermediate] of its neurons, over the sample.
-    """
+    """Attention distance [heads], neuron mean and deviation [2, intermediate] of the first `depth` layers."""
     table = torch.tensor(rows)
     far = torch.zeros(depth, heads)
     sums = torch.zeros(depth, 2, donor["bert.encoder.layer.0.intermediate.dense.bias"].shape[0])

@@ -39,9 +39,7 @@ class Example:
 def encode(
     tokenizer: Tokenizer, query: str, documents: Sequence[str], max_tokens: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Pair ids cut to max_tokens; what is cut is the end of the document and its separator, which the model
-    learns to do without.
-    """
+    """Pair ids cut to max_tokens at the end of the document: the model learns to do without its separator."""
     return tuple(
         tuple(encoding.ids[:max_tokens])
         for encoding in tokenizer.encode_batch([(query, text) for text in documents])
@@ -109,11 +107,9 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
-    on_checkpoint: Callable[[int, float], None] = lambda step, loss: None,
+    on_checkpoint: Callable[[int, float], None] = lambda *_: None,
 ) -> None:
-    """Train in place. A checkpoint in `folder` of the same configuration is taken up: the result is that of
-    an unbroken run.
-    """
+    """Train in place; resumed from a checkpoint of this configuration in `folder`, the result is the same."""
     if not examples:
         raise DistillationError("There are no scored queries: the text gave none.")
     decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
@@ -158,9 +154,7 @@ def _schedule(step: int, config: TrainConfig) -> float:
 
 
 def _batch(step: int, count: int, config: TrainConfig) -> list[int]:
-    """Which examples a step sees: a function of the step alone, so a resumed run sees what an unbroken one
-    would.
-    """
+    """Indices of a step's examples, by the step alone: a resumed run sees what an unbroken one would."""
     size = min(config.queries_per_step, count)
     epoch, position = divmod(step, count // size)
     order = list(range(count))

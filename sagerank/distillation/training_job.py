@@ -68,7 +68,7 @@ class Job:
 
 
 def launch(
-    recipe: Recipe, job: Job, name: str, *, session: Any, progress: Callable[[str], None] = lambda what: None
+    recipe: Recipe, job: Job, name: str, *, session: Any, progress: Callable[[str], None] = lambda _: None
 ) -> str:
     """Upload text, models and code, and create the job; return its name.
 

@@ -85,7 +85,7 @@ def curve(
     *,
     retain: float,
     paces: Sequence[Pace],
-    progress: Callable[[int], None] = lambda documents: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Curve:
     """Every K of `before`>`last`; `before` may be a cascade itself. Each stage scores every candidate once."""
     first: dict[str, list[float]] = {}
@@ -176,9 +176,7 @@ def sample(collection: Collection, candidates: Run) -> list[tuple[str, list[str]
 
 
 def measured(stages: Sequence[Scorer], work: Sequence[tuple[str, list[str]]]) -> list[Pace]:
-    """Milliseconds a document, tokenisation included: the median of calls in turn, stage after stage, round after
-    round, so that whatever else the machine does falls on all alike.
-    """
+    """Milliseconds a document, tokenisation included; stages take turns, so disturbances fall on all."""
     times: list[list[float]] = [[] for _ in stages]
     for round_number in range(_ROUNDS + 1):
         for query, documents in work:

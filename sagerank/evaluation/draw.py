@@ -1,6 +1,4 @@
-"""Pictures of our own measurements: the announcement's quality against throughput with the table of models, and a
-cascade's quality against its cost.
-"""
+"""Pictures of measurements: quality against throughput with the table, a cascade's quality against cost."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ def check_ending(path: Path) -> None:
 
 
 def canvas() -> Any:
-    """pyplot without a display; text stays text, and equal input gives equal bytes."""
+    """Import pyplot without a display; text stays text, and equal input gives equal bytes."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -42,7 +42,7 @@ def rerank(
     store: ScoreStore,
     *,
     relevant_from: int = 1,
-    progress: Callable[[int], None] = lambda documents: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Ranking:
     """Score every candidate of every query; nothing is added to the candidates, and none is dropped."""
     run: Run = {}

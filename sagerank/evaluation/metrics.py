@@ -37,9 +37,10 @@ class Difference:
 
 
 def per_query(collection: Collection, run: Run, *, relevant_from: int = 1) -> dict[str, PerQuery]:
-    """metric name -> query id -> value, for every judged query; one without candidates has 0.
+    """Map a metric's name to the values by query id of every judged query; one without candidates has 0.
 
-    ndcg@10 takes the grades as gains, linearly, as trec_eval does; the others call a grade >= relevant_from relevant.
+    ndcg@10 takes the grades as gains, linearly, as trec_eval does; the others call a grade >= relevant_from
+    relevant.
     """
     measures = {
         "ndcg@10": nDCG @ 10,

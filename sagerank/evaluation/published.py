@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One row: where the weights are, parameters in millions, mean NDCG@10 over BEIR in points, and hit rate and
-    MRR of the LlamaIndex RAG benchmark, means of three embedders.
+    """One row: NDCG@10 is the mean over BEIR, in points.
+
+    Hit rate and MRR are those of the LlamaIndex RAG benchmark, means of three embedders.
     """
 
     name: str

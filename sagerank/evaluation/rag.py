@@ -111,8 +111,9 @@ FAMILIES = {
 
 
 def open_embedder(spec: str, *, threads: int = 1) -> Embedder:
-    """FAMILY:FOLDER_OR_NAME, with the pooling and prefixes of bge, e5 or minilm, or hf:FOLDER_OR_NAME, with those of
-    its own files. A folder holds model.onnx, or what sentence-transformers loads.
+    """Open bge:, e5: or minilm:FOLDER_OR_NAME with its family's pooling and prefixes, or hf: with its own.
+
+    A folder holds model.onnx, or what sentence-transformers loads.
     """
     family, _, where = spec.partition(":")
     if family == "hf" and where:
@@ -178,7 +179,7 @@ def benchmark(
     retrieve: int = 10,
     keep: int = 5,
     vectors: Path | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> list[RagRow]:
     """One row for each embedder alone and with each reranker. LlamaIndex's post retrieves 10 and keeps 5.
 

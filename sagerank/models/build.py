@@ -35,9 +35,7 @@ ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.j
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A published model at a pinned revision, and the SHA-256 of those of its files that are known
-    beforehand.
-    """
+    """A published model at a pinned revision, and the SHA-256 of its files as far as known beforehand."""
 
     repository: str
     revision: str
@@ -86,9 +84,9 @@ NAMES = ("micro", *HUB, "base", *(f"random:{name}" for name in SHAPES))
 
 
 def resolve(model: str, *, cache: Path | None = None) -> Path:
-    """The artefact folder of a model name, an artefact (folder or .tar.gz), a Hugging Face folder or a cascade
-    FIRST>SECOND@K of them, built where need be.
+    """The artefact folder of a model, built where need be.
 
+    model: a name, an artefact (folder or .tar.gz), a Hugging Face folder or a cascade FIRST>SECOND@K of them.
     Raises CheckpointError or ArtefactError with what to do.
     """
     if model == "micro":
@@ -171,9 +169,7 @@ def _writers() -> str:
 
 
 def _publish(make: Callable[[Path], object], target: Path) -> None:
-    """Run `make` on a scratch folder and put the result at target in one step: a killed build leaves nothing
-    behind its name.
-    """
+    """Run `make` on a scratch folder that becomes `target` in one step: killed, it leaves nothing there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         folder = Path(scratch) / "artefact"
@@ -188,11 +184,10 @@ def _publish(make: Callable[[Path], object], target: Path) -> None:
 
 
 def build(model: str, folder: Path) -> Manifest:
-    """Write the artefact of a model into an existing, empty folder (or into its own source folder) and return
-    its manifest.
+    """Write a model's artefact into an empty folder (or into its own source folder) and return its manifest.
 
-    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in. What is
-    whole already is copied: micro, an archive, a cascade.
+    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in.
+    What is whole already is copied: micro, an archive, a cascade.
     """
     if ">" in model:
         spec = Spec.parse(model)

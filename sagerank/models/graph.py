@@ -140,7 +140,7 @@ class Graph(Nodes):
     def _product(
         self, x: str, stored: str, rows: slice = slice(None), part: str = "", *, bias: str | None = None
     ) -> str:
-        """x [T, in] times (some rows of) a stored weight [out, in], transposed, plus bias -> [T, out]."""
+        """Multiply x [T, in] by (rows of) a stored weight [out, in], transposed, add bias -> [T, out]."""
         # Gemm takes the weight as PyTorch stores it; MatMul would need a transposed copy.
         inputs = [x, self.weight(stored, rows, part)]
         return self.op("Gemm", inputs if bias is None else [*inputs, self.weight(bias)], transB=1)
@@ -193,7 +193,7 @@ class Graph(Nodes):
         return self.op("Min", [self.op("Sub", [before, earlier]), self.integer(1)])
 
     def _layer(self, index: int, x: str) -> str:
-        """x [T, h] -> [T, h]; in the last layer -> [B, h], row 0 of each pair; in the first, x is [U, h]."""
+        """Map x [T, h] (in the first layer [U, h]) to [T, h], in the last to [B, h], row 0 of each pair."""
         layer = f"bert.encoder.layer.{index}"
         if index == 0:
             every, pad = self.op("Gather", [x, "token"]), "token_pad"

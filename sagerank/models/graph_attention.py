@@ -50,8 +50,9 @@ class Attention:
         self._all_bias = self.nodes.choose("long", lambda: op("Identity", ["place"]), self._bias)
 
     def attend_all(self, query: str, key: str, value: str, rows: str | None, pad: str) -> str:
-        """Context [T, h] of every token. query, key and value are [T, h], or [U, h] where `rows` [T] tells
-        each token's; `pad` [B, P] are rows of theirs.
+        """Context [T, h] of every token. query, key and value are [T, h].
+
+        With `rows` [T] they are [U, h], and it tells each token's; `pad` [B, P] are rows of theirs.
         """
 
         def packed(x: str) -> str:
@@ -109,7 +110,7 @@ class Attention:
         return self.nodes.op("Mul", [self._slopes(1, -1, 1, 1), distance])
 
     def _whole(self, query: str, key: str, value: str) -> str:
-        """All heads over all keys, [B, P, h] each -> [T, h]"""
+        """All heads over all keys, [B, P, h] each -> [T, h]."""
         heads = self.config.num_attention_heads
         context = self._attention(query, key, value, self._all_bias, "lengths", heads)
         flat = self.nodes.op("Reshape", [context, self.nodes.integers(-1, self.config.hidden_size)])
@@ -123,7 +124,7 @@ class Attention:
     # -- long pairs ------------------------------------------------------------------------------------------
 
     def _windowed(self, query: str, key: str, value: str) -> str:
-        """Each head over its own window of keys, [T, h] each -> [T, h]"""
+        """Each head over its own window of keys, [T, h] each -> [T, h]."""
         op, n, h = self.nodes.op, self.config.num_attention_heads, self.config.hidden_size
         query, key, value = (self._by_head(x) for x in (query, key, value))  # [n, T, d]
         reach = self._windows(query, key)  # [n] keys to each side
@@ -185,11 +186,10 @@ class Attention:
         return op("Reshape", [op("Transpose", [context], perm=[1, 0, 2]), self.nodes.integers(-1, h)])
 
     def _windows(self, query: str, key: str) -> str:
-        """Keys to each side [n] that a head must read, so that what it leaves out is below LEFT_OUT of the
-        softmax mass of every row; query and key are [n, T, d].
+        """Keys to each side [n] that a head must read; query and key are [n, T, d].
 
-        Softmax does not change when the same vector c is taken from every key of a head; let k be such keys,
-        c their mean. A key at distance t has the score q.k / sqrt(d) - m t <= |q| max|k| / sqrt(d) - m t, and
+        What it leaves out is below LEFT_OUT of the softmax mass of every row. Softmax does not change when the
+        same vector c is taken from every key of a head; let k be such keys, c their mean. A key at distance t has the score q.k / sqrt(d) - m t <= |q| max|k| / sqrt(d) - m t, and
         the mass is at least that of the row's own key, whose distance is 0. With
 
             a = max over rows of (|q| max|k| - q.k_own) / sqrt(d),
@@ -218,7 +218,7 @@ class Attention:
         return self.nodes.op("ReduceL2", [x, self.nodes.integers(2)], keepdims=0)
 
     def _by_head(self, x: str) -> str:
-        """[T, h] -> [n, T, d]"""
+        """Split x [T, h] into heads -> [n, T, d]."""
         heads = self.nodes.integers(-1, self.config.num_attention_heads, self.config.head_size)
         return self.nodes.op("Transpose", [self.nodes.op("Reshape", [x, heads])], perm=[1, 0, 2])
 

@@ -34,7 +34,7 @@ def products(config: JinaBertConfig) -> Iterator[str]:
 
 
 def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """weight [out, in] -> integers [out, in] and scale [out], weight = integers * scale[:, None] nearly.
+    """Split weight [out, in] into integers [out, in] and scale [out]: nearly integers * scale[:, None].
 
     x86 without VNNI multiplies bytes by vpmaddubsw, which adds the products of two neighbours in 16 bits and
     saturates: 255 * (127 + 127) would be wrong by half. The usual remedy is 7-bit weights. Only neighbours of
@@ -95,7 +95,7 @@ class Int8Graph(Graph):
         )
 
     def _quantised(self, x: str) -> tuple[str, str]:
-        """x [T, k] -> uint8 around 128, and the scale [T] of its rows."""
+        """Quantise x [T, k] to uint8 around 128, with the scale [T] of its rows."""
         if x not in self._rows:
             largest = self.op("ReduceMax", [self.op("Abs", [x]), self.integers(-1)], keepdims=0)
             step = self.op("Mul", [largest, self.constant("step", np.array(1 / 127, np.float32))])

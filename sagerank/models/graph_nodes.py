@@ -37,7 +37,7 @@ class Nodes:
         return self.constant(f"n_{value}", np.array(value, np.int64))
 
     def column(self, x: str) -> str:
-        """x [..., k] -> [..., k, 1]"""
+        """Append an axis: x [..., k] -> [..., k, 1]."""
         return self.op("Unsqueeze", [x, self.integers(-1)])
 
     def choose(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:

@@ -58,10 +58,10 @@ def synthesise(context: Mapping[str, str], folder: Path) -> Assembly:
 
 
 def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = False) -> None:
-    """Run `cdk`, by default beside its cdk.json, and pass on what it says, as progress; `quiet`: only where it fails.
-    Raises OperateError then.
+    """Run `cdk`, by default beside its cdk.json, and show its output as progress; `quiet`: only if it fails.
 
-    Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal after us.
+    Raises OperateError then. Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal
+    after us.
     """
     project = _project()
     command = shutil.which("cdk", path=project / "node_modules/.bin") or "cdk"

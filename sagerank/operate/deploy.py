@@ -67,8 +67,9 @@ def plan(
 
 
 def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
-    """Read the configuration. `given` gets absolute paths, because the CDK's app runs in another folder; and where no artefact is
-    named, one that is built from the model's name.
+    """Read the configuration; where it names no artefact, one is built from the model's name.
+
+    `given` gets absolute paths, because the CDK's app runs in another folder.
     """
     from sagerank_infra import rules
     from sagerank_infra.config import read_file

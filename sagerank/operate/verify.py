@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,10 @@ def verify(
         container = _container(account, variant)
         found = manifest or _deployed_manifest(account, container)
         limit = tolerance if tolerance is not None else max(_tolerance(container), found.tolerance)
-        invoke = _invoke_async if endpoint.asynchronous else _invoke
-        scores = tuple(_score(account, name, arguments, pair, invoke) for pair in found.golden)
+        invoke = partial(_invoke, account, name, arguments)
+        if endpoint.asynchronous:  # its API chooses neither a variant nor a component
+            invoke = partial(_invoke_async, account, name)
+        scores = tuple(_score(pair, invoke) for pair in found.golden)
         # Not those that the server's settings would cut.
         whole = tuple(score for score in scores if TokenLimitExceeded.REMEDY not in score.error)
         judged.append(Judged(target, found.model, limit, whole or scores))
@@ -199,17 +202,12 @@ def place(address: str) -> tuple[str, str]:
     return bucket, key
 
 
-_Invoke = Callable[[Account, str, dict[str, str], bytes], bytes]
-
-
-def _score(
-    account: Account, name: str, arguments: dict[str, str], pair: GoldenPair, invoke: _Invoke
-) -> Score:
+def _score(pair: GoldenPair, invoke: Callable[[bytes], bytes]) -> Score:
     # TEI's form is the one that can ask for the logit itself; that of a cut text has no reference.
     own = {"query": pair.query, "texts": [pair.document], "raw_scores": True, "truncate": False}
     body = json.dumps(own).encode()
     try:
-        answer = json.loads(invoke(account, name, arguments, body))
+        answer = json.loads(invoke(body))
         return Score(pair.query, pair.logit, float(answer[0]["score"]))
     except (RerankError, OperateError) as error:
         return Score(pair.query, pair.logit, None, str(error))
@@ -242,7 +240,7 @@ def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes)
     return asyncio.run(ask())
 
 
-def _invoke_async(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
+def _invoke_async(account: Account, name: str, body: bytes) -> bytes:
     """Send the request inline, and wait for its answer in S3."""
     sent = account.client("sagemaker-runtime").invoke_endpoint_async(
         EndpointName=name, ContentType="application/json", Body=body

@@ -37,7 +37,7 @@ class Layer(nn.Module):
         self.mlp = nn.ModuleDict(feed_forward)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x [B, S, h], bias [B, n, S, S] -> [B, S, h]."""
+        """Apply the layer to x [B, S, h] with bias [B, n, S, S] -> [B, S, h]."""
         batch, size, hidden = x.shape
         project: Any = self.attention["self"]
         output: Any = self.attention["output"]

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .. import EvaluationError
+
 COMMANDS = {
     "run": "rerank a first stage (default)",
     "table": "beside the published numbers",
@@ -103,14 +105,22 @@ def dispatch(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot work, before hours of scoring rather than after."""
-    from .. import EvaluationError
     from ..draw import check_ending
 
+    _check_values(options)
+    _check_sources(options, options.data or [], options.model or [])
+    if options.plot:
+        check_ending(options.plot)
+    for path in (options.save_run, options.plot):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_values(options: argparse.Namespace) -> None:
     for name in ("top_k", "keep", "queries", "max_tokens", "relevant_from"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
-    sources = options.data or []
     goes_with = {
         "plot": ("table", "cascade"),
         "save_run": ("run",),
@@ -125,6 +135,9 @@ def _check(options: argparse.Namespace) -> None:
             )
     if not 0 < options.retain <= 1:
         raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
+
+
+def _check_sources(options: argparse.Namespace, sources: list[str], models: list[str]) -> None:
     if options.what == "rag":
         if len(sources) + bool(options.questions) != 1:
             raise EvaluationError("Give one --data or one --questions: a folder, or question-context pairs.")
@@ -138,18 +151,13 @@ def _check(options: argparse.Namespace) -> None:
         raise EvaluationError(
             "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
         )
-    if options.what == "cascade" and (len(sources) != 1 or len(options.model or []) != 1):
+    if options.what == "cascade" and (len(sources) != 1 or len(models) != 1):
         raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
     if options.run_file and len(sources) != 1:
         raise EvaluationError("--run goes with exactly one --data.")
-    if options.save_run and (len(sources) != 1 or len(options.model or []) > 1):
+    if options.save_run and (len(sources) != 1 or len(models) > 1):
         raise EvaluationError("--save-run goes with exactly one --data and one --model.")
     names = [Path(source).resolve().name for source in sources]
     for name in names:
         if names.count(name) > 1:
             raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
-    if options.plot:
-        check_ending(options.plot)
-    for path in (options.save_run, options.plot):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)

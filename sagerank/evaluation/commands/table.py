@@ -74,10 +74,10 @@ def _row(
 
 
 def _throughput(scorer: Scorer, collection: Collection, base: Ranking) -> float:
-    """Documents per 50 ms, the announcement's unit, on all candidates of the first query that has some: median of three
-    calls after one that warms up; whole calls, tokenisation included.
+    """Documents per 50 ms, the announcement's unit, tokenisation included: the median of three calls.
 
-    Comparable only between scorers measured in one process on one machine, with the same documents.
+    Each scores all candidates of the first query that has some, after one that warms up. Comparable only
+    between scorers measured in one process on one machine, with the same documents.
     """
     query, found = next((query, found) for query, found in base.run.items() if found)
     text, documents = collection.queries[query], [collection.documents[document] for document, _ in found]
