@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
-    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="build")
+    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="distil")
     build.add_argument(
         "--output", type=Path, default=Path("model.tar.gz"), help="file ending in .tar.gz, or a folder"
     )
@@ -166,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
         default=0.05,
         help="mean error of a logit, in standard deviations of fp32's logits (default: %(default)s)",
     )
-    build.set_defaults(extra="distil")
     command("doctor", _doctor, "check the installation and a model, and say what to do")
     bench_commands.add(commands)
     evaluation_commands.add(commands)
@@ -248,10 +247,7 @@ def _rerank(options: argparse.Namespace) -> int:
         client = RerankClient(EngineTransport(Engine.load(folder, Settings(model_dir=folder))), concurrency=1)
     with client, tqdm(total=len(documents), unit="document", disable=None, leave=False) as bar:
         ranking = client.rerank(
-            options.query,
-            documents,
-            top_n=options.top_n,
-            progress=lambda done, _: bar.update(done - bar.n),
+            options.query, documents, top_n=options.top_n, progress=lambda done, _: bar.update(done - bar.n)
         )
     if options.json:
         _print_json(dataclasses.asdict(ranking))

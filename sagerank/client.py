@@ -21,14 +21,7 @@ from typing import Any, Self
 
 from sagerank_inference.contract import best_first
 
-from .errors import (
-    BadAnswer,
-    DeadlineExceeded,
-    InvalidRequest,
-    Overloaded,
-    PayloadTooLarge,
-    RerankError,
-)
+from .errors import BadAnswer, DeadlineExceeded, InvalidRequest, Overloaded, PayloadTooLarge, RerankError
 from .transport import REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
 
 Document = str | Mapping[str, Any]
@@ -232,9 +225,8 @@ class RerankClient(_Client):
     """
 
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
-    _process: int = field(
-        init=False, repr=False, default=0
-    )  # in which the loop's thread runs: a fork has none
+    # In which the loop's thread runs: a fork has none.
+    _process: int = field(init=False, repr=False, default=0)
     _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     _thread: threading.Thread = field(init=False, repr=False)
 

@@ -33,12 +33,7 @@ class Engine:
     """A model, or the stages of a cascade; `forwards` are theirs, in that order."""
 
     def __init__(
-        self,
-        manifest: Manifest,
-        stages: Sequence[Stage],
-        forwards: Sequence[Forward],
-        *,
-        batch_tokens: int,
+        self, manifest: Manifest, stages: Sequence[Stage], forwards: Sequence[Forward], *, batch_tokens: int
     ) -> None:
         self.manifest, self.stages, self.forwards = manifest, stages, forwards
         self.batch_tokens = batch_tokens

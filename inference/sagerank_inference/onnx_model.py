@@ -46,9 +46,8 @@ class OnnxModel:
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
         """Return the logits of pairs of token ids, none of them empty. Up to `lanes` calls may run at once."""
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
-        ids = np.concatenate(
-            [np.asarray(pair, np.int64) for pair in batch]
-        )  # packed arrays without a loop over tokens
+        # Packed arrays, without a loop over tokens.
+        ids = np.concatenate([np.asarray(pair, np.int64) for pair in batch])
         feed = {"input_ids": ids, "lengths": lengths}
         if self._ordinary.acquire(blocking=self.lanes == 1):
             try:

@@ -35,12 +35,7 @@ _Vectors = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def distil(
-    recipe: Recipe,
-    work: Path,
-    *,
-    threads: int = 0,
-    device: str = "cpu",
-    progress: Progress = lambda *_: None,
+    recipe: Recipe, work: Path, *, threads: int = 0, device: str = "cpu", progress: Progress = lambda *_: None
 ) -> Path:
     """Carry `recipe` out in `work` and return the folder of the student: config.json, model.safetensors, tokenizer.json.
 

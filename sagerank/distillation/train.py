@@ -50,10 +50,7 @@ class Encoded(Sequence[Example]):
     """Scored queries, each tokenised when it is asked for: a run begins at once, and so does a resumed one."""
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        scored: Sequence[tuple[Candidates, tuple[float, ...]]],
-        max_tokens: int,
+        self, tokenizer: Tokenizer, scored: Sequence[tuple[Candidates, tuple[float, ...]]], max_tokens: int
     ) -> None:
         self._tokenizer, self._scored, self._max_tokens = tokenizer, scored, max_tokens
 

@@ -52,9 +52,8 @@ class EngineScorer:
     """A sagerank artefact in this process; the scores are logits."""
 
     def __init__(self, folder: Path, *, threads: int = 0, max_document_tokens: int | None = None) -> None:
-        from sagerank_inference.engine import (
-            Engine,
-        )  # loads the tokenizer's library, which other scorers do without
+        # Loads the tokenizer's library, which other scorers do without.
+        from sagerank_inference.engine import Engine
 
         self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
         self._truncation = Truncation(max_document_tokens=max_document_tokens)

@@ -15,16 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sagerank_inference
-from sagerank_inference.artefact import (
-    FORMAT,
-    MANIFEST,
-    ArtefactError,
-    Manifest,
-    copy,
-    pack,
-    sha256,
-    unpack,
-)
+from sagerank_inference.artefact import FORMAT, MANIFEST, ArtefactError, Manifest, copy, pack, sha256, unpack
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
 from .cascade import Spec, compose

@@ -95,9 +95,8 @@ class Attention:
         mixed = op("MatMul", [op("Softmax", [masked], axis=-1), x])  # [B, n, h]
         value = op("Reshape", [weights["value.weight"], heads])
         value = op("Transpose", [value], perm=[0, 2, 1])  # [n, h, d]
-        context = op(
-            "MatMul", [op("Reshape", [mixed, self.nodes.integers(-1, n, 1, h)]), value]
-        )  # [B, n, 1, d]
+        mixed = op("Reshape", [mixed, self.nodes.integers(-1, n, 1, h)])
+        context = op("MatMul", [mixed, value])  # [B, n, 1, d]
         return op("Add", [op("Reshape", [context, self.nodes.integers(-1, h)]), weights["value.bias"]])
 
     def _slopes(self, *shape: int) -> str:

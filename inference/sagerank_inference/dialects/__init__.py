@@ -34,16 +34,7 @@ _JINA, _MARKETPLACE = Jina(), Marketplace()
 # By name. The first that recognises a body reads it.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
-    for dialect in (
-        CohereV2(),
-        CohereV1(),
-        _JINA,
-        _MARKETPLACE,
-        Tei(),
-        LangChain(),
-        HuggingFace(),
-        Dify(),
-    )
+    for dialect in (CohereV2(), CohereV1(), _JINA, _MARKETPLACE, Tei(), LangChain(), HuggingFace(), Dify())
 }
 *_others, _last = (dialect.shape for dialect in DIALECTS.values() if dialect.shape)
 _SHAPES = f"{', '.join(_others)} or {_last}"

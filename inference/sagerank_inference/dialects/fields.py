@@ -112,9 +112,5 @@ class Fields:
             _read_document(item, f"documents[{index}]", rank_fields) for index, item in enumerate(originals)
         )
         return Group(
-            query,
-            texts,
-            top_n=self.count("top_n", "top_k"),
-            originals=tuple(originals),
-            identity=identity,
+            query, texts, top_n=self.count("top_n", "top_k"), originals=tuple(originals), identity=identity
         )

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from ..contract import (
-    Group,
-    InvalidRequest,
-    Overloaded,
-    RerankError,
-    RerankRequest,
-    Truncation,
-    Unavailable,
-)
+from ..contract import Group, InvalidRequest, Overloaded, RerankError, RerankRequest, Truncation, Unavailable
 from .dialect import Dialect, Scored
 from .fields import Fields, read_list, read_query, read_text
 

@@ -29,14 +29,7 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     paces = (arithmetic if options.arithmetic else measured)(stages, sample(collection, base.run))
     with inputs.bar(base, spec[-60:], "document") as bar:
         found = curve(
-            collection,
-            base.run,
-            before,
-            last,
-            store,
-            retain=options.retain,
-            paces=paces,
-            progress=bar.update,
+            collection, base.run, before, last, store, retain=options.retain, paces=paces, progress=bar.update
         )
     title = f"{spec}: NDCG@10 against cost, {collection.name}, {len(collection.queries)} queries"
     if options.plot:
