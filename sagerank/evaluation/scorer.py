@@ -15,6 +15,7 @@ The score is a logit in every case.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +82,7 @@ class ClientScorer:
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
         else:
             self._client = RerankClient.http(target)
+        weakref.finalize(self, self._client.close)
         self.name = target
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
