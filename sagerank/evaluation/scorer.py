@@ -33,6 +33,7 @@ from sagerank_inference.settings import Settings
 from ..models.arithmetic import shape
 from ..models.build import resolve
 from ..models.cascade import Spec
+from ..models.extras import install
 from . import EvaluationError
 
 
@@ -82,7 +83,7 @@ class ClientScorer:
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
         else:
             self._client = RerankClient.http(target)
-        weakref.finalize(self, self._client.close)
+        weakref.finalize(self, self._client.close)  # nobody closes a scorer
         self.name = target
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
@@ -104,9 +105,7 @@ class HuggingFaceScorer:
         try:
             from sentence_transformers import CrossEncoder as Model
         except ImportError:
-            raise ScorerError(
-                "hf: scorers need sentence-transformers: pip install 'sagerank[eval-hf]'."
-            ) from None
+            raise ScorerError(f"hf: scorers need sentence-transformers: {install('eval-hf')}") from None
         from torch.nn import Identity
 
         try:
