@@ -15,7 +15,8 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from .errors import (
     Overloaded,
     PayloadTooLarge,
     RerankError,
+    Unavailable,
 )
 from .transport import REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
 
@@ -98,8 +100,9 @@ class _Client:
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
     ) -> Self:
-        """A client of a SageMaker endpoint. endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no
-        region is known.
+        """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
+
+        endpoint_url: where the API is, if not at AWS.
         """
         transport = SageMakerTransport(
             endpoint, region=region, endpoint_url=endpoint_url, connections=concurrency
@@ -125,12 +128,16 @@ class _Client:
         query: str,
         documents: Sequence[Document],
         *,
-        top_n: int | None,
-        truncate: bool,
-        timeout: float,
-        progress: Progress | None,
+        top_n: int | None = None,
+        truncate: bool = True,
+        timeout: float = _SECONDS,
+        progress: Progress | None = None,
     ) -> Reranking:
-        deadline = asyncio.get_running_loop().time() + timeout
+        """Rank documents (strings, or objects with "text") for a query.
+
+        `progress` is called with documents done and their number. Raises an error of sagerank.errors that says what to
+        change, at the latest after `timeout` seconds.
+        """
         if not query.strip():
             raise InvalidRequest("query is blank: give the words to rank the documents for.")
         if not documents:
@@ -138,15 +145,30 @@ class _Client:
         if top_n is not None and top_n < 1:
             raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
         texts = [_text(document, index) for index, document in enumerate(documents)]
-        # In a thread: megabytes of text would hold up whatever else this loop does.
-        parts = await asyncio.to_thread(lambda: list(_parts(query, texts, truncate, self.split)))
         scores = [0.0] * len(texts)
         answers: list[tuple[int, str]] = []
+        failures: dict[int, RerankError] = {}  # of the parts that are tried again
         done, free = 0, asyncio.Semaphore(self.concurrency)
+        deadline = asyncio.get_running_loop().time() + timeout
 
         async def send(part: range, body: bytes) -> None:
             nonlocal done
-            values, tokens, model = _read(await self._send(body, free, deadline), len(part))
+            for attempt in range(self.retry.tries):
+                try:
+                    async with free:
+                        answer = await self.transport(body)
+                    break
+                except RETRYABLE as error:
+                    failures[part.start] = error
+                    pause = self._pause(error, attempt)
+                    if (
+                        attempt + 1 == self.retry.tries
+                        or asyncio.get_running_loop().time() + pause >= deadline
+                    ):
+                        raise
+                await asyncio.sleep(pause)
+            failures.pop(part.start, None)
+            values, tokens, model = _read(answer, len(part))
             scores[part.start : part.stop] = values
             answers.append((tokens, model))
             done += len(part)
@@ -154,9 +176,16 @@ class _Client:
                 progress(done, len(texts))
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for part, body in parts:
-                    group.create_task(send(part, body))
+            async with asyncio.timeout_at(deadline):
+                # In a thread: megabytes of text would hold up whatever else this loop does.
+                parts = await asyncio.to_thread(lambda: list(_parts(query, texts, truncate, self.split)))
+                async with asyncio.TaskGroup() as group:
+                    for part, body in parts:
+                        group.create_task(send(part, body))
+        except TimeoutError:
+            # Why a try failed says more than that the time is over.
+            late = DeadlineExceeded("No answer in time: give a longer timeout or fewer documents.")
+            raise next(iter(failures.values()), late) from None
         except BaseExceptionGroup as errors:  # the first error ended the others
             raise errors.exceptions[0] from None
         return Reranking(
@@ -168,49 +197,16 @@ class _Client:
             requests=len(parts),
         )
 
-    async def _send(self, body: bytes, free: asyncio.Semaphore, deadline: float) -> bytes:
-        """One request with its retries: scoring changes nothing on the other side, so a repeat is always safe."""
-        last: RerankError | None = None
-        time = asyncio.get_running_loop().time
-        for attempt in range(self.retry.tries):
-            try:
-                async with asyncio.timeout_at(deadline), free:
-                    return await self.transport(body)
-            except TimeoutError:
-                break
-            except RETRYABLE as error:
-                last = error
-            pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2**attempt))
-            if isinstance(last, Overloaded):
-                pause = max(pause, last.retry_after)
-            if attempt + 1 == self.retry.tries or time() + pause >= deadline:
-                break
-            await asyncio.sleep(pause)
-        # Why the tries failed says more than that the time is over.
-        raise last or DeadlineExceeded("No answer in time: give a longer timeout or fewer documents.")
+    def _pause(self, error: RerankError, attempt: int) -> float:
+        """Seconds until the next try. Scoring changes nothing on the other side, so a repeat is always safe."""
+        pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2**attempt))
+        return max(pause, error.retry_after) if isinstance(error, Overloaded) else pause
 
 
 class AsyncRerankClient(_Client):
     """The client for asyncio: one pool of connections; cancelling a rerank closes its requests."""
 
-    async def rerank(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        *,
-        top_n: int | None = None,
-        truncate: bool = True,
-        timeout: float = _SECONDS,
-        progress: Progress | None = None,
-    ) -> Reranking:
-        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
-        their number.
-
-        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
-        """
-        return await self._rerank(
-            query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
-        )
+    rerank = _Client._rerank
 
     async def close(self) -> None:
         """Close the connections."""
@@ -247,35 +243,41 @@ class RerankClient(_Client):
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
-        """Rank documents (strings, or objects with "text") for a query. `progress` is called with documents done and
-        their number, in the client's own thread.
-
-        Raises an error of sagerank.errors that says what to change, at the latest after `timeout` seconds.
-        """
+        """As AsyncRerankClient.rerank. `progress` is called in the client's own thread."""
         work = self._rerank(
             query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
         )
-        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        future = self._start(work)
         try:
             return future.result()
+        except CancelledError:
+            raise Unavailable("This client was closed before the answer came.") from None
         except BaseException:  # Ctrl-C too
             future.cancel()
             raise
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        """The event loop, running in its thread."""
+    def _start(self, work: Coroutine[Any, Any, Reranking]) -> Future[Reranking]:
+        """Hand work to the event loop, which runs in its thread from the first call on."""
         with self._lock:
             if self._process != os.getpid():
                 self._loop, self._process = asyncio.new_event_loop(), os.getpid()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="rerank", daemon=True)
                 self._thread.start()
-            return self._loop
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Close the connections, and end the client's thread."""
+        """End what is under way, close the connections, and end the client's thread."""
+
+        async def finish() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            await self.transport.close()
+
         with self._lock:
             if self._process == os.getpid():
-                asyncio.run_coroutine_threadsafe(self.transport.close(), self._loop).result()
+                asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._loop.close()

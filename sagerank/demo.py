@@ -12,7 +12,7 @@ from .evaluation import DEMO
 from .models.local_server import serving
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
     query: str
     passages: list[str]

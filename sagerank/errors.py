@@ -1,18 +1,6 @@
-"""What the client raises. `str(error)` is one sentence for the caller that says what to change; it never holds the text
-of a query or a document.
+"""What the client raises.
 
-RerankError
-    InvalidRequest              the request cannot be read or means nothing
-        TokenLimitExceeded      truncation is not allowed, and a text does not fit
-        UnsupportedMediaType    a body of a type that no reranker here reads
-        PayloadTooLarge         more bytes or documents than one request may carry
-    Overloaded                  the queue is full; come back after `retry_after` seconds
-    DeadlineExceeded            no answer within the time that was given
-    Unavailable                 no model is ready, or nothing answers there
-    InternalError               a defect on the server's side
-    EndpointNotFound            there is no such endpoint or URL
-    AccessDenied                credentials are missing, or do not allow the call
-    BadAnswer                   the other side answered, but not as a reranker
+`str(error)` is one sentence for the caller that says what to change. It never holds the text of a query or document.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from .errors import (
     AccessDenied,
@@ -71,8 +71,11 @@ class _Connections:
         try:
             return await self._client.post(url, content=body, headers=headers)
         except httpx2.HTTPError as error:
+            shown = httpx2.URL(url).copy_with(
+                userinfo=b"", query=None, fragment=None
+            )  # what may be secret is not
             raise Unavailable(
-                f"{_without_secrets(url)} could not be reached ({type(error).__name__}): is the server running?"
+                f"{shown} could not be reached ({type(error).__name__}): is the server running?"
             ) from None
 
     async def close(self) -> None:
@@ -86,13 +89,18 @@ class HttpTransport:
 
     def __init__(self, url: str, *, headers: dict[str, str] | None = None, connections: int = 8) -> None:
         """url: a bare host means /v1/rerank there; a path is taken as it is. Raises InvalidRequest."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidRequest(
-                f"{_without_secrets(url)!r} is not an HTTP URL: give one such as http://localhost:8080."
-            )
-        self._url = url if parts.path not in ("", "/") else url.rstrip("/") + "/v1/rerank"
+        import httpx2
+
+        try:
+            parts = httpx2.URL(url)
+            if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 1) > 65_535:
+                raise httpx2.InvalidURL("")
+        except httpx2.InvalidURL:  # not quoted, for it may hold a password
+            raise InvalidRequest("That is not an HTTP URL: give one such as http://localhost:8080.") from None
+        self._url = str(parts if parts.path not in ("", "/") else parts.copy_with(path="/v1/rerank"))
         self._headers = {"Content-Type": "application/json", **(headers or {})}
+        if not all(text.isascii() and text.isprintable() for text in self._headers.values()):
+            raise InvalidRequest("A header holds characters that HTTP does not carry: take them out.")
         self._connections = _Connections(connections)
 
     async def __call__(self, body: bytes) -> bytes:
@@ -135,7 +143,7 @@ class SageMakerTransport:
             raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
         self._service, self._region = client.meta.service_model.signing_name, client.meta.region_name
         self._endpoint = endpoint
-        self._url = f"{client.meta.endpoint_url}/endpoints/{quote(endpoint, safe='')}/invocations"
+        self._url = f"{client.meta.endpoint_url.rstrip('/')}/endpoints/{quote(endpoint, safe='')}/invocations"
         client.close()
         given = {
             "Content-Type": "application/json",
@@ -267,9 +275,3 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _without_secrets(url: str) -> str:
-    """The URL without user, password and query."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..models.extras import install
 from . import EvaluationError
 
 
@@ -195,7 +196,7 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         import ir_datasets
     except ImportError:
         raise CollectionError(
-            f"{name!r} is not a folder; to download it by name: pip install 'sagerank[eval]'."
+            f"{name!r} is not a folder; to download it by name: {install('eval')}"
         ) from None
     except RuntimeError:  # of Path.home()
         raise CollectionError(

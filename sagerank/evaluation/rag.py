@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.extras import install
 from .collection import Collection, CollectionError
 from .progress import Progress
 from .scorer import OnnxBert, Scorer, ScorerError, version
@@ -83,9 +84,7 @@ def _hugging_face(name: str, pooling: str = "") -> tuple[str, _Embed]:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Pooling
     except ImportError:
-        raise ScorerError(
-            "hf: embedders need sentence-transformers: pip install 'sagerank[eval-hf]'."
-        ) from None
+        raise ScorerError(f"hf: embedders need sentence-transformers: {install('eval-hf')}") from None
     try:
         model = SentenceTransformer(name, trust_remote_code=False, device="cpu")
         transformer: Any = model[0]

@@ -15,6 +15,7 @@ The score is a logit in every case.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from sagerank_inference.settings import Settings
 from ..models.arithmetic import shape
 from ..models.build import resolve
 from ..models.cascade import Spec
+from ..models.extras import install
 from . import EvaluationError
 
 
@@ -82,6 +84,7 @@ class ClientScorer:
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
         else:
             self._client = RerankClient.http(target)
+        weakref.finalize(self, self._client.close)  # nobody closes a scorer
         self.name = target
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
@@ -103,9 +106,7 @@ class HuggingFaceScorer:
         try:
             from sentence_transformers import CrossEncoder as Model
         except ImportError:
-            raise ScorerError(
-                "hf: scorers need sentence-transformers: pip install 'sagerank[eval-hf]'."
-            ) from None
+            raise ScorerError(f"hf: scorers need sentence-transformers: {install('eval-hf')}") from None
         from torch.nn import Identity
 
         try:

@@ -28,6 +28,7 @@ from sagerank_inference.artefact import (
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
 from .cascade import Spec, compose
+from .extras import install
 
 MICRO = Path(sagerank_inference.__file__).parent / "micro"
 ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
@@ -200,11 +201,16 @@ def build(model: str, folder: Path) -> Manifest:
     known = _manifest(Path(model))
     if model == "micro" or Path(model).is_file() or (known and known.keep):
         return copy(resolve(model), folder)
+    if model == "base":
+        raise CheckpointError(
+            "jina-reranker-v1-base-en cannot be downloaded publicly: give the folder that holds your copy "
+            "(config.json, model.safetensors, tokenizer.json), or subscribe to its AWS Marketplace package."
+        )
     try:
         from . import export
     except ImportError as error:
         raise CheckpointError(
-            f"Building {model!r} needs PyTorch and onnx ({error.name} is missing): pip install 'sagerank[build]'."
+            f"Building {model!r} needs PyTorch and onnx ({error.name} is missing): {install('build')}"
         ) from None
     if model.startswith("random:"):
         # The published vocabularies are not ours to ship. Micro's is smaller, so every id has a row.
@@ -274,11 +280,6 @@ def _source(model: str) -> Path:
     """The Hugging Face folder behind a name, downloaded where it has to be."""
     if model in HUB:
         return _download(HUB[model])
-    if model == "base":
-        raise CheckpointError(
-            "jina-reranker-v1-base-en cannot be downloaded publicly: give the folder that holds your copy "
-            "(config.json, model.safetensors, tokenizer.json), or subscribe to its AWS Marketplace package."
-        )
     return Path(model)
 
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,8 @@ def _project() -> Path:
     if importlib.util.find_spec("aws_cdk") is None:
         raise ModuleNotFoundError("No module named 'aws_cdk'", name="aws_cdk")
     package = Path(sagerank_infra.__file__).parent
-    root = package.parents[1]
-    if (root / "cdk.json").is_file():
+    if not (package / "cdk.json").is_file():  # not installed: this is a checkout
+        root = package.parents[1]
         if not (root / "node_modules").is_dir():
             _install(root, root)
         return root
@@ -110,8 +109,11 @@ def _project() -> Path:
             for name in _FILES:
                 shutil.copyfile(package / name, Path(made) / name)
             _install(Path(made), folder)
-            with suppress(OSError):
+            try:
                 Path(made).rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
     return folder
 
 

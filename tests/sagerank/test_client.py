@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from sagerank import AsyncRerankClient, RerankClient
 from sagerank.client import Retry, Split
 from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
+from sagerank.transport import SageMakerTransport
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -258,6 +260,33 @@ def test_the_timeout_is_the_deadline_whatever_the_server_does(
     assert len(client.rerank("q", ["a"]).results) == 1, "the client goes on working"
 
 
+def test_the_deadline_covers_credentials_that_do_not_come(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential process that hangs takes the threads in which requests are signed."""
+    stop = threading.Event()
+    monkeypatch.setattr(SageMakerTransport, "_sign", lambda *_: stop.wait())
+    with RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url + "/") as client:
+        for _ in range(2 * (os.cpu_count() or 1) + 6):
+            with pytest.raises(DeadlineExceeded):
+                client.rerank("q", ["a"], timeout=0.02)
+        stop.set()
+
+
+def test_a_client_that_is_closed_ends_its_calls_and_can_be_used_again(script: Script) -> None:
+    script.failures.append("slow")
+    client = RerankClient.http(script.url)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(client.rerank, "q", ["a"])
+        while not script.bodies:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(Unavailable, match="was closed"):
+            call.result(timeout=1)
+    assert client.rerank("q", ["a"]).requests == 1
+    client.close()
+
+
 def test_the_deadline_covers_the_wait_for_a_turn(script: Script) -> None:
     script.failures += ["slow"] * 3
     with (
@@ -332,6 +361,17 @@ def test_missing_credentials_region_and_server(monkeypatch: pytest.MonkeyPatch, 
         client.rerank("q", ["a"])
     with pytest.raises(InvalidRequest, match="not an HTTP URL"):
         RerankClient.http("localhost:8080")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:99999", "http://h:x", "http://[::1", "http://", "ftp://user:secret@h"]
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="not an HTTP URL") as caught:
+        RerankClient.http(url)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InvalidRequest, match="A header holds"):
+        RerankClient.http("http://localhost", headers={"X-Name": "é"})
 
 
 @pytest.mark.parametrize(
@@ -435,9 +475,6 @@ def test_no_message_holds_the_secrets_of_a_url() -> None:
     ):
         client.rerank("q", ["a"])
     assert "secret" not in str(caught.value)
-    with pytest.raises(InvalidRequest) as refused:
-        RerankClient.http("ftp://user:secret@host")
-    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["NaN", "1e999", '"x"', "[" * 100_000])
