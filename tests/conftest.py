@@ -50,10 +50,10 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def _skipped(report: Any, error: BaseException | None, path: Path) -> Any:
-    while error and getattr(error, "name", None) not in _MISSING:
+    while error and (name := getattr(error, "name", None)) not in _MISSING:
         error = error.__cause__ or error.__context__
     if error:
-        report.outcome, report.longrepr = "skipped", (str(path), 1, f"{error.name} is not installed here")
+        report.outcome, report.longrepr = "skipped", (str(path), 1, f"{name} is not installed here")
     return report
 
 

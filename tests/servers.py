@@ -137,11 +137,11 @@ class ScriptedWorker:
 class OneModel(Batcher):
     """A batcher whose requests are all for one worker, unless they say otherwise."""
 
-    def __init__(self, worker: ScriptedWorker, **budgets: int) -> None:
-        super().__init__(**budgets)
+    def __init__(self, worker: ScriptedWorker, *, batch_tokens: int, max_queue_tokens: int) -> None:
+        super().__init__(batch_tokens=batch_tokens, max_queue_tokens=max_queue_tokens)
         self._worker = worker
 
-    async def score(self, windows: Windows, *, timeout: float, **options: Any) -> tuple[list[float], float]:  # type: ignore[override]
+    async def score(self, windows: Windows, *, timeout: float, **options: Any) -> tuple[list[float], float]:
         return await super().score(windows, timeout=timeout, **{"run": self._worker, **options})
 
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,8 @@ def python() -> Iterator[Path]:
             pytest.fail("There is no wheel in dist/: `make release` builds one and runs these tests.")
         subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
         path = folder / "env/bin/python"
-        pinned = ["-c", ROOT / "requirements/test.txt"]
-        install = [path, "-m", "pip", "install", "-q", *pinned, f"{wheels[-1]}[cpu,cost,infra]"]
+        pinned = ["-c", str(ROOT / "requirements/test.txt")]
+        install = [str(path), "-m", "pip", "install", "-q", *pinned, f"{wheels[-1]}[cpu,cost,infra]"]
         subprocess.run(install, check=True, timeout=SECONDS)
         yield path
     finally:
@@ -70,11 +71,11 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {name: text for name, text in wanted.items() if text is not None}
 
 
-def run(python: Path, cwd: Path, *words: str, **options: object) -> str:
+def run(python: Path, cwd: Path, *words: str, **options: Any) -> str:
     """Standard output of a `sagerank` command."""
-    command = [python.with_name("sagerank"), *words]
+    command = [str(python.with_name("sagerank")), *words]
     options.setdefault("env", environment())
-    done = subprocess.run(  # type: ignore[call-overload]
+    done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=SECONDS, **options
     )
     assert done.returncode == 0, done.stderr
@@ -160,7 +161,7 @@ def test_the_server_runs_in_a_users_folder(python: Path, theirs: Path, host: str
         assert server.wait(60) == 0
 
 
-HARSH = {
+HARSH: dict[str, dict[str, str | None]] = {
     "C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "no HOME": {"HOME": None},
     "HOME that cannot be written": {"HOME": "/proc/self"},

@@ -65,13 +65,13 @@ def one_by_one(times: list[float], seconds: list[float], servers: int) -> float:
 @given(st.integers(1, 5), st.floats(0.3, 1.3), st.integers(0, 10_000))
 def test_the_vectorised_queue_is_the_plain_one(servers: int, load: float, seed: int) -> None:
     """Also when overloaded, where minutes never forget how they began."""
-    recorded: list[tuple[np.ndarray, np.ndarray]] = []  # type: ignore[type-arg]
+    recorded: list[tuple[np.ndarray, np.ndarray]] = []
 
     class Recorder(np.random.Generator):
-        def random(self, *arguments: object) -> np.ndarray:  # type: ignore[override, type-arg]
-            drawn = super().random(*arguments)  # type: ignore[call-overload]
+        def random(self, *arguments: object) -> np.ndarray:  # type: ignore[override]
+            drawn = super().random(*arguments)
             recorded.append((drawn.copy(), arrived.copy()))
-            return drawn  # type: ignore[no-any-return]
+            return drawn
 
     arrived = np.random.default_rng(seed).poisson(servers * load / 0.5 * 60, 12)
     generator = Recorder(np.random.PCG64(seed))

@@ -57,7 +57,7 @@ def test_more_traffic_never_costs_less_in_the_simulation(rate: float, factor: fl
 def test_a_wrong_simulation_is_refused(changes: dict[str, int]) -> None:
     which = deployment("serverless", "6144")
     with pytest.raises(CostError, match="give at least 1"):
-        simulate(which, scenario(constant(1.0)), **changes)  # type: ignore[arg-type]
+        simulate(which, scenario(constant(1.0)), **changes)
 
 
 def test_a_deployment_that_cannot_carry_it_is_not_simulated() -> None:

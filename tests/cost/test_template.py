@@ -83,7 +83,7 @@ def test_an_asynchronous_endpoint_at_zero_is_said_to_depend_on_use(tmp_path: Pat
 
 
 def test_serverless_is_use_and_provisioned_concurrency_is_not(tmp_path: Path) -> None:
-    serverless = {
+    serverless: dict[str, object] = {
         "VariantName": "main",
         "ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5, "ProvisionedConcurrency": 1},
     }

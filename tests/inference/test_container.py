@@ -40,7 +40,7 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path, hostile: Pa
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env/bin/python"
     install = [
-        python,
+        str(python),
         "-m",
         "pip",
         "install",
@@ -48,7 +48,7 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path, hostile: Pa
         "--no-compile",
         "--require-hashes",
         "-r",
-        PACKAGE / "image/requirements-cpu.txt",
+        str(PACKAGE / "image/requirements-cpu.txt"),
     ]
     subprocess.run(install, check=True)
     shutil.copytree(

@@ -285,12 +285,11 @@ types = st.sampled_from([None, "application/jsonlines", "text/csv", "application
 
 @given(st.binary(max_size=200) | any_request.map(lambda value: json.dumps(value).encode()), types, paths)
 def test_anything_is_answered_or_refused(body: bytes, content_type: str | None, path: str) -> None:
+    refused: RerankError | None = None
     try:
         call = parse(body, content_type, path=path)
     except RerankError as error:
         refused = error
-    else:
-        refused = None
     if refused:
         json.loads(render_error(refused, path=path, request_id="r"))
         assert 400 <= status(refused) < 500

@@ -98,10 +98,11 @@ def test_a_far_key_that_weighs_is_read(tmp_path: Path) -> None:
     """A window is no guess: a token whose key is so large that it outweighs its distance is not left out."""
     model = random_model()
     with torch.no_grad():
-        model.bert.embeddings["LayerNorm"].weight[:] = 1.0
-        for layer in model.bert.encoder["layer"]:  # type: ignore[union-attr]
-            layer.attention["self"]["key"].weight *= 6
-            layer.attention["self"]["query"].weight *= 6
+        for name, weight in model.named_parameters():
+            if name == "bert.embeddings.LayerNorm.weight":
+                weight.fill_(1.0)
+            elif name.endswith(("attention.self.key.weight", "attention.self.query.weight")):
+                weight.mul_(6)
     jina_bert.save(model, tmp_path, torch.float32)
     graph.write(tmp_path)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,10 +27,10 @@ def test_only_a_lone_pair_exceeds_the_budget(lengths: list[int], budget: int) ->
 
 @given(lengths, budgets, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_change_the_batches(
-    lengths: list[int], budget: int, random: object
+    lengths: list[int], budget: int, random: Random
 ) -> None:
     shuffled = list(lengths)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     shapes = [[lengths[index] for index in batch] for batch in plan(lengths, max_tokens=budget)]
     assert [[shuffled[index] for index in batch] for batch in plan(shuffled, max_tokens=budget)] == shapes
 

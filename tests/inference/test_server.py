@@ -35,8 +35,13 @@ def server() -> Iterator[Server]:
 
 def test_ping_is_503_until_the_model_is_ready() -> None:
     with running() as server:
-        seen = []
-        wait_for(lambda: seen.append(server.ping()) or seen[-1] == 200)  # type: ignore[func-returns-value]
+        seen = list[int]()
+
+        def ready() -> bool:
+            seen.append(server.ping())
+            return seen[-1] == 200
+
+        wait_for(ready)
         assert 503 in seen
 
 
@@ -62,7 +67,7 @@ def test_boto3_reaches_it_as_a_sagemaker_endpoint(server: Server) -> None:
         with pytest.raises(botocore.exceptions.ClientError) as caught:
             runtime.invoke_endpoint(EndpointName="any", ContentType="application/json", Body=b"{}")
         assert caught.value.response["Error"]["Code"] == "ModelError"
-        assert caught.value.response["OriginalStatusCode"] == 400  # type: ignore[typeddict-item]
+        assert caught.value.response["OriginalStatusCode"] == 400
     finally:
         runtime.close()
 
@@ -281,7 +286,7 @@ def test_it_serves_any_text_in_the_posix_locale_without_home_user_or_writable_fo
     environment = {name: text for name, text in os.environ.items() if name not in ("HOME", "USER", "LANG")}
     environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-    process = {"env": environment, "cwd": "/"}
+    process: dict[str, Any] = {"env": environment, "cwd": "/"}
     if os.geteuid() == 0 and _readable_by_others(tmp_path):
         process |= {"user": 54321, "group": 54321, "extra_groups": []}
     body = json.dumps({"query": "où ☃", "documents": ["ça 雪", "🐈"]}, ensure_ascii=False).encode()
@@ -310,7 +315,7 @@ def test_nothing_of_the_users_runs_in_server_or_worker(hostile: Path) -> None:
         ({"SAGERANK_THREADS": "two"}, "give a whole number"),
     ],
 )
-def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, str], reason: str) -> None:
+def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, Any], reason: str) -> None:
     with running(**settings) as server:
         output, _ = server.process.communicate(timeout=60)
         assert server.process.returncode == 1

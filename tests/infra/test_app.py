@@ -54,7 +54,7 @@ def test_two_synths_are_equal_to_the_byte(archive: Path, tmp_path: Path) -> None
 
     site, home = tmp_path / "site", tmp_path / "home"
     for package in (sagerank_inference, sagerank_cost, sagerank_infra):
-        shutil.copytree(Path(package.__file__).parent, site / package.__name__)
+        shutil.copytree(package.__path__[0], site / package.__name__)
     for name in ("__pycache__/server.cpython-311.pyc", ".DS_Store", "micro/.cache/x"):
         (site / "sagerank_inference" / name).parent.mkdir(exist_ok=True)
         (site / "sagerank_inference" / name).write_bytes(b"x")
@@ -76,7 +76,7 @@ def test_two_synths_are_equal_to_the_byte(archive: Path, tmp_path: Path) -> None
 _ELSEWHERE = """
 import importlib, os, pkgutil, sys
 import aws_cdk, boto3, botocore.config, botocore.session, yaml
-for name in ("killpg", "setsid", "getuid", "fork", "getloadavg"):
+for name in ("killpg", "setsid", "getuid", "fork", "getloadavg", "sched_getaffinity"):
     vars(os).pop(name, None)
 for name in ("fcntl", "termios", "resource", "pwd", "grp"):
     sys.modules[name] = None

@@ -155,12 +155,12 @@ def leaves(kind: type, where: str = "") -> Iterator[tuple[str, Any, Any]]:
         name, hint = f"{where}{field.name}", hints[field.name]
         if get_origin(hint) is tuple:
             item = get_args(hint)[0]
-            if dataclasses.is_dataclass(item):
-                yield from leaves(item, f"{name}[0].")  # type: ignore[arg-type]
+            if isinstance(item, type) and dataclasses.is_dataclass(item):
+                yield from leaves(item, f"{name}[0].")
             else:
                 yield name, item, field.metadata
-        elif dataclasses.is_dataclass(hint):
-            yield from leaves(hint, f"{name}.")  # type: ignore[arg-type]
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from leaves(hint, f"{name}.")
         elif get_origin(hint) is None:
             yield name, hint, field.metadata
 
@@ -186,7 +186,7 @@ def test_a_wrong_value_of_any_option_is_named_with_what_is_allowed(name: str, va
     if "[0]." in name:
         outer, _, inner = name.partition("[0].")
         # The rest of the item is right, so that it is this value that is refused.
-        good = {
+        good: dict[str, dict[str, object]] = {
             "pools": {"instance": "ml.c6i.xlarge"},
             "schedules": {"name": "n", "cron": "cron(0 1 * * ? *)"},
             "variants": {"name": "n", "weight": 1},

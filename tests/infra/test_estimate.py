@@ -35,7 +35,7 @@ def test_the_cost_is_that_of_the_instances_that_always_run() -> None:
         stacks("realtime", autoscaling__min=count).outputs()["EstimatedMonthlyCost"] for count in "12"
     )
     hours = re.compile(r"ml.c7i.xlarge hours ([\d.]+)")
-    first, second = (float(hours.search(text)[1]) for text in (one, two))  # type: ignore[index]
+    first, second = (float(hours.findall(text)[0]) for text in (one, two))
     assert second == pytest.approx(2 * first)
     assert "interface endpoints" not in one
     assert "interface endpoints" in stacks("realtime", "prod").outputs()["EstimatedMonthlyCost"]

@@ -60,7 +60,7 @@ class Container:
             }
             command = [sys.executable, "-P", "-m", "sagerank_inference.server"]
             try:
-                stack.enter_context(running("The server", command, {**bare, **given, **own}, self.port))
+                stack.enter_context(running("The server", command, {**bare, **given, **own}, port=self.port))
             except ServerError as error:
                 raise ContainerFailed(
                     f"The primary container for production variant did not pass the ping health check: {error}"

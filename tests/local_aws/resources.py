@@ -9,8 +9,8 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -304,9 +304,7 @@ def _know_every_dimension() -> None:
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("application-autoscaling")
-    known = Enum(
-        "ScalableDimensionValueSet", {text: text for text in model.shape_for("ScalableDimension").enum}
-    )
+    known = [SimpleNamespace(value=text) for text in model.shape_for("ScalableDimension").enum]
     for module in (applicationautoscaling, applicationautoscaling_responses):
         module.ScalableDimensionValueSet = known
     applicationautoscaling._target_params_are_valid = lambda namespace, resource, dimension: True
@@ -331,7 +329,7 @@ def _define(
     """moto finds direct subclasses of CloudFormationModel; the last one of a type is taken."""
 
     def from_json(
-        cls: type, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+        cls: Any, /, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
     ) -> Any:
         resource = cls()
         resource.properties = cloudformation_json["Properties"]
@@ -342,7 +340,8 @@ def _define(
         return resource
 
     def update(
-        cls: type,
+        cls: Any,
+        /,
         original_resource: Any,
         new_resource_name: str,
         cloudformation_json: Any,

@@ -28,7 +28,7 @@ def _error(kind: str, status: int, **body: Any) -> _Response:
     )
 
 
-def _find(self: Any, name: str) -> Any:
+def _find(self: Any, name: str) -> tuple[Any, _Response | None]:
     """The endpoint in service, or the answer that says why not."""
     backend = sagemaker_backends[self.current_account][self.region]
     endpoint = backend.endpoints.get(name)

@@ -158,7 +158,7 @@ def failure(client: RerankClient, status: int, message: str) -> Failure:
 
 
 def test_ranks_and_echoes(client: RerankClient) -> None:
-    documents = ["a", {"text": "bb", "id": 3}, "ccc"]
+    documents: list[str | dict[str, Any]] = ["a", {"text": "bb", "id": 3}, "ccc"]
     ranking = client.rerank("q", documents, top_n=2)
     expected = sorted(range(3), key=lambda i: -score(["a", "bb", "ccc"][i]))[:2]
     assert [item.index for item in ranking.results] == expected

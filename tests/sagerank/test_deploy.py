@@ -177,11 +177,8 @@ def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
     formation = client("cloudformation")
     formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps({"Resources": resources}))
     listed = formation.list_stack_resources(StackName=f"{name}-endpoint")["StackResourceSummaries"]
-    return next(
-        each["PhysicalResourceId"].rpartition("/")[2]
-        for each in listed
-        if each["LogicalResourceId"] == "Config"
-    )
+    config = next(each for each in listed if each["LogicalResourceId"] == "Config")
+    return str(config["PhysicalResourceId"]).rpartition("/")[2]
 
 
 def store(packed: bytes) -> None:

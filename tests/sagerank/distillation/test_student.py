@@ -109,13 +109,13 @@ def test_an_int8_onnx_bert_gives_its_weights_back(tmp_path: Path) -> None:
     weight = np.random.default_rng(0).integers(-127, 127, (24, 40)).astype(np.int8)
     initializers = [
         numpy_helper.from_array(weight, "onnx::MatMul_1_quantized"),
-        numpy_helper.from_array(np.float32(0.02), "onnx::MatMul_1_scale"),
-        numpy_helper.from_array(np.int8(3), "onnx::MatMul_1_zero_point"),
+        numpy_helper.from_array(np.array(0.02, np.float32), "onnx::MatMul_1_scale"),
+        numpy_helper.from_array(np.array(3, np.int8), "onnx::MatMul_1_zero_point"),
         numpy_helper.from_array(
             np.zeros((9, 24), np.uint8) + 130, "bert.embeddings.word_embeddings.weight_quantized"
         ),
-        numpy_helper.from_array(np.float32(0.1), "bert.embeddings.word_embeddings.weight_scale"),
-        numpy_helper.from_array(np.uint8(128), "bert.embeddings.word_embeddings.weight_zero_point"),
+        numpy_helper.from_array(np.array(0.1, np.float32), "bert.embeddings.word_embeddings.weight_scale"),
+        numpy_helper.from_array(np.array(128, np.uint8), "bert.embeddings.word_embeddings.weight_zero_point"),
         numpy_helper.from_array(np.ones(40, np.float32), "bert.encoder.layer.0.intermediate.dense.bias"),
     ]
     nodes = [

@@ -119,7 +119,7 @@ def installed(names: Sequence[str], target: Path) -> Path:
         for name in {path.parts[0] for path in distribution.files or ()} - {"..", "__pycache__"}:
             link = target / name
             if not link.exists():
-                link.symlink_to(distribution.locate_file(name))
+                link.symlink_to(str(distribution.locate_file(name)))
     return target
 
 

@@ -82,12 +82,13 @@ def test_rag_from_the_command_line(
     assert "0.8439" in shown
     assert "not run: jina-reranker-v1-base-en" in shown
     assert kept == {item: item.stat().st_mtime_ns for item in (tmp_path / "scores.jsonl.vectors").iterdir()}
-    for change, reason in [
+    changes: list[tuple[dict[str, object], str]] = [
         ({"relevant_docs": {"z": ["a"]}}, "unknown question 'z'"),
         ({"relevant_docs": {"q": ["z"]}}, "not in corpus"),
         ({"corpus": None}, "not a question-context file"),
         ({"corpus": {"a": " ", "b": "apple"}}, "context 'a' has no text"),
-    ]:
+    ]
+    for change, reason in changes:
         path.write_text(json.dumps(raw | change))
         with pytest.raises(CollectionError, match=reason):
             read_questions(path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +28,8 @@ from sagerank_inference.torch_model import TorchModel
 from ...conftest import ROOT, SMALL, random_model
 
 
-def load(folder: Path, **settings: object) -> Engine:
-    return Engine.load(folder, Settings(model_dir=folder, **settings))  # type: ignore[arg-type]
+def load(folder: Path, **settings: Any) -> Engine:
+    return Engine.load(folder, Settings(model_dir=folder, **settings))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,7 @@ def test_a_text_too_long_for_any_stage_is_refused_wherever_it_ranks() -> None:
 
 def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path) -> None:
     # So few tokens that most documents are several windows, and one golden pair is, which cannot be compared.
-    settings = {"SAGERANK_MODEL_DIR": str(folder), "SAGERANK_GOLDEN_SECONDS": "0.2"}
+    settings: dict[str, Any] = {"SAGERANK_MODEL_DIR": str(folder), "SAGERANK_GOLDEN_SECONDS": "0.2"}
     settings |= {"SAGERANK_MAX_TOKENS": "56", "SAGERANK_QUERY_TOKENS": "24", "SAGERANK_OVERLAP_TOKENS": "8"}
     expected = Engine.load(folder, Settings.from_env(settings))
     assert [len(stage.manifest.golden) for stage in expected.stages] == [3, 3]

@@ -8,10 +8,10 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sagerank.models import local_server
 from sagerank.models.build import MICRO
 from sagerank.models.local_server import ServerError, running, serving
 
@@ -52,12 +52,12 @@ def test_without_ipv4_it_is_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this machine has no IPv6 loopback")
 
     class OnlyIPv6(socket.socket):
-        def bind(self, address: object) -> None:
+        def bind(self, address: Any) -> None:
             if self.family == socket.AF_INET:
                 raise OSError("no such address")
-            super().bind(address)  # type: ignore[arg-type]
+            super().bind(address)
 
-    monkeypatch.setattr(local_server.socket, "socket", OnlyIPv6)
+    monkeypatch.setattr(socket, "socket", OnlyIPv6)
     with serving(MICRO, {"SAGERANK_THREADS": "1"}) as server:
         assert server.url == f"http://[::1]:{server.port}"
 
@@ -76,7 +76,7 @@ def test_windows_imports_it_and_is_told_why_it_does_not_run() -> None:
     code = """
 import json, os, pathlib, signal, sys
 import asyncio, pathlib, subprocess  # the standard library has made up its mind before the name changes
-for name in ("killpg", "getloadavg", "sysconf", "fork"):
+for name in ("killpg", "getloadavg", "sched_getaffinity", "sysconf", "fork"):
     if hasattr(os, name):
         delattr(os, name)
 del signal.SIGKILL
