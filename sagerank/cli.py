@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
-    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="distil")
+    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="build")
     build.add_argument(
         "--output", type=Path, default=Path("model.tar.gz"), help="file ending in .tar.gz, or a folder"
     )
@@ -304,6 +304,7 @@ def _build(options: argparse.Namespace) -> int:
     if options.gate_queries is not None and options.gate_queries < 1:
         raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
     if options.precision == "int8":
+        options.extra = "distil"  # whose evaluation is the gate
         manifest, extra["gate"] = _build_int8(options)
     elif output.name.endswith(".tar.gz"):
         manifest = archive(options.model, output, code=options.code)
