@@ -121,6 +121,24 @@ def test_no_documents_and_a_closed_pipe() -> None:
     assert closed.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("rerank q <&-", 2),
+        ("rerank q FILE 2>&-", 0),
+        ("rerank q FILE | true", 0),
+        ("cost --rate 0.2 | true", 0),
+    ],
+)
+def test_closed_streams(shell: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("a text\n[" + "[" * 100_000 + "\n")
+    words = f"set -o pipefail; {sys.executable} -P -m sagerank.cli {shell}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
