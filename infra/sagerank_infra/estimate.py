@@ -145,9 +145,8 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
         return Estimate(None, (), (str(error),), conditions)
     _extras(config, alarms, month)
     lines = tuple(f"{line.name} {line.usd}" for line in month.lines.values())
-    return Estimate(
-        month.usd, lines, (*month.notes, "not counted: KMS requests, dashboard, logs"), conditions
-    )
+    usd = month.usd or Decimal(0)  # nothing is 0, not 0.00
+    return Estimate(usd, lines, (*month.notes, "not counted: KMS requests, dashboard, logs"), conditions)
 
 
 def priced(file: Path, prices: Catalogue) -> Statement:
