@@ -1,4 +1,4 @@
-"""The HTTP door: /ping and /invocations as SageMaker calls them, their public twins, and /metrics.
+"""The HTTP server: /ping and /invocations as SageMaker calls them, their public twins, and /metrics.
 
 Run by the container as `python -m sagerank_inference.server` (SageMaker adds the argument `serve`).
 """

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -110,6 +111,10 @@ class Script(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.connections = 0
         self.closed = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client has left, as some tests want
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
@@ -434,6 +439,7 @@ def test_a_cancelled_rerank_closes_its_requests_and_sends_no_more(
     assert len(script.bodies) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 def test_one_client_in_several_event_loops_and_after_a_fork(script: Script) -> None:
     asynchronous = AsyncRerankClient.http(script.url)
 
