@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sagerank_cost.lines import Statement
     from sagerank_inference.artefact import Manifest
 
-    from .distillation.int8 import Judged
+    from .distillation.int8 import Int8Comparison
 
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
@@ -337,7 +337,7 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
 
     rows: list[dict[str, Any]] = []
 
-    def show(judged: list[Judged]) -> None:
+    def show(judged: list[Int8Comparison]) -> None:
         rows.extend(dataclasses.asdict(row) | {"error": row.error} for row in judged)
         if not options.json:
             print(_gate_table(judged))
@@ -361,7 +361,7 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
     return manifest, rows
 
 
-def _gate_table(judged: Sequence[Judged]) -> str:
+def _gate_table(judged: Sequence[Int8Comparison]) -> str:
     several = len({row.model for row in judged}) > 1
     labels = [f"{row.data}, {row.model}" if several else row.data for row in judged]
     width = max(12, *(len(label) + 1 for label in labels))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +12,11 @@ from . import CostError, commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # As `sagerank` has it: a locale that cannot hold a text must not cost the answer.
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="python -m sagerank_cost", description=__doc__)
     commands.configure(parser)
     options = parser.parse_args(arguments)

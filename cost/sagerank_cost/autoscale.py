@@ -30,9 +30,11 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
     if least < 1 or most < least:
         raise CostError(f"{least} to {most} instances: give 1 or more, and no fewer at most than at least.")
     first = min(most, max(least, math.ceil(float(arrivals[0]) / target)))
-    return _scale(
-        lambda minute, serving: float(arrivals[minute]) / serving, target, arrivals, first, least, most
-    )
+
+    def metric(minute: int, serving: int) -> float:
+        return float(arrivals[minute]) / serving
+
+    return _scale(metric, target, arrivals, first=first, least=least, most=most)
 
 
 def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
@@ -53,11 +55,11 @@ def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -
         under_way = min(serving, float(arrivals[minute]) * seconds / MINUTE)
         return (backlog + under_way) / serving
 
-    return _scale(metric, BACKLOG_TARGET, arrivals, least, least, most)
+    return _scale(metric, BACKLOG_TARGET, arrivals, first=least, least=least, most=most)
 
 
 def _scale(
-    metric: Callable[[int, int], float], target: float, arrivals: Counts, first: int, least: int, most: int
+    metric: Callable[[int, int], float], target: float, arrivals: Counts, *, first: int, least: int, most: int
 ) -> tuple[Counts, Counts]:
     """Instances that serve and that are billed, from `first` on, where `metric(minute, serving)` is a value per instance.
 

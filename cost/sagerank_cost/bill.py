@@ -12,7 +12,7 @@ import numpy as np
 from . import CostError, unknown
 from .catalogue import Catalogue
 from .formulas import SCALE_IN_MINUTES, START_MINUTES, busiest, provisioned, wait
-from .lines import CENT, HOURS_PER_MONTH, Line, Statement, total
+from .lines import CENT, HOURS_PER_MONTH, Line, Statement
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
 from .models import Choice, check_precision
 from .throughput import Speed, serverless_speed, speed
@@ -84,7 +84,7 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """A month of a deployment. `notes` say what is not counted.
+    """A month of a deployment: its statement, its speed and its instances.
 
     Seconds are those of the busiest minute, in which a request waits with the probability `waits`, and then exponentially
     with the mean `mean_wait`.
@@ -92,18 +92,25 @@ class Bill:
 
     deployment: Deployment
     scenario: Scenario
-    lines: tuple[Line, ...]
+    statement: Statement
     speed: Speed
     waits: float
     mean_wait: float
     utilisation: float
     instances_mean: float
     instances_peak: int
-    notes: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(self.statement.lines.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self.statement.notes)
 
     @property
     def usd(self) -> Decimal:
-        return total(self.lines)
+        return self.statement.usd
 
     @property
     def usd_per_million_documents(self) -> Decimal:
@@ -157,14 +164,13 @@ def _realtime(deployment: Deployment, scenario: Scenario) -> Bill:
     return Bill(
         deployment=deployment,
         scenario=scenario,
-        lines=tuple(statement.lines.values()),
+        statement=statement,
         speed=pace,
         waits=waits,
         mean_wait=mean_wait,
         utilisation=float(load.mean()),
         instances_mean=float(running.mean()),
         instances_peak=int(running.max()),
-        notes=tuple(statement.notes),
     )
 
 
@@ -191,17 +197,17 @@ def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
             f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
         )
     statement = itemise(deployment, scenario, Decimal(repr(traffic.requests * pace.seconds)))
+    statement.notes.append("cold starts are not in this latency: `sagerank cost simulate` has them")
     return Bill(
         deployment=deployment,
         scenario=scenario,
-        lines=tuple(statement.lines.values()),
+        statement=statement,
         speed=pace,
         waits=0.0,
         mean_wait=0.0,
         utilisation=1.0,
         instances_mean=traffic.mean * pace.seconds,
         instances_peak=math.ceil(busy),
-        notes=(*statement.notes, "cold starts are not in this latency: `sagerank cost simulate` has them"),
     )
 
 
@@ -223,18 +229,19 @@ def _asynchronous(deployment: Deployment, scenario: Scenario) -> Bill:
     # At 90 % of its time in use; where instances come and go, half of what one takes to come, for the rest.
     waits, mean_wait = wait(1, 0.9, pace.seconds, traffic.variation)
     mean_wait += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
-    note = "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"
+    statement.notes.append(
+        "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"
+    )
     return Bill(
         deployment=deployment,
         scenario=scenario,
-        lines=tuple(statement.lines.values()),
+        statement=statement,
         speed=pace,
         waits=waits,
         mean_wait=mean_wait,
         utilisation=float(rates.mean()) * pace.seconds / max(mean, 1e-9),
         instances_mean=mean,
         instances_peak=math.ceil(float(running.max())),
-        notes=(*statement.notes, note),
     )
 
 

@@ -238,10 +238,10 @@ def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
 
     refreshed = fetch(catalogue, options.region or catalogue.regions, client(options.endpoint_url))
     for change in refreshed.changes:
-        _print(f"{change}{'  <- look at this' if change.suspicious else ''}")
+        print(f"{change}{'  <- look at this' if change.suspicious else ''}")
     for name in refreshed.unspecified:
-        _print(f"? {name} has a price, and its specification is not known here: left out")
-    _print(
+        print(f"? {name} has a price, and its specification is not known here: left out")
+    print(
         f"{len(refreshed.changes)} of {len(refreshed.prices)} prices differ in {', '.join(refreshed.regions)}."
     )
     if refreshed.suspicious and not options.yes:
@@ -251,7 +251,7 @@ def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
         )
         return 1
     apply(catalogue, refreshed)
-    _print(f"Written to {catalogue.folder}.")
+    print(f"Written to {catalogue.folder}.")
     return 0
 
 
@@ -276,7 +276,7 @@ def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
         endpoint_url=options.endpoint_url,
     )
     append(row, catalogue.folder)
-    _print(
+    print(
         f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
         f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {catalogue.folder / 'throughput.csv'}."
     )
@@ -302,19 +302,9 @@ def _money(what: str, text: str) -> Decimal:
 
 def _emit(text: str, output: Path | None) -> None:
     if output is None:
-        _print(text)
+        print(text)
         return
     from .store import write_text
 
     write_text(output, text + "\n")
-    _print(f"{output}: {len(text) / 1e3:.0f} kB")
-
-
-def _print(text: str) -> None:
-    """Print the text, in UTF-8 where the stream's own encoding lacks some of it: in the C locale, or in a pipe on Windows."""
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-        print(text)
-    except UnicodeEncodeError:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+    print(f"{output}: {len(text) / 1e3:.0f} kB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -158,6 +159,6 @@ def from_log(path: Path) -> Traffic:
         rates=np.resize(rates, MINUTES_PER_MONTH),
         documents=max(1, round(sum(documents) / len(documents))),
         tokens=max(1, round(float(work.sum()) / sum(documents))),
-        name=path.name,
+        name=os.fsencode(path.name).decode("utf-8", "backslashreplace"),  # whatever the locale
         sizes=sizes,
     )

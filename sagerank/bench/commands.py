@@ -140,7 +140,9 @@ def _draw_throughput(rows: Sequence[Row], where: str, path: Path) -> None:
     for row in rows:
         value, base = row.docs_per_50_ms or 0.0, rows[0].docs_per_50_ms or 0.0
         low, high = (ratio * base for ratio in row.spread or (0.0, 0.0))
-        entries.append(Bar(label(row, rows), value, low, high, row.name == "sagerank"))
+        entries.append(
+            Bar(label=label(row, rows), value=value, low=low, high=high, ours=row.name == "sagerank")
+        )
     bars(entries, f"Documents per 50 ms: {where}", "documents per 50 ms", path)
 
 
@@ -240,7 +242,11 @@ def _startup(options: argparse.Namespace) -> int:
         from .plot import bars as draw
 
         entries = [
-            Bar(f"{row.model}, {stage}", getattr(row.median, stage), high=getattr(row.longest, stage))
+            Bar(
+                label=f"{row.model}, {stage}",
+                value=getattr(row.median, stage),
+                high=getattr(row.longest, stage),
+            )
             for row in rows
             for stage in stages
         ]

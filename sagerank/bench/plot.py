@@ -9,7 +9,7 @@ from pathlib import Path
 from ..evaluation.draw import canvas, check_ending, save
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
     """A bar with its whisker."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--long-documents", type=int, default=20, help="of the long request; 0: none (default: %(default)s)"
     )
     parser.add_argument("--long-tokens", type=int, default=8000, help="of each (default: %(default)s)")
-    parser.add_argument("--no-toolkit", action="store_true", help="leave AWS's toolkit out")
+    parser.add_argument("--no-toolkit", dest="toolkit", action="store_false", help="leave AWS's toolkit out")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, and the conditions on standard error"
     )
@@ -52,17 +53,7 @@ def run(options: argparse.Namespace) -> int:
         )
     report = begin(options, "documents", "rounds", "stretch", "load", "seconds", "long_tokens")
     (folder,) = report.models.values()
-    plan = Plan(
-        documents=options.documents,
-        clients=options.clients,
-        rounds=options.rounds,
-        stretch=options.stretch,
-        load=options.load,
-        seconds=options.seconds,
-        long_documents=options.long_documents,
-        long_tokens=options.long_tokens,
-        toolkit=not options.no_toolkit,
-    )
+    plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     rows = measure(folder, plan, threads=report.threads, note=lambda text: print(text, file=sys.stderr))
     what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
     report.show(rows, [what], [_HEAD, *map(_cells, rows)], left=2)

@@ -30,6 +30,7 @@ TOLERANCE = 1e-5  # of a score, which is a logit's sigmoid
 COMPARED_CLIENTS = 16  # at which the toolkit is measured
 SHORT_LOAD = 0.2  # share of capacity that goes on while a long request is answered
 TIMEOUT = 600.0
+DIFFERENT_REQUESTS = 24  # sent in turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,6 @@ class Plan:
     long_documents: int
     long_tokens: int
     toolkit: bool
-    pool: int = 24  # different requests, sent in turn
 
 
 def measure(
@@ -121,7 +121,7 @@ def _texts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     """The demo's passages, all rotated at random: other texts of the same lengths for every request."""
     query, texts = demo()
     passages, chance = [text.split() for text in texts], random.Random(0)
-    for _ in range(plan.pool):
+    for _ in range(DIFFERENT_REQUESTS):
         documents = []
         for words in chance.sample(passages, plan.documents):
             first = chance.randrange(len(words))

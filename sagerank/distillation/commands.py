@@ -90,9 +90,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--image", help="the region's PyTorch training image")
     job.add_argument("--instance", default="ml.g5.xlarge", help="default: %(default)s")
     job.add_argument("--hours", type=int, default=12, help="limit of the job (default: %(default)s)")
-    job.add_argument("--on-demand", action="store_true", help="no managed spot")
-    job.add_argument("--subnet", action="append", default=[], help="more than once")
-    job.add_argument("--security-group", action="append", default=[], help="more than once")
+    job.add_argument("--on-demand", dest="spot", action="store_false", help="no managed spot")
+    job.add_argument(
+        "--subnet", dest="subnets", metavar="SUBNET", action="append", default=[], help="more than once"
+    )
+    job.add_argument(
+        "--security-group",
+        dest="security_groups",
+        metavar="SECURITY_GROUP",
+        action="append",
+        default=[],
+        help="more than once",
+    )
     job.add_argument("--kms-key", default="", help="for the volume, the input and the output")
     job.add_argument("--region", help="AWS region")
 
@@ -185,19 +194,9 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from .training_job import Job, launch
+    from .training_job import PREFIX, Job, launch
 
-    job = Job(
-        role=options.role,
-        bucket=options.bucket,
-        image=options.image,
-        instance=options.instance,
-        hours=options.hours,
-        spot=not options.on_demand,
-        subnets=tuple(options.subnet),
-        security_groups=tuple(options.security_group),
-        kms_key=options.kms_key,
-    )
+    job = Job(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Job)})
     try:
         session = boto3.Session(region_name=options.region)
         name = launch(
@@ -210,6 +209,6 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
     except (BotoCoreError, ClientError) as error:
         raise DistillationError(f"AWS refused: {error}") from None
     print(
-        f"Training job {name} was created. Its artefact will be below s3://{job.bucket}/{job.prefix}/{name}/output/."
+        f"Training job {name} was created. Its artefact will be below s3://{job.bucket}/{PREFIX}/{name}/output/."
     )
     return 0

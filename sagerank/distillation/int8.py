@@ -7,8 +7,6 @@ stage is converted, and has to pass by itself, over all candidates.
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sagerank.evaluation import SAMPLE
-from sagerank.evaluation.collection import Collection, load
+from sagerank.evaluation.collection import Collection, load, sample
 from sagerank.evaluation.evaluate import Ranking, rerank
 from sagerank.evaluation.first_stage import Run, bm25
 from sagerank.evaluation.metrics import Difference
@@ -48,7 +46,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Int8Comparison:
     """int8 beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
 
     model: str
@@ -77,7 +75,7 @@ def build_int8(
     thresholds: Thresholds = Thresholds(),
     code: bool = False,
     cache: Path | None = None,
-    show: Callable[[list[Judged]], None] = lambda _: None,
+    show: Callable[[list[Int8Comparison]], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Manifest:
     """Write the int8 artefact of a model to `output`, a folder or a .tar.gz file, if it passes the gate.
@@ -99,7 +97,7 @@ def build_int8(
             )
     if output.resolve() in {path.resolve() for path in (reference, *sources)}:
         raise CheckpointError(f"int8 would replace the weights in {output}: give another --output.")
-    judged: list[Judged] = []
+    judged: list[Int8Comparison] = []
     data = list(labelled(gate, queries, TOP_K) if gate else [_sample_candidates(queries)])
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(scratch) / str(number) for number in range(len(sources))]
@@ -156,7 +154,7 @@ def judge(
     store: ScoreStore,
     *,
     progress: Progress = lambda *_: None,
-) -> Judged:
+) -> Int8Comparison:
     """Score every candidate of a collection with both artefacts and compare."""
     collection, candidates = data
     total, done = 2 * sum(map(len, candidates.values())), 0
@@ -170,7 +168,7 @@ def judge(
         rerank(collection, candidates, scorer, store, progress=scored) for scorer in (exact, fast)
     )
     errors, logits = _errors(reference, result)
-    return Judged(
+    return Int8Comparison(
         model=model,
         data=collection.name,
         queries=len(collection.queries),
@@ -185,7 +183,7 @@ def judge(
     )
 
 
-def shortfalls(judged: Sequence[Judged], thresholds: Thresholds) -> list[str]:
+def shortfalls(judged: Sequence[Int8Comparison], thresholds: Thresholds) -> list[str]:
     """Every figure beyond its threshold, in words."""
     problems = []
     for row in judged:
@@ -247,22 +245,6 @@ def _agreements(reference: Run, result: Run) -> Iterator[float]:
 def _sample_candidates(queries: int | None) -> tuple[Collection, Run]:
     collection = sample().first(queries)
     return collection, _filled(collection, bm25(collection, TOP_K))
-
-
-def sample() -> Collection:
-    """The 250 queries and passages of the sample as a collection: a query's own passage is relevant."""
-
-    def rows(name: str) -> list[dict[str, str]]:
-        with gzip.open(SAMPLE / name, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-
-    queries = rows("queries.jsonl.gz")
-    return Collection(
-        name="sample",
-        documents={row["id"]: row["text"] for row in rows("passages.jsonl.gz")},
-        queries={row["id"]: row["text"] for row in queries},
-        qrels={row["id"]: {row["positive_passage_id"]: 1} for row in queries},
-    )
 
 
 def _filled(collection: Collection, run: Run) -> Run:

@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from . import DistillationError
 from .recipe import Recipe
 
 CHANNELS = "/opt/ml/input/data"
+PREFIX = "sagerank/distil"
+VOLUME_GB = 50
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
 # Folders of them that a job never imports: measuring, and deploying to AWS.
@@ -51,19 +53,16 @@ _ENTRY = b"import sys\n\nfrom sagerank.distillation.__main__ import main\n\nsys.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Where and how the job runs. bucket and prefix: everything it reads and writes in S3 lies below."""
+    """Where and how the job runs."""
 
     role: str
-    bucket: str
+    bucket: str  # everything it reads and writes in S3 lies in PREFIX there
     image: str  # AWS's PyTorch training image of the region, or one's own
-    name: str = ""  # default: sagerank-distil-TIME
-    prefix: str = "sagerank/distil"
     instance: str = "ml.g5.xlarge"
-    volume_gb: int = 50
     hours: int = 12
     spot: bool = True
-    subnets: tuple[str, ...] = ()
-    security_groups: tuple[str, ...] = ()
+    subnets: Sequence[str] = ()
+    security_groups: Sequence[str] = ()
     kms_key: str = ""
 
 
@@ -75,8 +74,8 @@ def launch(
     session: a boto3 session. Raises DistillationError before anything is created where a path is missing.
     """
     remote, folders = _relocate(recipe)
-    job_name = job.name or time.strftime("sagerank-distil-%Y%m%d-%H%M%S")
-    base = f"{job.prefix.strip('/')}/{job_name}"
+    job_name = time.strftime("sagerank-distil-%Y%m%d-%H%M%S")
+    base = f"{PREFIX}/{job_name}"
     s3, sagemaker = session.client("s3"), session.client("sagemaker")
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.kms_key} if job.kms_key else {}
 
@@ -123,7 +122,7 @@ def launch(
             "S3Uri": f"s3://{job.bucket}/{base}/checkpoints",
             "LocalPath": "/opt/ml/checkpoints",
         },
-        "ResourceConfig": {"InstanceType": job.instance, "InstanceCount": 1, "VolumeSizeInGB": job.volume_gb}
+        "ResourceConfig": {"InstanceType": job.instance, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_GB}
         | volume_key,
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds}
         | ({"MaxWaitTimeInSeconds": 2 * seconds} if job.spot else {}),

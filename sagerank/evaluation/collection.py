@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.extras import install
-from . import EvaluationError
+from . import SAMPLE, EvaluationError
 
 
 class CollectionError(EvaluationError):
@@ -53,6 +54,22 @@ def load(source: str, *, split: str = "test", relevant_from: int = 1) -> Collect
             f"{source} is not a folder: give one with corpus.jsonl, queries.jsonl and qrels/."
         )
     return _download(source, split, relevant_from)
+
+
+def sample() -> Collection:
+    """The 250 queries and passages of the sample as a collection: a query's own passage is relevant."""
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with gzip.open(SAMPLE / name, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    queries = rows("queries.jsonl.gz")
+    return Collection(
+        name="sample",
+        documents={row["id"]: row["text"] for row in rows("passages.jsonl.gz")},
+        queries={row["id"]: row["text"] for row in queries},
+        qrels={row["id"]: {row["positive_passage_id"]: 1} for row in queries},
+    )
 
 
 def _read_folder(folder: Path, split: str, relevant_from: int) -> Collection:

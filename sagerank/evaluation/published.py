@@ -21,6 +21,7 @@ class Published:
     layers: int | None = None
 
 
+# By position, in the announcement's own columns: a row a line is what can be held against the page.
 PUBLISHED = (
     Published("jina-reranker-v1-base-en", "base", 137, 52.45, 0.8439, 0.7006, 12),
     Published("jina-reranker-v1-turbo-en", "turbo", 37.8, 49.60, 0.8351, 0.6498, 6),

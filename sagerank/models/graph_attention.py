@@ -111,11 +111,11 @@ class Attention:
     def _whole(self, query: str, key: str, value: str) -> str:
         """All heads over all keys, [B, P, h] each -> [T, h]."""
         heads = self.config.num_attention_heads
-        context = self._attention(query, key, value, self._all_bias, "lengths", heads)
+        context = self._attention(query, key, value, self._all_bias, "lengths", heads=heads)
         flat = self.nodes.op("Reshape", [context, self.nodes.integers(-1, self.config.hidden_size)])
         return self.nodes.op("Gather", [flat, "pack"])
 
-    def _attention(self, query: str, key: str, value: str, bias: str, lengths: str, heads: int) -> str:
+    def _attention(self, query: str, key: str, value: str, bias: str, lengths: str, *, heads: int) -> str:
         """[B, R, h] over [B, C, h], of which the first `lengths` [B] (at least 1) are real -> [B, R, h]."""
         inputs = [query, key, value, bias, "", "", lengths]
         return self.nodes.op("Attention", inputs, q_num_heads=heads, kv_num_heads=heads)
@@ -174,7 +174,7 @@ class Attention:
                 part = op("Gather", [q, self._packed_rows(begins_at, at, row)])
                 near_rows = self._packed_rows(begins_at, left, column)
                 keys, values = op("Gather", [k, near_rows]), op("Gather", [v, near_rows])
-                return self._attention(part, keys, values, bias, upto, 1)
+                return self._attention(part, keys, values, bias, upto, heads=1)
 
             flat = op(
                 "Reshape", [self.nodes.loop(chunks, chunk), self.nodes.integers(-1, self.config.head_size)]

@@ -18,16 +18,16 @@ _PRODUCTION, _SHADOW = "ProductionVariants", "ShadowProductionVariants"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A variant as it runs. instance is empty in serverless, where memory_mb counts. models: of the variant, or of its inference components."""
+    """A variant as it runs."""
 
     name: str
-    instance: str
+    instance: str  # empty in serverless, where memory_mb counts
     current: int
     desired: int
     weight: float
     memory_mb: int
     provisioned: int
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # its own, or those of its inference components
     shadow: bool = False
 
 
@@ -169,6 +169,6 @@ def wait(account: Account, name: str, progress: Callable[[str, float], None]) ->
     found = describe(account, name)
     if status != "InService":
         raise OperateError(
-            f"The endpoint {name} is {status}: {found.failure or 'SageMaker gives no reason'}. Its log is /aws/sagemaker/Endpoints/{name}; docs/deploy.md lists causes."
+            f"The endpoint {name} is {status}: {found.failure or 'SageMaker gives no reason'}. Its log is /aws/sagemaker/Endpoints/{name}; docs/deploy.md of sagerank's repository lists causes."
         )
     return found

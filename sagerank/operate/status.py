@@ -14,25 +14,25 @@ from .idle import hourly
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """The bounds and policies of one scalable target. resource: endpoint/NAME/variant/VARIANT or inference-component/NAME. policies: metric and target of each."""
+    """The bounds and policies of one scalable target."""
 
-    resource: str
+    resource: str  # endpoint/NAME/variant/VARIANT or inference-component/NAME
     least: int
     most: int
-    policies: tuple[str, ...]
+    policies: tuple[str, ...]  # metric and target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What one screen shows. wanted: configuration its stack made; alarms: name -> state; estimate: of the month, as the stack states it."""
+    """What one screen shows."""
 
     endpoint: Endpoint
-    wanted: str
+    wanted: str  # the configuration that its stack made
     stacks: dict[str, str]
     scaling: tuple[Scaling, ...]
-    alarms: dict[str, str]
+    alarms: dict[str, str]  # name -> state
     usd_per_hour: Decimal | None
-    estimate: str
+    estimate: str  # of the month's cost, as the stack states it
 
     @property
     def rolled_back(self) -> bool:

@@ -43,11 +43,11 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A variant, or an inference component, with its golden pairs. model: as the manifest names it."""
+class TargetCheck:
+    """The golden pairs' scores on a variant or an inference component."""
 
     target: str
-    model: str
+    model: str  # as the manifest names it
     tolerance: float
     scores: tuple[Score, ...]
 
@@ -58,16 +58,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether an endpoint is right. wanted: the configuration its stack made, empty where no stack is known; rolled_back: the endpoint runs another."""
+    """Whether an endpoint is right."""
 
     endpoint: str
     status: str
     config: str
-    wanted: str
+    wanted: str  # the configuration that its stack made; empty where no stack is known
     stack: str
-    rolled_back: bool
+    rolled_back: bool  # the endpoint runs another
     reason: str
-    judged: tuple[Judged, ...]
+    judged: tuple[TargetCheck, ...]
     not_judged: tuple[str, ...]
 
     @property
@@ -109,7 +109,7 @@ def verify(
         scores = tuple(_score(pair, invoke) for pair in found.golden)
         # Not those that the server's settings would cut.
         whole = tuple(score for score in scores if TokenLimitExceeded.REMEDY not in score.error)
-        judged.append(Judged(target, found.model, limit, whole or scores))
+        judged.append(TargetCheck(target, found.model, limit, whole or scores))
     return Verdict(
         endpoint=name,
         status=endpoint.status,

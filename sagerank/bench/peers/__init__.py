@@ -5,8 +5,7 @@ Each runs in an environment and a process of its own. export turns an artefact i
 own files of that folder, runner works in its process, and process is this side of it.
 """
 
-from .catalogue import PEERS, PeerSpec
-from .error import PeerError
+from .catalogue import PEERS, PeerError, PeerSpec
 from .process import PeerProcess, open_peer
 
 __all__ = ["PEERS", "PeerError", "PeerProcess", "PeerSpec", "open_peer"]

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from ...evaluation import EvaluationError
+
+
+class PeerError(EvaluationError):
+    """A peer that cannot be run here; one sentence, listed in its row."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSpec:

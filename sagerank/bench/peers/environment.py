@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..process import PYTHON, completed, last_words
-from .error import PeerError
+from .catalogue import PeerError
 from .once import once
 
 

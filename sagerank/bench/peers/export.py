@@ -17,7 +17,7 @@ from sagerank_inference.artefact import Manifest
 from sagerank_inference.checkpoint import JinaBertConfig
 
 from ...models.extras import install
-from .error import PeerError
+from .catalogue import PeerError
 from .once import once
 
 if TYPE_CHECKING:

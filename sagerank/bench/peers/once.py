@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .error import PeerError
+from .catalogue import PeerError
 
 FINISHED = ".finished"
 

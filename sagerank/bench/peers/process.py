@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import json
 import subprocess
@@ -15,11 +14,10 @@ from typing import Any
 
 from sagerank_inference.tokenise import Tokeniser
 
-from ...evaluation import SAMPLE
+from ...evaluation.collection import sample
 from ..process import completed, last_words
-from .catalogue import PEERS, PeerSpec
+from .catalogue import PEERS, PeerError, PeerSpec
 from .environment import environment, isolated
-from .error import PeerError
 from .export import export
 from .once import once
 
@@ -154,13 +152,13 @@ def _prepare(spec: PeerSpec, folder: Path, python: Path, variables: Mapping[str,
 
 
 def _calibration() -> list[tuple[str, str]]:
-    """Queries, and for each a passage that answers it, of the sample, which no benchmark's judgements touch."""
-    with gzip.open(SAMPLE / "passages.jsonl.gz", "rt", encoding="utf-8") as file:
-        passages = {row["id"]: row["text"] for row in map(json.loads, file)}
-    with gzip.open(SAMPLE / "queries.jsonl.gz", "rt", encoding="utf-8") as file:
-        queries = list(map(json.loads, file))
-    ids = ((query["text"], query["positive_passage_id"]) for query in queries)
-    return [(text, passages[passage]) for text, passage in ids if passage in passages]
+    """Pair each query of the sample, which no benchmark's judgements touch, with the passage that answers it."""
+    texts = sample()
+    return [
+        (query, texts.documents[passage])
+        for name, query in texts.queries.items()
+        for passage in texts.qrels[name]
+    ]
 
 
 def _check_tokens(peer: PeerProcess, artefact: Path) -> None:

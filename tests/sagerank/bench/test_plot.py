@@ -8,7 +8,7 @@ from sagerank.bench.plot import Bar, bars, curves
 
 
 def test_pictures_are_the_same_bytes_each_time(tmp_path: Path) -> None:
-    entries = [Bar("Base", 3.2, 3.1, 3.4), Bar("a peer", 21.0, ours=False)]
+    entries = [Bar(label="Base", value=3.2, low=3.1, high=3.4), Bar(label="a peer", value=21.0, ours=False)]
     for name in ("one.svg", "two.svg"):
         bars(entries, "Documents per 50 ms", "documents per 50 ms", tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

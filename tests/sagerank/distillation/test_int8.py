@@ -12,7 +12,7 @@ import pytest
 
 from sagerank.cli import main
 from sagerank.distillation.gate import GateFailed, check
-from sagerank.distillation.int8 import TOP_K, Judged, Thresholds, build_int8, shortfalls
+from sagerank.distillation.int8 import TOP_K, Int8Comparison, Thresholds, build_int8, shortfalls
 from sagerank.evaluation import SAMPLE
 from sagerank.models.build import MICRO, SHAPES, build
 from sagerank_inference.artefact import ArtefactError, Manifest
@@ -36,19 +36,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, list[Judged]]:
-    folder, shown = tmp_path_factory.mktemp("int8") / "micro", list[Judged]()
+def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, list[Int8Comparison]]:
+    folder, shown = tmp_path_factory.mktemp("int8") / "micro", list[Int8Comparison]()
     build_int8("micro", folder, queries=QUERIES, cache=cache, show=shown.extend)
     return folder, shown
 
 
 @pytest.fixture(scope="module")
-def fast(built: tuple[Path, list[Judged]]) -> Engine:
+def fast(built: tuple[Path, list[Int8Comparison]]) -> Engine:
     folder, _ = built
     return Engine.load(folder, Settings(model_dir=folder))
 
 
-def test_micro_passes_the_gate_with_room(built: tuple[Path, list[Judged]]) -> None:
+def test_micro_passes_the_gate_with_room(built: tuple[Path, list[Int8Comparison]]) -> None:
     [judged] = built[1]
     assert (judged.queries, judged.pairs) == (QUERIES, QUERIES * TOP_K)
     assert judged.fp32 > 0.6
@@ -59,7 +59,7 @@ def test_micro_passes_the_gate_with_room(built: tuple[Path, list[Judged]]) -> No
     assert judged.mean_error <= judged.max_error
 
 
-def test_its_manifest_says_what_it_is(built: tuple[Path, list[Judged]]) -> None:
+def test_its_manifest_says_what_it_is(built: tuple[Path, list[Int8Comparison]]) -> None:
     folder, [judged] = built
     manifest, reference = Manifest.read(folder), Manifest.read(MICRO)
     assert (manifest.precision, reference.precision, reference.tolerance) == ("int8", "fp32", 0.0)
@@ -73,7 +73,7 @@ def test_its_manifest_says_what_it_is(built: tuple[Path, list[Judged]]) -> None:
 
 
 def test_scores_are_near_and_an_error_larger_than_rounding_is_still_seen(
-    fast: Engine, micro: Engine, built: tuple[Path, list[Judged]], tmp_path: Path
+    fast: Engine, micro: Engine, built: tuple[Path, list[Int8Comparison]], tmp_path: Path
 ) -> None:
     texts = ["Mars is red.", "Bread is baked. " * 60, "", "The planet Mars has iron oxide on its surface."]
     exact, near = (engine.score("why is mars red", texts).values for engine in (micro, fast))
@@ -95,7 +95,9 @@ def test_a_pairs_score_does_not_depend_on_its_company(fast: Engine) -> None:
     assert fast.forward(pairs) == together
 
 
-def test_equal_models_give_equal_bytes(built: tuple[Path, list[Judged]], cache: Path, tmp_path: Path) -> None:
+def test_equal_models_give_equal_bytes(
+    built: tuple[Path, list[Int8Comparison]], cache: Path, tmp_path: Path
+) -> None:
     folder, _ = built
     build_int8("micro", tmp_path / "again", queries=QUERIES, cache=cache)
     for path in folder.iterdir():
@@ -111,7 +113,7 @@ def test_equal_models_give_equal_bytes(built: tuple[Path, list[Judged]], cache: 
     ],
 )
 def test_every_threshold_can_refuse(
-    built: tuple[Path, list[Judged]], thresholds: Thresholds, sentence: str
+    built: tuple[Path, list[Int8Comparison]], thresholds: Thresholds, sentence: str
 ) -> None:
     assert shortfalls(built[1], Thresholds()) == []
     check("int8 does not pass", shortfalls(built[1], Thresholds()))
@@ -119,14 +121,14 @@ def test_every_threshold_can_refuse(
         check("int8 does not pass", shortfalls(built[1], thresholds))
 
 
-def test_a_score_that_is_no_number_is_refused(built: tuple[Path, list[Judged]]) -> None:
+def test_a_score_that_is_no_number_is_refused(built: tuple[Path, list[Int8Comparison]]) -> None:
     broken = dataclasses.replace(built[1][0], int8=math.nan, mean_error=math.nan)
     with pytest.raises(GateFailed, match="NDCG@10 falls by nan.*score error is nan"):
         check("int8 does not pass", shortfalls([broken], Thresholds()))
 
 
 def test_what_does_not_pass_is_not_written(cache: Path, tmp_path: Path) -> None:
-    output, shown = tmp_path / "out", list[Judged]()
+    output, shown = tmp_path / "out", list[Int8Comparison]()
     output.mkdir()
     (output / "manifest.json").write_text("the one before")
     strict = Thresholds(error=1e-4)
@@ -168,7 +170,7 @@ def test_random_weights_are_shown_and_not_held_to_anything(
         vocab_size=61056, hidden_size=48, num_hidden_layers=2, num_attention_heads=12, intermediate_size=96
     )
     monkeypatch.setitem(SHAPES, "tiny", small)
-    shown: list[Judged] = []
+    shown: list[Int8Comparison] = []
     none = Thresholds(ndcg_drop=-1, agreement=2, error=-1)
     manifest = build_int8(
         "random:tiny", tmp_path / "r", queries=3, cache=tmp_path, thresholds=none, show=shown.extend
@@ -178,7 +180,9 @@ def test_random_weights_are_shown_and_not_held_to_anything(
     assert Engine.load(tmp_path / "r", Settings(model_dir=tmp_path / "r")).manifest.precision == "int8"
 
 
-def test_int8_of_int8_is_refused(built: tuple[Path, list[Judged]], cache: Path, tmp_path: Path) -> None:
+def test_int8_of_int8_is_refused(
+    built: tuple[Path, list[Int8Comparison]], cache: Path, tmp_path: Path
+) -> None:
     folder, _ = built
     with pytest.raises(CheckpointError, match="computes in int8 already"):
         build_int8(str(folder), tmp_path / "twice", cache=cache)
@@ -218,9 +222,9 @@ def test_a_cascade_is_refused_for_the_stage_that_falls_short(
 
 
 def test_every_stage_of_a_cascade_is_the_models_own_int8_artefact(
-    built: tuple[Path, list[Judged]], other: Path, cache: Path, tmp_path: Path
+    built: tuple[Path, list[Int8Comparison]], other: Path, cache: Path, tmp_path: Path
 ) -> None:
-    folder, shown = tmp_path / "cascade", list[Judged]()
+    folder, shown = tmp_path / "cascade", list[Int8Comparison]()
     loose = Thresholds(ndcg_drop=1, agreement=0, error=9)
     manifest = build_int8(
         f"micro>{other}@3", folder, queries=QUERIES, cache=cache, thresholds=loose, show=shown.extend
@@ -246,7 +250,7 @@ def test_every_stage_of_a_cascade_is_the_models_own_int8_artefact(
 
 
 def test_a_cascade_may_mix_precisions(
-    built: tuple[Path, list[Judged]], other: Path, cache: Path, tmp_path: Path
+    built: tuple[Path, list[Int8Comparison]], other: Path, cache: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
