@@ -178,7 +178,10 @@ class Worker(asyncio.Protocol):
 
 def _import_path() -> list[str]:
     """Return where this process finds modules, without the working directory unless this package lies there."""
-    left_out = {Path.cwd()} - {Path(__file__).parent.parent}
+    try:
+        left_out = {Path.cwd()} - {Path(__file__).parent.parent}
+    except FileNotFoundError:  # the working directory was removed: nothing can be imported from it
+        left_out = set()
     return [entry for entry in sys.path if entry and Path(entry).resolve() not in left_out]
 
 
