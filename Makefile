@@ -72,7 +72,7 @@ bench: test-env  ## memory of one 8,192-token pair, Tiny and Base shape
 	@$(TEST)/sagerank bench memory --model random:base --tokens 8192
 
 synth: test-env  ## synthesise every mode with every preset into cdk.out/, offline
-	@CDK_VALIDATION=false $(TEST)/python -m sagerank_infra.app --every cdk.out
+	@CDK_VALIDATION=false $(TEST)/python -m tests.infra.synth cdk.out
 
 audit: synth .venv-audit/ready  ## checkov on what `make synth` wrote
 	@.venv-audit/bin/checkov --quiet --compact --framework cloudformation --directory cdk.out --skip-download

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -245,7 +247,10 @@ def _rerank(options: argparse.Namespace) -> int:
 
         folder = resolve(options.model)
         client = RerankClient(EngineTransport(Engine.load(folder, Settings(model_dir=folder))), concurrency=1)
-    with client, tqdm(total=len(documents), unit="document", disable=None, leave=False) as bar:
+    with (
+        client,
+        tqdm(total=len(documents), unit="document", disable=None if sys.stderr else True, leave=False) as bar,
+    ):
         ranking = client.rerank(
             options.query, documents, top_n=options.top_n, progress=lambda done, _: bar.update(done - bar.n)
         )
@@ -272,7 +277,7 @@ def _utf8(argument: str) -> str:
 
 def _read_documents(path: str) -> list[Any]:
     """A document a line; where every line is a JSON object with text, those objects."""
-    raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    raw = (sys.stdin.buffer.read() if sys.stdin else b"") if path == "-" else Path(path).read_bytes()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -285,7 +290,7 @@ def _read_documents(path: str) -> list[Any]:
         raise Refused("There are no documents: give one a line.")
     try:
         objects = [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         return lines
     return (
         objects

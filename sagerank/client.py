@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass, field
+from queue import SimpleQueue
 from typing import Any, Self
 
 from sagerank_inference.contract import best_first
@@ -89,6 +90,10 @@ class _Client:
     retry: Retry = Retry()
     concurrency: int = _CONCURRENCY  # requests of one rerank that are under way at once
 
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise InvalidRequest(f"concurrency is {self.concurrency}: give at least 1.")
+
     @classmethod
     def sagemaker(
         cls,
@@ -138,13 +143,7 @@ class _Client:
         `progress` is called with documents done and their number. Raises an error of sagerank.errors that says what to
         change, at the latest after `timeout` seconds.
         """
-        if not query.strip():
-            raise InvalidRequest("query is blank: give the words to rank the documents for.")
-        if not documents:
-            raise InvalidRequest("documents is empty: give at least one.")
-        if top_n is not None and top_n < 1:
-            raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
-        texts = [_text(document, index) for index, document in enumerate(documents)]
+        texts = _texts(query, documents, top_n)
         scores = [0.0] * len(texts)
         answers: list[tuple[int, str]] = []
         failures: dict[int, RerankError] = {}  # of the parts that are tried again
@@ -199,7 +198,7 @@ class _Client:
 
     def _pause(self, error: RerankError, attempt: int) -> float:
         """Seconds until the next try. Scoring changes nothing on the other side, so a repeat is always safe."""
-        pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2**attempt))
+        pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2 ** min(attempt, 30)))
         return max(pause, error.retry_after) if isinstance(error, Overloaded) else pause
 
 
@@ -243,12 +242,22 @@ class RerankClient(_Client):
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
-        """As AsyncRerankClient.rerank. `progress` is called in the client's own thread."""
+        """As AsyncRerankClient.rerank. `progress` is called in the caller's own thread."""
+        events: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
         work = self._rerank(
-            query, documents, top_n=top_n, truncate=truncate, timeout=timeout, progress=progress
+            query,
+            documents,
+            top_n=top_n,
+            truncate=truncate,
+            timeout=timeout,
+            progress=(lambda *event: events.put(event)) if progress else None,
         )
         future = self._start(work)
+        future.add_done_callback(lambda _: events.put(None))
         try:
+            while event := events.get():
+                if progress:
+                    progress(*event)
             return future.result()
         except CancelledError:
             raise Unavailable("This client was closed before the answer came.") from None
@@ -288,6 +297,19 @@ class RerankClient(_Client):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _texts(query: str, documents: Sequence[Document], top_n: int | None) -> list[str]:
+    """The documents' texts. Raises InvalidRequest for what would be refused after it was sent."""
+    if not query.strip():
+        raise InvalidRequest("query is blank: give the words to rank the documents for.")
+    if isinstance(documents, str | bytes) or not isinstance(documents, Sequence):
+        raise InvalidRequest('documents is no list: give one of strings, or of objects with "text".')
+    if not documents:
+        raise InvalidRequest("documents is empty: give at least one.")
+    if top_n is not None and top_n < 1:
+        raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
+    return [_text(document, index) for index, document in enumerate(documents)]
 
 
 def _text(document: Document, index: int) -> str:
@@ -337,9 +359,9 @@ def _read(answer: bytes, count: int) -> tuple[list[float], int, str]:
     """Scores in request order, tokens and model of a Jina answer to `count` documents."""
     try:
         payload = json.loads(answer)
-        scores = {int(item["index"]): float(item["relevance_score"]) for item in payload["results"]}
-        values = [scores[index] for index in range(count)]
-        if not all(map(math.isfinite, values)):
+        ranked = sorted((item["index"], float(item["relevance_score"])) for item in payload["results"])
+        values = [score for _, score in ranked]
+        if [index for index, _ in ranked] != list(range(count)) or not all(map(math.isfinite, values)):
             raise ValueError
         return values, int(payload["usage"]["total_tokens"]), str(payload["model"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

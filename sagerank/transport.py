@@ -7,14 +7,20 @@ no deadline: who awaits it cancels it, and that closes the request's connection.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+import logging
+import os
 import ssl
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from .errors import (
     AccessDenied,
+    BadAnswer,
     DeadlineExceeded,
     EndpointNotFound,
     InvalidRequest,
@@ -33,7 +39,8 @@ REAL_TIME_BYTES = 6_291_456  # of one InvokeEndpoint body
 SERVERLESS_BYTES = 4 * 1024 * 1024
 RETRYABLE = (Overloaded, Unavailable, DeadlineExceeded)  # what may be gone at the next try
 
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; 10,000 documents have less than one million
+_LONGEST_SENTENCE = 500  # characters of another server's message
 
 
 class Transport(Protocol):
@@ -44,39 +51,76 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class _Connections:
-    """Kept-alive connections, at most `limit`, of the event loop that runs."""
+    """Kept-alive connections to a URL, at most `limit`, of the event loop that runs."""
 
     def __init__(
-        self, limit: int, *, verify: ssl.SSLContext | bool = True, read_seconds: float | None = None
+        self,
+        url: str,
+        limit: int,
+        *,
+        verify: ssl.SSLContext | bool = True,
+        read_seconds: float | None = None,
     ) -> None:
+        """Raises InvalidRequest for what is no HTTP URL."""
+        import httpx2
+
+        try:
+            self.url = httpx2.URL(url)
+            if self.url.scheme not in ("http", "https") or not self.url.host or (self.url.port or 1) > 65_535:
+                raise httpx2.InvalidURL("")
+        except httpx2.InvalidURL:  # not quoted, for it may hold a password
+            raise InvalidRequest("That is not an HTTP URL: give one such as http://localhost:8080.") from None
+        if self.url.path in ("", "/"):
+            self.url = self.url.copy_with(path="/v1/rerank")
         self._limit, self._verify, self._read_seconds = limit, verify, read_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx2.AsyncClient
+        logging.getLogger("httpx2").addFilter(_redact)
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> httpx2.Response:
-        """Raises Unavailable where no answer comes."""
+    async def post(self, body: bytes, headers: dict[str, str]) -> _Answer:
+        """Raises Unavailable where no answer comes, and BadAnswer for one without end."""
         import httpx2
 
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # connections belong to the loop that made them
+        if self._loop is not asyncio.get_running_loop():  # connections belong to the loop that made them
+            self._open()
+        # Uncompressed: a few bytes must not become many.
+        wanted, content = {"Accept-Encoding": "identity", **headers}, bytearray()
+        try:
+            async with self._client.stream("POST", self.url, content=body, headers=wanted) as answer:
+                async for part in answer.aiter_raw():
+                    content += part
+                    if len(content) > _LONGEST_ANSWER:
+                        raise BadAnswer("The answer does not end: check the endpoint or URL.")
+                return _Answer(answer.status_code, answer.headers, bytes(content))
+        except httpx2.HTTPError as error:
+            raise Unavailable(
+                f"{_shown(self.url)} could not be reached ({type(error).__name__}): is the server running?"
+            ) from None
+
+    def _open(self) -> None:
+        import httpx2
+
+        try:
             self._client = httpx2.AsyncClient(
                 verify=self._verify,
                 limits=httpx2.Limits(max_connections=self._limit, max_keepalive_connections=self._limit),
                 timeout=httpx2.Timeout(None, connect=5.0, read=self._read_seconds),
                 # What listens on this machine is not behind the proxy that the environment names.
-                mounts={f"all://{host}": None for host in _LOOPBACK},
+                trust_env=not _is_loopback(self.url.host),
             )
-            self._loop = loop
-        try:
-            return await self._client.post(url, content=body, headers=headers)
-        except httpx2.HTTPError as error:
-            shown = httpx2.URL(url).copy_with(
-                userinfo=b"", query=None, fragment=None
-            )  # what may be secret is not
-            raise Unavailable(
-                f"{shown} could not be reached ({type(error).__name__}): is the server running?"
+        except (ImportError, ValueError):
+            raise InvalidRequest(
+                "The proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used: give an HTTP proxy, or pip install 'httpx2[socks]'."
             ) from None
+        self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
         if self._loop is asyncio.get_running_loop():
@@ -84,29 +128,40 @@ class _Connections:
         self._loop = None
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(url: httpx2.URL) -> str:
+    """The URL without what may be secret."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    """Keep the secrets of URLs out of httpx2's log."""
+    if isinstance(record.args, tuple):
+        values: tuple[Any, ...] = record.args
+        record.args = tuple(_shown(value) if type(value).__name__ == "URL" else value for value in values)
+    return True
+
+
 class HttpTransport:
     """POST to a URL of a server that speaks Jina's /v1/rerank."""
 
     def __init__(self, url: str, *, headers: dict[str, str] | None = None, connections: int = 8) -> None:
         """url: a bare host means /v1/rerank there; a path is taken as it is. Raises InvalidRequest."""
-        import httpx2
-
-        try:
-            parts = httpx2.URL(url)
-            if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 1) > 65_535:
-                raise httpx2.InvalidURL("")
-        except httpx2.InvalidURL:  # not quoted, for it may hold a password
-            raise InvalidRequest("That is not an HTTP URL: give one such as http://localhost:8080.") from None
-        self._url = str(parts if parts.path not in ("", "/") else parts.copy_with(path="/v1/rerank"))
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         if not all(text.isascii() and text.isprintable() for text in self._headers.values()):
             raise InvalidRequest("A header holds characters that HTTP does not carry: take them out.")
-        self._connections = _Connections(connections)
+        self._connections = _Connections(url, connections)
 
     async def __call__(self, body: bytes) -> bytes:
-        answer = await self._connections.post(self._url, body, self._headers)
-        if answer.status_code != 200:
-            raise error_from_status(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+        answer = await self._connections.post(body, self._headers)
+        if answer.status != 200:
+            raise error_from_status(answer.status, answer.content, answer.headers.get("Retry-After"))
         return answer.content
 
     async def close(self) -> None:
@@ -131,19 +186,26 @@ class SageMakerTransport:
     ) -> None:
         """endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no region is known."""
         import botocore.session
-        from botocore.exceptions import NoRegionError
+        from botocore.exceptions import BotoCoreError, NoRegionError
 
         # A session of its own: the default one is shared by the process and keeps the first credentials it saw.
         self._session = botocore.session.get_session()
         try:
             client = self._session.create_client(
-                "sagemaker-runtime", region_name=region, endpoint_url=endpoint_url
+                "sagemaker-runtime",
+                region_name=region or os.environ.get("AWS_REGION"),
+                endpoint_url=endpoint_url,
+                # Not the caller's: to look for those can take long, and belongs under a call's deadline.
+                aws_access_key_id="none",
+                aws_secret_access_key="none",
             )
         except NoRegionError:
             raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
+        except (BotoCoreError, ValueError) as error:
+            raise InvalidRequest(f"The AWS configuration cannot be used: {error}") from None
         self._service, self._region = client.meta.service_model.signing_name, client.meta.region_name
         self._endpoint = endpoint
-        self._url = f"{client.meta.endpoint_url.rstrip('/')}/endpoints/{quote(endpoint, safe='')}/invocations"
+        url = f"{client.meta.endpoint_url.rstrip('/')}/endpoints/{quote(endpoint, safe='')}/invocations"
         client.close()
         given = {
             "Content-Type": "application/json",
@@ -155,13 +217,13 @@ class SageMakerTransport:
         bundle = self._session.get_config_variable("ca_bundle")
         # SageMaker itself gives up after 60 s; a little more lets its own error come through.
         trusted = ssl.create_default_context(cafile=bundle) if bundle else True
-        self._connections = _Connections(connections, verify=trusted, read_seconds=65)
+        self._connections = _Connections(url, connections, verify=trusted, read_seconds=65)
 
     async def __call__(self, body: bytes) -> bytes:
         # In a thread: credentials may have to be fetched, and six megabytes to be hashed.
         headers = await asyncio.to_thread(self._sign, body)
-        answer = await self._connections.post(self._url, body, headers)
-        if answer.status_code != 200:
+        answer = await self._connections.post(body, headers)
+        if answer.status != 200:
             raise self._error(answer)
         return answer.content
 
@@ -176,15 +238,15 @@ class SageMakerTransport:
                 raise AccessDenied(
                     "No AWS credentials were found: run `aws configure`, or give this process a role."
                 )
-            request = AWSRequest("POST", self._url, headers=self._headers, data=body)
+            request = AWSRequest("POST", str(self._connections.url), headers=self._headers, data=body)
             SigV4Auth(credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:
             raise AccessDenied(
                 f"The AWS credentials could not be read ({type(error).__name__}): run `aws configure` or `aws sso login`."
             ) from None
         return dict(request.headers.items())
 
-    def _error(self, answer: httpx2.Response) -> RerankError:
+    def _error(self, answer: _Answer) -> RerankError:
         """The error that an answer of AWS's API stands for."""
         content = _object(answer.content)
         code = answer.headers.get("x-amzn-errortype", str(content.get("__type", "")))
@@ -192,10 +254,10 @@ class SageMakerTransport:
         message = str(content.get("message", content.get("Message", "")))
         endpoint, region = self._endpoint, self._region
         if code == "ModelError":  # the container answered with an error of its own
-            status = content.get("OriginalStatusCode")
-            return error_from_status(
-                status if isinstance(status, int) else 500, str(content.get("OriginalMessage", "")).encode()
-            )
+            status, original = content.get("OriginalStatusCode"), str(content.get("OriginalMessage", ""))
+            return error_from_status(status if type(status) is int else 500, original.encode())
+        if not code:  # something between us and AWS
+            return error_from_status(answer.status, answer.content, answer.headers.get("Retry-After"))
         if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
             return Overloaded(
                 f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
@@ -212,9 +274,9 @@ class SageMakerTransport:
             return EndpointNotFound(
                 f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
             )
-        if answer.status_code >= 500 or code in ("ModelNotReadyException", "InternalDependencyException"):
-            return Unavailable(f"The endpoint {endpoint} is not answering ({code}).")
-        return InvalidRequest(f"SageMaker refused the request ({code}): {message}")
+        gone = answer.status >= 500 or code in ("ModelNotReadyException", "InternalDependencyException")
+        refused = InvalidRequest(f"SageMaker refused the request ({code}): {message}")
+        return Unavailable(f"The endpoint {endpoint} is not answering ({code}).") if gone else refused
 
     async def close(self) -> None:
         await self._connections.close()
@@ -265,7 +327,9 @@ def _sentence(body: bytes) -> str:
     for _ in range(2):
         if isinstance(payload, dict):
             payload = next((payload[key] for key in ("detail", "message", "error") if key in payload), "")
-    return payload if isinstance(payload, str) else ""
+    # On one line, of a length to read: whoever answered may send anything.
+    text = payload if isinstance(payload, str) else ""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST_SENTENCE])
 
 
 def _object(body: bytes) -> dict[str, Any]:

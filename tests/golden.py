@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from .conftest import ROOT
@@ -16,5 +17,5 @@ def check(text: str, path: Path) -> None:
     kept = path.read_text(encoding="utf-8") if path.is_file() else ""
     test, name = os.environ["PYTEST_CURRENT_TEST"].split(" ")[0], path.relative_to(ROOT).as_posix()
     assert text == kept, (
-        f"{name} differs. If that was meant: UPDATE=1 python -m pytest '{test}', then read the diff."
+        f"{name} differs. If that was meant: UPDATE=1 {sys.executable} -m pytest '{test}', then read the diff."
     )

@@ -1,7 +1,7 @@
 """Merges what concurrent requests are waiting for into batches.
 
 Work-conserving: whatever is queued when the worker can take a batch goes out at once, nothing waits for
-company. It computes as many batches at once as it has lanes, and one more is kept ahead for each, so none waits
+others to come. It computes as many batches at once as it has lanes, and one more is kept ahead for each, so none waits
 for the front. An error belongs to its batch, and within it to the pair that causes it: a failed batch is split
 until the culprit is alone.
 

@@ -1,4 +1,4 @@
-"""The HTTP door: /ping and /invocations as SageMaker calls them, their public twins, and /metrics.
+"""The HTTP server: /ping and /invocations as SageMaker calls them, their public twins, and /metrics.
 
 Run by the container as `python -m sagerank_inference.server` (SageMaker adds the argument `serve`).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -165,6 +166,8 @@ async def _unless_disconnected(
             pass
 
     watcher = asyncio.ensure_future(left())
+    # Nobody may be left to take what becomes of the work.
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         either: set[asyncio.Future[Any]] = {work, watcher}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -259,20 +262,26 @@ def main(environment: dict[str, str] | None = None) -> int:
 
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all."""
-    if host == "*":
-        host = "0.0.0.0"
-        if socket.has_dualstack_ipv6():
-            with contextlib.suppress(OSError):
-                return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)]
-    sockets, reason = [], None
+    sockets: list[socket.socket] = []
+    reason: Exception | None = None
+    every = [(socket.AF_INET6, ("", port)), (socket.AF_INET, ("", port))]
     try:
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        named = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host != "*" else []
+        for family, address in [(entry[0], entry[4]) for entry in named] or every:
             try:
-                sockets.append(socket.create_server(address[:2], family=family))
-            except OSError as error:  # a name may have an address of a family that this machine has not
+                both = host == "*" and family == socket.AF_INET6
+                sockets.append(socket.create_server(address, family=family, dualstack_ipv6=both))
+            except (OSError, ValueError) as error:  # an address of a family that this machine has not
                 reason = error
-    except socket.gaierror as error:
+                if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                    raise
+            if both and sockets:
+                return sockets
+    except (OSError, UnicodeError) as error:
         reason = error
+        for opened in sockets:
+            opened.close()
+        sockets = []
     if not sockets:
         raise OSError(
             f"Nobody can listen on {host} port {port} ({reason}): set SAGERANK_HOST or SAGERANK_PORT."

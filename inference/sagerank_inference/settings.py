@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 PREFIX = "SAGERANK_"
+_MOST_THREADS = 1024  # more than any instance has cores
 
 
 class SettingsError(ValueError):
@@ -84,9 +86,11 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not (
-                value > 0 or (field.name == "overlap_tokens" and value == 0)
+                0 < value < math.inf or (field.name == "overlap_tokens" and value == 0)
             ):
                 raise SettingsError(f"{_variable(field.name)} is {value}: give a positive number.")
+        if self.threads > _MOST_THREADS:
+            raise SettingsError(f"{_variable('threads')} is {self.threads}: give at most {_MOST_THREADS}.")
         if self.port > 65_535:
             raise SettingsError(f"{_variable('port')} is {self.port}: give a port up to 65535.")
         if self.backend not in ("onnx", "torch"):

@@ -70,11 +70,8 @@ class Worker(asyncio.Protocol):
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
-            if sys.flags.no_site:
-                command.insert(1, "-S")
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
                 env={**os.environ, **self._settings.to_env(), "PYTHONPATH": os.pathsep.join(_import_path())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -181,12 +178,11 @@ class Worker(asyncio.Protocol):
 
 def _import_path() -> list[str]:
     """Return where this process finds modules, without the working directory unless this package lies there."""
-    package, folder = Path(__file__).parent.parent, Path.cwd()
-    return [
-        entry
-        for entry in sys.path
-        if entry and (Path(entry).resolve() != folder or Path(entry).resolve() == package)
-    ]
+    try:
+        left_out = {Path.cwd()} - {Path(__file__).parent.parent}
+    except FileNotFoundError:  # the working directory was removed: nothing can be imported from it
+        left_out = set()
+    return [entry for entry in sys.path if entry and Path(entry).resolve() not in left_out]
 
 
 def _fail(future: asyncio.Future[list[float]], error: Exception) -> None:

@@ -14,14 +14,13 @@ from typing import Any
 import aws_cdk as cdk
 
 from . import rules
-from .config import PRESETS, ConfigError, DeployConfig, json_schema
+from .config import ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
-from .examples import EXAMPLES, example
 from .model import ModelStack
 from .network import NetworkStack, Placement
 from .observability import ObservabilityStack
 
-# They take tags since lately, and not everything that reads templates knows it.
+# CloudFormation accepts tags on these only since recently, and not everything that reads templates does.
 _UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
 _CONTEXT = {
     # Traces hold the paths of this machine, and equal configurations must make equal bytes.
@@ -97,23 +96,11 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     return rules.read(file or (Path(named) if named else None), {**context, **given})
 
 
-def every(folder: Path) -> None:
-    """Synthesise each example with each preset, into FOLDER/EXAMPLE-PRESET."""
-    for preset in PRESETS:
-        for name in EXAMPLES:
-            app = cdk.App(outdir=str(folder / f"{name}-{preset}"))
-            build(app, example(name, preset))
-            app.synth()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sagerank_infra.app", description="Synthesise the stacks."
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a configuration file")
-    parser.add_argument(
-        "--every", type=Path, metavar="FOLDER", help="synthesise every mode with every preset"
-    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML, TOML or JSON, as `cdk -c config=FILE`"
     )
@@ -126,9 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(json_schema(), indent=2))
         return 0
     try:
-        if options.every:
-            every(options.every)
-            return 0
         app = cdk.App(outdir=options.output)
         stacks = build(app, read(app, options.config, _pairs(options.context)))
     except ConfigError as error:

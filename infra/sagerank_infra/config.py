@@ -182,11 +182,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def _dev(mode: Mode) -> dict[str, Any]:
-    return {"autoscaling": {"min": 0}} if mode.zero else {}
+    return {"autoscaling": {"min": 0}} if mode.scales_to_zero else {}
 
 
 def _prod(mode: Mode) -> dict[str, Any]:
-    fleet = mode.instances and not mode.zero
+    fleet = mode.instances and not mode.scales_to_zero
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),

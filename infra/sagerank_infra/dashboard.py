@@ -54,7 +54,7 @@ def _text(config: DeployConfig, cost: Estimate) -> cloudwatch.IWidget:
 def _latency(config: DeployConfig) -> cloudwatch.IWidget:
     """The latency of the model and what SageMaker adds, in milliseconds."""
     names = {"ModelLatency": "model"}
-    if not config.traits.queue:
+    if not config.traits.queued:
         names["OverheadLatency"] = "overhead"
     if not config.traits.instances:
         names["ModelSetupTime"] = "cold start"
@@ -81,7 +81,7 @@ def _load(config: DeployConfig) -> cloudwatch.IWidget | None:
     """The metric that scaling follows."""
     if not config.traits.instances:
         return None
-    if config.traits.queue:
+    if config.traits.queued:
         backlog = [
             metrics.queue(config, f"ApproximateBacklogSize{kind}", "Maximum") for kind in ("", "PerInstance")
         ]

@@ -119,7 +119,7 @@ class EndpointStack(cdk.Stack):
             and not any(hardware(instance).local_disk for instance in config.instances)
         ):
             extra["kms_key_id"] = key.key_arn
-        if config.traits.queue:
+        if config.traits.queued:
             extra["async_inference_config"] = self._asynchronous(created)
         if config.capture.percent:
             extra["data_capture_config"] = self._capture()

@@ -24,8 +24,8 @@ def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
         chosen |= {"backend": "torch"}
     if not config.traits.instances:
         chosen |= {"max_body_bytes": str(config.traits.max_bytes)}
-    if config.traits.files:
-        seconds = config.asynchronous.timeout_seconds if config.traits.queue else config.traits.max_seconds
+    if config.traits.in_s3:
+        seconds = config.asynchronous.timeout_seconds if config.traits.queued else config.traits.max_seconds
         chosen |= {"max_body_bytes": str(_LARGE_BODY), "request_seconds": str(max(1, seconds - 5))}
     return chosen | dict(config.settings)
 

@@ -11,11 +11,11 @@ from sagerank_cost.bill import Deployment, Scenario, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.lines import HOURS_PER_MONTH, Statement
 from sagerank_cost.memory import copy_mb, fit, serverless_mb
-from sagerank_cost.models import Choice, choice
+from sagerank_cost.models import choice
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
 
-from .config import DeployConfig
+from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
@@ -40,13 +40,13 @@ class Estimate:
 def check_model(config: DeployConfig) -> None:
     """Raise ConfigError for a cascade that makes no sense."""
     try:
-        _choice(config)
+        choice(config.model)
     except CostError as error:
         raise ConfigError(f"model is {config.model!r}: {error}") from None
 
 
 def parameters(config: DeployConfig) -> int:
-    return sum(model.parameters for model in _choice(config).stages)
+    return sum(model.parameters for model in choice(config.model).stages)
 
 
 def precisions(instance: str) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def precision(config: DeployConfig, instance: str) -> str:
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
     used = precision(config, instance)
-    memory = fit(_choice(config), used, max_tokens(config), hardware(instance))
+    memory = fit(choice(config.model), used, max_tokens(config), hardware(instance))
     if not memory.copies:
         raise ConfigError(
             f"instance is {instance!r}, which has {memory.available_mb:.0f} MB of {memory.where} to spare; {config.model} in {used} needs {memory.needed_mb:.0f} MB "
@@ -76,7 +76,7 @@ def check_fit(config: DeployConfig, instance: str) -> None:
 
 def serverless_memory(config: DeployConfig) -> int:
     """Memory of a serverless endpoint, in MB. Raises ConfigError where the model does not fit."""
-    smallest = serverless_mb(_choice(config), precision(config, ""), max_tokens(config))
+    smallest = serverless_mb(choice(config.model), precision(config, ""), max_tokens(config))
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
         need = "more than the 6144 there are" if smallest is None else f"{smallest}"
@@ -89,7 +89,9 @@ def serverless_memory(config: DeployConfig) -> int:
 def component_memory(config: DeployConfig) -> int:
     """Host memory that one copy of an inference component asks for, in MB, with a quarter to spare."""
     cores = hardware(config.instance).cores
-    needed = copy_mb(_choice(config), precision(config, config.instance), max_tokens(config), cores=cores)
+    needed = copy_mb(
+        choice(config.model), precision(config, config.instance), max_tokens(config), cores=cores
+    )
     return int(1.25 * needed) + 128
 
 
@@ -113,9 +115,9 @@ def _pace(config: DeployConfig, option: str) -> Speed:
     try:
         if not config.traits.instances:
             memory = serverless_memory(config)
-            return serverless_speed(_choice(config), used, memory, documents=documents, tokens=tokens)
+            return serverless_speed(choice(config.model), used, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
-        return speed(_choice(config), used, machine, documents=documents, tokens=tokens)
+        return speed(choice(config.model), used, machine, documents=documents, tokens=tokens)
     except CostError as error:
         raise ConfigError(
             f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
@@ -142,16 +144,21 @@ def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
     except CostError as error:
         return Estimate(None, (), (str(error),), conditions)
     _extras(config, alarms, month)
-    usd = sum((line.usd for line in month.lines.values()), Decimal(0))
     lines = tuple(f"{line.name} {line.usd}" for line in month.lines.values())
+    usd = month.usd or Decimal(0)  # nothing is 0, not 0.00
     return Estimate(usd, lines, (*month.notes, "not counted: KMS requests, dashboard, logs"), conditions)
 
 
 def priced(file: Path, prices: Catalogue) -> Statement:
-    """The month of a configuration file's deployment, for `sagerank cost diff`: its options are read, and not checked.
+    """The month of a configuration file's deployment, for `sagerank cost diff`.
 
-    Raises ConfigError or CostError for what cannot be read or priced.
+    Raises ConfigError or CostError for what cannot be read or priced. What `rules` refuses beyond that, such as
+    options that exclude each other, is not looked for.
     """
+    if not read_file(file):
+        raise ConfigError(
+            f"{file} is neither a template nor a configuration: give one with Resources, or one with options such as model and instance."
+        )
     config = DeployConfig.read(file, {})
     if config.traits.instances:
         hardware(config.instance)  # names the option where the type is not known
@@ -169,9 +176,9 @@ def _main(config: DeployConfig, prices: Catalogue) -> Statement:
             f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs"
         )
         return month
-    least = max(config.autoscaling.min, 0 if traits.queue else 1) if traits.instances else 1
+    least = max(config.autoscaling.min, 0 if traits.queued else 1) if traits.instances else 1
     deployment = Deployment(
-        choice=_choice(config),
+        choice=choice(config.model),
         precision=precision(config, config.instance),
         mode=traits.price,
         region=config.region,
@@ -210,7 +217,3 @@ def _extras(config: DeployConfig, alarms: int, month: Statement) -> None:
             month.add_hours(instance, hours, f"{variant.name}: {instance} hours")
         except CostError as error:
             month.notes.append(f"not counted: variant {variant.name} ({error})")
-
-
-def _choice(config: DeployConfig) -> Choice:
-    return choice(config.model)

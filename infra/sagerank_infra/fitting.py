@@ -37,7 +37,7 @@ def check_instances(config: DeployConfig) -> None:
     for where, instance in {"instance": config.instance, **others, **pools}.items():
         if instance:
             _check_instance(config, where, instance)
-    if config.pools and not config.traits.fallbacks:
+    if config.pools and not config.traits.staged:
         raise ConfigError(
             f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
         )

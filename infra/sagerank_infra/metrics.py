@@ -69,8 +69,13 @@ def alarm(
     text: str,
     threshold: float,
     periods: int,
+    below: bool = False,
 ) -> cloudwatch.Alarm:
-    """An alarm, raised while the metric is at or over `threshold` for `periods` of its periods, and not by silence."""
+    """An alarm, raised while the metric is at or over `threshold` for `periods` of its periods, and not by silence.
+
+    With `below` it is raised while the metric is under `threshold`, and by silence too.
+    """
+    comparison, missing = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
     return cloudwatch.Alarm(
         scope,
         id,
@@ -79,8 +84,10 @@ def alarm(
         metric=metric,
         threshold=threshold,
         evaluation_periods=periods,
-        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        comparison_operator=comparison.LESS_THAN_THRESHOLD
+        if below
+        else comparison.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        treat_missing_data=missing.BREACHING if below else missing.NOT_BREACHING,
     )
 
 

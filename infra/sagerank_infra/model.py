@@ -158,8 +158,8 @@ class ModelStack(cdk.Stack):
         """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
         config = self._config
         days = {}
-        if config.traits.files:
-            kept = (config.asynchronous if config.traits.queue else config.batch).days
+        if config.traits.in_s3:
+            kept = (config.asynchronous if config.traits.queued else config.batch).days
             days = {"input/": kept, "output/": kept}
         if config.capture.percent:
             days["capture/"] = config.capture.days

@@ -32,19 +32,20 @@ class Mode:
     instances: bool = True  # of a type; without them no VPC, network isolation, capture, host metrics
     endpoint: bool = True  # else requests come as files to a job
     own_container: bool = True  # else a package brings image and artefact
-    queue: bool = False  # requests wait in a queue until an instance is free
-    files: bool = False  # requests and answers are objects in S3
+    queued: bool = False  # requests wait in a queue until an instance is free
+    in_s3: bool = False  # requests and answers are objects in S3
     components: bool = False  # hold the model, and instances come and go with their copies
-    zero: bool = False  # may have no instance while nothing is asked
-    fallbacks: bool = False  # pools of other instance types
+    scales_to_zero: bool = False  # may have no instance while nothing is asked
     variants: bool = False  # others beside the main one
-    staged: bool = False  # updates in parts, and not only all at once
+    staged: bool = (
+        False  # updates in parts, and not only all at once; the same modes have pools of other instance types
+    )
     price: str = "realtime"  # the mode that sagerank_cost prices it as
     tracking: Tracking = field(default_factory=Tracking)
 
 
 MODES = {
-    "realtime": Mode(fallbacks=True, variants=True, staged=True),
+    "realtime": Mode(variants=True, staged=True),
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
@@ -59,10 +60,9 @@ MODES = {
     "async": Mode(
         max_bytes=1024 * MEGABYTE,
         max_seconds=3600,
-        queue=True,
-        files=True,
-        zero=True,
-        fallbacks=True,
+        queued=True,
+        in_s3=True,
+        scales_to_zero=True,
         staged=True,
         price="async",
         # Requests wait in a queue: its length an instance says what is missing.
@@ -75,13 +75,15 @@ MODES = {
     ),
     "scale-to-zero": Mode(
         components=True,
-        zero=True,
+        scales_to_zero=True,
         tracking=Tracking(
             dimension="inference-component:DesiredCopyCount",
             metric="SAGEMAKER_INFERENCE_COMPONENT_INVOCATIONS_PER_COPY",
             at_zero="NoCapacityInvocationFailures",
         ),
     ),
-    "batch": Mode(max_bytes=100 * MEGABYTE, max_seconds=3600, endpoint=False, files=True, zero=True),
+    "batch": Mode(
+        max_bytes=100 * MEGABYTE, max_seconds=3600, endpoint=False, in_s3=True, scales_to_zero=True
+    ),
     "marketplace": Mode(own_container=False),
 }

@@ -83,7 +83,7 @@ class ObservabilityStack(cdk.Stack):
             for name in names:
                 text = f"{name} over {wanted.utilisation} %"
                 watched[name] = (metrics.machine(config, name, "Maximum"), 5, wanted.utilisation, text)
-        if config.traits.queue:
+        if config.traits.queued:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
             watched["Queue"] = (age, 3, wanted.queue_seconds, "requests wait too long in the queue")
         found = [
@@ -99,17 +99,15 @@ class ObservabilityStack(cdk.Stack):
             for id, (metric, minutes, limit, text) in watched.items()
         ]
         if wanted.idle_hours and config.traits.instances and config.autoscaling.min:
-            idle = cloudwatch.Alarm(
+            idle = metrics.alarm(
                 self,
                 "Idle",
-                alarm_name=f"{config.name}-idle",
-                alarm_description=f"No request for {wanted.idle_hours} hours, and instances run: `sagerank idle`, `sagerank destroy`",
-                metric=metrics.requests(config, minutes=60),
+                metrics.requests(config, minutes=60),
+                name=f"{config.name}-idle",
+                text=f"No request for {wanted.idle_hours} hours, and instances run: `sagerank idle`, `sagerank destroy`",
                 threshold=1,
-                evaluation_periods=wanted.idle_hours,
-                comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-                # Without requests there is no metric either.
-                treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+                periods=wanted.idle_hours,
+                below=True,  # without requests there is no metric either
             )
             found.append(idle)
         return found

@@ -122,7 +122,7 @@ def _scaling(config: DeployConfig) -> None:
             raise ConfigError(
                 f"{where}.min is {least}, more than {where}.max, which is {most}: lower one or raise the other."
             )
-        if least == 0 and not config.traits.zero:
+        if least == 0 and not config.traits.scales_to_zero:
             raise ConfigError(
                 f"{where}.min is 0: mode {config.mode} cannot scale to zero; give at least 1, or mode scale-to-zero (inference components), async or serverless."
             )

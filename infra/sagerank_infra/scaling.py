@@ -45,15 +45,15 @@ def scale(
     target.scale_to_track_metric(
         tracking.id,
         target_value=wanted.target or tracking.target or estimate.invocations_per_minute(config),
-        custom_metric=metrics.queue(config, tracking.metric, "Average") if traits.queue else None,
-        predefined_metric=None if traits.queue else scaling.PredefinedMetric[tracking.metric],
+        custom_metric=metrics.queue(config, tracking.metric, "Average") if traits.queued else None,
+        predefined_metric=None if traits.queued else scaling.PredefinedMetric[tracking.metric],
         scale_in_cooldown=cdk.Duration.seconds(wanted.scale_in_seconds),
         scale_out_cooldown=cdk.Duration.seconds(wanted.scale_out_seconds),
     )
     if wanted.min == 0:
         # The tracked metric does not exist at zero instances, so the way up from there is a step of its own.
-        metric = metrics.queue if traits.queue else metrics.invocation
-        statistic = "Maximum" if traits.queue else "Sum"
+        metric = metrics.queue if traits.queued else metrics.invocation
+        statistic = "Maximum" if traits.queued else "Sum"
         _from_zero(scope, config, target, metric(config, tracking.at_zero, statistic))
     for action in wanted.schedules:
         target.scale_on_schedule(

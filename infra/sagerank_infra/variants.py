@@ -32,7 +32,7 @@ def main_variant(
         )
     least, most = config.autoscaling.min, config.autoscaling.max
     facts = _facts(config, config.instance)
-    if not config.traits.queue:
+    if not config.traits.queued:
         # Documents differ in length, and so do requests: the instance with the fewest open ones is the free one.
         facts["routing_config"] = _Config.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS")
     if config.pools:

@@ -49,6 +49,12 @@ class Assembly:
         return cls(folder, tuple(templates), str(outputs.get("EstimatedMonthlyCost", "")))
 
 
+def check() -> None:
+    """Raise ModuleNotFoundError where the CDK's library is not installed, without loading it."""
+    if importlib.util.find_spec("aws_cdk") is None:
+        raise ModuleNotFoundError("No module named 'aws_cdk'", name="aws_cdk")
+
+
 def synthesise(context: Mapping[str, str], folder: Path) -> Assembly:
     """Write the templates; no AWS call is made."""
     given = [part for name, text in context.items() for part in ("--context", f"{name}={text}")]
@@ -92,8 +98,6 @@ def _project() -> Path:
     That is a checkout's root, or a folder of the cache where there is no checkout: the installed files are not ours to
     write beside.
     """
-    if importlib.util.find_spec("aws_cdk") is None:
-        raise ModuleNotFoundError("No module named 'aws_cdk'", name="aws_cdk")
     package = Path(sagerank_infra.__file__).parent
     if not (package / "cdk.json").is_file():  # not installed: this is a checkout
         root = package.parents[1]

@@ -174,7 +174,9 @@ def _watching(what: str, interrupted: str) -> Iterator[Callable[[str, float], No
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    from . import deploy
+    from . import cdk, deploy
+
+    cdk.check()
 
     context = {name: value for name in _OWN if (value := getattr(options, name))}
     for text in options.context:

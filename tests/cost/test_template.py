@@ -192,7 +192,7 @@ def test_a_configuration_costs_what_its_estimate_says(tmp_path: Path) -> None:
     [
         ("[", "is not JSON"),
         ("[]", "is not a JSON object"),
-        ("{}", "instance is ''"),
+        ("{}", "is neither a template nor a configuration"),
         ('{"mode": "realtime", "instanse": "x"}', "instanse is not an option: did you mean instance"),
         ('{"mode": "realtime", "instance": "ml.m5.xlage"}', "did you mean ml.m5.xlarge"),
         ('{"instance": "ml.m6i.large"}', "No hosting price of ml.m6i.large"),

@@ -249,6 +249,11 @@ def test_a_new_dialect_is_one_file_and_one_line_of_the_table(monkeypatch: pytest
     with pytest.raises(RerankError) as caught:
         parse(b"{", None, path="/lucid")
     assert "sorry" in json.loads(render_error(caught.value, path="/lucid", request_id="r"))
+    # On its own path it reads bodies that dialects before it recognise, too.
+    assert answer({"ask": "q", "of": DOCS, "query": "q", "documents": DOCS}, "/lucid") == {
+        "best": 1,
+        "id": "r",
+    }
 
 
 def test_sigmoid_never_overflows() -> None:

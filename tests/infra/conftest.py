@@ -19,7 +19,8 @@ from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest, pack
 from sagerank_infra.app import build
 from sagerank_infra.config import PRESETS, DeployConfig
-from sagerank_infra.examples import EXAMPLES, example
+
+from .synth import EXAMPLES, example
 
 MODEL, CONFIG = "AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig"
 ENDPOINT, COMPONENT = "AWS::SageMaker::Endpoint", "AWS::SageMaker::InferenceComponent"

@@ -15,13 +15,14 @@ import pytest
 
 import sagerank_cost
 import sagerank_inference
-import sagerank_infra.app
+import sagerank_infra
 from sagerank_infra.app import main
-from sagerank_infra.examples import EXAMPLES, example
 
 from .. import golden
 from ..conftest import ROOT, alone, run_python
+from . import synth
 from .conftest import ALARM, BUCKET, CONFIG, ENDPOINT, EVERY, MODEL, Synthesised, files, stacks, synthesise
+from .synth import EXAMPLES, example
 
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
@@ -98,8 +99,8 @@ def test_the_bootstrap_rule_can_be_left_out() -> None:
 
 def test_one_command_writes_every_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`make synth`, with one mode in place of all, which the tests above synthesise."""
-    monkeypatch.setattr(sagerank_infra.app, "EXAMPLES", ["serverless"])
-    assert main(["--every", str(tmp_path)]) == 0
+    monkeypatch.setattr(synth, "EXAMPLES", ["serverless"])
+    synth.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serverless-dev", "serverless-prod"]
     assert files(tmp_path / "serverless-prod").keys() == files(stacks("serverless", "prod").assembly).keys()
 
@@ -124,7 +125,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_s3
 from cdk_nag import AwsSolutionsChecks
 from sagerank_infra.app import build
-from sagerank_infra.examples import EXAMPLES, example
+from tests.infra.synth import EXAMPLES, example
 
 app = cdk.App(outdir=sys.argv[1], context={"@aws-cdk/core:validateAgainstDefaultRules": True})
 for name in EXAMPLES:

@@ -16,8 +16,9 @@ from sagerank_infra import fitting, rules
 from sagerank_infra.app import main
 from sagerank_infra.config import ConfigError, DeployConfig, json_schema
 from sagerank_infra.environment import environment, max_tokens
-from sagerank_infra.examples import EXAMPLES, example
 from sagerank_infra.options import read
+
+from .synth import EXAMPLES, example
 
 BASE = {"model": "tiny", "artefact": "s3://bucket-of-models/tiny/model.tar.gz"}
 REALTIME = {**BASE, "mode": "realtime", "instance": "ml.c7i.xlarge"}

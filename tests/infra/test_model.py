@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from aws_cdk.assertions import Match
 
-from sagerank_infra.examples import example
-
 from .conftest import BUCKET, CONFIG, ENDPOINTS, EVERY, MODEL, Synthesised, stacks, statements, synthesise
+from .synth import example
 
 
 def found_prefixes(found: Synthesised) -> set[str]:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from sagerank.models.build import MICRO, build
 
@@ -43,6 +41,9 @@ class Words:
 @pytest.fixture
 def embedder_folder(tmp_path: Path) -> Path:
     """A bi-encoder in ONNX: token embeddings drawn at random, so that texts which share words are near."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     folder = tmp_path / "embedder"
     folder.mkdir()
     shutil.copyfile(MICRO / "tokenizer.json", folder / "tokenizer.json")

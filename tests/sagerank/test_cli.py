@@ -16,12 +16,15 @@ from sagerank.evaluation import DEMO
 from ..conftest import needs
 from ..servers import running, wait_for
 
+posix = pytest.mark.skipif(os.name != "posix", reason="the server's worker and bash need POSIX")
+
 
 def sagerank(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sagerank.cli", *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
 
 
+@posix
 def test_demo_puts_the_relevant_passages_on_top() -> None:
     done = sagerank("demo", "--json")
     assert done.returncode == 0, done.stderr
@@ -35,6 +38,7 @@ def test_demo_puts_the_relevant_passages_on_top() -> None:
     assert shown["scores"] == sorted(shown["scores"], reverse=True)
 
 
+@posix
 def test_rerank_from_a_file_a_pipe_and_a_server(tmp_path: Path) -> None:
     texts = ["Cats sleep all day.", "Rain falls when clouds cool."]
     (tmp_path / "plain.txt").write_text("\n".join(texts) + "\n\n")
@@ -68,6 +72,7 @@ def test_build_and_doctor(tmp_path: Path) -> None:
     assert "sagerank build" in done.stdout
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 def test_memory_stays_flat_with_length() -> None:
     """Four times the tokens: a matrix of heads x tokens^2 would take sixteen times the memory."""
 
@@ -111,6 +116,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
+@posix
 def test_no_documents_and_a_closed_pipe() -> None:
     done = sagerank("rerank", "q")
     assert (done.returncode, done.stderr) == (2, "sagerank: There are no documents: give one a line.\n")
@@ -119,6 +125,24 @@ def test_no_documents_and_a_closed_pipe() -> None:
         ["bash", "-c", shell], capture_output=True, text=True, check=False, env={**os.environ}, timeout=60
     )
     assert closed.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("rerank q <&-", 2),
+        ("rerank q FILE 2>&-", 0),
+        ("rerank q FILE | true", 0),
+        ("cost --rate 0.2 | true", 0),
+    ],
+)
+def test_closed_streams(shell: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("a text\n[" + "[" * 100_000 + "\n")
+    words = f"set -o pipefail; {sys.executable} -P -m sagerank.cli {shell}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

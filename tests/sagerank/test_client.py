@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -109,6 +111,10 @@ class Script(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.connections = 0
         self.closed = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client has left, as some tests want
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
@@ -381,6 +387,8 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         ("q", [], None, "documents is empty"),
         ("q", ["a", {"body": "x"}], None, r"documents\[1\]"),
         ("q", ["a"], 0, "top_n is 0"),
+        ("q", "ab", None, "documents is no list"),
+        ("q", {"a": "b"}, None, "documents is no list"),
         ("q", ["\ud800"], None, "surrogate"),
     ],
 )
@@ -431,6 +439,7 @@ def test_a_cancelled_rerank_closes_its_requests_and_sends_no_more(
     assert len(script.bodies) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 def test_one_client_in_several_event_loops_and_after_a_fork(script: Script) -> None:
     asynchronous = AsyncRerankClient.http(script.url)
 
@@ -483,3 +492,94 @@ def test_scores_that_are_no_numbers_are_refused(script: Script, text: str) -> No
     script.failures.append((200, answer.encode(), {}))
     with RerankClient.http(script.url) as client, pytest.raises(BadAnswer):
         client.rerank("q", ["a"])
+
+
+def test_progress_runs_in_the_callers_thread_and_may_do_what_it_likes(script: Script) -> None:
+    with RerankClient.http(script.url) as client:
+        inner: list[int] = []
+        threads: list[object] = []
+
+        def progress(done: int, total: int) -> None:
+            threads.append(threading.current_thread())
+            inner.append(client.rerank("inner", ["x"]).requests)
+
+        client.rerank("q", ["a"], progress=progress)
+        assert (inner, threads) == ([1], [threading.main_thread()])
+
+        def leave(done: int, total: int) -> None:
+            raise SystemExit(3)
+
+        with pytest.raises(SystemExit):
+            client.rerank("q", ["a"], progress=leave)
+        assert client.rerank("q", ["a"]).requests == 1
+
+
+@pytest.mark.parametrize(
+    "indices", [["0"], [-1], [0.7], [1], [2**61 - 1], [0, 0], []], ids=lambda value: str(value)[:12]
+)
+def test_indices_that_are_not_those_of_the_documents_are_refused(script: Script, indices: list[Any]) -> None:
+    results = [{"index": index, "relevance_score": 0.5} for index in indices]
+    answer = json.dumps({"model": "m", "usage": {"total_tokens": 1}, "results": results})
+    script.failures.append((200, answer.encode(), {}))
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer):
+        client.rerank("q", ["a"])
+
+
+def test_an_answer_is_bounded_and_never_unpacked(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sagerank.transport._LONGEST_ANSWER", 1000)
+    with RerankClient.http(script.url) as client:
+        script.failures.append((200, b" " * 2000, {}))
+        with pytest.raises(BadAnswer, match="does not end"):
+            client.rerank("q", ["a"])
+        script.failures.append((200, gzip.compress(b" " * 100_000), {"Content-Encoding": "gzip"}))
+        with pytest.raises(BadAnswer, match="not that of a reranker"):
+            client.rerank("q", ["a"])
+
+
+def test_a_servers_sentence_is_one_short_line(script: Script) -> None:
+    script.failures.append(http_error(400, "no\x1b[2J\n" + "x" * 100_000))
+    with RerankClient.http(script.url) as client, pytest.raises(InvalidRequest) as caught:
+        client.rerank("q", ["a"])
+    assert str(caught.value).startswith("no [2J xxx")
+    assert len(str(caught.value)) == 500
+
+
+def test_a_proxy_that_cannot_be_used_is_named_and_does_not_matter_on_loopback(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "nonsense://secret@nowhere")
+    with RerankClient.http(script.url) as client:
+        assert client.rerank("q", ["a"]).requests == 1
+    with RerankClient.http("http://reranker.invalid") as client:
+        with pytest.raises(InvalidRequest, match="The proxy that") as caught:
+            client.rerank("q", ["a"])
+        assert "secret" not in str(caught.value)
+
+
+def test_no_log_holds_a_urls_secrets(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    url = script.url.replace("//", "//user:secret@") + "/v1/rerank?key=secret"
+    with RerankClient.http(url) as client:
+        client.rerank("q", ["a"])
+    assert "/v1/rerank" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, Overloaded), (403, AccessDenied), (502, Unavailable)])
+def test_what_stands_before_sagemaker_is_understood_too(
+    script: Script, monkeypatch: pytest.MonkeyPatch, status: int, error: type[Exception]
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    script.failures.append((status, b"busy", {}))
+    client = RerankClient.sagemaker("ranker", endpoint_url=script.url, retry=Retry(tries=1))
+    with client, pytest.raises(error):
+        client.rerank("q", ["a"])
+
+
+def test_an_aws_configuration_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    with pytest.raises(InvalidRequest, match="The AWS configuration cannot be used"):
+        RerankClient.sagemaker("ranker", region="eu-west-1")

@@ -31,7 +31,7 @@ from .tei import Tei
 __all__ = ["DIALECTS", "JSON", "Call", "parse", "render", "render_error", "sigmoid"]
 
 _JINA, _MARKETPLACE = Jina(), Marketplace()
-# By name. The first that recognises a body reads it.
+# By name. A body is read by the dialect of its path, else by the first that recognises it.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (CohereV2(), CohereV1(), _JINA, _MARKETPLACE, Tei(), LangChain(), HuggingFace(), Dify())
@@ -135,13 +135,17 @@ def _read(text: str, path: str) -> RerankRequest:
         raise InvalidRequest(
             f"The body must be a JSON object, not {type_name(payload)}: send one of {_SHAPES}."
         )
-    recognised = (one for one in DIALECTS.values() if path == one.path or one.recognises(payload))
+    recognised = (one for one in DIALECTS.values() if one.recognises(payload))
     # A query alone is for Jina's reader, which says that the documents are missing.
-    dialect = next(recognised, _JINA if "query" in payload else None)
+    dialect = _of_path(path) or next(recognised, _JINA if "query" in payload else None)
     if not dialect:
         raise InvalidRequest(f"The body has none of the shapes known here: send {_SHAPES}.")
     with _naming_the_dialect(dialect):
         return dialect.read(Fields(payload))
+
+
+def _of_path(path: str) -> Dialect | None:
+    return next((dialect for dialect in DIALECTS.values() if dialect.path == path), None)
 
 
 def _decode(text: str) -> Any:
@@ -178,8 +182,7 @@ def render(
 
 def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
     """Return JSON in the error form of the dialect; where the request could not be read that far, of the path."""
-    of_path = next((dialect for dialect in DIALECTS.values() if dialect.path == path), _JINA)
-    dialect = DIALECTS[error.dialect] if error.dialect else of_path
+    dialect = DIALECTS[error.dialect] if error.dialect else _of_path(path) or _JINA
     return _encode(dialect.error(error, request_id))
 
 
