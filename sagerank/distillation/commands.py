@@ -74,12 +74,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the gate's figures as JSON")
     settings = parser.add_argument_group("recipe")
-    for name, (many, kind) in _settings().items():
+    for name, (many, value_type) in _settings().items():
         settings.add_argument(
-            f"--{name.replace('_', '-').removesuffix('s') if many and kind is str else name.replace('_', '-')}",
+            f"--{name.replace('_', '-').removesuffix('s') if many and value_type is str else name.replace('_', '-')}",
             dest=f"recipe_{name}",
-            type=_numbers if many and kind is int else kind,
-            action="append" if many and kind is str else "store",
+            type=_numbers if many and value_type is int else value_type,
+            action="append" if many and value_type is str else "store",
             metavar=name.upper(),
             help=_help(name),
         )

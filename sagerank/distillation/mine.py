@@ -80,16 +80,16 @@ def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
     """
     generator = random.Random(seed)
     texts: list[str] = []
-    place: dict[str, int | None] = {}
+    position: dict[str, int | None] = {}
     sources: set[str] = set()
     for number, row in enumerate(read_jsonl(passages), 1):
         key = _field(row, "id", passages, number)
-        if key in place:
+        if key in position:
             raise DistillationError(f"{passages}:{number}: the id {key!r} occurs twice.")
-        place[key] = None
+        position[key] = None
         if share_alike(_field(row, "licence", passages, number)):
             continue
-        place[key] = len(texts)
+        position[key] = len(texts)
         sources.add(_field(row, "source", passages, number))
         words = generator.choices(list(LENGTHS), list(LENGTHS.values()))[0]
         texts.append(" ".join(_field(row, "text", passages, number).split()[:words]))
@@ -102,12 +102,12 @@ def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
         if key in seen:
             raise DistillationError(f"{queries}:{number}: the id {key!r} occurs twice.")
         seen.add(key)
-        if positive is not None and not (isinstance(positive, str) and positive in place):
+        if positive is not None and not (isinstance(positive, str) and positive in position):
             raise DistillationError(
                 f"{queries}:{number}: the positive {positive!r} is not a passage of {passages.name}: give its id, or null."
             )
         if _field(row, "source", queries, number) in sources:
-            asked.append((_field(row, "text", queries, number), place.get(positive or "")))
+            asked.append((_field(row, "text", queries, number), position.get(positive or "")))
     return Text(tuple(texts), (*asked, *_made_queries(texts, made, generator)))
 
 
@@ -159,11 +159,11 @@ def mine(
     near = max(1, documents // 4)
     everything = range(len(text.passages))
     order = order[:limit]
-    for number, place in enumerate(order):
+    for number, index in enumerate(order):
         if vectors is not None and number % _BLOCK == 0:
             # One product for many queries reads the passages' vectors once instead of once a query.
             similar = vectors[0][order[number : number + _BLOCK]] @ vectors[1].T
-        query, positive = text.queries[place]
+        query, positive = text.queries[index]
         terms = bm25s.tokenize([query], stopwords="en", show_progress=False, return_ids=False)[0]
         lexical = retriever.get_scores(terms) if terms else np.zeros(len(text.passages), np.float32)
         chosen: dict[int, None] = {} if positive is None else {positive: None}
@@ -190,8 +190,8 @@ def mine(
 
 def _top(scores: NDArray[np.float32], count: int) -> list[int]:
     count = min(count, len(scores))
-    found = np.argpartition(-scores, count - 1)[:count]
-    ordered: list[int] = found[np.argsort(-scores[found], kind="stable")].tolist()
+    nearest = np.argpartition(-scores, count - 1)[:count]
+    ordered: list[int] = nearest[np.argsort(-scores[nearest], kind="stable")].tolist()
     return ordered
 
 

@@ -94,23 +94,23 @@ def curve(
         query: [document for document, _ in candidates.get(query, [])] for query in collection.queries
     }
     texts = {
-        query: [collection.documents[document] for document in found] for query, found in identifiers.items()
+        query: [collection.documents[document] for document in ids] for query, ids in identifiers.items()
     }
-    for query, found in texts.items():
-        first[query] = store.score(before, collection.queries[query], found) if found else []
-        second[query] = store.score(last, collection.queries[query], found) if found else []
-        progress(len(found))
+    for query, documents in texts.items():
+        first[query] = store.score(before, collection.queries[query], documents) if documents else []
+        second[query] = store.score(last, collection.queries[query], documents) if documents else []
+        progress(len(documents))
 
     def quality(keep: int) -> PerQuery:
         run: Run = {}
-        for query, found in identifiers.items():
+        for query, ids in identifiers.items():
             best = best_first(first[query], keep)
             again = [second[query][index] for index in best]
             scores = merge(first[query], best, again, texts[query])
-            run[query] = ranked(dict(zip(found, scores, strict=True)))
+            run[query] = ranked(dict(zip(ids, scores, strict=True)))
         return per_query(collection, run)["ndcg@10"]
 
-    sizes = [len(found) for found in identifiers.values()]
+    sizes = [len(ids) for ids in identifiers.values()]
     largest = before.keep[-1] - 1 if isinstance(before, Cascade) else max(sizes)
     alone = quality(max(sizes))
     goal = {query: retain * value for query, value in alone.items()}
@@ -148,12 +148,12 @@ def curve(
 
 def _down_to(steps: Sequence[Step], passes: Callable[[Step], bool]) -> int | None:
     """The smallest K of the unbroken row of passes that ends at the largest."""
-    found = None
+    smallest = None
     for step in reversed(steps):
         if not passes(step):
             break
-        found = step.keep
-    return found
+        smallest = step.keep
+    return smallest
 
 
 def _cost(sizes: Sequence[int], keep: Sequence[int], paces: Sequence[Pace]) -> float:
@@ -165,13 +165,13 @@ def _cost(sizes: Sequence[int], keep: Sequence[int], paces: Sequence[Pace]) -> f
 
 def sample(collection: Collection, candidates: Run) -> list[tuple[str, list[str]]]:
     """The queries and documents that a pace is taken on: the first candidates of the first queries that have some."""
-    found = [query for query in collection.queries if candidates.get(query)][:_SAMPLE_QUERIES]
+    queries = [query for query in collection.queries if candidates.get(query)][:_SAMPLE_QUERIES]
     return [
         (
             collection.queries[query],
             [collection.documents[document] for document, _ in candidates[query][:_SAMPLE_DOCUMENTS]],
         )
-        for query in found
+        for query in queries
     ]
 
 

@@ -58,10 +58,10 @@ def picture(points: Sequence[Point], title: str, table: Sequence[Sequence[str]],
     figure, (axes, below) = pyplot.subplots(
         2, 1, figsize=(8.2, sum(heights) + 0.4), height_ratios=heights, layout="constrained"
     )
-    for place, point in enumerate(points):
+    for number, point in enumerate(points):
         where = (point.documents_per_50_ms, point.ndcg)
-        axes.scatter(*where, s=70, color=f"C{place % 10}", label=f"{_letter(place)}  {point.name}")
-        axes.annotate(_letter(place), where, (6, 5), textcoords="offset points", fontsize=10)
+        axes.scatter(*where, s=70, color=f"C{number % 10}", label=f"{_letter(number)}  {point.name}")
+        axes.annotate(_letter(number), where, (6, 5), textcoords="offset points", fontsize=10)
     # Names in the margin: beside their points they would hide one another.
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     axes.set(xscale="log", xlabel="documents per 50 ms", ylabel="NDCG@10, points", title=title)
@@ -94,17 +94,17 @@ def scatter_text(points: Sequence[Point], title: str) -> str:
     plotext.ylabel("NDCG@10")
     plotext.xlim(0, 1.2 * max(point.documents_per_50_ms for point in points))
     plotext.ylim(min(point.ndcg for point in points) - 2, max(point.ndcg for point in points) + 2)
-    for place, point in enumerate(points):
-        plotext.scatter([point.documents_per_50_ms], [point.ndcg], marker=_letter(place))
+    for number, point in enumerate(points):
+        plotext.scatter([point.documents_per_50_ms], [point.ndcg], marker=_letter(number))
     names = [
-        f"{_letter(place)}  {point.name}: {point.ndcg:.2f} points, {point.documents_per_50_ms:.1f} documents per 50 ms"
-        for place, point in enumerate(points)
+        f"{_letter(number)}  {point.name}: {point.ndcg:.2f} points, {point.documents_per_50_ms:.1f} documents per 50 ms"
+        for number, point in enumerate(points)
     ]
     return "\n".join([str(plotext.uncolorize(plotext.build())).rstrip(), "", *names])
 
 
-def _letter(place: int) -> str:
-    return string.ascii_letters[place % 52]
+def _letter(number: int) -> str:
+    return string.ascii_letters[number % 52]
 
 
 def curve_picture(curve: Curve, title: str, path: Path) -> None:

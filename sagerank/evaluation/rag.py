@@ -190,21 +190,21 @@ def benchmark(
         contexts = _embed(embedder, "passages", list(questions.contexts.values()), vectors, progress)
         asked = _embed(embedder, "queries", list(questions.questions.values()), vectors, progress)
         nearest = np.argsort(-(asked @ contexts.T), axis=1, kind="stable")[:, :retrieve].tolist()
-        found = {
-            query: [identifiers[place] for place in row]
+        retrieved = {
+            query: [identifiers[index] for index in row]
             for query, row in zip(questions.questions, nearest, strict=True)
         }
-        rows.append(_row(embedder.name, None, questions, found, keep))
+        rows.append(_row(embedder.name, None, questions, retrieved, keep))
         for reranker in rerankers:
             again = {}
-            for number, (query, ids) in enumerate(found.items(), 1):
+            for number, (query, ids) in enumerate(retrieved.items(), 1):
                 scores = store.score(
                     reranker, questions.questions[query], [questions.contexts[key] for key in ids]
                 )
                 again[query] = [
                     key for _, key in sorted(zip(scores, ids, strict=True), key=lambda item: -item[0])
                 ]
-                progress(f"{embedder.name} > {reranker.name}", number, len(found))
+                progress(f"{embedder.name} > {reranker.name}", number, len(retrieved))
             rows.append(_row(embedder.name, reranker.name, questions, again, keep))
     return rows
 
@@ -250,14 +250,14 @@ def mean_over_embedders(rows: Sequence[RagRow]) -> list[RagRow]:
 def _row(
     embedder: str, reranker: str | None, questions: Questions, ranking: dict[str, list[str]], keep: int
 ) -> RagRow:
-    places = []
+    ranks = []
     for query, expected in questions.expected.items():
-        place = next((place for place, key in enumerate(ranking[query][:keep], 1) if key in expected), None)
-        places.append(place)
-    count = len(places)
+        rank = next((rank for rank, key in enumerate(ranking[query][:keep], 1) if key in expected), None)
+        ranks.append(rank)
+    count = len(ranks)
     return RagRow(
         embedder,
         reranker,
-        hit_rate=sum(place is not None for place in places) / count,
-        mrr=sum(1 / place for place in places if place is not None) / count,
+        hit_rate=sum(rank is not None for rank in ranks) / count,
+        mrr=sum(1 / rank for rank in ranks if rank is not None) / count,
     )

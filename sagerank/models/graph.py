@@ -75,10 +75,10 @@ class Weights:
             raise CheckpointError(
                 f"{stored} is stored as {entry['dtype']}; store weights as F32, F16, BF16, or I8 with scales."
             )
-        kind, width = _TYPES[entry["dtype"]]
+        stored_type, width = _TYPES[entry["dtype"]]
         first, last, _ = rows.indices(entry["shape"][0])
         row = width * math.prod(entry["shape"][1:])
-        result = TensorProto(name=name, data_type=kind, dims=[last - first, *entry["shape"][1:]])
+        result = TensorProto(name=name, data_type=stored_type, dims=[last - first, *entry["shape"][1:]])
         result.data_location = TensorProto.EXTERNAL
         source = {
             "location": self._name,
@@ -120,11 +120,11 @@ class Graph(Nodes):
     def weight(self, stored: str, rows: slice = slice(None), part: str = "") -> str:
         """The tensor as float32. ONNX Runtime folds what is done to a constant when it loads the graph."""
         name = stored + part
-        kind = self._initializer(name, stored, rows)
-        if kind == TensorProto.FLOAT:
+        stored_type = self._initializer(name, stored, rows)
+        if stored_type == TensorProto.FLOAT:
             return name
         value = self.op("Cast", [name], to=TensorProto.FLOAT)
-        if kind == TensorProto.INT8:
+        if stored_type == TensorProto.INT8:
             self._initializer(name + SCALE, stored + SCALE, rows)
             value = self.op("Mul", [value, self.op("Unsqueeze", [name + SCALE, self.integers(1)])])
         return value
@@ -170,11 +170,11 @@ class Graph(Nodes):
         self.nodes.append(helper.make_node("Unique", [tokens], ["distinct", "", "token"]))
         self.op("Gather", ["token", "pad"], "token_pad")  # [B, P]
         ids = self.op("Mod", ["distinct", vocabulary])
-        kind = self._initializer(table, table)
+        stored_type = self._initializer(table, table)
         x = self.op("Gather", [table, ids])
-        if kind != TensorProto.FLOAT:
+        if stored_type != TensorProto.FLOAT:
             x = self.op("Cast", [x], to=TensorProto.FLOAT)  # the rows that are read, not the table
-        if kind == TensorProto.INT8:
+        if stored_type == TensorProto.INT8:
             self._initializer(table + SCALE, table + SCALE)
             scale = self.op("Gather", [table + SCALE, ids])
             x = self.op("Mul", [x, self.op("Unsqueeze", [scale, self.integers(1)])])

@@ -18,11 +18,11 @@ class Nodes:
         self._count = 0
 
     def op(
-        self, kind: str, inputs: list[str], output: str | None = None, *, domain: str = "", **attributes: Any
+        self, op: str, inputs: list[str], output: str | None = None, *, domain: str = "", **attributes: Any
     ) -> str:
         if output is None:
-            output = self._name(kind)
-        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
+            output = self._name(op)
+        self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
         return output
 
     def constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
@@ -67,6 +67,6 @@ class Nodes:
         self.nodes = outer
         return graph
 
-    def _name(self, kind: str) -> str:
+    def _name(self, op: str) -> str:
         self._count += 1
-        return f"{kind}_{self._count}"
+        return f"{op}_{self._count}"

@@ -38,18 +38,18 @@ class Left:
 
 def survey(account: Account, name: str) -> Doomed:
     """Find what a deployment has. Raises OperateError where no stack has the name, or one is still being changed."""
-    found = find(account, name)
-    if not found:
+    deployed = find(account, name)
+    if not deployed:
         raise OperateError(
             f"There is no deployment {name} in {account.region}: no stack {name}-model or {name}-endpoint exists. Give --name and --region as at `sagerank deploy`."
         )
-    busy = [f"{stack.name} ({stack.status})" for stack in found.values() if not stack.settled]
+    busy = [f"{stack.name} ({stack.status})" for stack in deployed.values() if not stack.settled]
     if busy:
         raise OperateError(f"CloudFormation is still at work on {', '.join(busy)}: wait until it ends.")
-    resources = tuple(resource for stack in found.values() for resource in resources_of(account, stack))
+    resources = tuple(resource for stack in deployed.values() for resource in resources_of(account, stack))
     buckets = [item.id for item in resources if item.type == "AWS::S3::Bucket" and not item.kept]
     return Doomed(
-        name, found, resources, {bucket: sum(1 for _ in _objects(account, bucket)) for bucket in buckets}
+        name, deployed, resources, {bucket: sum(1 for _ in _objects(account, bucket)) for bucket in buckets}
     )
 
 
@@ -124,8 +124,8 @@ def left(account: Account, doomed: Doomed) -> Left:
     group = f"/aws/sagemaker/Endpoints/{doomed.name}"
     kept_groups = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup" and item.kept}
     known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
-    for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
-        if found["logGroupName"] == group and group not in kept_groups | known:
+    for log_group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
+        if log_group["logGroupName"] == group and group not in kept_groups | known:
             behind.append(f"log group {group}")
     # Alarms of a target-tracking policy are Application Auto Scaling's own, and go with it.
     tracking = f"TargetTracking-endpoint/{doomed.name}/"
@@ -202,9 +202,9 @@ _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
     "AWS::EC2::RouteTable": _listed("ec2", "describe_route_tables", "RouteTableIds", "RouteTables"),
     "AWS::EC2::FlowLog": _listed("ec2", "describe_flow_logs", "FlowLogIds", "FlowLogs"),
     "AWS::EC2::VPCEndpoint": lambda account, id: [
-        found
-        for found in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
-        if found["State"].lower() not in ("deleting", "deleted")
+        endpoint
+        for endpoint in account.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"]
+        if endpoint["State"].lower() not in ("deleting", "deleted")
     ],
     "AWS::Events::Rule": _named("events", "describe_rule", "Name", by_arn=True),
     "AWS::ApplicationAutoScaling::ScalableTarget": lambda account, id: account.client(

@@ -64,14 +64,14 @@ class Endpoint:
 
 def describe(account: Account, name: str) -> Endpoint:
     """The endpoint with its variants and components. Raises OperateError where there is none."""
-    found = raw(account, name)
+    answer = raw(account, name)
     # Somebody may have deleted the configuration; the endpoint serves on without.
     describe_config = account.client("sagemaker").describe_endpoint_config
-    config = look_up(describe_config, EndpointConfigName=found["EndpointConfigName"]) or {}
+    config = look_up(describe_config, EndpointConfigName=answer["EndpointConfigName"]) or {}
     split = any("ModelName" not in variant for variant in config.get(_PRODUCTION, ()))
     components = tuple(_components(account, name)) if split else ()
     running = {
-        variant["VariantName"]: variant for key in (_PRODUCTION, _SHADOW) for variant in found.get(key, ())
+        variant["VariantName"]: variant for key in (_PRODUCTION, _SHADOW) for variant in answer.get(key, ())
     }
     variants = tuple(
         _variant(wanted, running.get(wanted["VariantName"], {}), components, shadow=key == _SHADOW)
@@ -80,12 +80,12 @@ def describe(account: Account, name: str) -> Endpoint:
     )
     return Endpoint(
         name=name,
-        arn=found["EndpointArn"],
-        status=found["EndpointStatus"],
-        failure=found.get("FailureReason", ""),
-        config=found["EndpointConfigName"],
-        created=found["CreationTime"],
-        modified=found["LastModifiedTime"],
+        arn=answer["EndpointArn"],
+        status=answer["EndpointStatus"],
+        failure=answer.get("FailureReason", ""),
+        config=answer["EndpointConfigName"],
+        created=answer["CreationTime"],
+        modified=answer["LastModifiedTime"],
         variants=variants,
         components=components,
         asynchronous=bool(config.get("AsyncInferenceConfig")),
@@ -115,12 +115,12 @@ def _variant(
 
 def raw(account: Account, name: str) -> Mapping[str, Any]:
     """SageMaker's answer to DescribeEndpoint. Raises OperateError where there is none."""
-    found: Mapping[str, Any] | None = look_up(
+    answer: Mapping[str, Any] | None = look_up(
         account.client("sagemaker").describe_endpoint, EndpointName=name
     )
-    if found is None:
+    if answer is None:
         raise OperateError(f"There is no endpoint {name} in {account.region}{_others(account)}")
-    return found
+    return answer
 
 
 def _others(account: Account) -> str:
@@ -136,7 +136,7 @@ def _others(account: Account) -> str:
 
 
 def _components(account: Account, name: str) -> list[Component]:
-    found = []
+    components = []
     for listed in account.pages(
         "sagemaker", "list_inference_components", "InferenceComponents", EndpointNameEquals=name
     ):
@@ -145,7 +145,7 @@ def _components(account: Account, name: str) -> list[Component]:
         )
         model = component.get("Specification", {}).get("ModelName", "")
         copies = component.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
-        found.append(
+        components.append(
             Component(
                 name=component["InferenceComponentName"],
                 variant=component["VariantName"],
@@ -154,7 +154,7 @@ def _components(account: Account, name: str) -> list[Component]:
                 copies=copies,
             )
         )
-    return found
+    return components
 
 
 def wait(account: Account, name: str, progress: Callable[[str, float], None]) -> Endpoint:
@@ -166,9 +166,9 @@ def wait(account: Account, name: str, progress: Callable[[str, float], None]) ->
     while (status := raw(account, name)["EndpointStatus"]) in BUSY:
         progress(status, time.monotonic() - began)
         time.sleep(_POLL_SECONDS)
-    found = describe(account, name)
+    endpoint = describe(account, name)
     if status != "InService":
         raise OperateError(
-            f"The endpoint {name} is {status}: {found.failure or 'SageMaker gives no reason'}. Its log is /aws/sagemaker/Endpoints/{name}; docs/deploy.md of sagerank's repository lists causes."
+            f"The endpoint {name} is {status}: {endpoint.failure or 'SageMaker gives no reason'}. Its log is /aws/sagemaker/Endpoints/{name}; docs/deploy.md of sagerank's repository lists causes."
         )
-    return found
+    return endpoint

@@ -43,25 +43,25 @@ def status(account: Account, name: str) -> Status:
     """Gather what is known of a deployment. Raises OperateError where there is neither endpoint nor stack."""
     from sagerank_cost.catalogue import Catalogue
 
-    found = stacks.find(account, name)
+    deployed = stacks.find(account, name)
     try:
         endpoint = describe(account, name)
     except OperateError as error:
-        if not found:
+        if not deployed:
             raise
-        states = ", ".join(f"{stack.name} {stack.status}" for stack in found.values())
+        states = ", ".join(f"{stack.name} {stack.status}" for stack in deployed.values())
         raise OperateError(
             f"{error} Its stacks exist: {states}. Mode batch has no endpoint; else see the stacks' events."
         ) from None
-    made = [resource for stack in found.values() for resource in stacks.resources_of(account, stack)]
+    made = [resource for stack in deployed.values() for resource in stacks.resources_of(account, stack)]
     configs = stacks.names(made, "AWS::SageMaker::EndpointConfig")
     alarms = stacks.names(made, "AWS::CloudWatch::Alarm")
     price, _ = hourly(endpoint, account.region, Catalogue())
-    outputs = found["observability"].outputs if "observability" in found else {}
+    outputs = deployed["observability"].outputs if "observability" in deployed else {}
     return Status(
         endpoint=endpoint,
         wanted=configs[0] if configs else "",
-        stacks={part: stack.status for part, stack in found.items()},
+        stacks={part: stack.status for part, stack in deployed.items()},
         scaling=tuple(_scaling(account, endpoint)),
         alarms=_states(account, alarms),
         usd_per_hour=price,
@@ -72,8 +72,8 @@ def status(account: Account, name: str) -> Status:
 def _states(account: Account, alarms: list[str]) -> dict[str, str]:
     if not alarms:
         return {}  # an empty list would mean all of the account's
-    found = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=alarms[:100])
-    return {alarm["AlarmName"]: alarm["StateValue"] for alarm in found}
+    metric_alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=alarms[:100])
+    return {alarm["AlarmName"]: alarm["StateValue"] for alarm in metric_alarms}
 
 
 def _scaled(endpoint: Endpoint) -> list[str]:
@@ -84,7 +84,7 @@ def _scaled(endpoint: Endpoint) -> list[str]:
 
 def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
     arguments: dict[str, Any] = {"ServiceNamespace": "sagemaker", "ResourceIds": _scaled(endpoint)}
-    found = []
+    scalings = []
     for target in account.pages(
         "application-autoscaling", "describe_scalable_targets", "ScalableTargets", **arguments
     ):
@@ -95,7 +95,7 @@ def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
             ServiceNamespace="sagemaker",
             ResourceId=target["ResourceId"],
         )
-        found.append(
+        scalings.append(
             Scaling(
                 target["ResourceId"],
                 target["MinCapacity"],
@@ -103,7 +103,7 @@ def _scaling(account: Account, endpoint: Endpoint) -> list[Scaling]:
                 tuple(_policy(policy) for policy in policies),
             )
         )
-    return found
+    return scalings
 
 
 def _policy(policy: dict[str, Any]) -> str:

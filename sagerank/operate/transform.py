@@ -11,7 +11,7 @@ from typing import Any
 
 from . import OperateError, stacks
 from .account import Account
-from .verify import place
+from .verify import bucket_and_key
 
 BUSY = ("InProgress", "Stopping")
 _POLL_SECONDS = 5.0
@@ -36,11 +36,11 @@ def start(
 
     Raises OperateError for input of an unknown kind, or where the deployment cannot be asked.
     """
-    found = stacks.find(account, name)
-    outputs = {key: text for stack in found.values() for key, text in stack.outputs.items()}
+    deployed = stacks.find(account, name)
+    outputs = {key: text for stack in deployed.values() for key, text in stack.outputs.items()}
     model = outputs.get("ModelName") or _endpoint_model(account, name)
-    kind = content_type or CONTENT_TYPES.get(Path(source).suffix, "")
-    if not kind:
+    mime = content_type or CONTENT_TYPES.get(Path(source).suffix, "")
+    if not mime:
         raise OperateError(
             f"What {source} holds cannot be told from its name: give --content-type, one of {', '.join(CONTENT_TYPES.values())}."
         )
@@ -57,7 +57,7 @@ def start(
         else _upload(account, Path(source), outputs.get("InputPath", ""), title)
     )
     account.client("sagemaker").create_transform_job(
-        **_request(title, model, job, kind=kind, source=address, target=target)
+        **_request(title, model, job, mime=mime, source=address, target=target)
     )
     return title, target
 
@@ -80,13 +80,13 @@ def _upload(account: Account, file: Path, folder: str, title: str) -> str:
         raise OperateError(
             "The deployment has no bucket for input (mode batch has): upload the file, and give its s3:// address."
         )
-    bucket, prefix = place(f"{folder.rstrip('/')}/{title}/{file.name}")
+    bucket, prefix = bucket_and_key(f"{folder.rstrip('/')}/{title}/{file.name}")
     account.client("s3").upload_file(str(file), bucket, prefix)
     return f"s3://{bucket}/{prefix}"
 
 
-def _request(title: str, model: str, job: Job, *, kind: str, source: str, target: str) -> dict[str, Any]:
-    by_line = kind in ("application/jsonlines", "text/csv")
+def _request(title: str, model: str, job: Job, *, mime: str, source: str, target: str) -> dict[str, Any]:
+    by_line = mime in ("application/jsonlines", "text/csv")
     return {
         "TransformJobName": title,
         "ModelName": model,
@@ -96,12 +96,12 @@ def _request(title: str, model: str, job: Job, *, kind: str, source: str, target
         "ModelClientConfig": {"InvocationsTimeoutInSeconds": job.seconds, "InvocationsMaxRetries": 1},
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
-            "ContentType": kind,
+            "ContentType": mime,
             "SplitType": "Line" if by_line else "None",
         },
         "TransformOutput": {
             "S3OutputPath": target,
-            "Accept": kind,
+            "Accept": mime,
             "AssembleWith": "Line" if by_line else "None",
         },
         "TransformResources": {"InstanceType": job.instance, "InstanceCount": job.count},
@@ -111,22 +111,22 @@ def _request(title: str, model: str, job: Job, *, kind: str, source: str, target
 def wait(account: Account, title: str, progress: Callable[[str, float], None]) -> str:
     """Wait for the job, and return its last status. Raises OperateError, with SageMaker's reason, unless it completed."""
     began = time.monotonic()
-    while (found := account.client("sagemaker").describe_transform_job(TransformJobName=title))[
+    while (description := account.client("sagemaker").describe_transform_job(TransformJobName=title))[
         "TransformJobStatus"
     ] in BUSY:
-        progress(found["TransformJobStatus"], time.monotonic() - began)
+        progress(description["TransformJobStatus"], time.monotonic() - began)
         time.sleep(_POLL_SECONDS)
-    status = str(found["TransformJobStatus"])
+    status = str(description["TransformJobStatus"])
     if status != "Completed":
         raise OperateError(
-            f"The job {title} is {status}: {found.get('FailureReason') or 'SageMaker gives no reason'}. Its log is below /aws/sagemaker/TransformJobs, {title}/."
+            f"The job {title} is {status}: {description.get('FailureReason') or 'SageMaker gives no reason'}. Its log is below /aws/sagemaker/TransformJobs, {title}/."
         )
     return status
 
 
 def download(account: Account, target: str, folder: Path) -> list[Path]:
     """Save the answers below `folder`: NAME.out where NAME was."""
-    bucket, prefix = place(target.rstrip("/") + "/")
+    bucket, prefix = bucket_and_key(target.rstrip("/") + "/")
     written = []
     for stored in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
         file = folder / stored["Key"].removeprefix(prefix)

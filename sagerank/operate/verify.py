@@ -193,7 +193,7 @@ def _member(body: io.RawIOBase) -> bytes | None:
     return None
 
 
-def place(address: str) -> tuple[str, str]:
+def bucket_and_key(address: str) -> tuple[str, str]:
     """Bucket and key of s3://BUCKET/KEY or https://s3.REGION.amazonaws.com/BUCKET/KEY."""
     rest = address.partition("://")[2]
     if address.startswith("https://"):
@@ -264,6 +264,6 @@ def _invoke_async(account: Account, name: str, body: bytes) -> bytes:
 
 def _open(account: Account, address: str) -> Any:
     """The object at an S3 address as a stream, or None where there is none."""
-    bucket, key = place(address)
+    bucket, key = bucket_and_key(address)
     answer = look_up(account.client("s3").get_object, Bucket=bucket, Key=key)
     return answer and answer["Body"]

@@ -28,52 +28,52 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     stages = [*(before.stages if isinstance(before, Cascade) else [before]), last]
     paces = (arithmetic if options.arithmetic else measured)(stages, sample(collection, base.run))
     with inputs.bar(base, spec[-60:], "document") as bar:
-        found = curve(
+        result = curve(
             collection, base.run, before, last, store, retain=options.retain, paces=paces, progress=bar.update
         )
     title = f"{spec}: NDCG@10 against cost, {collection.name}, {len(collection.queries)} queries"
     if options.plot:
-        curve_picture(found, title, options.plot)
-    command = _command(spec, found, source)
+        curve_picture(result, title, options.plot)
+    command = _command(spec, result, source)
     if options.json:
-        facts = {"data": collection.name, "model": spec, "command": command, **dataclasses.asdict(found)}
+        facts = {"data": collection.name, "model": spec, "command": command, **dataclasses.asdict(result)}
         print(json.dumps(facts, indent=2))
         return 0
-    show(table_of(title, _cells(found), left=0))
-    print(curve_text(found, title))
+    show(table_of(title, _cells(result), left=0))
+    print(curve_text(result, title))
     how = "estimated from its shape" if options.arithmetic else "measured here"
-    for pace in found.paces:
+    for pace in result.paces:
         print(
             f"{pace.name}: {pace.cost:.4g} {pace.unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}"
         )
     print(
-        f"The last model alone: NDCG@10 {found.last_ndcg:.4f}, {found.last_cost:.4g} {found.unit} a query. "
-        f"To keep {found.retain:.1%} of it: {_verdict(found)}"
+        f"The last model alone: NDCG@10 {result.last_ndcg:.4f}, {result.last_cost:.4g} {result.unit} a query. "
+        f"To keep {result.retain:.1%} of it: {_verdict(result)}"
     )
     if command:
         print(command)
     return 0
 
 
-def _command(spec: str, found: Curve, source: str) -> str | None:
+def _command(spec: str, result: Curve, source: str) -> str | None:
     """Write the command that builds the cascade with the chosen K, or that measures it where a stage cannot be built."""
-    if not found.chosen:
+    if not result.chosen:
         return None
     foreign = ("endpoint:", "http://", "https://", "hf:", "onnx:")
     if any(stage.startswith(foreign) for stage in spec.split(">")):
-        return f"sagerank eval --model '{spec}@{found.chosen}' --data {source}"
-    return f"sagerank build --model '{spec}@{found.chosen}' --output model.tar.gz"
+        return f"sagerank eval --model '{spec}@{result.chosen}' --data {source}"
+    return f"sagerank build --model '{spec}@{result.chosen}' --output model.tar.gz"
 
 
-def _cells(found: Curve) -> list[tuple[str, ...]]:
+def _cells(result: Curve) -> list[tuple[str, ...]]:
     quality = ("NDCG@10", "of the last model's", "margin", "one-sided 95 % from")
-    cells: list[tuple[str, ...]] = [("K", *quality, f"{found.unit} a query", "of its cost")]
-    shown = {*_SHOWN, found.chosen, found.by_mean, len(found.steps) - 1}
-    for step in found.steps:
+    cells: list[tuple[str, ...]] = [("K", *quality, f"{result.unit} a query", "of its cost")]
+    shown = {*_SHOWN, result.chosen, result.by_mean, len(result.steps) - 1}
+    for step in result.steps:
         if step.keep in shown:
             cells.append(
                 (
-                    f"{step.keep}{' <' if step.keep == found.chosen else ''}",
+                    f"{step.keep}{' <' if step.keep == result.chosen else ''}",
                     f"{step.ndcg:.4f}",
                     f"{step.share:.1%}",
                     f"{step.margin:+.4f}",
@@ -85,12 +85,12 @@ def _cells(found: Curve) -> list[tuple[str, ...]]:
     return cells
 
 
-def _verdict(found: Curve) -> str:
-    by_mean = "no K does" if found.by_mean is None else f"K = {found.by_mean} does"
-    if found.chosen is None:
+def _verdict(result: Curve) -> str:
+    by_mean = "no K does" if result.by_mean is None else f"K = {result.by_mean} does"
+    if result.chosen is None:
         return (
             f"no K is sure to, beyond noise (by the mean alone {by_mean}): more queries, or a lower --retain."
         )
-    if found.chosen == 0:
+    if result.chosen == 0:
         return "the stages before it do without it."
-    return f"K = {found.chosen}, beyond noise (by the mean alone {by_mean})."
+    return f"K = {result.chosen}, beyond noise (by the mean alone {by_mean})."

@@ -17,7 +17,10 @@ from sagerank.evaluation import EvaluationError
 from sagerank_cost.store import DATA
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the formula was measured on Python 3.11")
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11),
+    reason="the formula is fitted to peaks on Python 3.11; on 3.13 one missed it by 16 %, and 10 % is the limit",
+)
 def test_memory_writes_points_that_the_cost_module_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
