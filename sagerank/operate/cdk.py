@@ -88,7 +88,7 @@ def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = Fals
     if process.returncode:
         sys.stderr.write(said or "")
         raise OperateError(
-            f"`cdk {arguments[0]}` failed with exit code {process.returncode}: what it says is above; docs/deploy.md lists causes."
+            f"`cdk {arguments[0]}` failed with exit code {process.returncode}: what it says is above; docs/deploy.md of sagerank's repository lists causes."
         )
 
 
