@@ -148,7 +148,8 @@ class _Client:
         answers: list[tuple[int, str]] = []
         failures: dict[int, RerankError] = {}  # of the parts that are tried again
         done, free = 0, asyncio.Semaphore(self.concurrency)
-        deadline = asyncio.get_running_loop().time() + timeout
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
 
         async def send(part: range, body: bytes) -> None:
             nonlocal done
@@ -160,10 +161,7 @@ class _Client:
                 except RETRYABLE as error:
                     failures[part.start] = error
                     pause = self._pause(error, attempt)
-                    if (
-                        attempt + 1 == self.retry.tries
-                        or asyncio.get_running_loop().time() + pause >= deadline
-                    ):
+                    if attempt + 1 == self.retry.tries or now() + pause >= deadline:
                         raise
                 await asyncio.sleep(pause)
             failures.pop(part.start, None)
@@ -226,9 +224,8 @@ class RerankClient(_Client):
     """
 
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
-    _process: int = field(
-        init=False, repr=False, default=0
-    )  # in which the loop's thread runs: a fork has none
+    # In which the loop's thread runs: a fork has none.
+    _process: int = field(init=False, repr=False, default=0)
     _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     _thread: threading.Thread = field(init=False, repr=False)
 
