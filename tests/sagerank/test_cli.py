@@ -13,7 +13,6 @@ import pytest
 from sagerank.cli import main
 from sagerank.evaluation import DEMO
 
-from ..conftest import needs
 from ..servers import running, wait_for
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the server's worker and bash need POSIX")
@@ -95,9 +94,7 @@ def test_memory_stays_flat_with_length() -> None:
         (["rerank", "q", "-", "--url", "ftp://x"], "not an HTTP URL"),
         (["build", "--code", "--output", "folder"], "--code goes with"),
         (["bench", "memory", "--tokens", "0"], "at least 1"),
-        pytest.param(
-            ["serve", "--model", "base"], "give the folder that holds your copy", marks=needs("torch")
-        ),
+        (["serve", "--model", "base"], "give the folder that holds your copy"),
         (["serve", "--port", "99999"], "65535"),
     ],
 )

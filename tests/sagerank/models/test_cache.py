@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ...conftest import run_python
+from ...conftest import needs, run_python
 
 # A home that cannot be found: no HOME, and no entry for the user.
 NOBODY = "import os, pwd\nos.environ.pop('HOME', None)\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
@@ -63,7 +63,9 @@ def test_a_user_that_the_system_does_not_know_has_a_folder(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("call", "variable"),
     [
-        ("from sagerank.models.build import resolve; resolve('tiny')", "HF_HOME"),
+        pytest.param(
+            "from sagerank.models.build import resolve; resolve('tiny')", "HF_HOME", marks=needs("torch")
+        ),
         ("from sagerank.evaluation.collection import load; load('scifact')", "IR_DATASETS_HOME"),
     ],
 )
