@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 import dataclasses
-import io
 import json
 import os
 import re
@@ -41,11 +39,7 @@ class Refused(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A locale that cannot hold a text must not cost the answer.
-            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
-            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+    sagerank_cost.commands.print_any_text()
     options = _parser().parse_args(arguments)
     try:
         code = int(options.run(options))

@@ -78,8 +78,6 @@ class _Connections:
                 raise httpx2.InvalidURL("")
         except httpx2.InvalidURL:  # not quoted, for it may hold a password
             raise InvalidRequest("That is not an HTTP URL: give one such as http://localhost:8080.") from None
-        if self.url.path in ("", "/"):
-            self.url = self.url.copy_with(path="/v1/rerank")
         self._limit, self._verify, self._read_seconds = limit, verify, read_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx2.AsyncClient
@@ -157,6 +155,8 @@ class HttpTransport:
         if not all(text.isascii() and text.isprintable() for text in self._headers.values()):
             raise InvalidRequest("A header holds characters that HTTP does not carry: take them out.")
         self._connections = _Connections(url, connections)
+        if self._connections.url.path in ("", "/"):
+            self._connections.url = self._connections.url.copy_with(path="/v1/rerank")
 
     async def __call__(self, body: bytes) -> bytes:
         answer = await self._connections.post(body, self._headers)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import codecs
-import io
 import sys
 from collections.abc import Sequence
 
@@ -12,11 +10,7 @@ from . import CostError, commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # As `sagerank` has it: a locale that cannot hold a text must not cost the answer.
-            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
-            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+    commands.print_any_text()
     parser = argparse.ArgumentParser(prog="python -m sagerank_cost", description=__doc__)
     commands.configure(parser)
     options = parser.parse_args(arguments)

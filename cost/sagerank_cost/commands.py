@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -35,6 +37,14 @@ def add(commands: Any, configured: Configured | None = None) -> None:
     """Add `cost` to the subparsers of the `sagerank` command. `diff` reads configuration files where `configured` prices them."""
     description = "what it will cost and what to run, before anything is deployed"
     configure(commands.add_parser("cost", help=description, description=description), configured)
+
+
+def print_any_text() -> None:
+    """Let standard output and error take every text: a locale that cannot hold one must not cost the answer."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
 
 
 def configure(parser: argparse.ArgumentParser, configured: Configured | None = None) -> None:

@@ -264,19 +264,24 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all."""
     sockets: list[socket.socket] = []
     reason: Exception | None = None
-    every = [(socket.AF_INET6, ("", port)), (socket.AF_INET, ("", port))]
+    every = host == "*"
     try:
-        named = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host != "*" else []
-        for family, address in [(entry[0], entry[4]) for entry in named] or every:
+        if every:
+            families = [socket.AF_INET6] * socket.has_dualstack_ipv6() + [socket.AF_INET]
+            addresses: list[tuple[Any, Any]] = [(family, ("", port)) for family in families]
+        else:
+            named = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = [(family, address) for family, _, _, _, address in named]
+        for family, address in addresses:
+            both = every and family == socket.AF_INET6
             try:
-                both = host == "*" and family == socket.AF_INET6
                 sockets.append(socket.create_server(address, family=family, dualstack_ipv6=both))
-            except (OSError, ValueError) as error:  # an address of a family that this machine has not
+            except OSError as error:  # an address of a family that this machine has not
                 reason = error
-                if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                if error.errno == errno.EADDRINUSE:
                     raise
-            if both and sockets:
-                return sockets
+            if every and sockets:
+                break
     except (OSError, UnicodeError) as error:
         reason = error
         for opened in sockets:

@@ -69,7 +69,9 @@ def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = Fals
     after us.
     """
     project = _project()
-    command = shutil.which("cdk", path=project / "node_modules/.bin") or "cdk"
+    command = _command(project)
+    if command is None:
+        raise OperateError(f"`npm ci` left no cdk in {project}: remove its node_modules, and try again.")
     output = subprocess.PIPE if quiet else sys.stderr.fileno()
     with subprocess.Popen(
         [command, *arguments],
@@ -101,7 +103,7 @@ def _project() -> Path:
     package = Path(sagerank_infra.__file__).parent
     if not (package / "cdk.json").is_file():  # not installed: this is a checkout
         root = package.parents[1]
-        if not (root / "node_modules").is_dir():
+        if _command(root) is None:
             _install(root, root)
         return root
     pinned = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:16]
@@ -119,6 +121,11 @@ def _project() -> Path:
                 if not folder.is_dir():
                     raise
     return folder
+
+
+def _command(project: Path) -> str | None:
+    """The pinned command, never another that PATH may hold."""
+    return shutil.which("cdk", path=project / "node_modules/.bin")
 
 
 def _install(folder: Path, shown: Path) -> None:
