@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import CostError, unknown
 from .render import FORMATS, render
+from .text import width
 
 if TYPE_CHECKING:
     from .bill import Bill
@@ -148,7 +149,9 @@ def run(options: argparse.Namespace) -> int:
         report = diff_report(old, new, limit)
     else:
         report = _report(options, catalogue)
-    _emit(render(report, options.format, explain=options.explain), options.output)
+    # A file has no width.
+    columns = width() if options.output is None else None
+    _emit(render(report, options.format, explain=options.explain, width=columns), options.output)
     if limit is not None and report.monthly is not None and report.monthly > limit:
         print(f"sagerank: {report.monthly:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
         return 1

@@ -14,13 +14,37 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table, which `key` names in JSON and CSV. Cells are text, numbers or None (not known)."""
+    """A table, which `key` names in JSON and CSV. Cells are text, numbers or None (not known).
+
+    Text leaves a table with `detail` to --explain, and the columns `minor` where a terminal has no room for them.
+    """
 
     key: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     notes: tuple[str, ...] = ()
+    minor: tuple[str, ...] = ()
+    detail: bool = False
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column is of numbers and percentages, which are aligned to the right."""
+        cells = [row[column] for row in self.rows]
+        return all(
+            cell is None or isinstance(cell, int | float | Decimal) or str(cell).endswith("%")
+            for cell in cells
+        )
+
+
+def shown(value: object) -> str:
+    """A cell as a reader sees it."""
+    if value is None:
+        return "-"
+    if isinstance(value, Decimal):
+        return f"{value:,f}" if abs(value) >= 1 else f"{value:f}"
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def tabulate(
@@ -42,7 +66,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart of bars, lines or points. `x` and `y` label the axes; `log` names those that are logarithmic."""
+    """A chart of bars, lines or points. `x` and `y` label the axes; `log` and `money` name those that are logarithmic, and in dollars."""
 
     title: str
     kind: str
@@ -50,6 +74,7 @@ class Chart:
     x: str = ""
     y: str = ""
     log: str = ""
+    money: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,4 +54,3 @@ def folder(tmp_path: Path) -> Path:
 def same_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prices of one age: it would change every day."""
     monkeypatch.setattr(Catalogue, "age_days", lambda *_: 64)
-    monkeypatch.setenv("COLUMNS", "200")

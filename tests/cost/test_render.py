@@ -57,7 +57,7 @@ def test_the_bills_lines_add_up_in_every_form(report: Report) -> None:
 
 
 def test_the_announcement_is_stated_exactly(report: Report) -> None:
-    text = render(report, "text")
+    text = render(report, "text", explain=True)
     assert "72.5% and 12.5%" in text
     assert "75 % less memory for Turbo than for Base, and 13 % less for Tiny than for Turbo" in text
     assert "of the whole process" in text

@@ -17,7 +17,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 COMMANDS = {
-    "report": ["report", *FEW, "--explain"],
+    "report": ["report", *FEW, "--rate", "0.2"],
+    "explained": ["report", *FEW, "--explain"],
     "report.md": ["report", *FEW, "--format", "markdown"],
     "fit": ["fit", "--model", "base", "--region", "eu-south-1"],
     "compare": [
@@ -39,9 +40,44 @@ COMMANDS = {
 
 @pytest.mark.usefixtures("same_day")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_reports_are_golden(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_are_golden(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["cost", *COMMANDS[name]]) == 0
-    golden.check(capsys.readouterr().out, GOLDEN / (name if "." in name else f"{name}.txt"))
+    shown = capsys.readouterr().out
+    golden.check(shown, GOLDEN / (name if "." in name else f"{name}.txt"))
+    if "." not in name:
+        longer = [line for line in shown.splitlines() if len(line) > 80]
+        assert all(len(line.split()) == 1 for line in longer), longer
+
+
+@pytest.mark.usefixtures("same_day")
+def test_a_pipe_gets_a_line_for_each_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `grep` and `sort` need, with every column."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["cost", "compare", *FEW, "--rate", "0.1", "--p95", "5"]) == 0
+    shown = capsys.readouterr().out
+    golden.check(shown, GOLDEN / "compare-pipe.txt")
+    assert "utilisation" in shown
+    assert max(map(len, shown.splitlines())) > 120
+
+
+def test_the_answer_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, answer in {
+        "report": "Run ",
+        "compare": "Deployments that meet the limits: ",
+        "breakeven": "requests a month cost",
+        "fit": "types hold it",
+    }.items():
+        few = [] if command == "fit" else FEW
+        assert main(["cost", command, *few, "--rate", "0.2"]) == 0
+        first, *_ = capsys.readouterr().out.splitlines()
+        assert answer in first
+    assert main(["cost", *FEW, "--rate", "0.01"]) == 0
+    assert "The cheapest service billed by use costs less" in capsys.readouterr().out
 
 
 def test_old_prices_are_warned_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..bill import Bill, Deployment
 from ..catalogue import Service
@@ -22,11 +22,12 @@ def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = (
     rows = tuple((other.name, break_even(deployment, other, scenario, known)) for other in others)
     subjects: list[Service | Deployment] = [*others[:1]]
     subjects += map(scenario.catalogue.service, services or scenario.catalogue.services)
+    services_billed = services_table(bill, services)
     curves = [known, *(curve(subject, scenario) for subject in subjects)]
     return Report(
         title=f"From how many requests a month {deployment.name} is cheaper",
         tables=(
-            services_table(bill, services),
+            services_billed,
             Table(
                 key="serverless",
                 title="Serverless endpoints, of the smallest size that holds the model and answers within 60 s",
@@ -39,6 +40,7 @@ def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = (
         ),
         conclusion=(
             f"{scenario.traffic.requests:,.0f} requests a month cost {bill.usd:,} USD on {deployment.name}.",
+            *_evens(services_billed),
         ),
         notes=(*data_notes(scenario.catalogue), *bill.notes),
         charts=(
@@ -49,11 +51,19 @@ def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = (
                 y="US dollars a month",
                 series=tuple(map(_series, curves)),
                 log="xy",
+                money="y",
             ),
         ),
         explained=tuple(explain(bill)),
         monthly=bill.usd,
     )
+
+
+def _evens(services: Table) -> Iterator[str]:
+    column = services.columns.index("dearer from requests/month")
+    from_ = [f"{row[0]} from {row[column]:,}" for row in services.rows if row[column] is not None]
+    if from_:
+        yield f"Requests a month from which a service is dearer: {'; '.join(from_)}."
 
 
 def _series(line: Curve) -> Series:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 
 from ..bill import Bill
-from ..decide import Decision, Question, decide
+from ..decide import Decision, Question, decide, service_usd
 from ..lines import CENT, Line, total
 from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
 from .fit import memory_table
@@ -24,17 +25,18 @@ def decision_report(question: Question, services: Sequence[str] = ()) -> Report:
     charts = [_bars(cheapest), _front(decision)]
     if best is not None:
         tables += [
-            lines_table(f"The bill of {best.deployment.name}", best.lines),
+            lines_table(f"The bill: {best.deployment.name}", best.lines),
             _savings(best.lines),
             services_table(best, services),
         ]
     tables.append(memory_table(question))
     traffic = question.scenario.traffic
+    comparison, *details = tables
     return Report(
-        title=f"sagerank cost: {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
-        tables=tuple(tables),
-        conclusion=_conclusion(decision),
-        notes=(*data_notes(catalogue), *(best.notes if best else ())),
+        title=f"The cost of {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
+        tables=(comparison, *(replace(table, detail=True) for table in details)),
+        conclusion=(*_conclusion(decision), *([_elsewhere(best, services)] if best else ())),
+        notes=(*_others(decision), *data_notes(catalogue), *(best.notes if best else ())),
         charts=tuple(chart for chart in charts if chart.series),
         explained=tuple(line for bill in cheapest.values() if bill for line in explain(bill)),
         monthly=best.usd if best else None,
@@ -64,7 +66,7 @@ def _comparison(question: Question, cheapest: dict[tuple[str, str], Bill | None]
     rows: list[tuple[object, ...]] = []
     for (model, hardware), bill in cheapest.items():
         if bill is None:
-            cells: tuple[object, ...] = ("nothing meets the limits", None, None, None, None)
+            cells: tuple[object, ...] = ("none", None, None, None, None)
         else:
             cells = (
                 f"{bill.deployment.precision} {bill.deployment.hardware}",
@@ -81,8 +83,10 @@ def _comparison(question: Question, cheapest: dict[tuple[str, str], Bill | None]
         columns=(*first, "instances", "USD/M documents", "NDCG@10", "speed"),
         rows=tuple(rows),
         notes=(
-            "instances: at the peak. speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds.",
+            *(["none: nothing meets the limits."] if None in cheapest.values() else ()),
+            "speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds. instances: at the peak.",
         ),
+        minor=("instances", "USD/M documents"),
     )
 
 
@@ -113,7 +117,7 @@ def _savings(lines: Sequence[Line]) -> Table:
         rows.append((f"{percent} %", -saved, total(lines) - saved))
     return Table(
         key="savings",
-        title="What if: a savings plan on the instance hours",
+        title="Savings plans: what if one covered the instance hours",
         columns=("discount", "saved USD", "USD/month"),
         rows=tuple(rows),
         notes=(
@@ -130,7 +134,11 @@ def _bars(cheapest: dict[tuple[str, str], Bill | None]) -> Chart:
         if bill
     )
     return Chart(
-        title="Cheapest deployment of each model", kind="bars", x="US dollars a month", series=series
+        title="Cheapest deployment of each model",
+        kind="bars",
+        x="US dollars a month",
+        series=series,
+        money="x",
     )
 
 
@@ -148,6 +156,7 @@ def _front(decision: Decision) -> Chart:
         y="US dollars a month",
         series=tuple(series),
         log="xy",
+        money="y",
     )
 
 
@@ -158,10 +167,9 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
         f"NDCG@10 at least {question.min_ndcg:g}" if question.min_ndcg is not None else "",
     ]
     asked = " and ".join(part for part in limits if part) or "any latency"
-    refused = ", ".join(f"{count} {reason}" for reason, count in decision.refused.items())
     if best is None:
         example = next(iter(decision.examples.values()), "")
-        return (f"Nothing carries this traffic with {asked} ({refused}). For example: {example}",)
+        return (f"Nothing carries this traffic with {asked}. For example: {example}",)
     peak = f", {best.instances_peak} instance{'s' if best.instances_peak != 1 else ''} at the peak"
     lines = [
         f"Run {best.deployment.name}: {best.usd:,} USD a month, {best.usd_per_million_documents:,} per million documents, p95 {best.p95:.3f} s (asked: {asked})"
@@ -171,10 +179,23 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
     if base is not None and best.deployment.choice.name != "base":
         change = f"{1 - best.usd / base.usd:.0%} less" if best.usd < base.usd else "no less"
         lines.append(
-            f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}. The announcement's 75 % is of memory."
-        )
-    if refused:
-        lines.append(
-            f"Other deployments that meet the limits: {len(decision.bills) - 1}. Of those that do not, {refused}."
+            f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}."
         )
     return tuple(lines)
+
+
+def _elsewhere(best: Bill, services: Sequence[str]) -> str:
+    """Said with the answer: owning a reranker may not be the cheaper way."""
+    catalogue, traffic = best.scenario.catalogue, best.scenario.traffic
+    chosen = map(catalogue.service, services or catalogue.services)
+    usd, title = min((service_usd(service, traffic), service.title) for service in chosen)
+    than = "less" if usd < best.usd else "more"
+    return f"The cheapest service billed by use costs {than}: {title}, {usd:,} USD, with another model."
+
+
+def _others(decision: Decision) -> tuple[str, ...]:
+    """How many deployments there were to choose from, and why others were none."""
+    if not decision.refused:
+        return ()
+    refused = ", ".join(f"{count} {reason}" for reason, count in decision.refused.items())
+    return (f"Deployments that meet the limits: {len(decision.bills)}. Of those that do not, {refused}.",)

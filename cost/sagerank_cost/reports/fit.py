@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import memory
 from ..catalogue import Catalogue
 from ..decide import Question
@@ -23,7 +25,7 @@ def memory_table(question: Question) -> Table:
 
     return tabulate(
         "memory",
-        f"Memory (16-bit weights, fp32 arithmetic on a CPU, one pair of {tokens:,} tokens)",
+        f"Memory: 16-bit weights, fp32 arithmetic on a CPU, one pair of {tokens:,} tokens",
         {
             "model": lambda choice: choice.name,
             "M parameters": lambda choice: round(choice.parameters / 1e6, 1),
@@ -84,6 +86,7 @@ def fit_report(choice: Choice, precision: str, tokens: int, region: str, catalog
     rows.sort(key=lambda row: (row[5] == 0, row[8]))
     size = serverless_mb(choice, precision, tokens)
     held = sum(row[5] > 0 for row in rows)
+    cheapest = f", {rows[0][0]} for the least: {rows[0][8]} USD an hour" if held else ""
     return Report(
         title=f"Where {choice.name} {precision} fits, {tokens:,} tokens at once, {region}",
         tables=(
@@ -102,25 +105,12 @@ def fit_report(choice: Choice, precision: str, tokens: int, region: str, catalog
                     "USD/hour",
                 ),
                 rows=tuple(rows),
+                minor=("arch", "GPU", "needs MB"),
             ),
-            tabulate(
-                "memory",
-                "The memory formula against measured peaks",
-                {
-                    "model": lambda point: point.model,
-                    "backend": lambda point: point.backend,
-                    "precision": lambda point: point.precision,
-                    "tokens": lambda point: point.tokens,
-                    "measured MB": lambda point: point.mb,
-                    "formula MB": lambda point: round(point.formula_mb, 1),
-                    "error": lambda point: f"{point.error:+.1%}",
-                },
-                measured(catalogue.folder),
-                _announcement(tokens),
-            ),
+            _peaks(catalogue, tokens),
         ),
         conclusion=(
-            f"{held} of {len(rows)} types hold it. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
+            f"{held} of {len(rows)} types hold it{cheapest}. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
         ),
         notes=data_notes(catalogue),
         explained=(
@@ -129,6 +119,25 @@ def fit_report(choice: Choice, precision: str, tokens: int, region: str, catalog
             *dict.fromkeys(_price_source(catalogue, region, row[0]) for row in rows),
         ),
     )
+
+
+def _peaks(catalogue: Catalogue, tokens: int) -> Table:
+    table = tabulate(
+        "memory",
+        "The memory formula: measured peaks beside it",
+        {
+            "model": lambda point: point.model,
+            "backend": lambda point: point.backend,
+            "precision": lambda point: point.precision,
+            "tokens": lambda point: point.tokens,
+            "measured MB": lambda point: point.mb,
+            "formula MB": lambda point: round(point.formula_mb, 1),
+            "error": lambda point: f"{point.error:+.1%}",
+        },
+        measured(catalogue.folder),
+        _announcement(tokens),
+    )
+    return replace(table, detail=True)
 
 
 def _price_source(catalogue: Catalogue, region: str, instance: str) -> str:

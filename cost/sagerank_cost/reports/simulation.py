@@ -53,7 +53,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
                 rows=rows,
                 notes=(note,),
             ),
-            lines_table("The bill of the simulated month", simulated.lines),
+            lines_table("The bill: the simulated month", simulated.lines),
             _first_day(simulated),
         ),
         conclusion=(
@@ -79,7 +79,9 @@ def _first_day(simulated: Simulated) -> Table:
         requests = round(float(arrivals.mean()) / 60, 3)
         rows.append((hour, requests, round(float(instances.mean()), 2), int(instances.max())))
     columns = ("hour", "requests/s", f"{workers}, mean", f"{workers}, most")
-    return Table(key="timeline", title="The first day, by the hour", columns=columns, rows=tuple(rows))
+    return Table(
+        key="timeline", title="The first day: hour by hour", columns=columns, rows=tuple(rows), detail=True
+    )
 
 
 def _timelines(simulated: Simulated) -> tuple[Chart, ...]:

@@ -11,6 +11,8 @@ from ..decide import break_even, curve, service_usd
 from ..lines import Line, total
 from ..sheet import Table, tabulate
 
+_MINOR = ("price of", "confidence")
+
 
 def lines_table(title: str, lines: Sequence[Line]) -> Table:
     """Line items, with their total in the last row."""
@@ -28,7 +30,8 @@ def lines_table(title: str, lines: Sequence[Line]) -> Table:
         },
         lines,
     )
-    return replace(table, rows=(*table.rows, ("total", None, "", None, total(lines), "", "")))
+    rows = (*table.rows, ("total", None, "", None, total(lines), "", ""))
+    return replace(table, rows=rows, minor=_MINOR)
 
 
 def services_table(best: Bill, services: Sequence[str]) -> Table:
@@ -37,9 +40,9 @@ def services_table(best: Bill, services: Sequence[str]) -> Table:
     known = curve(best.deployment, scenario)
     chosen = [scenario.catalogue.service(name) for name in services or scenario.catalogue.services]
     evens = {service.name: break_even(best.deployment, service, scenario, known) for service in chosen}
-    return tabulate(
+    table = tabulate(
         "services",
-        "The same traffic at services billed by use",
+        "Services billed by use: the same traffic there",
         {
             "service": lambda service: service.title,
             "USD each": lambda service: service.price.usd,
@@ -52,6 +55,7 @@ def services_table(best: Bill, services: Sequence[str]) -> Table:
         chosen,
         "They rank with other models: compare quality on your own data. Put your own price in with --price NAME=USD.",
     )
+    return replace(table, minor=_MINOR)
 
 
 def explain(bill: Bill) -> list[str]:

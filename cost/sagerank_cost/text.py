@@ -1,0 +1,113 @@
+"""Tables and sentences as text: no line is longer than the terminal, and none is broken where there is no terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+Cells = Sequence[Sequence[str]]  # the head first; all rows equally long
+
+_GAP = "  "
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%)?( <)?")
+
+
+def width(stream: TextIO | None = None) -> int | None:
+    """COLUMNS, or the columns of the terminal behind the stream (default: standard output); None for a pipe or a file."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or 80
+    except (
+        AttributeError,
+        OSError,
+        ValueError,
+    ):  # no standard output, no terminal, or one that was replaced or closed
+        return None
+
+
+def fit(*parts: str | Cells, stream: TextIO | None = None) -> str:
+    """Sentences and tables, one below the other, as wide as the stream's terminal."""
+    columns = width(stream)
+    return "\n".join(
+        prose(part, columns) if isinstance(part, str) else table(part, columns) for part in parts
+    )
+
+
+def prose(text: str, columns: int | None) -> str:
+    """A sentence over as many lines as it needs, all as far to the right as it begins. Words stay whole."""
+    lead = text[: len(text) - len(text.lstrip())]
+    return hang(lead, text.lstrip(), columns)
+
+
+def hang(lead: str, text: str, columns: int | None) -> str:
+    """A text behind its lead, which the lines after the first leave room for."""
+    if columns is None:
+        return f"{lead}{text}".rstrip()
+    return textwrap.fill(
+        f"{lead}{text}",
+        columns,
+        subsequent_indent=" " * min(len(lead), columns // 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def table(cells: Cells, columns: int | None) -> str:
+    """Aligned columns under a rule; the rows become records where the columns do not fit."""
+    cells = [[" ".join(cell.split()) for cell in row] for row in cells]
+    for whole in (True, False):
+        widths = _widths(cells, whole=whole)
+        if columns is None or _total(widths) <= columns:
+            return _aligned(cells, widths)
+    head, *rows = cells
+    return "\n\n".join(record(row[0], zip(head[1:], row[1:], strict=True), columns) for row in rows)
+
+
+def fits(cells: Cells, columns: int | None) -> bool:
+    """Whether `table` can keep the columns beside one another."""
+    return columns is None or _total(_widths(cells, whole=False)) <= columns
+
+
+def record(heading: str, fields: Iterable[tuple[str, str]], columns: int | None) -> str:
+    """A heading, and below it a line for each name and value; what has no value is left out."""
+    filled = [(name, value) for name, value in fields if value]
+    room = max((len(name) for name, _ in filled), default=0)
+    lines = [hang(f"  {name:<{room}}{_GAP}", value, columns) for name, value in filled]
+    return "\n".join([prose(heading or "-", columns), *lines])
+
+
+def _widths(cells: Cells, *, whole: bool) -> list[int]:
+    """What each column needs, with its head on one line or broken between words."""
+    head, *rows = cells
+    names = [len(name) if whole else max(map(len, name.split()), default=0) for name in head]
+    return [max(widths) for widths in zip(names, *([len(cell) for cell in row] for row in rows), strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _aligned(cells: Cells, widths: Sequence[int]) -> str:
+    head, *rows = cells
+    # A column with numbers is one of numbers: a word in it says why one is missing.
+    right = [any(_NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(head))]
+    names = [
+        textwrap.wrap(name, max(size, 1), break_long_words=False, break_on_hyphens=False) or [""]
+        for name, size in zip(head, widths, strict=True)
+    ]
+    tall = max(map(len, names))
+    over = list(zip(*([""] * (tall - len(name)) + name for name in names), strict=True))
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            f"{cell:>{size}}" if number else f"{cell:<{size}}"
+            for cell, size, number in zip(row, widths, right, strict=True)
+        )
+        return _GAP.join(padded).rstrip()
+
+    return "\n".join([*map(line, over), "─" * _total(widths), *map(line, rows)])
