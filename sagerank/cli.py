@@ -325,8 +325,11 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
+    from sagerank_cost.text import fit
+
     from .distillation.gate import GateFailed
     from .distillation.int8 import Thresholds, build_int8
+    from .distillation.screen import int8_cells
     from .evaluation.progress import bars
 
     rows: list[dict[str, Any]] = []
@@ -334,7 +337,7 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
     def show(judged: list[Int8Comparison]) -> None:
         rows.extend(dataclasses.asdict(row) | {"error": row.error} for row in judged)
         if not options.json:
-            print(_gate_table(judged))
+            print(fit(int8_cells(judged)))
 
     try:
         with bars() as progress:
@@ -355,32 +358,16 @@ def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, A
     return manifest, rows
 
 
-def _gate_table(judged: Sequence[Int8Comparison]) -> str:
-    several = len({row.model for row in judged}) > 1
-    labels = [f"{row.data}, {row.model}" if several else row.data for row in judged]
-    width = max(12, *(len(label) + 1 for label in labels))
-    lines = [
-        f"{'gate':<{width}}queries  pairs   NDCG@10 fp32   int8   difference (95 %)          first ten   logit error: mean    max   mean/spread"
-    ]
-    for label, row in zip(labels, judged, strict=True):
-        change = f"{row.difference.mean:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})"
-        lines.append(
-            f"{label:<{width}}{row.queries:>7}{row.pairs:>7}{row.fp32:>15.4f}{row.int8:>7.4f}   {change:<26}"
-            f"{row.agreement:>9.1%}{row.mean_error:>20.4f}{row.max_error:>7.3f}{row.error:>14.1%}"
-        )
-    return "\n".join(lines)
-
-
 def _doctor(options: argparse.Namespace) -> int:
+    from sagerank_cost.text import width
+
     from .doctor import examine
 
     checks = []
     for check in examine(options.model):
         checks.append(check)
         if not options.json:
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<18} {check.detail}")
-            if not check.ok:
-                print(f"      {check.fix}")
+            print(check.line(width()))
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
     return 0 if all(check.ok for check in checks) else 1

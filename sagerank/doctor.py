@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagerank_cost.text import hang
 from sagerank_inference.settings import Settings, physical_cores
 
 from .models.extras import install
@@ -20,7 +21,7 @@ _OPTIONAL = {
     "onnx": ("build", "build"),
     "safetensors": ("build, GPU", "build"),
     "huggingface-hub": ("build tiny and turbo", "build"),
-    "rich": ("cost, eval and bench", "cost"),
+    "matplotlib": ("cost, eval and bench", "cost"),
     "aws-cdk-lib": ("deploy", "infra"),
 }
 
@@ -31,6 +32,11 @@ class Check:
     ok: bool
     detail: str
     fix: str = ""
+
+    def line(self, columns: int | None) -> str:
+        """The check as a person reads it on a terminal of so many columns; below a failure stands what to do."""
+        line = hang(f"{'ok  ' if self.ok else 'FAIL'}  {self.name:<18} ", self.detail, columns)
+        return line if self.ok else f"{line}\n{hang(' ' * 6, self.fix, columns)}"
 
 
 def examine(model: str) -> Iterator[Check]:

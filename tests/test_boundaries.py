@@ -33,7 +33,7 @@ ARROWS = {
     "sagerank_infra": {"sagerank_inference", "sagerank_cost"},
     "sagerank.client": {"sagerank_inference"},
     "sagerank.models": {"sagerank_inference", "sagerank_cost"},
-    "sagerank.evaluation": _CLIENT | {"sagerank.models"},
+    "sagerank.evaluation": _CLIENT | _MODELS,
     "sagerank.distillation": _CLIENT | _MODELS | {"sagerank.evaluation"},
     "sagerank.bench": _MODELS | {"sagerank.evaluation"},
     "sagerank.operate": _CLIENT | _MODELS | {"sagerank_infra"},

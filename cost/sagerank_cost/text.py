@@ -39,19 +39,30 @@ def fit(*parts: str | Cells, stream: TextIO | None = None) -> str:
 
 
 def prose(text: str, columns: int | None) -> str:
-    """A sentence over as many lines as it needs, all as far to the right as it begins. Words stay whole."""
-    lead = text[: len(text) - len(text.lstrip())]
-    return hang(lead, text.lstrip(), columns)
+    """Each line over as many lines as it needs, all as far to the right as it begins. Words stay whole."""
+    lines = [(line[: len(line) - len(line.lstrip())], line.strip()) for line in text.splitlines()]
+    return "\n".join(hang(lead, line, columns) for lead, line in lines)
 
 
 def hang(lead: str, text: str, columns: int | None) -> str:
-    """A text behind its lead, which the lines after the first leave room for."""
+    """A text behind its lead, with room for it on the lines after the first; below it where the lead is long."""
     if columns is None:
         return f"{lead}{text}".rstrip()
-    return textwrap.fill(
-        f"{lead}{text}",
+    margin = min(len(lead), 2 * columns // 3)
+    first, *rest = _wrap(text, columns, " " * margin) or [""]
+    if not lead.strip():
+        return "\n".join([first, *rest])
+    if len(lead) > margin or len(first) > columns:
+        return "\n".join([prose(lead.rstrip(), columns), first, *rest])
+    return "\n".join([f"{lead}{first[margin:]}".rstrip(), *rest])
+
+
+def _wrap(text: str, columns: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
         columns,
-        subsequent_indent=" " * min(len(lead), columns // 2),
+        initial_indent=indent,
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -96,10 +107,7 @@ def _aligned(cells: Cells, widths: Sequence[int]) -> str:
     head, *rows = cells
     # A column with numbers is one of numbers: a word in it says why one is missing.
     right = [any(_NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(head))]
-    names = [
-        textwrap.wrap(name, max(size, 1), break_long_words=False, break_on_hyphens=False) or [""]
-        for name, size in zip(head, widths, strict=True)
-    ]
+    names = [_wrap(name, max(size, 1)) or [""] for name, size in zip(head, widths, strict=True)]
     tall = max(map(len, names))
     over = list(zip(*([""] * (tall - len(name)) + name for name in names), strict=True))
 

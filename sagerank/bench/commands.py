@@ -114,7 +114,8 @@ def _throughput(options: argparse.Namespace) -> int:
     )
     timed = [row for row in measured.rows if row.error is None]
     if options.plot:
-        _draw_throughput(timed, f"{workload.name}, {run.threads} threads", options.plot)
+        on = f"{timed[0].model} on {workload.name}" if peers else workload.name
+        _draw_throughput(timed, f"{on}, {run.threads} threads", options.plot)
     head = ("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")
     cells: list[tuple[str, ...]] = [head]
     for row in timed:
@@ -126,9 +127,8 @@ def _throughput(options: argparse.Namespace) -> int:
             number(row.share_of_ceiling, ".0%"),
         )
         cells.append((label(row, timed), *speeds, spread, *shares))
-    run.show(measured.rows, [what, *ceiling_lines(measured.ceiling, timed)], cells)
-    if not options.json:
-        print("\n".join(sentences(measured.rows)))
+    lines = [what, *ceiling_lines(measured.ceiling, timed)]
+    run.show(measured.rows, lines, cells, answer=sentences(measured.rows))
     return 0
 
 

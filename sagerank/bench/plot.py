@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagerank_cost.plots import ticks
+
 from ..evaluation.draw import canvas, check_ending, save
 
 
@@ -30,7 +32,7 @@ def bars(entries: Sequence[Bar], title: str, unit: str, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8.2, 1.2 + 0.42 * len(entries)), layout="constrained")
     places = range(len(entries))
     values = [entry.value for entry in entries]
-    colours = ["C0" if entry.ours else "0.65" for entry in entries]
+    colours = ["C0" if entry.ours else "C6" for entry in entries]
     spans = [
         (entry.value - (entry.value if entry.low is None else entry.low) for entry in entries),
         ((entry.value if entry.high is None else entry.high) - entry.value for entry in entries),
@@ -42,6 +44,7 @@ def bars(entries: Sequence[Bar], title: str, unit: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.set(xlabel=unit, title=title)
     axes.margins(x=0.12)
+    ticks(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
@@ -56,6 +59,8 @@ def curves(
     for name, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set(xlabel=x, ylabel=y, title=title, xlim=(0, None), ylim=(0, None))
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks(axis)
     axes.legend(frameon=False, fontsize=9)
-    axes.grid(alpha=0.3)
+    axes.grid()
     save(figure, path)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank_cost.text import fit
+
 from ..evaluation import EvaluationError
-from ..evaluation.table import show as show_table
-from ..evaluation.table import table_of
 
 if TYPE_CHECKING:
     from .conditions import Sample
@@ -33,13 +33,12 @@ class Report:
         lines: Sequence[str],
         cells: Sequence[tuple[str, ...]],
         *,
+        answer: Sequence[str] = (),
         single: bool = False,
-        left: int = 1,
     ) -> None:
-        """Print rows, then what was measured, and under which conditions.
+        """Print what the rows come to, the rows, what was measured, and under which conditions.
 
-        Rows are JSON (with `single`, one row alone is an object), or a table of `cells` whose first `left` columns are
-        words.
+        Rows are a table of `cells`, or JSON (with `single`, one row alone is an object) and no answer.
         """
         from .conditions import conditions, sample
 
@@ -47,10 +46,9 @@ class Report:
         if self.as_json:
             values = [dataclasses.asdict(row) for row in rows]
             print(json.dumps(values[0] if single and len(values) == 1 else values, indent=2))
+            print(*lines, *under, sep="\n", file=sys.stderr)
         else:
-            show_table(table_of("", cells, left=left))
-        for line in (*lines, *under):
-            print(line, file=sys.stderr if self.as_json else sys.stdout)
+            print(fit(*answer, "", cells, "", *lines, *under) if answer else fit(cells, "", *lines, *under))
 
 
 def begin(options: argparse.Namespace, *positive: str, plot: Path | None = None) -> Report:

@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     rows = measure(folder, plan, threads=report.threads, note=lambda text: print(text, file=sys.stderr))
     what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
-    report.show(rows, [what], [_HEAD, *map(_cells, rows)], left=2)
+    failed = [f"not measured: {row.name}: {row.error}" for row in rows if row.error]
+    report.show(rows, [what, *failed], [_HEAD, *(_cells(row) for row in rows if not row.error)])
     return 0
 
 
@@ -67,8 +68,6 @@ _HEAD = (
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    if row.error:
-        return (row.name, row.error, *[""] * (len(_HEAD) - 2))
     return (
         row.name, row.load, number(row.clients, "d"), str(row.requests), number(row.documents_per_second, ".1f"),
         number(row.share_of_offline, ".3f"), "{:.3f} to {:.3f}".format(*row.spread) if row.spread else "",

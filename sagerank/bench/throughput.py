@@ -136,20 +136,32 @@ def _row(one: Timed, reference: Timed, documents: int, needed: int | None, ceili
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
-    """The name of a row's subject; sagerank's rows are told apart by their models where there are several."""
-    several = sum(other.name == "sagerank" for other in rows) > 1
-    return f"sagerank, {row.model}" if several and row.name == "sagerank" else row.name
+    """The model of a row, and beside peers, which run one model, the program; sagerank's rows have both where it runs several."""
+    ours = [other for other in rows if other.name == "sagerank"]
+    if len(ours) == len(rows):
+        return row.model
+    return f"sagerank, {row.model}" if len(ours) > 1 and row.name == "sagerank" else row.name
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """How much faster the first is than each of the others, and why a row has no figures."""
+    """The fastest, how the others compare with the first, and why a row has no figures."""
+    timed = [row for row in rows if row.error is None]
     lines = []
-    for row in rows:
-        if row.error:
-            lines.append(f"not timed: {row.name}: {row.error}")
-        elif row is not rows[0] and row.ratio_to_sagerank and row.spread:
-            low, high = (1 / ratio for ratio in reversed(row.spread))
+    if timed:
+        best = max(timed, key=lambda row: row.docs_per_second or 0.0)
+        which = " is the fastest" if len(timed) > 1 else ""
+        lines.append(f"{label(best, timed)}{which}: {best.docs_per_50_ms:.1f} documents per 50 ms.")
+    for row in timed[1:]:
+        if row.ratio_to_sagerank and row.spread:
             lines.append(
-                f"{label(rows[0], rows)} is {1 / row.ratio_to_sagerank:.2f}x as fast as {label(row, rows)} ({low:.2f} to {high:.2f})"
+                _compared(label(row, timed), label(timed[0], timed), row.ratio_to_sagerank, row.spread)
             )
+    lines += [f"not timed: {row.name}: {row.error}" for row in rows if row.error]
     return lines
+
+
+def _compared(name: str, first: str, ratio: float, spread: tuple[float, float]) -> str:
+    """How many times as fast the faster of the two is, with the lowest and highest of the rounds."""
+    if ratio > 1:
+        return f"{name} is {ratio:.2f}x as fast as {first} ({spread[0]:.2f} to {spread[1]:.2f})."
+    return f"{first} is {1 / ratio:.2f}x as fast as {name} ({1 / spread[1]:.2f} to {1 / spread[0]:.2f})."

@@ -140,22 +140,19 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from sagerank.evaluation.progress import bars
+    from sagerank_cost.text import fit
 
     from .card import model_card
     from .distil import distil
     from .gate import check, judge_student, publish, student_shortfalls
+    from .screen import student_cells
 
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
         judged = judge_student(recipe, work, threads=options.threads, progress=progress)
-    for row in judged:
-        print(
-            f"{row.data}, {row.queries} queries, NDCG@10: first stage {row.first_stage:.3f}, before training {row.start:.3f}, "
-            f"student {row.student:.3f}, teacher {row.teacher:.3f} ({row.retention:.0%} of it)",
-            file=sys.stderr,
-        )
+    print(fit(student_cells(judged), stream=sys.stderr), file=sys.stderr)
     refusal = "The student does not pass the gate, and no artefact was written"
     check(refusal, student_shortfalls(recipe, judged))
     card = model_card(recipe, work, judged, name=options.name, licence=options.licence)

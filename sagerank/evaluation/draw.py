@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank_cost.plots import style, ticks
+
 from . import EvaluationError
 
 if TYPE_CHECKING:
@@ -27,11 +29,11 @@ def check_ending(path: Path) -> None:
 
 
 def canvas() -> Any:
-    """Import pyplot without a display; text stays text, and equal input gives equal bytes."""
+    """Import pyplot without a display, in the style of all our plots."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sagerank"}
+    matplotlib.rcParams.update(style())
     from matplotlib import pyplot
 
     return pyplot
@@ -52,24 +54,20 @@ def picture(points: Sequence[Point], title: str, table: Sequence[Sequence[str]],
     """
     check_ending(path)
     pyplot = canvas()
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     heights = [4.4, 0.26 * len(table)]
     figure, (axes, below) = pyplot.subplots(
         2, 1, figsize=(8.2, sum(heights) + 0.4), height_ratios=heights, layout="constrained"
     )
     for number, point in enumerate(points):
         where = (point.documents_per_50_ms, point.ndcg)
-        axes.scatter(*where, s=70, color=f"C{number % 10}", label=f"{_letter(number)}  {point.name}")
+        axes.scatter(*where, s=70, color=f"C{number}", label=f"{_letter(number)}  {point.name}")
         axes.annotate(_letter(number), where, (6, 5), textcoords="offset points", fontsize=10)
     # Names in the margin: beside their points they would hide one another.
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     axes.set(xscale="log", xlabel="documents per 50 ms", ylabel="NDCG@10, points", title=title)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.15)
-    axes.grid(alpha=0.3)
+    ticks(axes.xaxis)
+    axes.grid()
     below.axis("off")
     drawn = below.table(
         [list(row) for row in table[1:]], colLabels=list(table[0]), loc="center", edges="horizontal"
@@ -82,14 +80,20 @@ def picture(points: Sequence[Point], title: str, table: Sequence[Sequence[str]],
     save(figure, path)
 
 
-def scatter_text(points: Sequence[Point], title: str) -> str:
-    """The scatter for a terminal, letters for points and their names below."""
+def _characters(title: str, columns: int | None) -> Any:
+    """An empty plot of characters, no wider than the terminal."""
     import plotext
 
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plotsize(88, 20)
+    plotext.plotsize(min(88, columns or 88), 20)
     plotext.title(title)
+    return plotext
+
+
+def scatter_text(points: Sequence[Point], title: str, columns: int | None = None) -> str:
+    """The scatter for a terminal of so many columns, letters for points and their names below."""
+    plotext = _characters(title, columns)
     plotext.xlabel("documents per 50 ms")
     plotext.ylabel("NDCG@10")
     plotext.xlim(0, 1.2 * max(point.documents_per_50_ms for point in points))
@@ -134,19 +138,15 @@ def curve_picture(curve: Curve, title: str, path: Path) -> None:
         step = curve.steps[curve.chosen]
         axes.scatter(step.cost, step.ndcg, s=90, color="C3", marker="D", label=f"K = {step.keep}", zorder=3)
     axes.set(xlabel=f"{curve.unit} a query", ylabel="NDCG@10", title=title, xlim=(0, None))
+    ticks(axes.xaxis)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    axes.grid(alpha=0.3)
+    axes.grid()
     save(figure, path)
 
 
-def curve_text(curve: Curve, title: str) -> str:
-    """Draw the curve of `curve_picture` in characters, for a terminal."""
-    import plotext
-
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(88, 20)
-    plotext.title(title)
+def curve_text(curve: Curve, title: str, columns: int | None = None) -> str:
+    """Draw the curve of `curve_picture` in characters, for a terminal of so many columns."""
+    plotext = _characters(title, columns)
     plotext.xlabel(f"{curve.unit} a query")
     plotext.ylabel("NDCG@10")
     costs, values = [step.cost for step in curve.steps], [step.ndcg for step in curve.steps]

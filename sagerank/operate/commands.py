@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank_cost.text import fit
+
 from . import OperateError, screen
 
 if TYPE_CHECKING:
@@ -134,11 +136,11 @@ def _print_json(value: object) -> None:
 
 
 def _show(lines: Iterable[str]) -> None:
-    print("\n".join(lines))
+    print(fit(*lines))
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(fit(text, stream=sys.stderr), file=sys.stderr)
 
 
 def _agreed(options: argparse.Namespace, question: str) -> bool:
@@ -282,7 +284,7 @@ def _status(options: argparse.Namespace) -> int:
             dataclasses.asdict(found) | {"mode": found.endpoint.mode, "rolled_back": found.rolled_back}
         )
     else:
-        _show(screen.status(found))
+        print(screen.status(found))
     return 0
 
 
@@ -298,7 +300,7 @@ def _idle(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found])
     else:
-        _show(screen.idle(found, number, account.region, options.days))
+        print(screen.idle(found, number, account.region, options.days))
     return 1 if found and options.fail else 0
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from sagerank_cost.text import fit, hang, record, width
+
 if TYPE_CHECKING:
     from .destroy import Doomed, Left
     from .endpoint import Variant
@@ -17,62 +19,82 @@ if TYPE_CHECKING:
 def verdict(result: Verdict) -> Iterator[str]:
     if result.rolled_back:
         stack = f" ({result.stack})" if result.stack else ""
-        yield f"FAIL  configuration    SageMaker rolled the update back{f': {result.reason}' if result.reason else ''}"
-        yield f"      it runs {result.config}; its stack{stack} wants {result.wanted}"
-        yield "      see the alarms in `sagerank status`, mend the cause, and deploy again"
+        reason = f": {result.reason}" if result.reason else ""
+        yield _line("FAIL", "configuration", f"SageMaker rolled the update back{reason}")
+        yield _line("", f"it runs {result.config}; its stack{stack} wants {result.wanted}")
+        yield _line("", "see the alarms in `sagerank status`, mend the cause, and deploy again")
     elif result.wanted:
-        yield f"ok    configuration    {result.config}"
+        yield _line("ok", "configuration", result.config)
     else:
-        yield f"?     configuration    {result.config}; no stack says which it should be: give --expect-config"
+        unsure = f"{result.config}; no stack says which it should be: give --expect-config"
+        yield _line("?", "configuration", unsure)
     for judged in result.judged:
         worst = max(score.drift for score in judged.scores)
         pairs = f"{len(judged.scores)} golden pairs, worst drift {worst:.2g} of a logit ({judged.tolerance:g} allowed)"
-        yield f"{'ok  ' if judged.ok else 'FAIL'}  {judged.target:<16} {judged.model}: {pairs}"
+        yield _line("ok" if judged.ok else "FAIL", judged.target, f"{judged.model}: {pairs}")
         for score in judged.scores:
             if not score.drift <= judged.tolerance:
-                yield f"      {score.query!r}: {score.error or f'logit {score.logit:.4f}, the reference has {score.expected:.4f}'}"
+                wrong = score.error or f"logit {score.logit:.4f}, the reference has {score.expected:.4f}"
+                yield _line("", f"{score.query!r}: {wrong}")
     for line in result.not_judged:
-        yield f"-     {line}"
+        yield _line("-", line)
 
 
-def status(report: Status) -> Iterator[str]:
+def _line(state: str, *parts: str) -> str:
+    """A state, and what it is of; below one another they are columns."""
+    *names, text = parts
+    return hang("".join([f"{state:<6}", *(f"{name:<16} " for name in names)]), text, width())
+
+
+def status(report: Status) -> str:
     endpoint = report.endpoint
-    yield f"{endpoint.name}: {endpoint.status}, {endpoint.mode}"
-    if endpoint.failure:
-        yield f"  reason      {endpoint.failure}"
+    heading = f"{endpoint.name}: {endpoint.status}, {endpoint.mode}"
+    return record(heading, _fields(report), width())
+
+
+def _fields(report: Status) -> Iterator[tuple[str, str]]:
+    endpoint = report.endpoint
+    yield "reason", endpoint.failure
     for variant in endpoint.variants:
         shadow = ", shadow" if variant.shadow else ""
-        yield f"  variant     {variant.name}: {_size(variant)}, weight {variant.weight:g}{shadow}"
+        yield "variant", f"{variant.name}: {_size(variant)}, weight {variant.weight:g}{shadow}"
     for part in endpoint.components:
-        yield f"  component   {part.name}: {part.status}, {part.copies} copies on {part.variant}"
+        yield "component", f"{part.name}: {part.status}, {part.copies} copies on {part.variant}"
     for scaling in report.scaling:
         where, policies = scaling.resource.partition("/")[2], "; ".join(scaling.policies) or "no policy"
-        yield f"  scaling     {where}: {scaling.least} to {scaling.most}, {policies}"
+        yield "scaling", f"{where}: {scaling.least} to {scaling.most}, {policies}"
     if not report.scaling:
-        yield "  scaling     none"
-    yield f"  created     {endpoint.created:%Y-%m-%d %H:%M %Z}; last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
+        yield "scaling", "none"
+    updated = f"last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
+    yield "created", f"{endpoint.created:%Y-%m-%d %H:%M %Z}; {updated}"
     undone = f", but its stack wants {report.wanted}: an update was ROLLED BACK" if report.rolled_back else ""
-    yield f"  config      {endpoint.config}{undone}"
+    yield "config", f"{endpoint.config}{undone}"
     for part_name, state in report.stacks.items():
-        yield f"  stack       {part_name}: {state}"
+        yield "stack", f"{part_name}: {state}"
     ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
-    yield f"  alarms      {len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
-    yield f"  now         {_money(report.usd_per_hour)} an hour"
-    if report.estimate:
-        yield f"  estimated   {report.estimate.partition(';')[0]}"
+    yield "alarms", f"{len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
+    yield "now", f"{_money(report.usd_per_hour)} an hour"
+    yield "estimated", report.estimate.partition(";")[0]
 
 
-def idle(endpoints: Sequence[Quiet], number: int, region: str, days: int) -> Iterator[str]:
+def idle(endpoints: Sequence[Quiet], number: int, region: str, days: int) -> str:
     if not endpoints:
-        yield f"None of {number} endpoints in {region} has been without a call for {days} days."
-        return
-    yield f"{len(endpoints)} of {number} endpoints in {region} had no call for {days} days:"
-    for quiet in endpoints:
-        month = "" if quiet.usd_per_month is None else f", USD {quiet.usd_per_month:.2f} a month"
-        yield f"  {quiet.endpoint:<32} {quiet.mode:<14} {', '.join(quiet.variants)}: {_money(quiet.usd_per_hour)} an hour{month}"
-        yield from (f"      {note}" for note in quiet.notes)
+        return fit(f"None of {number} endpoints in {region} has been without a call for {days} days.")
     known = sum((quiet.usd_per_month or Decimal(0) for quiet in endpoints), Decimal(0))
-    yield f"Together USD {known:.2f} a month, as far as prices are known. Delete one of ours with `sagerank destroy NAME --region {region}`."
+    cells = [("endpoint", "mode", "runs", "an hour", "USD/month")]
+    for quiet in endpoints:
+        month = "" if quiet.usd_per_month is None else f"{quiet.usd_per_month:.2f}"
+        cells.append(
+            (quiet.endpoint, quiet.mode, ", ".join(quiet.variants), _money(quiet.usd_per_hour), month)
+        )
+    return fit(
+        f"{len(endpoints)} of {number} endpoints in {region} had no call for {days} days: together USD {known:.2f} a month, as far as prices are known.",
+        "",
+        cells,
+        "",
+        *(f"{quiet.endpoint}: {note}" for quiet in endpoints for note in quiet.notes),
+        f"Delete one of ours with `sagerank destroy NAME --region {region}`.",
+    )
 
 
 def doomed(deployment: Doomed, account: str, region: str) -> Iterator[str]:
@@ -86,8 +108,8 @@ def doomed(deployment: Doomed, account: str, region: str) -> Iterator[str]:
 
 
 def left(deployment: Doomed, rest: Left) -> Iterator[str]:
-    yield from (f"LEFT  {line}" for line in rest.left)
-    yield from (f"kept  {line}" for line in rest.kept)
+    yield from (_line("LEFT", line) for line in rest.left)
+    yield from (_line("kept", line) for line in rest.kept)
     gone = len(deployment.resources) - len(rest.kept) - len(rest.left)
     yield f"{f'Not everything of {deployment.name} is gone' if rest.left else f'Nothing is left of {deployment.name}'}: {gone} resources are gone."
     if rest.unchecked:

@@ -6,16 +6,20 @@ import argparse
 import dataclasses
 import json
 
+from sagerank_cost.text import fit, width
+
 from .. import EvaluationError
 from ..cascade import Curve, arithmetic, curve, measured, sample
 from ..draw import curve_picture, curve_text
 from ..scorer import Cascade
 from ..scores import ScoreStore
-from ..table import show, table_of
 from . import inputs
 
 # Rows of the table, beside the chosen ones and the last; the picture and the JSON have every K.
 _SHOWN = (0, 1, 2, 3, 5, 10, 15, 20, 30, 50, 75)
+
+# Of the last model's cost: above it, a second model to keep and deploy buys next to nothing.
+_LITTLE = 0.9
 
 
 def run(options: argparse.Namespace, store: ScoreStore) -> int:
@@ -39,25 +43,29 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
         facts = {"data": collection.name, "model": spec, "command": command, **dataclasses.asdict(result)}
         print(json.dumps(facts, indent=2))
         return 0
-    show(table_of(title, _cells(result), left=0))
-    print(curve_text(result, title))
-    how = "estimated from its shape" if options.arithmetic else "measured here"
-    for pace in result.paces:
-        print(
-            f"{pace.name}: {pace.cost:.4g} {pace.unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}"
-        )
-    print(
-        f"The last model alone: NDCG@10 {result.last_ndcg:.4f}, {result.last_cost:.4g} {result.unit} a query. "
-        f"To keep {result.retain:.1%} of it: {_verdict(result)}"
-    )
+    print(fit(verdict(result)))
     if command:
         print(command)
+    print(fit("", title, _cells(result), ""))
+    print(curve_text(result, title, width()))
+    how = "estimated from its shape" if options.arithmetic else "measured here"
+    paces = (
+        f"{pace.name}: {pace.cost:.4g} {pace.unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}"
+        for pace in result.paces
+    )
+    alone = (
+        f"The last model alone: NDCG@10 {result.last_ndcg:.4f}, {result.last_cost:.4g} {result.unit} a query."
+    )
+    print(fit(alone, *paces))
     return 0
 
 
 def _command(spec: str, result: Curve, source: str) -> str | None:
-    """Write the command that builds the cascade with the chosen K, or that measures it where a stage cannot be built."""
-    if not result.chosen:
+    """Write the command that builds the cascade with the chosen K, or that measures it where a stage cannot be built.
+
+    None where the last model, or those before it, are better alone.
+    """
+    if not result.chosen or result.steps[result.chosen].cost_share >= 1:
         return None
     foreign = ("endpoint:", "http://", "https://", "hf:", "onnx:")
     if any(stage.startswith(foreign) for stage in spec.split(">")):
@@ -85,12 +93,25 @@ def _cells(result: Curve) -> list[tuple[str, ...]]:
     return cells
 
 
-def _verdict(result: Curve) -> str:
-    by_mean = "no K does" if result.by_mean is None else f"K = {result.by_mean} does"
+def verdict(result: Curve) -> str:
+    """Whether the cascade is worth it, with which K, and what it saves; where it is not, what to run in its place."""
+    by_mean = "no K" if result.by_mean is None else f"K = {result.by_mean}"
+    goal = f"{result.retain:.1%} of the last model's NDCG@10"
     if result.chosen is None:
         return (
-            f"no K is sure to, beyond noise (by the mean alone {by_mean}): more queries, or a lower --retain."
+            f"The cascade is not worth it as far as these queries tell: no K is sure to keep {goal}, beyond noise (by the mean alone {by_mean}). "
+            "Run the last model alone, or measure more queries, or give a lower --retain."
+        )
+    step = result.steps[result.chosen]
+    if step.cost_share >= 1:
+        return (
+            f"The cascade is not worth it: to keep {goal} the last model has to see K = {step.keep} documents, and that costs "
+            f"{step.cost_share:.0%} of running it alone on all. Run the last model alone."
         )
     if result.chosen == 0:
-        return "the stages before it do without it."
-    return f"K = {result.chosen}, beyond noise (by the mean alone {by_mean})."
+        return f"The last model is not needed: the stages before it keep {goal} alone, at {step.cost_share:.0%} of its cost."
+    saves = "saves little" if step.cost_share > _LITTLE else "is worth it"
+    return (
+        f"The cascade {saves}: K = {step.keep} keeps {goal}, beyond noise (by the mean alone {by_mean}), "
+        f"at {step.cost_share:.0%} of the cost of the last model alone."
+    )

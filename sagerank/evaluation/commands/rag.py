@@ -7,6 +7,8 @@ import dataclasses
 import json
 from typing import Any
 
+from sagerank_cost.text import fit
+
 from ..announcement import compared, not_run, rag_cells, reasons
 from ..progress import bars
 from ..rag import (
@@ -20,7 +22,6 @@ from ..rag import (
 )
 from ..scorer import Scorer
 from ..scores import ScoreStore
-from ..table import show, table_of
 from . import inputs
 
 
@@ -54,10 +55,8 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     )
     cells = [("embedder", "reranker", "hit rate", "MRR")]
     cells += [(row.embedder, row.reranker or "none", f"{row.hit_rate:.4f}", f"{row.mrr:.4f}") for row in rows]
-    show(table_of(title, cells, left=2))
-    show(table_of("Mean over embedders; gap to the published value in points", rag_cells(means), left=1))
-    for line in reasons(means):
-        print(line)
+    print(fit("Mean over embedders; gap to the published value in points", rag_cells(means), *reasons(means)))
+    print(fit("", title, cells))
     return 0
 
 

@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from sagerank_cost.text import fit
+
 from ..collection import Collection
 from ..evaluate import Ranking
 from ..first_stage import write_run
 from ..scores import ScoreStore
-from ..table import show, table_of
 from . import inputs
 
 METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100")
@@ -62,10 +63,10 @@ def _show(result: dict[str, Any]) -> None:
         low, high = row["ndcg@10_95"]
         cells.append((row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
     title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents"
-    show(table_of(title, cells, left=1))
-    for row in result["models"]:
-        for other, difference in row["ndcg@10_minus"].items():
-            print(
-                f"{row['name']} - {other.replace('_', ' ')}: {difference['mean']:+.4f} NDCG@10 "
-                f"(95 % {difference['low']:+.4f} to {difference['high']:+.4f}, p = {difference['p']:.4f})"
-            )
+    differences = [
+        f"{row['name']} - {other.replace('_', ' ')}: {difference['mean']:+.4f} NDCG@10 "
+        f"(95 % {difference['low']:+.4f} to {difference['high']:+.4f}, p = {difference['p']:.4f})"
+        for row in result["models"]
+        for other, difference in row["ndcg@10_minus"].items()
+    ]
+    print(fit(title, cells, *differences))

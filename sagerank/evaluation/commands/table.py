@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from sagerank_cost.text import fit, width
+
 from ..announcement import compared, not_run, reasons, table_cells
 from ..collection import Collection
 from ..draw import Point, picture, scatter_text
@@ -16,7 +18,6 @@ from ..evaluate import Ranking
 from ..published import Published
 from ..scorer import EngineScorer, Scorer
 from ..scores import ScoreStore
-from ..table import show, table_of
 from . import inputs
 
 
@@ -36,11 +37,9 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
         print(json.dumps({"data": list(first), "first_stage": first, "rows": rows}, indent=2))
         return 0
     what = "NDCG@10 in points. Published: mean over BEIR. Ours: mean over " + ", ".join(first)
-    show(table_of(what, cells, left=1))
-    for line in reasons(rows):
-        print(line)
+    print(fit(what, cells, *reasons(rows)))
     if points:
-        print(scatter_text(points, title))
+        print(scatter_text(points, title, width()))
     return 0
 
 

@@ -1,0 +1,47 @@
+"""What a person sees of a gate's figures: tables, head first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .gate import StudentQuality
+    from .int8 import Int8Comparison
+
+
+def int8_cells(judged: Sequence[Int8Comparison]) -> list[tuple[str, ...]]:
+    """int8 beside float32 on each collection, and of each stage where there are several."""
+    several = len({row.model for row in judged}) > 1
+    quality = ("NDCG@10 fp32", "int8", "difference", "95 %", "first ten agree")
+    cells: list[tuple[str, ...]] = [
+        ("gate", "queries", "pairs", *quality, "mean logit error", "largest", "mean / spread")
+    ]
+    for row in judged:
+        cells.append(
+            (
+                f"{row.data}, {row.model}" if several else row.data,
+                f"{row.queries:,}",
+                f"{row.pairs:,}",
+                f"{row.fp32:.4f}",
+                f"{row.int8:.4f}",
+                f"{row.difference.mean:+.4f}",
+                f"{row.difference.low:+.4f} to {row.difference.high:+.4f}",
+                f"{row.agreement:.1%}",
+                f"{row.mean_error:.4f}",
+                f"{row.max_error:.3f}",
+                f"{row.error:.1%}",
+            )
+        )
+    return cells
+
+
+def student_cells(judged: Sequence[StudentQuality]) -> list[tuple[str, ...]]:
+    """The student's NDCG@10 on each collection, beside what it is held against."""
+    cells = [("NDCG@10", "queries", "first stage", "before training", "student", "teacher", "of teacher's")]
+    for row in judged:
+        figures = (row.first_stage, row.start, row.student, row.teacher)
+        cells.append(
+            (row.data, f"{row.queries:,}", *(f"{value:.3f}" for value in figures), f"{row.retention:.0%}")
+        )
+    return cells
