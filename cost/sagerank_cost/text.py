@@ -71,8 +71,8 @@ def _wrap(text: str, columns: int, indent: str = "") -> list[str]:
 def table(cells: Cells, columns: int | None) -> str:
     """Aligned columns under a rule; the rows become records where the columns do not fit."""
     cells = [[" ".join(cell.split()) for cell in row] for row in cells]
-    for whole in (True, False):
-        widths = _widths(cells, whole=whole)
+    for lines in range(1, _tallest(cells) + 1):
+        widths = _widths(cells, lines)
         if columns is None or _total(widths) <= columns:
             return _aligned(cells, widths)
     head, *rows = cells
@@ -81,7 +81,7 @@ def table(cells: Cells, columns: int | None) -> str:
 
 def fits(cells: Cells, columns: int | None) -> bool:
     """Whether `table` can keep the columns beside one another."""
-    return columns is None or _total(_widths(cells, whole=False)) <= columns
+    return columns is None or _total(_widths(cells, _tallest(cells))) <= columns
 
 
 def record(heading: str, fields: Iterable[tuple[str, str]], columns: int | None) -> str:
@@ -92,11 +92,22 @@ def record(heading: str, fields: Iterable[tuple[str, str]], columns: int | None)
     return "\n".join([prose(heading or "-", columns), *lines])
 
 
-def _widths(cells: Cells, *, whole: bool) -> list[int]:
-    """What each column needs, with its head on one line or broken between words."""
+def _tallest(cells: Cells) -> int:
+    return max(1, *(len(name.split()) for name in cells[0]))
+
+
+def _widths(cells: Cells, lines: int) -> list[int]:
+    """What each column needs, with its head on at most so many lines."""
     head, *rows = cells
-    names = [len(name) if whole else max(map(len, name.split()), default=0) for name in head]
+    names = [
+        next((size for size in range(1, len(name)) if _holds(name, size, lines)), len(name)) for name in head
+    ]
     return [max(widths) for widths in zip(names, *([len(cell) for cell in row] for row in rows), strict=True)]
+
+
+def _holds(name: str, size: int, lines: int) -> bool:
+    wrapped = _wrap(name, size)
+    return len(wrapped) <= lines and max(map(len, wrapped)) <= size
 
 
 def _total(widths: Sequence[int]) -> int:

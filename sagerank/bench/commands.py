@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation import EvaluationError
 from . import serve
-from .report import begin, ceiling_lines, number
+from .report import begin, ceiling_lines
 
 if TYPE_CHECKING:
     from .throughput import Row
@@ -91,7 +91,8 @@ def _add_workload(sub: Any) -> None:
 
 def _throughput(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
-    from .throughput import label, measure, peer_names, sentences
+    from .tables import throughput_cells
+    from .throughput import measure, peer_names, sentences
 
     run = begin(options, "rounds", "tolerance", plot=options.plot)
     peers, workload = peer_names(options.peers), _workload(options)
@@ -116,19 +117,8 @@ def _throughput(options: argparse.Namespace) -> int:
     if options.plot:
         on = f"{timed[0].model} on {workload.name}" if peers else workload.name
         _draw_throughput(timed, f"{on}, {run.threads} threads", options.plot)
-    head = ("", "docs / 50 ms", "docs / s", "ratio", "spread", "max diff", "GFLOP/s", "of ceiling")
-    cells: list[tuple[str, ...]] = [head]
-    for row in timed:
-        speeds = (f"{row.docs_per_50_ms:.2f}", f"{row.docs_per_second:.2f}", f"{row.ratio_to_sagerank:.3f}")
-        spread = "{:.3f} to {:.3f}".format(*row.spread or ())
-        shares = (
-            number(row.max_abs_diff, ".1e"),
-            number(row.gflops, ".1f"),
-            number(row.share_of_ceiling, ".0%"),
-        )
-        cells.append((label(row, timed), *speeds, spread, *shares))
     lines = [what, *ceiling_lines(measured.ceiling, timed)]
-    run.show(measured.rows, lines, cells, answer=sentences(measured.rows))
+    run.show(measured.rows, lines, throughput_cells(timed), answer=sentences(measured.rows))
     return 0
 
 
@@ -149,6 +139,7 @@ def _draw_throughput(rows: Sequence[Row], where: str, path: Path) -> None:
 def _latency(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .latency import measure
+    from .tables import latency_cells
     from .workload import passages
 
     run = begin(options, "calls", plot=options.plot)
@@ -174,14 +165,10 @@ def _latency(options: argparse.Namespace) -> int:
             for percent in (50, 90, 99)
         }
         curves(lines, f"One call, {run.threads} threads", "documents", "milliseconds", options.plot)
-    times = ("p50, ms", "p90", "p99", "tokenise p50", "forward p50")
-    cells: list[tuple[str, ...]] = [("", "documents", *times, "GFLOP/s", "of ceiling")]
-    for row in measured.rows:
-        milliseconds = (row.total.p50, row.total.p90, row.total.p99, row.tokenise.p50, row.forward.p50)
-        shares = (number(row.gflops, ".1f"), number(row.share_of_ceiling, ".0%"))
-        cells.append((row.model, str(row.documents), *(f"{value:.2f}" for value in milliseconds), *shares))
     what = f"{options.calls} calls of Engine.score, one after the other"
-    run.show(measured.rows, [what, *ceiling_lines(measured.ceiling, measured.rows)], cells)
+    run.show(
+        measured.rows, [what, *ceiling_lines(measured.ceiling, measured.rows)], latency_cells(measured.rows)
+    )
     return 0
 
 
@@ -189,6 +176,7 @@ def _memory(options: argparse.Namespace) -> int:
     from sagerank_inference.settings import Settings
 
     from .memory import measure, save
+    from .tables import memory_cells
 
     for name in ("tokens", "batch"):
         if min(getattr(options, name)) < 1:
@@ -212,35 +200,28 @@ def _memory(options: argparse.Namespace) -> int:
             for name in run.models
         }
         curves(lines, f"Peak resident memory, {options.backend}", "tokens of the batch", "MB", options.plot)
-    cells = [("", "precision", "pairs x tokens", "loaded, MB", "peak, MB", "formula, MB", "seconds")]
-    cells += [
-        (
-            point.model,
-            point.precision,
-            f"{point.pairs} x {point.tokens}",
-            f"{point.loaded_rss_mb:.0f}",
-            f"{point.peak_rss_mb:.0f}",
-            number(point.formula_mb, ".0f"),
-            f"{point.seconds:.2f}",
-        )
-        for point in points
-    ]
-    run.show(points, [f"one forward in a fresh process, backend {options.backend}"], cells, single=True)
+    run.show(
+        points,
+        [f"one forward in a fresh process, backend {options.backend}"],
+        memory_cells(points),
+        single=True,
+    )
     return 0
 
 
 def _startup(options: argparse.Namespace) -> int:
     from ..evaluation.progress import bars
     from .startup import measure
+    from .tables import startup_cells
 
     run = begin(options, "repeats", plot=options.plot)
     with bars() as progress:
         rows = measure(run.models, repeats=options.repeats, threads=run.threads, progress=progress)
-    stages = [field.name for field in dataclasses.fields(rows[0].median)]
     if options.plot:
         from .plot import Bar
         from .plot import bars as draw
 
+        stages = [field.name for field in dataclasses.fields(rows[0].median)]
         entries = [
             Bar(
                 label=f"{row.model}, {stage}",
@@ -251,14 +232,10 @@ def _startup(options: argparse.Namespace) -> int:
             for stage in stages
         ]
         draw(entries, f"Start, {run.threads} threads", "seconds", options.plot)
-    cells: list[tuple[str, ...]] = [("", *(f"{stage}, s" for stage in stages), "longest ready")]
-    for row in rows:
-        times = (*(getattr(row.median, stage) for stage in stages), row.longest.ready)
-        cells.append((row.model, *(f"{value:.2f}" for value in times)))
     what = (
         f"medians of {options.repeats} starts with files in the page cache; ready: a server's first /ping 200"
     )
-    run.show(rows, [what], cells)
+    run.show(rows, [what], startup_cells(rows))
     return 0
 
 

@@ -80,8 +80,3 @@ def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:
         return []
     reached = sorted(row.ceiling_gflops for row in rows)[len(rows) // 2]
     return [f"ceiling: {reached:.1f} GFLOP/s, float32 matrix product ({what})"]
-
-
-def number(value: float | None, form: str) -> str:
-    """A cell of a table, empty where there is no value."""
-    return "" if value is None else format(value, form)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
 
 from ..evaluation import EvaluationError
-from .report import begin, number
-
-if TYPE_CHECKING:
-    from .serving import Row
+from .report import begin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, and print the rows. Raises EvaluationError for options that cannot be measured."""
     from .serving import Plan, measure
+    from .tables import serve_cells
 
     if min(options.clients) < 1 or options.documents > 36:
         raise EvaluationError(
@@ -57,21 +54,5 @@ def run(options: argparse.Namespace) -> int:
     rows = measure(folder, plan, threads=report.threads, note=lambda text: print(text, file=sys.stderr))
     what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
     failed = [f"not measured: {row.name}: {row.error}" for row in rows if row.error]
-    report.show(rows, [what, *failed], [_HEAD, *(_cells(row) for row in rows if not row.error)])
+    report.show(rows, [what, *failed], serve_cells(rows))
     return 0
-
-
-_HEAD = (
-    "", "load", "clients", "requests", "docs / s", "of offline", "spread", "p50, ms", "p90", "p99", "above engine, ms",
-    "CPU ms / doc", "RSS, MB", "lost", "twice", "wrong", "errors",
-)  # fmt: skip
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.name, row.load, number(row.clients, "d"), str(row.requests), number(row.documents_per_second, ".1f"),
-        number(row.share_of_offline, ".3f"), "{:.3f} to {:.3f}".format(*row.spread) if row.spread else "",
-        *(number(value, ".1f") for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.overhead_ms)),
-        number(row.cpu_ms_per_document, ".2f"), number(row.rss_mb, ".0f"),
-        *(str(count) for count in (row.lost, row.duplicated, row.wrong, row.errors)),
-    )  # fmt: skip

@@ -139,7 +139,7 @@ def curve_picture(curve: Curve, title: str, path: Path) -> None:
         axes.scatter(step.cost, step.ndcg, s=90, color="C3", marker="D", label=f"K = {step.keep}", zorder=3)
     axes.set(xlabel=f"{curve.unit} a query", ylabel="NDCG@10", title=title, xlim=(0, None))
     ticks(axes.xaxis)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(fontsize=8, frameon=False, loc="best")
     axes.grid()
     save(figure, path)
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     print(fit(verdict(result)))
     if command:
         print(command)
-    print(fit("", title, _cells(result), ""))
+    print(fit("", title, curve_cells(result), ""))
     print(curve_text(result, title, width()))
     how = "estimated from its shape" if options.arithmetic else "measured here"
     paces = (
@@ -73,7 +73,7 @@ def _command(spec: str, result: Curve, source: str) -> str | None:
     return f"sagerank build --model '{spec}@{result.chosen}' --output model.tar.gz"
 
 
-def _cells(result: Curve) -> list[tuple[str, ...]]:
+def curve_cells(result: Curve) -> list[tuple[str, ...]]:
     quality = ("NDCG@10", "of the last model's", "margin", "one-sided 95 % from")
     cells: list[tuple[str, ...]] = [("K", *quality, f"{result.unit} a query", "of its cost")]
     shown = {*_SHOWN, result.chosen, result.by_mean, len(result.steps) - 1}
@@ -105,8 +105,8 @@ def verdict(result: Curve) -> str:
     step = result.steps[result.chosen]
     if step.cost_share >= 1:
         return (
-            f"The cascade is not worth it: to keep {goal} the last model has to see K = {step.keep} documents, and that costs "
-            f"{step.cost_share:.0%} of running it alone on all. Run the last model alone."
+            f"The cascade is not worth it: with K = {step.keep}, the smallest that keeps {goal}, it costs {step.cost_share:.0%} "
+            "of what the last model costs alone. Run the last model alone."
         )
     if result.chosen == 0:
         return f"The last model is not needed: the stages before it keep {goal} alone, at {step.cost_share:.0%} of its cost."

@@ -20,14 +20,15 @@ METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100")
 
 
 def run(options: argparse.Namespace, store: ScoreStore) -> int:
-    scorers = [inputs.scorer(spec, options) for spec in options.model or ["micro"]]
+    specs = options.model or ["micro"]
+    scorers = [inputs.scorer(spec, options) for spec in specs]
     results = []
     for source in options.data:
         collection, base = inputs.candidates(source, options)
         rankings = [inputs.ranking(collection, base, scorer, store, options) for scorer in scorers]
         results.append(_result(collection, base, rankings))
         if not options.json:
-            _show(results[-1])
+            _show(results[-1], specs)
         if options.save_run:
             write_run(rankings[-1].run, options.save_run, "sagerank")
     if options.json:
@@ -57,16 +58,20 @@ def _row(ranking: Ranking) -> dict[str, Any]:
     return {"name": ranking.name, **means, "ndcg@10_95": [interval.low, interval.high]}
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], specs: Sequence[str]) -> None:
+    """The models by the names they were asked for by: those of JSON say which weights they are."""
+    models = list(zip(specs, result["models"], strict=True))
+    asked = {row["name"]: spec for spec, row in models}
     cells = [("ranking", *METRICS, "NDCG@10, 95 %")]
-    for row in (result["first_stage"], *result["models"]):
+    for name, row in (("first stage", result["first_stage"]), *models):
         low, high = row["ndcg@10_95"]
-        cells.append((row["name"], *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
-    title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents"
+        cells.append((name, *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
+    first = result["first_stage"]["name"]
+    title = f"{result['data']}: {result['queries']} queries, {result['documents']:,} documents, first stage {first}"
     differences = [
-        f"{row['name']} - {other.replace('_', ' ')}: {difference['mean']:+.4f} NDCG@10 "
+        f"{spec} - {asked.get(other, 'first stage')}: {difference['mean']:+.4f} NDCG@10 "
         f"(95 % {difference['low']:+.4f} to {difference['high']:+.4f}, p = {difference['p']:.4f})"
-        for row in result["models"]
+        for spec, row in models
         for other, difference in row["ndcg@10_minus"].items()
     ]
     print(fit(title, cells, *differences))
