@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sagerank.cli import main
 from sagerank_cost.catalogue import Catalogue
 
 from .. import golden
+from ..conftest import ROOT
 from .conftest import FEW
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -105,3 +108,14 @@ def test_where_it_fits_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "Peak memory of one model process" in shown
     assert "USD/hour: price of 2026-09-22" in shown
+
+
+def test_the_page_shows_what_the_command_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the last lines: the age of the prices changes every day."""
+    page = (ROOT / "docs/cost.md").read_text(encoding="utf-8")
+    ((command, shown),) = re.findall(r"```sh\nsagerank (cost[^\n]*)\n```\n\n```text\n(.*?)\n```", page, re.S)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out.startswith(f"{shown}\nHosting prices of ")

@@ -80,13 +80,13 @@ def _comparison(question: Question, cheapest: dict[tuple[str, str], Bill | None]
     return Table(
         key="comparison",
         title="Cheapest deployment of each model",
-        columns=(*first, "instances", "USD/M documents", "NDCG@10", "speed"),
+        columns=(*first, "peak instances", "USD/M documents", "NDCG@10", "speed"),
         rows=tuple(rows),
         notes=(
             *(["none: nothing meets the limits."] if None in cheapest.values() else ()),
-            "speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds. instances: at the peak.",
+            "speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds.",
         ),
-        minor=("instances", "USD/M documents"),
+        minor=("peak instances", "USD/M documents"),
     )
 
 
