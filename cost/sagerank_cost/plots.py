@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ DARK = ("#56b4e9", "#f07830", "#1fbf92", "#dd92bb", "#e69f00", "#f0e442", "#b5b5
 INK = "#14222b"  # of text, axes and grid
 
 
-def style() -> Mapping[str, Any]:
+def style() -> Any:
     """Settings for matplotlib. Text stays text and a dollar sign a dollar sign; equal input gives equal bytes."""
     from cycler import cycler
 
@@ -32,12 +31,13 @@ def style() -> Mapping[str, Any]:
 
 def ticks(axis: Axis, *, money: bool = False) -> None:
     """Write an axis's ticks as dollars or plain numbers, never as powers of ten. Its scale and limits are set before."""
+    from matplotlib.axis import XAxis
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if axis.get_scale() == "log":
         low, high = axis.get_view_interval()
         # Within two powers of ten there would be a tick or two; over many they would stand in one another's way.
-        room = 5 if axis.axis_name == "x" else 9
+        room = 5 if isinstance(axis, XAxis) else 9
         axis.set_major_locator(
             LogLocator(subs=(1.0, 2.0, 5.0)) if high < 100 * low else LogLocator(numticks=room)
         )
