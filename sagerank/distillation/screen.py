@@ -38,10 +38,11 @@ def int8_cells(judged: Sequence[Int8Comparison]) -> list[tuple[str, ...]]:
 
 def student_cells(judged: Sequence[StudentQuality]) -> list[tuple[str, ...]]:
     """The student's NDCG@10 on each collection, beside what it is held against."""
-    cells = [("NDCG@10", "queries", "first stage", "before training", "student", "teacher", "of teacher's")]
+    figures = ("first stage", "before training", "student", "teacher", "of teacher's")
+    cells: list[tuple[str, ...]] = [("NDCG@10", "queries", *figures)]
     for row in judged:
-        figures = (row.first_stage, row.start, row.student, row.teacher)
+        values = (row.first_stage, row.start, row.student, row.teacher)
         cells.append(
-            (row.data, f"{row.queries:,}", *(f"{value:.3f}" for value in figures), f"{row.retention:.0%}")
+            (row.data, f"{row.queries:,}", *(f"{value:.3f}" for value in values), f"{row.retention:.0%}")
         )
     return cells

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -114,6 +111,7 @@ def test_the_width_is_the_terminals_or_columns_and_a_pipe_has_none(
 )
 def test_a_command_on_a_terminal_of_80_columns(variables: dict[str, str], command: list[str]) -> None:
     """On a real one, which has its width from the kernel. There is no colour, so NO_COLOR changes nothing."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     given = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | variables

@@ -49,14 +49,14 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     print(fit("", title, curve_cells(result), ""))
     print(curve_text(result, title, width()))
     how = "estimated from its shape" if options.arithmetic else "measured here"
-    paces = (
+    costs = (
         f"{pace.name}: {pace.cost:.4g} {pace.unit} a document ({pace.low:.4g} to {pace.high:.4g}), {how}"
         for pace in result.paces
     )
     alone = (
         f"The last model alone: NDCG@10 {result.last_ndcg:.4f}, {result.last_cost:.4g} {result.unit} a query."
     )
-    print(fit(alone, *paces))
+    print(fit(alone, *costs))
     return 0
 
 

@@ -62,7 +62,7 @@ def _show(result: dict[str, Any], specs: Sequence[str]) -> None:
     """The models by the names they were asked for by: those of JSON say which weights they are."""
     models = list(zip(specs, result["models"], strict=True))
     asked = {row["name"]: spec for spec, row in models}
-    cells = [("ranking", *METRICS, "NDCG@10, 95 %")]
+    cells: list[tuple[str, ...]] = [("ranking", *METRICS, "NDCG@10, 95 %")]
     for name, row in (("first stage", result["first_stage"]), *models):
         low, high = row["ndcg@10_95"]
         cells.append((name, *(f"{row[metric]:.3f}" for metric in METRICS), f"{low:.3f} to {high:.3f}"))
