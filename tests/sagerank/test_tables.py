@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,14 +120,14 @@ def curve(chosen: int | None = 20) -> Curve:
 
 
 def evaluation() -> Iterator[str]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "jina-reranker-v1-base-en", "layers": 12, "millions": 137, "published_ndcg": 52.45, "ndcg": None},
         {"name": LONG, "layers": None, "millions": 33.4, "published_ndcg": 50.1, "ndcg": 49.9, "gap": -0.2, "documents_per_50_ms": 12.3},
     ]  # fmt: skip
     yield fit(table_cells(rows, {"scifact": 66.2, "nfcorpus": 31.9}))
     short = [rows[0], {**rows[1], "name": "micro"}]
     yield fit(table_cells(short, {"scifact": 66.2, "nfcorpus": 31.9}))
-    means = [
+    means: list[dict[str, Any]] = [
         {"name": "none", "hit_rate": 0.7512, "mrr": 0.6021},
         {"name": "jina-reranker-v1-turbo-en", "hit_rate": None, "mrr": None, "published_hit_rate": 0.8, "published_mrr": 0.61},
     ]  # fmt: skip
