@@ -32,9 +32,9 @@ def main() -> None:
 
     from moto.server import main as serve
 
-    from . import endpoints, resources, runtime, transform
+    from . import endpoints, resources, runtime, transform, updates
 
-    for part in (resources, endpoints, runtime, transform):
+    for part in (resources, updates, endpoints, runtime, transform):
         part.install()
     serve(["-H", "127.0.0.1", "-p", str(port)])
 
