@@ -36,6 +36,8 @@ def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
 def _tests_of(path: PurePosixPath, root: Path) -> set[str]:
     if _PAGES.fullmatch(str(path)):
         return ALWAYS
+    if path.suffix == ".ipynb":
+        return {"tests/test_notebooks.py"}
     if path.parts[0] == "tests":
         if path.name.startswith("test_"):
             # A deleted one has nothing left to run.

@@ -55,6 +55,7 @@ def environment(home: Path) -> dict[str, str]:
         "PATH": os.pathsep.join(path),
         "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in (".", "inference", "cost", "infra")),
         "AWS_EC2_METADATA_DISABLED": "true",
+        "CDK_VALIDATION": "false",  # seconds in each process
         "HF_HUB_OFFLINE": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }

@@ -38,9 +38,7 @@ def _template(instance: str) -> str:
             "Properties": {"ExecutionRoleArn": _ROLE, "PrimaryContainer": container},
         },
     }
-    return json.dumps(
-        {"Parameters": {"Version": {"Type": "String", "Default": "1"}}, "Resources": resources}
-    )
+    return json.dumps({"Parameters": {"Version": {"Type": "String", "Default": "1"}}, "Resources": resources})
 
 
 def test_a_stacks_update_replaces_the_configuration_and_updates_the_endpoint(tmp_path: Path) -> None:

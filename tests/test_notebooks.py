@@ -79,13 +79,13 @@ def test_it_defines_nothing_and_imports_what_is_installed(path: Path) -> None:
 def test_it_says_what_it_takes_and_cleans_up(path: Path) -> None:
     first, *_ = found = cells(path)
     assert first.cell_type == "markdown"
-    assert first.source.startswith(f"# {int(path.stem[:2])}. ")
+    assert first.source.startswith("# ")
     assert "**Time:**" in first.source
-    assert "**Cost on AWS:**" in first.source
-    headings = [re.findall(r"^## (.+)$", cell.source, re.M) for cell in found if cell.cell_type == "markdown"]
-    assert "What you saw" in sum(headings, [])
-    assert headings[-1][-1:] == ["Clean up"]
-    assert found[-1].cell_type == "code"
+    assert re.search(r"\*\*Cost( on AWS)?:\*\*", first.source)
+    assert any("What you saw" in cell.source for cell in found if cell.cell_type == "markdown")
+    (last,) = [number for number, cell in enumerate(found) if "## Clean up" in cell.source]
+    assert any(cell.cell_type == "code" for cell in found[last:])
+    assert not any(re.search("^## ", cell.source, re.M) for cell in found[last + 1 :])
 
 
 @each_notebook
@@ -93,8 +93,7 @@ def test_its_links_lead_somewhere(path: Path) -> None:
     for cell in cells(path):
         if cell.cell_type == "markdown":
             for link in re.findall(r"\]\(((?!https?:)[^)\s#]+)", cell.source):
-                known = (path.parent / link).exists() or Path(link).stem in NAMES
-                assert known, link
+                assert (path.parent / link).exists() or Path(link).stem in NAMES, link
 
 
 def test_the_runner_says_which_cell_failed_and_why(tmp_path: Path) -> None:
