@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench check demo e2e format help hooks lint micro pins release synth test test-env test-newest types
+.PHONY: audit bench check demo e2e format help hooks lint micro notebooks pins release synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,14 @@ test-newest: .venv-newest/ready  ## the suite without PyTorch on the newest Pyth
 
 e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py
+
+notebooks: test-env node_modules/.bin/cdk  ## run every walkthrough headless, executed copies in build/notebooks/: minutes, and Node.js
+	@$(TEST)/python -m tests.notebooks
+
+# Before the notebooks, which have no network.
+node_modules/.bin/cdk: package-lock.json
+	@npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 lint: test-env  ## ruff: rules and layout (`make format` mends most)
 	@$(TEST)/ruff check .

@@ -37,6 +37,7 @@ def checkout(tmp_path: Path) -> Path:
         ("tests/cost/golden/report.txt", {"tests/cost"}),
         ("tests/inference/test_deleted.py", set()),
         ("docs/server.md", set()),
+        ("notebooks/04_cost.ipynb", {"tests/test_notebooks.py"}),
     ],
 )
 def test_a_change_runs_its_own_tests(changed: str, tests: set[str], checkout: Path) -> None:

@@ -37,7 +37,7 @@ PAGES = {
         *ROOT.glob("*.md"),
         *(
             page
-            for folder in ("cost", "docs", "inference", "infra", "requirements", "sagerank")
+            for folder in ("cost", "docs", "inference", "infra", "notebooks", "requirements", "sagerank")
             for page in (ROOT / folder).rglob("*.md")
         ),
     )
@@ -125,9 +125,7 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_files_modules_and_extras_exist(name: str) -> None:
     # A decision may name what was tried and is not there.
     for text in code(PAGES[name].partition("**What was tried.**")[0]):
-        rooms = (
-            r"(?<![\w./~-])((?:cost|docs|inference|infra|requirements|sagerank|tests|\.ci|\.github)/[\w./-]*)"
-        )
+        rooms = r"(?<![\w./~-])((?:cost|docs|inference|infra|notebooks|requirements|sagerank|tests|\.ci|\.github)/[\w./-]*)"
         for path in re.findall(rooms, text):
             assert (ROOT / path.rstrip(".")).exists(), text
         for module in re.findall(r"(?:^|python -P? ?-m )((?:sagerank|tests)[\w.]*\.\w+)(?: |$)", text):

@@ -29,11 +29,19 @@ SERVERLESS_CONCURRENCY = 200
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory."""
+    """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory.
+
+    `slower` asks what if speeds are wrong: every request takes so many times as long. Raises CostError where it is not above 0.
+    """
 
     traffic: Traffic
     catalogue: Catalogue
     tokens_at_once: int = 8192
+    slower: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.slower) and self.slower > 0):
+            raise CostError(f"slower is {self.slower:g}: give more than 0, such as 2 for twice the seconds.")
 
     def with_requests(self, count: float) -> Scenario:
         """The same shape of traffic, with so many requests a month."""
@@ -185,7 +193,7 @@ def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
         )
     pace = serverless_speed(
         deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
-    )
+    ).slower(scenario.slower)
     longest = pace.seconds * float(np.quantile(traffic.sizes, 0.99))
     if longest > REQUEST_SECONDS:
         raise CostError(
@@ -262,7 +270,7 @@ def _pace(deployment: Deployment, scenario: Scenario) -> Speed:
         documents=scenario.traffic.documents,
         tokens=scenario.traffic.tokens,
         folder=scenario.catalogue.folder,
-    )
+    ).slower(scenario.slower)
 
 
 def _check_most(deployment: Deployment, needed: int) -> None:

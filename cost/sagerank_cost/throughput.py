@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +59,12 @@ class Speed:
     high: float
     basis: str
     why: str
+
+    def slower(self, factor: float) -> Speed:
+        """The same request where it takes `factor` times as long."""
+        why = self.why if factor == 1 else f"{self.why}, taken for {factor:g} times as long"
+        low, high = self.low * factor, self.high * factor
+        return replace(self, seconds=self.seconds * factor, low=low, high=high, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

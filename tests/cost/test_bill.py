@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -64,6 +65,20 @@ def test_an_unknown_rate_is_said_and_never_zero() -> None:
     item = bill(deployment(region="eu-central-1", instance="ml.m5.xlarge"), scenario(constant(0.1)))
     assert [line.name for line in item.lines] == ["ml.m5.xlarge hours"]
     assert sum(note.startswith("not counted: ") for note in item.notes) == 3
+
+
+@pytest.mark.parametrize(("mode", "instance"), [("realtime", "ml.c7i.4xlarge"), ("serverless", "4096")])
+def test_what_if_a_request_took_twice_as_long(mode: str, instance: str) -> None:
+    asked = scenario(constant(0.7, documents=20))
+    known, slow = (bill(deployment(mode, instance), each) for each in (asked, replace(asked, slower=2.0)))
+    assert slow.speed.seconds == 2 * known.speed.seconds
+    assert (slow.speed.low, slow.speed.high) == (2 * known.speed.low, 2 * known.speed.high)
+    assert "2 times as long" in slow.speed.why
+    assert slow.utilisation == (1.0 if mode == "serverless" else pytest.approx(2 * known.utilisation))
+    times = float(slow.lines[0].quantity / known.lines[0].quantity)  # an instance's hours stay what they are
+    assert times == pytest.approx(2 if mode == "serverless" else 1)
+    with pytest.raises(CostError, match="more than 0"):
+        replace(asked, slower=0.0)
 
 
 _RATES = st.floats(0.0001, 20)

@@ -242,6 +242,24 @@ _TYPES: dict[
 }
 
 
+def _change_endpoint(region: str, name: str, given: Properties) -> None:
+    sagemaker, name = client("sagemaker", region), given["EndpointName"]
+    sagemaker.update_endpoint(**_api("UpdateEndpoint", "sagemaker", given))
+    sagemaker.get_waiter("endpoint_in_service").wait(
+        EndpointName=name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 600}
+    )
+    found = sagemaker.describe_endpoint(EndpointName=name)
+    if found["EndpointConfigName"] != given["EndpointConfigName"]:
+        raise ValidationError(message=f"Endpoint {name} was rolled back: {found.get('FailureReason')}")
+
+
+# Types that an update changes in place; others are deleted and made anew.
+_CHANGES: dict[str, Callable[[str, str, Properties], object]] = {
+    "AWS::SageMaker::Endpoint": _change_endpoint,
+    "AWS::ApplicationAutoScaling::ScalableTarget": _target,
+}
+
+
 def _detach(region: str, association: Any) -> None:
     ec2 = client("ec2", region)
     for table in ec2.describe_route_tables(
@@ -348,6 +366,10 @@ def _define(
         account_id: str,
         region_name: str,
     ) -> Any:
+        if change := _CHANGES.get(kind):
+            original_resource.properties = cloudformation_json["Properties"]
+            change(region_name, new_resource_name, original_resource.properties)
+            return original_resource
         original_resource.delete(account_id, region_name)
         return from_json(cls, new_resource_name, cloudformation_json, account_id, region_name)
 
