@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 
 
 def main() -> None:
@@ -15,7 +16,13 @@ def main() -> None:
         prog="python -m tests.local_aws", description="Serve a local AWS on loopback."
     )
     parser.add_argument("--port", type=int, default=5123)
-    port = parser.parse_args().port
+    parser.add_argument(
+        "--attached", action="store_true", help="end when standard input does: with who started it"
+    )
+    options = parser.parse_args()
+    port = options.port
+    if options.attached:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     from .launch import environment
 
     own = environment(port)
@@ -30,6 +37,12 @@ def main() -> None:
     for part in (resources, endpoints, runtime, transform):
         part.install()
     serve(["-H", "127.0.0.1", "-p", str(port)])
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -50,8 +50,11 @@ def running(log: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.local_aws", "--port", str(port)],
+            [sys.executable, "-m", "tests.local_aws", "--port", str(port), "--attached"],
             cwd=ROOT,
+            # The user's own profile and the like are for the real one.
+            env={name: text for name, text in os.environ.items() if not name.startswith("AWS_")},
+            stdin=subprocess.PIPE,  # it closes with this process, however that ends
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -66,12 +69,13 @@ def running(log: Path) -> Iterator[dict[str, str]]:
                 time.sleep(0.1)
             yield environment(port)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it did not start
+                os.killpg(server.pid, signal.SIGTERM)
             try:
-                server.wait(20)
+                server.communicate(timeout=20)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+                server.communicate()
 
 
 def _answers(port: int) -> bool:
