@@ -248,7 +248,17 @@ def _keep(kind: str, held_in: str) -> None:
     setattr(SageMakerResponse, operation, create)
 
 
+def _leave_out_empty(kind: Any) -> None:
+    """AWS describes nothing that there is none of; its own SDK would look for the members of an empty one."""
+    described = kind.response_object.fget
+    kind.response_object = property(
+        lambda self: {name: value for name, value in described(self).items() if value != {}}
+    )
+
+
 def install() -> None:
+    for kind in (models.Model, models.FakeEndpointConfig, models.FakeEndpoint):
+        _leave_out_empty(kind)
     models.FakeEndpointConfig.validate_production_variants = _check_variants
     models.SageMakerModelBackend.validate_production_variants = _check_models
     models.SageMakerModelBackend.create_endpoint = create_endpoint
