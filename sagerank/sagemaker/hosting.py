@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 from sagemaker.core import shapes
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob, TransformJob
+from sagemaker.core.utils.utils import SPECIAL_SNAKE_TO_PASCAL_MAPPINGS
 
 from sagerank_infra import rules
 from sagerank_infra.config import ConfigError, DeployConfig
@@ -44,6 +45,8 @@ _OPTIONS = (
     "tags",
     "traffic",
 )
+# Its list of what is written otherwise lacks a serverless endpoint's memory, and CreateEndpointConfig refuses MemorySizeInMb.
+SPECIAL_SNAKE_TO_PASCAL_MAPPINGS.setdefault("memory_size_in_mb", "MemorySizeInMB")
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "InProgress", "Stopping", "Deleting")
 
 

@@ -245,7 +245,7 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
     names: dict[str, Any] = {"IMAGE": IMAGE, "ROLE": ROLE, "BUCKET": "ours", "PYTORCH": IMAGE}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
         exec(compile(block, "docs/sagemaker.md", "exec"), names)
-    assert names["ranking"].results[0].document.startswith("Clouds")
+    assert names["ranking"].results[0].document.startswith("Rain")
     assert [endpoint.get_name() for endpoint in Endpoint.get_all(region=REGION)] == ["queued"]
     for config in (names["queued"], names["batch"]):
         sr.delete(config)
