@@ -22,12 +22,17 @@ except ModuleNotFoundError as error:
         f"sagerank.sagemaker needs release 3 of AWS's SDK: {install('sagemaker')}", name=error.name
     ) from None
 
-from .hosting import SageMakerError, config, delete, deploy, model, wait
+from sagerank_infra.config import ConfigError
+
+from .hosting import delete, deploy, model
 from .jobs import training_job, transform_job
+from .options import config
 from .prediction import RerankDeserializer, RerankSerializer, predictor
 from .scaling import autoscale
+from .waiting import SageMakerError, wait
 
 __all__ = [
+    "ConfigError",
     "RerankDeserializer",
     "RerankSerializer",
     "SageMakerError",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Any
 
 import boto3
 from sagemaker.core import shapes
-from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob, TransformJob
+from sagemaker.core.resources import Endpoint, EndpointConfig, Model
 from sagemaker.core.utils.utils import SPECIAL_SNAKE_TO_PASCAL_MAPPINGS
 
-from sagerank_infra import rules
 from sagerank_infra.config import ConfigError, DeployConfig
 from sagerank_infra.environment import environment
 from sagerank_infra.hosting import main_variant, tags
@@ -20,72 +18,11 @@ from sagerank_infra.instances import hardware
 
 from .prediction import RerankDeserializer, RerankSerializer
 from .scaling import stop_scaling
+from .waiting import wait as wait_for
 
 PREFIX = "sagerank/models"
-_MODES = ("realtime", "serverless", "async", "batch")
-# What the SDK's pieces are made of; the rest of a configuration is for the stacks of `sagerank deploy`.
-_OPTIONS = (
-    "artefact",
-    "asynchronous",
-    "autoscaling",
-    "encryption",
-    "image",
-    "image_architecture",
-    "instance",
-    "mode",
-    "model",
-    "name",
-    "network",
-    "precision",
-    "region",
-    "serverless",
-    "settings",
-    "startup_seconds",
-    "ami",
-    "tags",
-    "traffic",
-)
 # Its list of what is written otherwise lacks a serverless endpoint's memory, and CreateEndpointConfig refuses MemorySizeInMb.
 SPECIAL_SNAKE_TO_PASCAL_MAPPINGS.setdefault("memory_size_in_mb", "MemorySizeInMB")
-_BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "InProgress", "Stopping", "Deleting")
-
-
-class SageMakerError(RuntimeError):
-    """What was asked of SageMaker did not come about; the text gives its reason."""
-
-
-def config(**given: Any) -> DeployConfig:
-    """A deployment, checked: model, mode, instance and image are enough, and the other options are those of `sagerank deploy`.
-
-    Nested options are mappings: autoscaling={"max": 8}. Raises ConfigError, with one sentence, for what cannot be deployed.
-    """
-    for name in given:
-        if name not in _OPTIONS:
-            raise ConfigError(f"{name} is not an option here: known are {', '.join(_OPTIONS)}.")
-    if given.get("mode", "realtime") not in _MODES:
-        raise ConfigError(
-            f"mode is {given['mode']!r}: give one of {', '.join(_MODES)}, or use `sagerank deploy`."
-        )
-    if ".dkr.ecr." not in str(given.get("image", "")):
-        raise ConfigError(
-            "image is no address in ECR: give that of our image, as docs/sagemaker.md builds it."
-        )
-    region = given.get("region") or boto3.Session().region_name
-    if not region:
-        raise ConfigError("No AWS region is set: give region=, or set AWS_DEFAULT_REGION.")
-    # Nothing here makes a VPC, a key, or the alarm that wakes a fleet of none.
-    own: dict[str, dict[str, Any]] = {
-        "network": {"vpc": "none"},
-        "encryption": {"key": "aws"},
-        "autoscaling": {"min": 1},
-    }
-    own = {name: {**section, **given.get(name, {})} for name, section in own.items()}
-    made = rules.read(None, {**given, **own, "region": region})
-    if made.vpc == "new" or made.encryption.key == "new" or made.autoscaling.min == 0:
-        raise ConfigError(
-            "A new VPC, a new key and a fleet of none are made by `sagerank deploy`: give what exists, and autoscaling.min of at least 1."
-        )
-    return made
 
 
 def model(
@@ -124,7 +61,7 @@ def deploy(
     model: Model,
     *,
     output: str = "",
-    wait_for: bool = True,
+    wait: bool = True,
     session: boto3.Session | None = None,
 ) -> Endpoint:
     """Create EndpointConfig and Endpoint of the configuration's name, and wait until the Endpoint is in service.
@@ -160,20 +97,9 @@ def deploy(
         configuration.delete()
         raise
     endpoint.serializer, endpoint.deserializer = RerankSerializer(), RerankDeserializer()
-    if wait_for:
-        wait(endpoint)
+    if wait:
+        wait_for(endpoint)
     return endpoint
-
-
-def wait(resource: Endpoint | TransformJob | TrainingJob, *, poll: float = 5.0) -> None:
-    """Wait until it is in service or completed, asking every `poll` seconds. Raises SageMakerError with SageMaker's reason."""
-    kind = {Endpoint: "endpoint", TransformJob: "transform_job", TrainingJob: "training_job"}[type(resource)]
-    while (status := getattr(resource.refresh(), f"{kind}_status")) in _BUSY:
-        time.sleep(poll)
-    if status not in ("InService", "Completed"):
-        raise SageMakerError(
-            f"{resource.get_name()} is {status}: {resource.failure_reason or 'SageMaker gives no reason'}."
-        )
 
 
 def delete(config: DeployConfig, *, session: boto3.Session | None = None) -> None:

@@ -93,11 +93,12 @@ def test_an_endpoint_ranks_as_the_engine_does_and_is_deleted_whole(
 ) -> None:
     archive("micro", tmp_path / "model.tar.gz")
     config = aws.config(name="real", artefact=str(tmp_path / "model.tar.gz"), tags={"team": "search"})
-    made = sr.model(config, role=ROLE, bucket="ours")
+    session = boto3.Session(region_name="eu-west-1")  # the configuration's region counts
+    made = sr.model(config, role=ROLE, bucket="ours", session=session)
     assert isinstance(made, Model)
     assert made.enable_network_isolation is True
     assert made.primary_container.model_data_url.startswith("s3://ours/sagerank/models/")
-    endpoint = sr.deploy(config, made)
+    endpoint = sr.deploy(config, made, session=session)
     assert endpoint.endpoint_status == "InService"
     tags = boto3.client("sagemaker").list_tags(ResourceArn=endpoint.endpoint_arn)["Tags"]
     assert {"Key": "sagerank:name", "Value": "real"} in tags
@@ -186,51 +187,17 @@ def test_an_asynchronous_endpoint_answers_through_s3_and_scales_on_its_queue(aws
 def test_the_fleet_follows_the_metric_that_the_mode_emits(
     aws: Aws, given: dict[str, Any], metric: str, value: float
 ) -> None:
-    config = aws.config(name="followed", **given)
+    config = aws.config(name=f"in-{given['mode']}", **given)
     assert sr.autoscale(config) == value
     client = boto3.client("application-autoscaling")
     known = client.meta.service_model.shape_for("MetricType").enum
     (policy,) = client.describe_scaling_policies(
-        ServiceNamespace="sagemaker", ResourceId="endpoint/followed/variant/AllTraffic"
+        ServiceNamespace="sagemaker", ResourceId=f"endpoint/{config.name}/variant/AllTraffic"
     )["ScalingPolicies"]
     used = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
     assert used["PredefinedMetricType"] == metric
     assert metric in known
     sr.delete(config)
-
-
-def test_a_transform_job_answers_each_line(aws: Aws) -> None:
-    config = aws.config(name="lines", mode="batch", instance="ml.c7i.xlarge")
-    sr.model(config, role=ROLE)
-    lines = "".join(json.dumps({**BODY, "query": query}) + "\n" for query in ("rain", "cats"))
-    s3 = boto3.client("s3")
-    s3.put_object(Bucket="ours", Key="lines/requests.jsonl", Body=lines)
-    job = sr.transform_job(config, "s3://ours/lines/requests.jsonl", "s3://ours/scored")
-    sr.wait(job, poll=0.2)
-    assert job.transform_job_status == "Completed"
-    scored = s3.get_object(Bucket="ours", Key="scored/requests.jsonl.out")["Body"].read().splitlines()
-    assert [json.loads(line)["results"][0]["document"] for line in scored] == [DOCUMENTS[2], DOCUMENTS[0]]
-    with pytest.raises(ConfigError, match=r"source is 'requests.jsonl': give an s3:// address\."):
-        sr.transform_job(config, "requests.jsonl", "s3://ours/scored")
-    sr.delete(config)
-
-
-def test_a_recipe_becomes_a_training_job(aws: Aws) -> None:
-    recipe = Recipe(
-        passages=str(SAMPLE / "passages.jsonl.gz"),
-        queries=str(SAMPLE / "queries.jsonl.gz"),
-        teachers=("micro",),
-    )
-    job = Job(role=ROLE, bucket="ours", image=IMAGE, hours=1)
-    created = sr.training_job(recipe, job, "student")
-    sr.wait(created, poll=0.2)
-    assert created.stopping_condition.max_runtime_in_seconds == 3600
-    assert created.enable_managed_spot_training is True
-    assert created.hyper_parameters["name"] == '"student"'
-    code = json.loads(created.hyper_parameters["sagemaker_submit_directory"])
-    assert boto3.client("s3").head_object(Bucket="ours", Key=code.removeprefix("s3://ours/"))
-    with pytest.raises(DistillationError, match="does not exist"):
-        sr.training_job(replace(recipe, passages="./nowhere.jsonl"), job, "student")
 
 
 def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,13 +207,22 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
     archive("micro", tmp_path / "model.tar.gz")
     s3 = boto3.client("s3")
     s3.put_object(Bucket="ours", Key="requests/one.json", Body=json.dumps(BODY))
-    s3.put_object(Bucket="ours", Key="requests.jsonl", Body=json.dumps(BODY))
+    lines = [json.dumps({**BODY, "query": query}) for query in ("rain", "cats")]
+    s3.put_object(Bucket="ours", Key="requests.jsonl", Body="\n".join(lines))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"IMAGE": IMAGE, "ROLE": ROLE, "BUCKET": "ours", "PYTORCH": IMAGE}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
         exec(compile(block, "docs/sagemaker.md", "exec"), names)
     assert names["ranking"].results[0].document.startswith("Rain")
     assert [endpoint.get_name() for endpoint in Endpoint.get_all(region=REGION)] == ["queued"]
+    scored = s3.get_object(Bucket="ours", Key="scored/requests.jsonl.out")["Body"].read().splitlines()
+    assert [json.loads(line)["results"][0]["document"] for line in scored] == [DOCUMENTS[2], DOCUMENTS[0]]
+    training = names["job"]
+    assert training.training_job_status == "Completed"  # at once, for nothing is trained here
+    assert training.enable_managed_spot_training is True
+    assert training.hyper_parameters["name"] == '"my-student"'
+    code = json.loads(training.hyper_parameters["sagemaker_submit_directory"])
+    assert s3.head_object(Bucket="ours", Key=code.removeprefix("s3://ours/"))
     for config in (names["queued"], names["batch"]):
         sr.delete(config)
 
@@ -258,7 +234,8 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
         ({"mode": "scale-to-zero"}, "mode is 'scale-to-zero': give one of realtime"),
         ({"image": "dockerfile"}, "image is no address in ECR"),
         ({"mode": "async", "autoscaling": {"min": 0}}, "autoscaling.min of at least 1"),
-        ({"model": "base", "instance": "ml.t2.medium", "artefact": "s3://ours/x/"}, "instance is"),
+        ({"mode": "serverless", "instance": "", "serverless": {"memory_mb": 1500}}, "memory_mb is 1500"),
+        ({"network": "mine"}, "network is 'mine'"),
         ({"instance": "ml.c7i.lrge"}, "did you mean ml.c7i.large"),
     ],
 )
@@ -270,12 +247,19 @@ def test_what_cannot_work_is_refused_in_a_sentence(aws: Aws, given: dict[str, An
 def test_what_is_missing_is_asked_for(aws: Aws, tmp_path: Path) -> None:
     archive("micro", tmp_path / "model.tar.gz")
     local = aws.config(artefact=str(tmp_path / "model.tar.gz"))
+    with pytest.raises(ConfigError, match="tiny has 33.0M: give the model it was built from"):
+        aws.config(model="tiny", artefact=local.artefact)
     with pytest.raises(ConfigError, match="bucket is empty"):
         sr.model(local, role=ROLE)
     with pytest.raises(ConfigError, match="role is 'me'"):
         sr.model(local, role="me")
     with pytest.raises(ConfigError, match="mode async needs an s3:// folder"):
         sr.deploy(aws.config(mode="async"), Model(model_name="any"))
+    with pytest.raises(ConfigError, match=r"source is 'requests.jsonl': give an s3:// address\."):
+        sr.transform_job(aws.config(mode="batch"), "requests.jsonl", "s3://ours/scored")
+    recipe = Recipe(passages="./nowhere.jsonl", queries="./nowhere.jsonl", teachers=("micro",))
+    with pytest.raises(DistillationError, match="does not exist"):
+        sr.training_job(recipe, Job(role=ROLE, bucket="ours", image=IMAGE), "student")
 
 
 def test_without_the_sdk_the_command_that_installs_it_is_named() -> None:
