@@ -49,7 +49,7 @@ def config(**given: Any) -> DeployConfig:
         )
     if ".dkr.ecr." not in str(given.get("image", "")):
         raise ConfigError(
-            "image is no address in ECR: give that of our image, as docs/sagemaker.md builds it."
+            "image is no address in ECR: give that of our image there, 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG."
         )
     region = given.get("region") or boto3.Session().region_name
     if not region:
