@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def test_errors_are_sentences_without_the_callers_texts(aws: Aws) -> None:
     with pytest.raises(InvalidRequest, match="no documents"):
         endpoint.invoke(body={"query": QUERY})
     with pytest.raises(ClientError, match="already existing"):  # and its configuration is not left behind
-        sr.deploy(replace(config, name="strict"), made)
+        sr.deploy(config, made)
     sr.delete(config)
 
 
