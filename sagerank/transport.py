@@ -251,32 +251,9 @@ class SageMakerTransport:
         content = _object(answer.content)
         code = answer.headers.get("x-amzn-errortype", str(content.get("__type", "")))
         code = code.partition(":")[0].rpartition("#")[2]
-        message = str(content.get("message", content.get("Message", "")))
-        endpoint, region = self._endpoint, self._region
-        if code == "ModelError":  # the container answered with an error of its own
-            status, original = content.get("OriginalStatusCode"), str(content.get("OriginalMessage", ""))
-            return error_from_status(status if type(status) is int else 500, original.encode())
         if not code:  # something between us and AWS
             return error_from_status(answer.status, answer.content, answer.headers.get("Retry-After"))
-        if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
-            return Overloaded(
-                f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
-            )
-        if "AccessDenied" in code or code in (
-            "UnrecognizedClientException",
-            "ExpiredTokenException",
-            "InvalidSignatureException",
-        ):
-            return AccessDenied(
-                f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{endpoint} in {region}."
-            )
-        if code.startswith("ValidationE") and "not found" in message.lower():
-            return EndpointNotFound(
-                f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
-            )
-        gone = answer.status >= 500 or code in ("ModelNotReadyException", "InternalDependencyException")
-        refused = InvalidRequest(f"SageMaker refused the request ({code}): {message}")
-        return Unavailable(f"The endpoint {endpoint} is not answering ({code}).") if gone else refused
+        return error_from_aws(code, answer.status, content, endpoint=self._endpoint, region=self._region)
 
     async def close(self) -> None:
         await self._connections.close()
@@ -319,6 +296,35 @@ def error_from_status(status: int, body: bytes, retry_after: str | None = None) 
     if status >= 500:
         return Unavailable(sentence)
     return InvalidRequest(sentence)
+
+
+def error_from_aws(
+    code: str, status: int, content: Mapping[str, Any], *, endpoint: str, region: str
+) -> RerankError:
+    """The error that InvokeEndpoint's own error of this code stands for; content: its members."""
+    message = str(content.get("message", content.get("Message", "")))
+    if code == "ModelError":  # the container answered with an error of its own
+        original, answered = str(content.get("OriginalMessage", "")), content.get("OriginalStatusCode")
+        return error_from_status(answered if type(answered) is int else 500, original.encode())
+    if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
+        return Overloaded(
+            f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
+        )
+    if "AccessDenied" in code or code in (
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+    ):
+        return AccessDenied(
+            f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{endpoint} in {region}."
+        )
+    if code.startswith("ValidationE") and "not found" in message.lower():
+        return EndpointNotFound(
+            f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
+        )
+    if status >= 500 or code in ("ModelNotReadyException", "InternalDependencyException"):
+        return Unavailable(f"The endpoint {endpoint} is not answering ({code}).")
+    return InvalidRequest(f"SageMaker refused the request ({code}): {message}")
 
 
 def _sentence(body: bytes) -> str:

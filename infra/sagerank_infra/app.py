@@ -16,6 +16,7 @@ import aws_cdk as cdk
 from . import rules
 from .config import ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
+from .hosting import tags
 from .model import ModelStack
 from .network import NetworkStack, Placement
 from .observability import ObservabilityStack
@@ -77,14 +78,9 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     )
     endpoint.add_stack_dependency(model)
     observability.add_stack_dependency(endpoint)
-    tags = {
-        "sagerank:name": config.name,
-        "sagerank:model": config.model.replace(">", "/"),  # no tag may hold the sign
-        "sagerank:mode": config.mode,
-    }
     made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
     for stack in made:
-        for name, text in {**tags, **config.tags}.items():
+        for name, text in tags(config).items():
             cdk.Tags.of(stack).add(name, text, exclude_resource_types=_UNTAGGED)
     return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
 

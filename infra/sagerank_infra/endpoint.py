@@ -23,6 +23,7 @@ from .environment import environment
 from .estimate import component_memory
 from .instances import hardware
 from .model import ModelStack
+from .modes import VARIANT
 from .network import Placement
 from .variants import main_variant, other_variant
 
@@ -145,7 +146,7 @@ class EndpointStack(cdk.Stack):
             "Component",
             inference_component_name=metrics.component(config),
             endpoint_name=endpoint.attr_endpoint_name,
-            variant_name=metrics.VARIANT,
+            variant_name=VARIANT,
             specification=component.InferenceComponentSpecificationProperty(
                 model_name=created.attr_model_name,
                 startup_parameters=component.InferenceComponentStartupParametersProperty(

@@ -7,8 +7,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from .config import DeployConfig
-
-VARIANT = "AllTraffic"
+from .modes import VARIANT
 
 
 def component(config: DeployConfig) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MEGABYTE = 1_048_576
+VARIANT = "AllTraffic"  # the main one of an endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

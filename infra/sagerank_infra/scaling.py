@@ -12,6 +12,7 @@ from constructs import Construct
 
 from . import estimate, metrics
 from .config import DeployConfig
+from .modes import VARIANT
 
 _SERVICE_ROLE = "aws-service-role/sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
@@ -36,7 +37,7 @@ def scale(
         service_namespace=scaling.ServiceNamespace.SAGEMAKER,
         resource_id=f"inference-component/{metrics.component(config)}"
         if traits.components
-        else f"endpoint/{config.name}/variant/{metrics.VARIANT}",
+        else f"endpoint/{config.name}/variant/{VARIANT}",
         scalable_dimension=f"sagemaker:{tracking.dimension}",
         min_capacity=wanted.min,
         max_capacity=wanted.max if traits.instances else min(wanted.max, config.serverless.max_concurrency),

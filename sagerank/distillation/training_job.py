@@ -29,7 +29,7 @@ VOLUME_GB = 50
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
 # Folders of them that a job never imports: measuring, and deploying to AWS.
-_LEFT_OUT = ("sagerank/bench/", "sagerank/operate/")
+_LEFT_OUT = ("sagerank/bench/", "sagerank/operate/", "sagerank/sagemaker/")
 # What the container lacks beside its own PyTorch. A test holds it against the imports and pyproject.toml.
 _REQUIREMENTS = """\
 bm25s>=0.3

@@ -57,7 +57,7 @@ def start(
         else _upload(account, Path(source), outputs.get("InputPath", ""), title)
     )
     account.client("sagemaker").create_transform_job(
-        **_request(title, model, job, mime=mime, source=address, target=target)
+        **request(title, model, job, mime=mime, source=address, target=target)
     )
     return title, target
 
@@ -85,7 +85,8 @@ def _upload(account: Account, file: Path, folder: str, title: str) -> str:
     return f"s3://{bucket}/{prefix}"
 
 
-def _request(title: str, model: str, job: Job, *, mime: str, source: str, target: str) -> dict[str, Any]:
+def request(title: str, model: str, job: Job, *, mime: str, source: str, target: str) -> dict[str, Any]:
+    """What CreateTransformJob takes. mime: of input and answers; source, target: their addresses in S3."""
     by_line = mime in ("application/jsonlines", "text/csv")
     return {
         "TransformJobName": title,

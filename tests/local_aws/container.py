@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sagerank.models.local_server import ServerError, running
-from sagerank_inference.artefact import unpack
+from sagerank_inference.artefact import ArtefactError, unpack
 
 from .launch import free_port
 from .resources import client
@@ -95,7 +95,10 @@ def _fetch(primary: Mapping[str, Any], region: str, folder: Path) -> None:
             bucket, _, key = key.partition("/")
         archive = folder.with_name("model.tar.gz")
         _download(region, bucket, key, archive)
-        unpack(archive, folder)
+        try:
+            unpack(archive, folder)
+        except ArtefactError as error:
+            raise ContainerFailed(f"Failed to extract model data archive: {error}") from None
         return
     source = primary["ModelDataSource"]["S3DataSource"]
     bucket, _, prefix = source["S3Uri"].removeprefix("s3://").partition("/")

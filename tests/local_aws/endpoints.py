@@ -248,7 +248,20 @@ def _keep(kind: str, held_in: str) -> None:
     setattr(SageMakerResponse, operation, create)
 
 
+def _leave_out_empty(operation: str) -> None:
+    """AWS describes nothing that there is none of; its own SDK would look for the members of an empty one."""
+    original = getattr(SageMakerResponse, operation)
+
+    def describe(self: Any) -> ActionResult:
+        described = original(self).result
+        return ActionResult({name: value for name, value in described.items() if value != {}})
+
+    setattr(SageMakerResponse, operation, describe)
+
+
 def install() -> None:
+    for kind in ("model", "endpoint_config", "endpoint"):
+        _leave_out_empty(f"describe_{kind}")
     models.FakeEndpointConfig.validate_production_variants = _check_variants
     models.SageMakerModelBackend.validate_production_variants = _check_models
     models.SageMakerModelBackend.create_endpoint = create_endpoint

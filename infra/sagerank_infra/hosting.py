@@ -1,0 +1,51 @@
+"""What an endpoint is made of, in the words that CloudFormation and SageMaker's API share: the CDK and AWS's SDK make it alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .config import DeployConfig
+from .estimate import serverless_memory
+from .instances import hardware
+from .modes import VARIANT
+
+
+def main_variant(config: DeployConfig) -> dict[str, Any]:
+    """Its properties in snake case, nested ones as mappings, and all but the model's name."""
+    facts: dict[str, Any] = {"variant_name": VARIANT}
+    if not config.traits.components:
+        facts["initial_variant_weight"] = 1.0
+    if not config.traits.instances:
+        return facts | {
+            "serverless_config": {
+                "memory_size_in_mb": serverless_memory(config),
+                "max_concurrency": config.serverless.max_concurrency,
+                "provisioned_concurrency": config.serverless.provisioned or None,
+            }
+        }
+    facts |= instance_facts(config, config.instance)
+    facts["initial_instance_count"] = max(1, config.autoscaling.min)
+    if not config.traits.queued:
+        # Documents differ in length, and so do requests: the instance with the fewest open ones is the free one.
+        facts["routing_config"] = {"routing_strategy": "LEAST_OUTSTANDING_REQUESTS"}
+    return facts
+
+
+def instance_facts(config: DeployConfig, instance: str) -> dict[str, Any]:
+    """What every variant on instances of that type has."""
+    return {
+        "instance_type": instance,
+        "container_startup_health_check_timeout_in_seconds": config.startup_seconds,
+        "model_data_download_timeout_in_seconds": config.startup_seconds,
+        "inference_ami_version": config.ami if hardware(instance).gpu else None,
+    }
+
+
+def tags(config: DeployConfig) -> dict[str, str]:
+    """Those of everything that takes tags."""
+    own = {
+        "sagerank:name": config.name,
+        "sagerank:model": config.model.replace(">", "/"),  # no tag may hold the sign
+        "sagerank:mode": config.mode,
+    }
+    return {**own, **config.tags}

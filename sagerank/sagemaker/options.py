@@ -1,0 +1,70 @@
+"""The configuration of `sagerank deploy`, as far as the SDK's pieces have a place for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+
+from sagerank_infra import rules
+from sagerank_infra.config import ConfigError, DeployConfig
+
+_MODES = ("realtime", "serverless", "async", "batch")
+# What the SDK's pieces are made of; the rest of a configuration is for the stacks of `sagerank deploy`.
+_OPTIONS = (
+    "ami",
+    "artefact",
+    "asynchronous",
+    "autoscaling",
+    "encryption",
+    "image",
+    "image_architecture",
+    "instance",
+    "mode",
+    "model",
+    "name",
+    "network",
+    "precision",
+    "region",
+    "serverless",
+    "settings",
+    "startup_seconds",
+    "tags",
+    "traffic",
+)
+
+
+def config(**given: Any) -> DeployConfig:
+    """A deployment, checked: model, mode, instance and image are enough, and the other options are those of `sagerank deploy`.
+
+    Nested options are mappings: autoscaling={"max": 8}. Raises ConfigError, with one sentence, for what cannot be deployed.
+    """
+    for name in given:
+        if name not in _OPTIONS:
+            raise ConfigError(f"{name} is not an option here: known are {', '.join(_OPTIONS)}.")
+    if given.get("mode", "realtime") not in _MODES:
+        raise ConfigError(
+            f"mode is {given['mode']!r}: give one of {', '.join(_MODES)}, or use `sagerank deploy`."
+        )
+    if ".dkr.ecr." not in str(given.get("image", "")):
+        raise ConfigError(
+            "image is no address in ECR: give that of our image there, 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG."
+        )
+    region = given.get("region") or boto3.Session().region_name
+    if not region:
+        raise ConfigError("No AWS region is set: give region=, or set AWS_DEFAULT_REGION.")
+    # Nothing here makes a VPC, a key, or the alarm that wakes a fleet of none.
+    for name, section in {
+        "network": {"vpc": "none"},
+        "encryption": {"key": "aws"},
+        "autoscaling": {"min": 1},
+    }.items():
+        if isinstance(chosen := given.get(name, {}), Mapping):
+            given[name] = {**section, **chosen}
+    made = rules.read(None, {**given, "region": region})
+    if made.vpc == "new" or made.encryption.key == "new" or made.autoscaling.min == 0:
+        raise ConfigError(
+            "A new VPC, a new key and a fleet of none are made by `sagerank deploy`: give what exists, and autoscaling.min of at least 1."
+        )
+    return made
