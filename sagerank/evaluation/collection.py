@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from ..models.extras import install
 from . import SAMPLE, EvaluationError
+
+_BEIR = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
 
 
 class CollectionError(EvaluationError):
@@ -209,6 +212,9 @@ def _unknown_documents(path: Path, judged: Mapping[str, str], documents: Mapping
 
 
 def _download(name: str, split: str, relevant_from: int) -> Collection:
+    # Seconds without a byte, and tries without one: where there is no network, that is known soon.
+    os.environ.setdefault("IR_DATASETS_DL_TIMEOUT", "5")
+    os.environ.setdefault("IR_DATASETS_DL_TRIES", "2")
     try:
         import ir_datasets
     except ImportError:
@@ -241,7 +247,9 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         for item in dataset.qrels_iter():
             qrels.setdefault(item.query_id, {})[item.doc_id] = item.relevance
     except (OSError, RuntimeError) as error:
+        archive = f"{_BEIR}/{name.partition('/')[0]}.zip"
         raise CollectionError(
-            f"{name!r} could not be downloaded ({error}): where there is no network, give a BEIR folder instead."
+            f"{name!r} could not be downloaded ({type(error).__name__}): where there is a network, run `curl -LO {archive}`, "
+            "unzip it, and give its folder in place of the name."
         ) from None
     return _judged(name, documents, queries, qrels, relevant_from)
