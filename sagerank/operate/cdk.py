@@ -6,10 +6,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +24,15 @@ from . import OperateError
 
 # Beside the CDK app where it is installed, and at a checkout's root.
 _FILES = ("cdk.json", "package.json", "package-lock.json")
-_APP = f'"{sys.executable}" -P -m sagerank_infra.app'  # -P: nothing is imported from the working directory
+_NODE = 20  # the oldest major version
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A folder that `cdk synth` wrote. estimate: the month's cost, as the stacks' own output states it."""
+    """A folder of templates. stacks: how many resources of each type; estimate: the month's cost, as the stacks' own output states it."""
 
     folder: Path
-    stacks: tuple[str, ...]
+    stacks: Mapping[str, Mapping[str, int]]
     estimate: str
 
     @classmethod
@@ -46,7 +48,11 @@ class Assembly:
             for template in templates.values()
             for key, output in template.get("Outputs", {}).items()
         }
-        return cls(folder, tuple(templates), str(outputs.get("EstimatedMonthlyCost", "")))
+        stacks = {
+            name: Counter(resource["Type"] for resource in template["Resources"].values())
+            for name, template in templates.items()
+        }
+        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")))
 
 
 def check() -> None:
@@ -55,43 +61,107 @@ def check() -> None:
         raise ModuleNotFoundError("No module named 'aws_cdk'", name="aws_cdk")
 
 
-def synthesise(context: Mapping[str, str], folder: Path) -> Assembly:
-    """Write the templates; no AWS call is made."""
-    given = [part for name, text in context.items() for part in ("--context", f"{name}={text}")]
-    run(["synth", "--quiet", "--app", _APP, "--output", str(folder), *given], quiet=True)
-    return Assembly.read(folder)
+def require_node() -> None:
+    """Raise OperateError unless there is the Node.js that the CDK's library and its command run on."""
+    node = shutil.which("node")
+    said = (
+        subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+        if node
+        else ""
+    )
+    major = re.match(r"v(\d+)\.", said)
+    if major is None or int(major[1]) < _NODE:
+        found = f"the one on PATH is {said.strip()}" if major else "there is none on PATH"
+        raise OperateError(
+            f"The CDK needs Node.js {_NODE} or newer, and {found}: install it from https://nodejs.org."
+        )
 
 
-def run(arguments: Sequence[str], *, cwd: Path | None = None, quiet: bool = False) -> None:
-    """Run `cdk`, by default beside its cdk.json, and show its output as progress; `quiet`: only if it fails.
+def require_docker() -> None:
+    """Raise OperateError unless Docker, or what CDK_DOCKER names in its place, is there and its daemon answers."""
+    docker = os.environ.get("CDK_DOCKER", "docker")
+    instead = "or give the address of an image in ECR with -c image="
+    if shutil.which(docker) is None:
+        raise OperateError(
+            f"The image is built with Docker, and there is no {docker}: install it, {instead}."
+        )
+    if subprocess.run([docker, "version"], capture_output=True, check=False).returncode:
+        raise OperateError(
+            f"The image is built with Docker, and `{docker} version` finds no daemon: start it, {instead}."
+        )
 
-    Raises OperateError then. Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal
-    after us.
+
+def require() -> None:
+    """Have the pinned command line, installed once by npm. Raises OperateError where it cannot be had."""
+    _found()
+
+
+def synthesise(
+    file: Path | None, options: Mapping[str, str], folder: Path, *, validate: bool = True
+) -> Assembly:
+    """Write the templates of a configuration by our app itself: neither AWS nor the CDK's command is asked.
+
+    validate: let the CDK check every property too, which takes most of the time.
     """
-    project = _project()
-    command = _command(project)
-    if command is None:
-        raise OperateError(f"`npm ci` left no cdk in {project}: remove its node_modules, and try again.")
-    output = subprocess.PIPE if quiet else sys.stderr.fileno()
-    with subprocess.Popen(
-        [command, *arguments],
-        cwd=cwd or project,
-        stdout=output,
-        stderr=subprocess.STDOUT,
+    given = [part for name, text in options.items() for part in ("-c", f"{name}={text}")]
+    config = ["--config", str(file.resolve())] if file else []
+    done = subprocess.run(
+        # -P: nothing is imported from the working directory.
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "sagerank_infra.app",
+            "--output",
+            str(folder.resolve()),
+            *config,
+            *given,
+        ],
+        env={**os.environ, **({} if validate else {"CDK_VALIDATION": "false"})},
+        capture_output=True,
         text=True,
         encoding="utf-8",
         errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        raise OperateError("The stacks could not be synthesised: what the CDK says is above.")
+    return Assembly.read(folder)
+
+
+def run(arguments: Sequence[str], *, cwd: Path | None = None, profile: str | None = None) -> None:
+    """Run `cdk`, by default beside its cdk.json, and show its output as progress.
+
+    Raises OperateError where it fails. Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal
+    after us.
+    """
+    command, project = _found()
+    signed = ["--profile", profile] if profile else []
+    with subprocess.Popen(
+        [command, *arguments, *signed],
+        cwd=cwd or project,
+        stdout=sys.stderr.fileno(),
+        stderr=subprocess.STDOUT,
     ) as process:
         try:
-            said, _ = process.communicate()
+            process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
     if process.returncode:
-        sys.stderr.write(said or "")
         raise OperateError(
             f"`cdk {arguments[0]}` failed with exit code {process.returncode}: what it says is above; docs/deploy.md of sagerank's repository lists causes."
         )
+
+
+def _found() -> tuple[str, Path]:
+    """The pinned command, and the folder of its cdk.json."""
+    project = _project()
+    command = _command(project)
+    if command is None:
+        raise OperateError(f"`npm ci` left no cdk in {project}: remove its node_modules, and try again.")
+    return command, project
 
 
 def _project() -> Path:

@@ -26,7 +26,14 @@ _OWN = {
     "mode": "realtime, serverless, async, scale-to-zero, batch or marketplace (default: realtime)",
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",
-    "region": "AWS region (default: us-east-1)",
+    "region": "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)",
+}
+_DRY_REGION = "us-east-1"  # of a dry run where nothing says another
+
+# By whether there is an endpoint; AWS's usual times, and none of ours.
+_TYPICAL = {
+    True: "usually 10 to 15 minutes, most of them until SageMaker has started the endpoint",
+    False: "usually 3 to 5 minutes",
 }
 
 
@@ -37,6 +44,7 @@ def add(commands: Any) -> None:
         sub = commands.add_parser(name, help=description, description=description)
         sub.set_defaults(run=lambda options: _guarded(run, options), extra="infra")
         sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
         sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
         return sub
 
@@ -45,7 +53,7 @@ def add(commands: Any) -> None:
         sub.add_argument(
             "name", nargs="?", default="sagerank", help="of the deployment (default: %(default)s)"
         )
-        sub.add_argument("--region", help="AWS region")
+        sub.add_argument("--region", help=_OWN["region"])
         return sub
 
     deploy = command("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
@@ -64,8 +72,11 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("--yes", action="store_true", help="do not ask")
     deploy.add_argument(
-        "--dry-run", action="store_true", help="show what would be deployed and its cost, and stop"
+        "--dry-run",
+        action="store_true",
+        help="show what would be deployed and its cost, and stop: no credentials, weights or Docker needed",
     )
+    deploy.add_argument("--output", type=Path, help="with --dry-run: folder that the templates stay in")
     deploy.add_argument(
         "--bootstrap",
         action="store_true",
@@ -90,7 +101,7 @@ def add(commands: Any) -> None:
     status.add_argument("--wait", action="store_true", help="until nothing is under way any more")
 
     idle = command("idle", _idle, "find endpoints that nobody calls, and what they cost")
-    idle.add_argument("--region", help="AWS region")
+    idle.add_argument("--region", help=_OWN["region"])
     idle.add_argument("--days", type=int, default=7, help="without an invocation (default: %(default)s)")
     idle.add_argument("--fail", action="store_true", help="exit with 1 where one is found")
 
@@ -119,10 +130,10 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
         return run(options)
 
 
-def _account(options: argparse.Namespace, region: str | None = None) -> Account:
+def _account(options: argparse.Namespace) -> Account:
     from .account import Account
 
-    return Account(region or options.region, endpoint_url=options.endpoint_url)
+    return Account(options.region, profile=options.profile, endpoint_url=options.endpoint_url)
 
 
 def _print_json(value: object) -> None:
@@ -151,12 +162,17 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
 
 
 @contextmanager
-def _watching(what: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
-    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C."""
+def _watching(what: str, usual: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
+    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C.
+
+    usual: how long it takes, said once.
+    """
     last = ""
 
     def progress(status: str, seconds: float) -> None:
         nonlocal last
+        if not last:
+            _say(f"Waiting for {what}: {usual}")
         if sys.stderr.isatty():
             print(f"\r{what}: {status}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
         elif status != last:
@@ -177,67 +193,107 @@ def _deploy(options: argparse.Namespace) -> int:
     from . import cdk, deploy
 
     cdk.check()
-
-    context = {name: value for name in _OWN if (value := getattr(options, name))}
-    for text in options.context:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
-        if context.get(name, value) != value:
-            raise OperateError(f"--{name} is {context[name]!r} and -c {name} is {value!r}: give one of them.")
-        context[name] = value
-    _say("Checking the configuration and synthesising the stacks")
-    with deploy.plan(options.config, context, lambda region: _account(options, region)) as planned:
-        _say(str(planned))
-        if options.dry_run:
-            return _dry(options, planned)
-        if not planned.bootstrapped and not options.bootstrap:
-            raise OperateError(
-                f"The CDK is not set up in account {planned.account}, {planned.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
-                "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
-            )
+    if options.output and not options.dry_run:
+        raise OperateError("--output goes with --dry-run: a deployment's templates are in CloudFormation.")
+    given = _given(options)
+    options.region = deploy.named(options.config, given).get("region")
+    if options.dry_run:
+        return _dry(options, given)
+    account = _account(options)
+    wanted = deploy.want(options.config, {**given, "region": account.region})
+    config = wanted.config
+    # All that may be missing, before anything is downloaded or built.
+    place = deploy.locate(account, config)
+    if not place.bootstrapped and not options.bootstrap:
+        raise OperateError(
+            f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
+            "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
+        )
+    deploy.require_tools(config)
+    _say(
+        "Building the artefact, where it is not yet, and synthesising the stacks: seconds, or minutes where a model is downloaded"
+    )
+    with deploy.plan(wanted, place) as planned:
+        _say("\n".join(screen.plan(planned)))
         if not _agreed(options, "Deploy?"):
             _say("Nothing was deployed.")
             return 1
-        if not planned.bootstrapped:
-            deploy.bootstrap(planned.account, planned.region)
-        config = planned.config
+        if not place.bootstrapped:
+            _say("Setting up the CDK: about 2 minutes")
+            deploy.bootstrap(place, options.profile)
+        where = f"{config.name} --region {config.region}"
+        _say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
         try:
-            deploy.deploy(planned, options.cdk)
+            deploy.deploy(planned, options.cdk, options.profile)
         except KeyboardInterrupt:
-            _say(
-                f"\nCloudFormation goes on with what it was given: see `sagerank status {config.name} --region {config.region}`."
-            )
+            _say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
             raise
     if not config.traits.endpoint:
         _say(
-            f"Deployed. Score a file with `sagerank transform {config.name} --region {config.region} --instance {config.instance} --input FILE`."
+            f"Deployed. Score a file with `sagerank transform {where} --instance {config.instance} --input FILE`."
         )
         if options.json:
             _print_json({"name": config.name, "region": config.region, "mode": config.mode, "verified": None})
         return 0
     if not config.traits.own_container:
-        _say(
-            f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {config.name} --region {config.region}`."
-        )
+        _say(f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {where}`.")
         return 0
     options.name, options.region = config.name, config.region
     options.model, options.tolerance, options.expect_config = None, None, ""
     return _verify(options)
 
 
-def _dry(options: argparse.Namespace, planned: Any) -> int:
-    if options.json:
-        _print_json(
-            {
-                "name": planned.config.name,
-                "account": planned.account,
-                "region": planned.region,
-                "bootstrapped": planned.bootstrapped,
-                "stacks": planned.assembly.stacks,
-                "estimate": planned.assembly.estimate,
-            }
-        )
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
+    given = {name: value for name in _OWN if (value := getattr(options, name))}
+    for text in options.context:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
+        if given.get(name, value) != value:
+            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
+        given[name] = value
+    return given
+
+
+def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
+    """Show what a deployment would be. Credentials only add whose account it would go to."""
+    from sagerank.aws import NoRegion
+
+    from . import cdk, deploy
+    from .account import sentences
+
+    assumed = ""
+    try:
+        account = _account(options)
+    except NoRegion:
+        options.region = assumed = _DRY_REGION
+        account = _account(options)
+    wanted = deploy.want(options.config, {**given, "region": account.region})
+    cdk.require_node()
+    try:
+        with sentences():
+            place = deploy.locate(account, wanted.config)
+    except OperateError as error:
+        place = deploy.Place(region=account.region, unknown=str(error))
+    _say("Synthesising the stacks: about 5 s")
+    with deploy.plan(wanted, place, shape=True, folder=options.output) as planned:
+        if options.json:
+            _print_json(
+                {
+                    "name": planned.config.name,
+                    "account": place.account,
+                    "region": place.region,
+                    "bootstrapped": place.bootstrapped,
+                    "stacks": list(planned.assembly.stacks),
+                    "resources": planned.assembly.stacks,
+                    "estimate": planned.assembly.estimate,
+                    "templates": options.output,
+                }
+            )
+        else:
+            _show(screen.plan(planned))
+            _show(screen.dry(assumed=assumed, kept=options.output))
     return 0
 
 
@@ -251,7 +307,9 @@ def _verify(options: argparse.Namespace) -> int:
 
         manifest = Manifest.read(resolve(options.model))
     account = _account(options)
+    account.sign_in()
     _wait(account, options.name)
+    _say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
     verdict = verify(
         account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
     )
@@ -266,7 +324,7 @@ def _wait(account: Account, name: str) -> Endpoint:
     from .endpoint import wait
 
     hint = f"Stopped waiting; AWS goes on. See `sagerank status {name} --region {account.region}`."
-    with _watching(name, hint) as progress:
+    with _watching(name, "an endpoint usually takes AWS 5 to 10 minutes", hint) as progress:
         return wait(account, name, progress)
 
 
@@ -274,6 +332,7 @@ def _status(options: argparse.Namespace) -> int:
     from .status import status
 
     account = _account(options)
+    account.sign_in()
     if options.wait:
         _wait(account, options.name)
     found = status(account, options.name)
@@ -294,6 +353,7 @@ def _idle(options: argparse.Namespace) -> int:
             f"--days is {options.days}: give 1 to 455, for as long as CloudWatch keeps its points."
         )
     account = _account(options)
+    account.sign_in()
     found, number = idle(account, options.days)
     if options.json:
         _print_json([dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found])
@@ -306,6 +366,7 @@ def _transform(options: argparse.Namespace) -> int:
     from . import transform
 
     account, began = _account(options), time.monotonic()
+    account.sign_in()
     remote = options.output if options.output.startswith("s3://") else ""
     if options.count < 1:
         raise OperateError(f"--count is {options.count}: give at least 1.")
@@ -319,7 +380,8 @@ def _transform(options: argparse.Namespace) -> int:
         _say(f"The job {title} was created; its answers will be in {target}/.")
     else:
         hint = f"The job goes on: stop it with `aws sagemaker stop-transform-job --transform-job-name {title} --region {account.region}`."
-        with _watching(title, hint) as progress:
+        usual = "usually 5 minutes until the instance runs, and then as long as scoring takes"
+        with _watching(title, usual, hint) as progress:
             status = transform.wait(account, title, progress)
         files = [] if remote else transform.download(account, target, Path(options.output))
     if options.json:
@@ -338,16 +400,21 @@ def _transform(options: argparse.Namespace) -> int:
 
 
 def _destroy(options: argparse.Namespace) -> int:
-    from . import destroy
+    from . import cdk, destroy
 
     account = _account(options)
+    account.sign_in()
+    cdk.require_node()
+    _say("Looking for what the deployment has")
     doomed = destroy.survey(account, options.name)
     for line in screen.doomed(doomed, account.number, account.region):
         _say(line)
     if not _agreed(options, "Delete?"):
         _say("Nothing was deleted.")
         return 1
+    _say("Deleting: usually 5 to 15 minutes, longest with a VPC")
     destroy.destroy(account, doomed)
+    _say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
     rest = destroy.left(account, doomed)
     if options.json:
         _print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left})

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .deploy import Plan
     from .destroy import Doomed, Left
     from .endpoint import Variant
     from .idle import Quiet
@@ -14,7 +18,48 @@ if TYPE_CHECKING:
     from .verify import Verdict
 
 
+def plan(planned: Plan) -> Iterator[str]:
+    """The cost first, then what is made, and where."""
+    config, place = planned.config, planned.place
+    where = f"{config.mode}{f' on {config.instance}' if config.instance else ''}"
+    yield f"{config.name}: {config.model}, {where}, preset {config.preset}, {place.region}"
+    cost, *lines = (part.strip() for part in planned.assembly.estimate.split(";"))
+    yield f"Estimated cost: {cost}"
+    yield from (f"  {line}" for line in lines)
+    stacks = planned.assembly.stacks
+    yield f"{len(stacks)} stacks, {sum(sum(types.values()) for types in stacks.values())} resources:"
+    width = max(map(len, stacks))
+    for name, types in stacks.items():
+        kinds = [
+            type.rpartition("::")[2] + (f" x {count}" if count > 1 else "") for type, count in types.items()
+        ]
+        yield from wrap(
+            ", ".join(kinds), 98, initial_indent=f"  {name:<{width}}  ", subsequent_indent=" " * (width + 4)
+        )
+    if place.unknown:
+        yield f"Account unknown: {place.unknown}"
+    else:
+        ready = "is set up" if place.bootstrapped else "is not set up there yet: --bootstrap does it"
+        yield f"Account {place.account}: the CDK {ready}"
+
+
+def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
+    if assumed:
+        yield f"Region {assumed}, as none is set: give --region, or set AWS_REGION."
+    if kept:
+        yield f"Templates: {kept}, by the model's shape; the artefact is built at `sagerank deploy`."
+    yield "Nothing was built, uploaded or deployed."
+
+
 def verdict(result: Verdict) -> Iterator[str]:
+    """The verdict first, and then what it rests on."""
+    pairs = sum(len(judged.scores) for judged in result.judged)
+    if result.ok:
+        yield f"ok    {result.endpoint} runs what was deployed: {pairs} golden pairs score as the reference did"
+    elif result.rolled_back:
+        yield f"FAIL  {result.endpoint} does not run what was deployed last"
+    else:
+        yield f"FAIL  {result.endpoint} does not score as the reference did"
     if result.rolled_back:
         stack = f" ({result.stack})" if result.stack else ""
         yield f"FAIL  configuration    SageMaker rolled the update back{f': {result.reason}' if result.reason else ''}"
@@ -37,7 +82,10 @@ def verdict(result: Verdict) -> Iterator[str]:
 
 def status(report: Status) -> Iterator[str]:
     endpoint = report.endpoint
-    yield f"{endpoint.name}: {endpoint.status}, {endpoint.mode}"
+    ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
+    undone = ", but an update was ROLLED BACK" if report.rolled_back else ""
+    alarm = f", in alarm: {ringing}" if ringing else ""
+    yield f"{endpoint.name}: {endpoint.status}, {endpoint.mode}, {_money(report.usd_per_hour)} an hour{undone}{alarm}"
     if endpoint.failure:
         yield f"  reason      {endpoint.failure}"
     for variant in endpoint.variants:
@@ -51,13 +99,11 @@ def status(report: Status) -> Iterator[str]:
     if not report.scaling:
         yield "  scaling     none"
     yield f"  created     {endpoint.created:%Y-%m-%d %H:%M %Z}; last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
-    undone = f", but its stack wants {report.wanted}: an update was ROLLED BACK" if report.rolled_back else ""
-    yield f"  config      {endpoint.config}{undone}"
+    wanted = f", but its stack wants {report.wanted}" if report.rolled_back else ""
+    yield f"  config      {endpoint.config}{wanted}"
     for part_name, state in report.stacks.items():
         yield f"  stack       {part_name}: {state}"
-    ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
     yield f"  alarms      {len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
-    yield f"  now         {_money(report.usd_per_hour)} an hour"
     if report.estimate:
         yield f"  estimated   {report.estimate.partition(';')[0]}"
 
