@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.extras import install
+from ..models.hub import silence
 from . import SAMPLE, EvaluationError
 
 _BEIR = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
@@ -237,6 +238,11 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         raise CollectionError(
             f"There is no folder {name} and no BEIR data set {name!r} with {split} judgements (ir_datasets knows none)."
         )
+    kept = ir_datasets.util.home_path() / "beir" / name
+    if not any((kept / file).exists() for file in ("docs.pklz4", "source.zip")) and (
+        reason := silence(_BEIR)
+    ):
+        raise _not_downloaded(name, reason)
     try:
         documents = {
             item.doc_id: "\n".join(part for part in (getattr(item, "title", ""), item.text) if part)
@@ -247,9 +253,13 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         for item in dataset.qrels_iter():
             qrels.setdefault(item.query_id, {})[item.doc_id] = item.relevance
     except (OSError, RuntimeError) as error:
-        archive = f"{_BEIR}/{name.partition('/')[0]}.zip"
-        raise CollectionError(
-            f"{name!r} could not be downloaded ({type(error).__name__}): where there is a network, run `curl -LO {archive}`, "
-            "unzip it, and give its folder in place of the name."
-        ) from None
+        raise _not_downloaded(name, type(error).__name__) from None
     return _judged(name, documents, queries, qrels, relevant_from)
+
+
+def _not_downloaded(name: str, reason: str) -> CollectionError:
+    archive = f"{_BEIR}/{name.partition('/')[0]}.zip"
+    return CollectionError(
+        f"{name!r} is no folder here and could not be downloaded ({reason}): where there is a network, run `curl -LO {archive}`, "
+        "unzip it, and give its folder in place of the name."
+    )

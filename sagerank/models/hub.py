@@ -90,12 +90,12 @@ def unreachable() -> str:
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    reason = _silence(constants.ENDPOINT)
+    reason = silence(constants.ENDPOINT)
     return reason and f"{constants.ENDPOINT} cannot be reached: {reason}"
 
 
 @cache
-def _silence(url: str) -> str:
+def silence(url: str) -> str:
     """Why no answer comes from there; empty where one does."""
     import httpx2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -74,10 +75,16 @@ class Account:
         return str(self.client("sts").get_caller_identity()["Account"])
 
 
+def of(options: argparse.Namespace) -> Account:
+    """The account that a command's options mean."""
+    return Account(options.region, profile=options.profile, endpoint_url=options.endpoint_url)
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """Turn what botocore raises inside into an OperateError."""
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -95,6 +102,10 @@ def sentences() -> Iterator[None]:
         address = error.kwargs.get("endpoint_url") or error.kwargs.get("proxy_url") or ""
         raise OperateError(
             f"AWS could not be reached at {urlsplit(str(address)).hostname} ({type(error).__name__}): check network, proxy and region."
+        ) from None
+    except ResponseParserError:
+        raise OperateError(
+            "What answered in AWS's place is not AWS: check AWS_ENDPOINT_URL, and whether a proxy or a sign-in page stands between."
         ) from None
     except BotoCoreError as error:
         if type(error).__name__ in _SIGNED_OUT:

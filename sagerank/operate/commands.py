@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import OperateError, screen
+from . import OperateError, screen, terminal
 
 if TYPE_CHECKING:
     from .account import Account
@@ -27,13 +23,6 @@ _OWN = {
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",
     "region": "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)",
-}
-_DRY_REGION = "us-east-1"  # of a dry run where nothing says another
-
-# By whether there is an endpoint; AWS's usual times, and none of ours.
-_TYPICAL = {
-    True: "usually 10 to 15 minutes, most of them until SageMaker has started the endpoint",
-    False: "usually 3 to 5 minutes",
 }
 
 
@@ -130,193 +119,39 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
         return run(options)
 
 
-def _account(options: argparse.Namespace) -> Account:
-    from .account import Account
+def _signed_in(options: argparse.Namespace) -> Account:
+    from .account import of
 
-    return Account(options.region, profile=options.profile, endpoint_url=options.endpoint_url)
-
-
-def _print_json(value: object) -> None:
-    print(
-        json.dumps(
-            value, indent=2, default=lambda each: float(each) if isinstance(each, Decimal) else str(each)
-        )
-    )
-
-
-def _show(lines: Iterable[str]) -> None:
-    print("\n".join(lines))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _agreed(options: argparse.Namespace, question: str) -> bool:
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise OperateError("Nobody can be asked here: give --yes.")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-@contextmanager
-def _watching(what: str, usual: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
-    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C.
-
-    usual: how long it takes, said once.
-    """
-    last = ""
-
-    def progress(status: str, seconds: float) -> None:
-        nonlocal last
-        if not last:
-            _say(f"Waiting for {what}: {usual}")
-        if sys.stderr.isatty():
-            print(f"\r{what}: {status}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
-        elif status != last:
-            _say(f"{what}: {status}")
-        last = status
-
-    try:
-        yield progress
-    except KeyboardInterrupt:
-        _say(f"\n{interrupted}")
-        raise
-    finally:
-        if last and sys.stderr.isatty():
-            _say("")
+    account = of(options)
+    account.sign_in()
+    return account
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    from . import cdk, deploy
+    from .deploying import run
 
-    cdk.check()
-    if options.output and not options.dry_run:
-        raise OperateError("--output goes with --dry-run: a deployment's templates are in CloudFormation.")
-    given = _given(options)
-    options.region = deploy.named(options.config, given).get("region")
-    if options.dry_run:
-        return _dry(options, given)
-    account = _account(options)
-    wanted = deploy.want(options.config, {**given, "region": account.region})
-    config = wanted.config
-    # All that may be missing, before anything is downloaded or built.
-    place = deploy.locate(account, config)
-    if not place.bootstrapped and not options.bootstrap:
-        raise OperateError(
-            f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
-            "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
-        )
-    deploy.require_tools(config)
-    _say(
-        "Building the artefact, where it is not yet, and synthesising the stacks: seconds, or minutes where a model is downloaded"
-    )
-    with deploy.plan(wanted, place) as planned:
-        _say("\n".join(screen.plan(planned)))
-        if not _agreed(options, "Deploy?"):
-            _say("Nothing was deployed.")
-            return 1
-        if not place.bootstrapped:
-            _say("Setting up the CDK: about 2 minutes")
-            deploy.bootstrap(place, options.profile)
-        where = f"{config.name} --region {config.region}"
-        _say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
-        try:
-            deploy.deploy(planned, options.cdk, options.profile)
-        except KeyboardInterrupt:
-            _say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
-            raise
-    if not config.traits.endpoint:
-        _say(
-            f"Deployed. Score a file with `sagerank transform {where} --instance {config.instance} --input FILE`."
-        )
-        if options.json:
-            _print_json({"name": config.name, "region": config.region, "mode": config.mode, "verified": None})
-        return 0
-    if not config.traits.own_container:
-        _say(f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {where}`.")
-        return 0
-    options.name, options.region = config.name, config.region
-    options.model, options.tolerance, options.expect_config = None, None, ""
-    return _verify(options)
-
-
-def _given(options: argparse.Namespace) -> dict[str, str]:
-    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
-    given = {name: value for name in _OWN if (value := getattr(options, name))}
-    for text in options.context:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
-        if given.get(name, value) != value:
-            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
-        given[name] = value
-    return given
-
-
-def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
-    """Show what a deployment would be. Credentials only add whose account it would go to."""
-    from sagerank.aws import NoRegion
-
-    from . import cdk, deploy
-    from .account import sentences
-
-    assumed = ""
-    try:
-        account = _account(options)
-    except NoRegion:
-        options.region = assumed = _DRY_REGION
-        account = _account(options)
-    wanted = deploy.want(options.config, {**given, "region": account.region})
-    cdk.require_node()
-    try:
-        with sentences():
-            place = deploy.locate(account, wanted.config)
-    except OperateError as error:
-        place = deploy.Place(region=account.region, unknown=str(error))
-    _say("Synthesising the stacks: about 5 s")
-    with deploy.plan(wanted, place, shape=True, folder=options.output) as planned:
-        if options.json:
-            _print_json(
-                {
-                    "name": planned.config.name,
-                    "account": place.account,
-                    "region": place.region,
-                    "bootstrapped": place.bootstrapped,
-                    "stacks": list(planned.assembly.stacks),
-                    "resources": planned.assembly.stacks,
-                    "estimate": planned.assembly.estimate,
-                    "templates": options.output,
-                }
-            )
-        else:
-            _show(screen.plan(planned))
-            _show(screen.dry(assumed=assumed, kept=options.output))
-    return 0
+    code = run(options, list(_OWN))
+    return _verify(options) if code is None else code
 
 
 def _verify(options: argparse.Namespace) -> int:
     from .verify import verify
 
-    manifest = None
+    account, manifest = _signed_in(options), None
     if options.model:
         from sagerank.models.build import resolve
         from sagerank_inference.artefact import Manifest
 
         manifest = Manifest.read(resolve(options.model))
-    account = _account(options)
-    account.sign_in()
     _wait(account, options.name)
-    _say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
+    terminal.say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
     verdict = verify(
         account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
     )
     if options.json:
-        _print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
+        terminal.print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:
-        _show(screen.verdict(verdict))
+        terminal.show(screen.verdict(verdict))
     return 0 if verdict.ok else 1
 
 
@@ -324,24 +159,23 @@ def _wait(account: Account, name: str) -> Endpoint:
     from .endpoint import wait
 
     hint = f"Stopped waiting; AWS goes on. See `sagerank status {name} --region {account.region}`."
-    with _watching(name, "an endpoint usually takes AWS 5 to 10 minutes", hint) as progress:
+    with terminal.watching(name, "an endpoint usually takes AWS 5 to 10 minutes", hint) as progress:
         return wait(account, name, progress)
 
 
 def _status(options: argparse.Namespace) -> int:
     from .status import status
 
-    account = _account(options)
-    account.sign_in()
+    account = _signed_in(options)
     if options.wait:
         _wait(account, options.name)
     found = status(account, options.name)
     if options.json:
-        _print_json(
+        terminal.print_json(
             dataclasses.asdict(found) | {"mode": found.endpoint.mode, "rolled_back": found.rolled_back}
         )
     else:
-        _show(screen.status(found))
+        terminal.show(screen.status(found))
     return 0
 
 
@@ -352,21 +186,21 @@ def _idle(options: argparse.Namespace) -> int:
         raise OperateError(
             f"--days is {options.days}: give 1 to 455, for as long as CloudWatch keeps its points."
         )
-    account = _account(options)
-    account.sign_in()
+    account = _signed_in(options)
     found, number = idle(account, options.days)
     if options.json:
-        _print_json([dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found])
+        terminal.print_json(
+            [dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found]
+        )
     else:
-        _show(screen.idle(found, number, account.region, options.days))
+        terminal.show(screen.idle(found, number, account.region, options.days))
     return 1 if found and options.fail else 0
 
 
 def _transform(options: argparse.Namespace) -> int:
     from . import transform
 
-    account, began = _account(options), time.monotonic()
-    account.sign_in()
+    account, began = _signed_in(options), time.monotonic()
     remote = options.output if options.output.startswith("s3://") else ""
     if options.count < 1:
         raise OperateError(f"--count is {options.count}: give at least 1.")
@@ -377,15 +211,15 @@ def _transform(options: argparse.Namespace) -> int:
     files: list[Path] = []
     status = "InProgress"
     if options.no_wait:
-        _say(f"The job {title} was created; its answers will be in {target}/.")
+        terminal.say(f"The job {title} was created; its answers will be in {target}/.")
     else:
         hint = f"The job goes on: stop it with `aws sagemaker stop-transform-job --transform-job-name {title} --region {account.region}`."
         usual = "usually 5 minutes until the instance runs, and then as long as scoring takes"
-        with _watching(title, usual, hint) as progress:
+        with terminal.watching(title, usual, hint) as progress:
             status = transform.wait(account, title, progress)
         files = [] if remote else transform.download(account, target, Path(options.output))
     if options.json:
-        _print_json(
+        terminal.print_json(
             {
                 "job": title,
                 "status": status,
@@ -400,24 +234,25 @@ def _transform(options: argparse.Namespace) -> int:
 
 
 def _destroy(options: argparse.Namespace) -> int:
-    from . import cdk, destroy
+    from . import destroy, tools
 
-    account = _account(options)
-    account.sign_in()
-    cdk.require_node()
-    _say("Looking for what the deployment has")
+    account = _signed_in(options)
+    tools.node()
+    terminal.say("Looking for what the deployment has")
     doomed = destroy.survey(account, options.name)
     for line in screen.doomed(doomed, account.number, account.region):
-        _say(line)
-    if not _agreed(options, "Delete?"):
-        _say("Nothing was deleted.")
+        terminal.say(line)
+    if not terminal.agreed(options, "Delete?"):
+        terminal.say("Nothing was deleted.")
         return 1
-    _say("Deleting: usually 5 to 15 minutes, longest with a VPC")
+    terminal.say("Deleting: usually 5 to 15 minutes, longest with a VPC")
     destroy.destroy(account, doomed)
-    _say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
+    terminal.say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
     rest = destroy.left(account, doomed)
     if options.json:
-        _print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left})
+        terminal.print_json(
+            dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left}
+        )
     else:
-        _show(screen.left(doomed, rest))
+        terminal.show(screen.left(doomed, rest))
     return 1 if rest.left else 0

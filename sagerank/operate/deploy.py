@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import OperateError, artefact, cdk
+from . import OperateError, artefact, cdk, tools
 from .account import Account, look_up
 
 if TYPE_CHECKING:
@@ -66,23 +66,27 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
     return Wanted(config=config, file=file, options=options, build=build)
 
 
-def locate(account: Account, config: DeployConfig) -> Place:
+def locate(account: Account) -> Place:
     """Ask AWS whose account it is, and whether the CDK is set up there. Raises OperateError."""
     account.sign_in()
-    if config.account and config.account != account.number:
-        raise OperateError(
-            f"account is {config.account}, and the credentials are of {account.number}: sign in to the other, or leave account out."
-        )
     bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
     return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
 
 
+def require_account(config: DeployConfig, place: Place) -> None:
+    """Raise OperateError where the configuration names another account."""
+    if config.account and place.account and config.account != place.account:
+        raise OperateError(
+            f"account is {config.account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
+        )
+
+
 def require_tools(config: DeployConfig) -> None:
     """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built."""
-    cdk.require_node()
+    tools.node()
     if config.traits.own_container and config.image == "dockerfile":
-        cdk.require_docker()
-    cdk.require()
+        tools.docker()
+    tools.cdk()
 
 
 @contextmanager

@@ -69,11 +69,11 @@ def test_a_hub_that_refuses_and_one_that_is_silent_are_told_from_one_that_answer
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Real sockets: a port without a listener, and a listener that never answers."""
-    assert hub._silence(f"http://127.0.0.1:{free_port()}") == "ConnectError"
-    assert hub._silence("ftp://example") == "UnsupportedProtocol"
+    assert hub.silence(f"http://127.0.0.1:{free_port()}") == "ConnectError"
+    assert hub.silence("ftp://example") == "UnsupportedProtocol"
     monkeypatch.setattr(hub, "_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        reason = hub._silence(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        reason = hub.silence(f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert reason == "ReadTimeout" or reason.startswith("no answer within")
 
 
