@@ -53,9 +53,9 @@ def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
 
 def verdict(result: Verdict) -> Iterator[str]:
     """The verdict first, and then what it rests on."""
-    pairs = sum(len(judged.scores) for judged in result.judged)
+    asked = sum(len(judged.scores) for judged in result.judged)
     if result.ok:
-        yield f"ok    {result.endpoint} runs what was deployed: {pairs} golden pairs score as the reference did"
+        yield f"ok    {result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
     elif result.rolled_back:
         yield f"FAIL  {result.endpoint} does not run what was deployed last"
     else:
