@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     rerank.add_argument("--endpoint", help="name of a SageMaker endpoint to call in place of a local model")
     rerank.add_argument("--region", help="its AWS region")
+    rerank.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
@@ -228,7 +229,10 @@ def _rerank(options: argparse.Namespace) -> int:
         raise Refused("Give --endpoint or --url, not both.")
     if options.endpoint:
         client = RerankClient.sagemaker(
-            options.endpoint, region=options.region, endpoint_url=options.endpoint_url
+            options.endpoint,
+            region=options.region,
+            profile=options.profile,
+            endpoint_url=options.endpoint_url,
         )
     elif options.url:
         client = RerankClient.http(options.url)

@@ -100,6 +100,7 @@ class _Client:
         endpoint: str,
         *,
         region: str | None = None,
+        profile: str | None = None,
         endpoint_url: str | None = None,
         split: Split = Split(),
         retry: Retry = Retry(),
@@ -107,10 +108,10 @@ class _Client:
     ) -> Self:
         """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
 
-        endpoint_url: where the API is, if not at AWS.
+        region, profile: by default AWS_REGION's and AWS_PROFILE's (see sagerank.aws). endpoint_url: where the API is, if not at AWS.
         """
         transport = SageMakerTransport(
-            endpoint, region=region, endpoint_url=endpoint_url, connections=concurrency
+            endpoint, region=region, profile=profile, endpoint_url=endpoint_url, connections=concurrency
         )
         return cls(transport, split=split, retry=retry, concurrency=concurrency)
 

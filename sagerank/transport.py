@@ -10,7 +10,6 @@ import asyncio
 import ipaddress
 import json
 import logging
-import os
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from . import aws
 from .errors import (
     AccessDenied,
     BadAnswer,
@@ -68,8 +68,9 @@ class _Connections:
         *,
         verify: ssl.SSLContext | bool = True,
         read_seconds: float | None = None,
+        check: str = "is the server running?",
     ) -> None:
-        """Raises InvalidRequest for what is no HTTP URL."""
+        """check: what to look at where nothing answers. Raises InvalidRequest for what is no HTTP URL."""
         import httpx2
 
         try:
@@ -78,7 +79,7 @@ class _Connections:
                 raise httpx2.InvalidURL("")
         except httpx2.InvalidURL:  # not quoted, for it may hold a password
             raise InvalidRequest("That is not an HTTP URL: give one such as http://localhost:8080.") from None
-        self._limit, self._verify, self._read_seconds = limit, verify, read_seconds
+        self._limit, self._verify, self._read_seconds, self._check = limit, verify, read_seconds, check
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx2.AsyncClient
         logging.getLogger("httpx2").addFilter(_redact)
@@ -100,7 +101,7 @@ class _Connections:
                 return _Answer(answer.status_code, answer.headers, bytes(content))
         except httpx2.HTTPError as error:
             raise Unavailable(
-                f"{_shown(self.url)} could not be reached ({type(error).__name__}): is the server running?"
+                f"{_shown(self.url)} could not be reached ({type(error).__name__}): {self._check}"
             ) from None
 
     def _open(self) -> None:
@@ -179,28 +180,24 @@ class SageMakerTransport:
         endpoint: str,
         *,
         region: str | None = None,
+        profile: str | None = None,
         inference_component: str | None = None,
         target_variant: str | None = None,
         endpoint_url: str | None = None,
         connections: int = 8,
     ) -> None:
-        """endpoint_url: where the API is, if not at AWS. Raises InvalidRequest where no region is known."""
-        import botocore.session
-        from botocore.exceptions import BotoCoreError, NoRegionError
+        """region, profile: see sagerank.aws. endpoint_url: where the API is, if not at AWS. Raises InvalidRequest."""
+        from botocore.exceptions import BotoCoreError
 
-        # A session of its own: the default one is shared by the process and keeps the first credentials it saw.
-        self._session = botocore.session.get_session()
+        self._session = aws.session(region, profile)
         try:
             client = self._session.create_client(
                 "sagemaker-runtime",
-                region_name=region or os.environ.get("AWS_REGION"),
                 endpoint_url=endpoint_url,
                 # Not the caller's: to look for those can take long, and belongs under a call's deadline.
                 aws_access_key_id="none",
                 aws_secret_access_key="none",
             )
-        except NoRegionError:
-            raise InvalidRequest("No AWS region is set: give region=, or set AWS_REGION.") from None
         except (BotoCoreError, ValueError) as error:
             raise InvalidRequest(f"The AWS configuration cannot be used: {error}") from None
         self._service, self._region = client.meta.service_model.signing_name, client.meta.region_name
@@ -217,7 +214,8 @@ class SageMakerTransport:
         bundle = self._session.get_config_variable("ca_bundle")
         # SageMaker itself gives up after 60 s; a little more lets its own error come through.
         trusted = ssl.create_default_context(cafile=bundle) if bundle else True
-        self._connections = _Connections(url, connections, verify=trusted, read_seconds=65)
+        check = "check network, proxy and region."
+        self._connections = _Connections(url, connections, verify=trusted, read_seconds=65, check=check)
 
     async def __call__(self, body: bytes) -> bytes:
         # In a thread: credentials may have to be fetched, and six megabytes to be hashed.
@@ -235,14 +233,12 @@ class SageMakerTransport:
         try:
             credentials = self._session.get_credentials()
             if credentials is None:
-                raise AccessDenied(
-                    "No AWS credentials were found: run `aws configure`, or give this process a role."
-                )
+                raise AccessDenied(f"No AWS credentials were found: {aws.SIGN_IN}.")
             request = AWSRequest("POST", str(self._connections.url), headers=self._headers, data=body)
             SigV4Auth(credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
         except (BotoCoreError, ValueError) as error:
             raise AccessDenied(
-                f"The AWS credentials could not be read ({type(error).__name__}): run `aws configure` or `aws sso login`."
+                f"The AWS credentials could not be read ({type(error).__name__}): {aws.SIGN_IN}."
             ) from None
         return dict(request.headers.items())
 

@@ -41,7 +41,8 @@ ARROWS = {
 }
 # The client is files and not a folder: applications import it by these names.
 _ROOM_OF = dict.fromkeys(
-    ("sagerank", "sagerank.client", "sagerank.transport", "sagerank.errors"), "sagerank.client"
+    ("sagerank", "sagerank.aws", "sagerank.client", "sagerank.transport", "sagerank.errors"),
+    "sagerank.client",
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import aws_cdk as cdk
 
 from . import rules
-from .config import ConfigError, DeployConfig, json_schema
+from .config import ConfigError, DeployConfig, json_schema, read_file
 from .endpoint import EndpointStack
 from .hosting import tags
 from .model import ModelStack
@@ -89,7 +89,14 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     """Read and check a configuration, from the app's context too: cdk.json's and that of `cdk -c`. CDK's own keys have a colon."""
     context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
     named = context.pop("config", None)
-    return rules.read(file or (Path(named) if named else None), {**context, **given})
+    file = file or (Path(named) if named else None)
+    options = {**context, **given}
+    region = os.environ.get(
+        "CDK_DEFAULT_REGION"
+    )  # the CDK's command says which: its environment's or profile's
+    if region and "region" not in options and not (file and "region" in read_file(file)):
+        options["region"] = region
+    return rules.read(file, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,7 +68,10 @@ class DeployConfig:
         form=INSTANCE_FORM,
     )
     region: str = option(
-        "us-east-1", "AWS region", pattern=r"[a-z]{2}(-[a-z]+)+-\d", form="a region such as eu-west-1"
+        "us-east-1",
+        "AWS region; the commands take the environment's or profile's",
+        pattern=r"[a-z]{2}(-[a-z]+)+-\d",
+        form="a region such as eu-west-1",
     )
     account: str = option(
         "", "AWS account; empty: that of the credentials", pattern=r"|\d{12}", form="12 digits"

@@ -103,7 +103,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="more than once",
     )
     job.add_argument("--kms-key", default="", help="for the volume, the input and the output")
-    job.add_argument("--region", help="AWS region")
+    job.add_argument(
+        "--region", help="AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)"
+    )
+    job.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
 
 
 def _settings() -> dict[str, tuple[bool, type]]:
@@ -191,11 +194,15 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from sagerank import aws
+
     from .training_job import PREFIX, Job, launch
 
     job = Job(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Job)})
     try:
-        session = boto3.Session(region_name=options.region)
+        session = boto3.Session(botocore_session=aws.session(options.region, options.profile))
+        if session.get_credentials() is None:
+            raise DistillationError(f"No AWS credentials were found: {aws.SIGN_IN}.")
         name = launch(
             recipe,
             job,

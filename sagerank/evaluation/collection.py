@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..models.extras import install
+from ..models.hub import silence
 from . import SAMPLE, EvaluationError
+
+_BEIR = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
 
 
 class CollectionError(EvaluationError):
@@ -209,6 +213,9 @@ def _unknown_documents(path: Path, judged: Mapping[str, str], documents: Mapping
 
 
 def _download(name: str, split: str, relevant_from: int) -> Collection:
+    # Seconds without a byte, and tries without one: where there is no network, that is known soon.
+    os.environ.setdefault("IR_DATASETS_DL_TIMEOUT", "5")
+    os.environ.setdefault("IR_DATASETS_DL_TRIES", "2")
     try:
         import ir_datasets
     except ImportError:
@@ -231,6 +238,11 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         raise CollectionError(
             f"There is no folder {name} and no BEIR data set {name!r} with {split} judgements (ir_datasets knows none)."
         )
+    kept = ir_datasets.util.home_path() / "beir" / name
+    if not any((kept / file).exists() for file in ("docs.pklz4", "source.zip")) and (
+        reason := silence(_BEIR)
+    ):
+        raise _not_downloaded(name, reason)
     try:
         documents = {
             item.doc_id: "\n".join(part for part in (getattr(item, "title", ""), item.text) if part)
@@ -241,7 +253,13 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         for item in dataset.qrels_iter():
             qrels.setdefault(item.query_id, {})[item.doc_id] = item.relevance
     except (OSError, RuntimeError) as error:
-        raise CollectionError(
-            f"{name!r} could not be downloaded ({error}): where there is no network, give a BEIR folder instead."
-        ) from None
+        raise _not_downloaded(name, type(error).__name__) from None
     return _judged(name, documents, queries, qrels, relevant_from)
+
+
+def _not_downloaded(name: str, reason: str) -> CollectionError:
+    archive = f"{_BEIR}/{name.partition('/')[0]}.zip"
+    return CollectionError(
+        f"{name!r} is no folder here and could not be downloaded ({reason}): where there is a network, run `curl -LO {archive}`, "
+        "unzip it, and give its folder in place of the name."
+    )

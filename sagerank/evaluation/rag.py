@@ -11,12 +11,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models import hub
 from ..models.extras import install
 from .collection import Collection, CollectionError
 from .progress import Progress
@@ -80,13 +82,14 @@ def _onnx(folder: Path, pooling: str, threads: int) -> tuple[str, _Embed]:
 
 def _hugging_face(name: str, pooling: str = "") -> tuple[str, _Embed]:
     """Load any bi-encoder of sentence-transformers, by name or folder; pooling "" is what its own files say."""
+    if find_spec("sentence_transformers") is None:
+        raise ScorerError(f"hf: embedders need sentence-transformers: {install('eval-hf')}")
+    local = hub.local_only(name)  # before PyTorch loads, which takes seconds
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
     try:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer.modules import Pooling
-    except ImportError:
-        raise ScorerError(f"hf: embedders need sentence-transformers: {install('eval-hf')}") from None
-    try:
-        model = SentenceTransformer(name, trust_remote_code=False, device="cpu")
+        model = SentenceTransformer(name, trust_remote_code=False, device="cpu", local_files_only=local)
         transformer: Any = model[0]
         if pooling:
             pooled = Pooling(transformer.get_embedding_dimension(), pooling)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.contract import Truncation, best_first
 from sagerank_inference.settings import Settings
 
+from ..models import hub
 from ..models.arithmetic import shape
 from ..models.build import resolve
 from ..models.cascade import Spec
@@ -102,16 +104,20 @@ class HuggingFaceScorer:
     """
 
     def __init__(self, model: str, *, max_tokens: int = 512) -> None:
-        try:
-            from sentence_transformers import CrossEncoder as Model
-        except ImportError:
-            raise ScorerError(f"hf: scorers need sentence-transformers: {install('eval-hf')}") from None
+        if find_spec("sentence_transformers") is None:
+            raise ScorerError(f"hf: scorers need sentence-transformers: {install('eval-hf')}")
+        local = hub.local_only(model)  # before PyTorch loads, which takes seconds
+        from sentence_transformers import CrossEncoder as Model
         from torch.nn import Identity
 
         try:
             # Remote code stays off: what needs it is not run.
             self._model = Model(
-                model, max_length=max_tokens, trust_remote_code=False, activation_fn=Identity()
+                model,
+                max_length=max_tokens,
+                trust_remote_code=False,
+                activation_fn=Identity(),
+                local_files_only=local,
             )
         except Exception as error:  # hub, file and configuration errors share no class
             raise ScorerError(f"{model!r} cannot be loaded: {str(error).splitlines()[0]}") from None

@@ -11,48 +11,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import sagerank_inference
 from sagerank_inference.artefact import FORMAT, MANIFEST, ArtefactError, Manifest, copy, pack, sha256, unpack
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
+from . import hub
 from .cascade import Spec, compose
 from .extras import install
+from .hub import HUB
 
 MICRO = Path(sagerank_inference.__file__).parent / "micro"
 ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
 
 
-@dataclass(frozen=True, slots=True)
-class HubModel:
-    """A published model at a pinned revision, and the SHA-256 of its files as far as known beforehand."""
-
-    repository: str
-    revision: str
-    known: dict[str, str]
-
-
-_TOKENIZER = "0046da43cc8c424b317f56b092b0512aaaa65c4f925d2f16af9d9eeb4d0ef902"
-HUB = {
-    "tiny": HubModel(
-        "jinaai/jina-reranker-v1-tiny-en",
-        "aca45de6945b5dc6399abcd2a9c55ded5dc9111f",
-        {
-            "config.json": "dc70646aa6c9e75e3c513cc9c037f35ad54308001c3961d45c0f69749bcfb022",
-            "tokenizer.json": _TOKENIZER,
-        },
-    ),
-    "turbo": HubModel(
-        "jinaai/jina-reranker-v1-turbo-en",
-        "b8c14f4e723d9e0aab4732a7b7b93741eeeb77c2",
-        {
-            "config.json": "e050ff6a15ae9295e84882fa0e98051bd8754856cd5201395ebf00ce9f2d609b",
-            "tokenizer.json": _TOKENIZER,
-        },
-    ),
-}
 # Shapes of the family. Base's is inferred: the published 137M parameters fit this vocabulary and no other of
 # the family.
 SHAPES = {
@@ -192,17 +166,19 @@ def build(model: str, folder: Path) -> Manifest:
             "jina-reranker-v1-base-en cannot be downloaded publicly: give the folder that holds your copy "
             "(config.json, model.safetensors, tokenizer.json), or subscribe to its AWS Marketplace package."
         )
-    try:
-        from . import export
-    except ImportError as error:
-        raise CheckpointError(
-            f"Building {model!r} needs PyTorch and onnx ({error.name} is missing): {install('build')}"
-        ) from None
-    if model.startswith("random:"):
+    # Before PyTorch is loaded, which takes seconds: what is missing, and the hub.
+    for needed in ("torch", "onnx", "safetensors"):
+        if find_spec(needed) is None:
+            raise CheckpointError(
+                f"Building {model!r} needs PyTorch and onnx ({needed} is missing): {install('build')}"
+            )
+    source = None if model.startswith("random:") else _source(model)
+    from . import export
+
+    if source is None:
         # The published vocabularies are not ours to ship. Micro's is smaller, so every id has a row.
         export.write_random(SHAPES[model.removeprefix("random:")], MICRO / "tokenizer.json", folder)
     else:
-        source = _source(model)
         known = _manifest(source)
         if known and known.precision != "fp32":
             raise CheckpointError(
@@ -265,44 +241,5 @@ def _published_name(model: str) -> str:
 def _source(model: str) -> Path:
     """The Hugging Face folder behind a name, downloaded where it has to be."""
     if model in HUB:
-        return _download(HUB[model])
+        return hub.download(HUB[model])
     return Path(model)
-
-
-def _download(model: HubModel) -> Path:
-    """A snapshot of the pinned revision, safetensors only, every known SHA-256 checked."""
-    import httpx2
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    wanted = ["config.json", "tokenizer.json", "model.safetensors"]
-    known = dict(model.known)
-    try:
-        folder = Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=wanted))
-        if "model.safetensors" not in known:
-            # Large files are stored under their SHA-256, and the pinned revision fixes which one that is.
-            info = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
-            known |= {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        httpx2.HTTPError,
-        OSError,
-    ) as error:
-        raise CheckpointError(
-            f"{model.repository} could not be fetched from the model hub ({type(error).__name__}): connect to it, or download revision "
-            f"{model.revision} elsewhere and give its folder."
-        ) from None
-    except RuntimeError:  # of Path.home()
-        raise CheckpointError("There is no home to download into: set HF_HOME to a folder.") from None
-    for name in wanted:
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{model.repository} at {model.revision} has no {name}: the download is incomplete; try again."
-            )
-        if name in known and sha256(folder / name) != known[name]:
-            raise CheckpointError(
-                f"{folder / name} does not have the expected SHA-256: remove it and download again."
-            )
-    return folder

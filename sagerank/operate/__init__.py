@@ -1,6 +1,7 @@
 """A deployment's life after its configuration: deploy, verify, status, idle, transform, destroy.
 
-cdk (the CDK command line) and account (boto3) <- stacks, endpoint <- deploy, verify, idle, transform, destroy <- commands.
+cdk (the CDK's app and command line), artefact and account (boto3) <- stacks, endpoint <- deploy, verify, idle, transform, destroy
+<- deploying, commands, which say it with screen and terminal.
 """
 
 

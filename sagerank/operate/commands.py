@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sagerank_cost.text import fit
-
-from . import OperateError, screen
+from . import OperateError, screen, terminal
 
 if TYPE_CHECKING:
     from .account import Account
@@ -28,7 +22,7 @@ _OWN = {
     "mode": "realtime, serverless, async, scale-to-zero, batch or marketplace (default: realtime)",
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",
-    "region": "AWS region (default: us-east-1)",
+    "region": "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)",
 }
 
 
@@ -39,6 +33,7 @@ def add(commands: Any) -> None:
         sub = commands.add_parser(name, help=description, description=description)
         sub.set_defaults(run=lambda options: _guarded(run, options), extra="infra")
         sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
         sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
         return sub
 
@@ -47,7 +42,7 @@ def add(commands: Any) -> None:
         sub.add_argument(
             "name", nargs="?", default="sagerank", help="of the deployment (default: %(default)s)"
         )
-        sub.add_argument("--region", help="AWS region")
+        sub.add_argument("--region", help=_OWN["region"])
         return sub
 
     deploy = command("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
@@ -66,8 +61,11 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("--yes", action="store_true", help="do not ask")
     deploy.add_argument(
-        "--dry-run", action="store_true", help="show what would be deployed and its cost, and stop"
+        "--dry-run",
+        action="store_true",
+        help="show what would be deployed and its cost, and stop: no credentials, weights or Docker needed",
     )
+    deploy.add_argument("--output", type=Path, help="with --dry-run: folder that the templates stay in")
     deploy.add_argument(
         "--bootstrap",
         action="store_true",
@@ -92,7 +90,7 @@ def add(commands: Any) -> None:
     status.add_argument("--wait", action="store_true", help="until nothing is under way any more")
 
     idle = command("idle", _idle, "find endpoints that nobody calls, and what they cost")
-    idle.add_argument("--region", help="AWS region")
+    idle.add_argument("--region", help=_OWN["region"])
     idle.add_argument("--days", type=int, default=7, help="without an invocation (default: %(default)s)")
     idle.add_argument("--fail", action="store_true", help="exit with 1 where one is found")
 
@@ -121,146 +119,39 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
         return run(options)
 
 
-def _account(options: argparse.Namespace, region: str | None = None) -> Account:
-    from .account import Account
+def _signed_in(options: argparse.Namespace) -> Account:
+    from .account import of
 
-    return Account(region or options.region, endpoint_url=options.endpoint_url)
-
-
-def _print_json(value: object) -> None:
-    print(
-        json.dumps(
-            value, indent=2, default=lambda each: float(each) if isinstance(each, Decimal) else str(each)
-        )
-    )
-
-
-def _show(lines: Iterable[str]) -> None:
-    print(fit(*lines))
-
-
-def _say(text: str) -> None:
-    print(fit(text, stream=sys.stderr), file=sys.stderr)
-
-
-def _agreed(options: argparse.Namespace, question: str) -> bool:
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise OperateError("Nobody can be asked here: give --yes.")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-@contextmanager
-def _watching(what: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
-    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C."""
-    last = ""
-
-    def progress(status: str, seconds: float) -> None:
-        nonlocal last
-        if sys.stderr.isatty():
-            print(f"\r{what}: {status}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
-        elif status != last:
-            _say(f"{what}: {status}")
-        last = status
-
-    try:
-        yield progress
-    except KeyboardInterrupt:
-        _say(f"\n{interrupted}")
-        raise
-    finally:
-        if last and sys.stderr.isatty():
-            _say("")
+    account = of(options)
+    account.sign_in()
+    return account
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    from . import cdk, deploy
+    from .deploying import run
 
-    cdk.check()
-
-    context = {name: value for name in _OWN if (value := getattr(options, name))}
-    for text in options.context:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
-        if context.get(name, value) != value:
-            raise OperateError(f"--{name} is {context[name]!r} and -c {name} is {value!r}: give one of them.")
-        context[name] = value
-    _say("Checking the configuration and synthesising the stacks")
-    with deploy.plan(options.config, context, lambda region: _account(options, region)) as planned:
-        _say(str(planned))
-        if options.dry_run:
-            return _dry(options, planned)
-        if not planned.bootstrapped and not options.bootstrap:
-            raise OperateError(
-                f"The CDK is not set up in account {planned.account}, {planned.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
-                "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
-            )
-        if not _agreed(options, "Deploy?"):
-            _say("Nothing was deployed.")
-            return 1
-        if not planned.bootstrapped:
-            deploy.bootstrap(planned.account, planned.region)
-        config = planned.config
-        try:
-            deploy.deploy(planned, options.cdk)
-        except KeyboardInterrupt:
-            _say(
-                f"\nCloudFormation goes on with what it was given: see `sagerank status {config.name} --region {config.region}`."
-            )
-            raise
-    if not config.traits.endpoint:
-        _say(
-            f"Deployed. Score a file with `sagerank transform {config.name} --region {config.region} --instance {config.instance} --input FILE`."
-        )
-        if options.json:
-            _print_json({"name": config.name, "region": config.region, "mode": config.mode, "verified": None})
-        return 0
-    if not config.traits.own_container:
-        _say(
-            f"Deployed. A Marketplace package has no golden pairs to verify; see `sagerank status {config.name} --region {config.region}`."
-        )
-        return 0
-    options.name, options.region = config.name, config.region
-    options.model, options.tolerance, options.expect_config = None, None, ""
-    return _verify(options)
-
-
-def _dry(options: argparse.Namespace, planned: Any) -> int:
-    if options.json:
-        _print_json(
-            {
-                "name": planned.config.name,
-                "account": planned.account,
-                "region": planned.region,
-                "bootstrapped": planned.bootstrapped,
-                "stacks": planned.assembly.stacks,
-                "estimate": planned.assembly.estimate,
-            }
-        )
-    return 0
+    code = run(options, list(_OWN))
+    return _verify(options) if code is None else code
 
 
 def _verify(options: argparse.Namespace) -> int:
     from .verify import verify
 
-    manifest = None
+    account, manifest = _signed_in(options), None
     if options.model:
         from sagerank.models.build import resolve
         from sagerank_inference.artefact import Manifest
 
         manifest = Manifest.read(resolve(options.model))
-    account = _account(options)
     _wait(account, options.name)
+    terminal.say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
     verdict = verify(
         account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
     )
     if options.json:
-        _print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
+        terminal.print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:
-        _show(screen.verdict(verdict))
+        terminal.show(screen.verdict(verdict))
     return 0 if verdict.ok else 1
 
 
@@ -268,19 +159,19 @@ def _wait(account: Account, name: str) -> Endpoint:
     from .endpoint import wait
 
     hint = f"Stopped waiting; AWS goes on. See `sagerank status {name} --region {account.region}`."
-    with _watching(name, hint) as progress:
+    with terminal.watching(name, "an endpoint usually takes AWS 5 to 10 minutes", hint) as progress:
         return wait(account, name, progress)
 
 
 def _status(options: argparse.Namespace) -> int:
     from .status import status
 
-    account = _account(options)
+    account = _signed_in(options)
     if options.wait:
         _wait(account, options.name)
     found = status(account, options.name)
     if options.json:
-        _print_json(
+        terminal.print_json(
             dataclasses.asdict(found) | {"mode": found.endpoint.mode, "rolled_back": found.rolled_back}
         )
     else:
@@ -295,10 +186,12 @@ def _idle(options: argparse.Namespace) -> int:
         raise OperateError(
             f"--days is {options.days}: give 1 to 455, for as long as CloudWatch keeps its points."
         )
-    account = _account(options)
+    account = _signed_in(options)
     found, number = idle(account, options.days)
     if options.json:
-        _print_json([dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found])
+        terminal.print_json(
+            [dataclasses.asdict(each) | {"usd_per_month": each.usd_per_month} for each in found]
+        )
     else:
         print(screen.idle(found, number, account.region, options.days))
     return 1 if found and options.fail else 0
@@ -307,7 +200,7 @@ def _idle(options: argparse.Namespace) -> int:
 def _transform(options: argparse.Namespace) -> int:
     from . import transform
 
-    account, began = _account(options), time.monotonic()
+    account, began = _signed_in(options), time.monotonic()
     remote = options.output if options.output.startswith("s3://") else ""
     if options.count < 1:
         raise OperateError(f"--count is {options.count}: give at least 1.")
@@ -318,14 +211,15 @@ def _transform(options: argparse.Namespace) -> int:
     files: list[Path] = []
     status = "InProgress"
     if options.no_wait:
-        _say(f"The job {title} was created; its answers will be in {target}/.")
+        terminal.say(f"The job {title} was created; its answers will be in {target}/.")
     else:
         hint = f"The job goes on: stop it with `aws sagemaker stop-transform-job --transform-job-name {title} --region {account.region}`."
-        with _watching(title, hint) as progress:
+        usual = "usually 5 minutes until the instance runs, and then as long as scoring takes"
+        with terminal.watching(title, usual, hint) as progress:
             status = transform.wait(account, title, progress)
         files = [] if remote else transform.download(account, target, Path(options.output))
     if options.json:
-        _print_json(
+        terminal.print_json(
             {
                 "job": title,
                 "status": status,
@@ -340,19 +234,25 @@ def _transform(options: argparse.Namespace) -> int:
 
 
 def _destroy(options: argparse.Namespace) -> int:
-    from . import destroy
+    from . import destroy, tools
 
-    account = _account(options)
+    account = _signed_in(options)
+    tools.node()
+    terminal.say("Looking for what the deployment has")
     doomed = destroy.survey(account, options.name)
     for line in screen.doomed(doomed, account.number, account.region):
-        _say(line)
-    if not _agreed(options, "Delete?"):
-        _say("Nothing was deleted.")
+        terminal.say(line)
+    if not terminal.agreed(options, "Delete?"):
+        terminal.say("Nothing was deleted.")
         return 1
+    terminal.say("Deleting: usually 5 to 15 minutes, longest with a VPC")
     destroy.destroy(account, doomed)
+    terminal.say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
     rest = destroy.left(account, doomed)
     if options.json:
-        _print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left})
+        terminal.print_json(
+            dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left}
+        )
     else:
-        _show(screen.left(doomed, rest))
+        terminal.show(screen.left(doomed, rest))
     return 1 if rest.left else 0

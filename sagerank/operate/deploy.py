@@ -1,120 +1,140 @@
-"""`sagerank deploy`: the configuration is checked, the artefact built, the stacks are synthesised, and what was shown is deployed."""
+"""`sagerank deploy`, step by step: the configuration, the place, the tools, the artefact, the stacks; and what was shown is deployed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import OperateError, cdk
+from . import OperateError, artefact, cdk, tools
 from .account import Account, look_up
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
 
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
+_LATER = "s3://not-yet/model.tar.gz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A configuration that can be deployed. build: whether its artefact is made from the model's name."""
+
+    config: DeployConfig
+    file: Path | None
+    options: Mapping[str, str]
+    build: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where it goes. bootstrapped: whether the CDK's own stack is there; None, with account empty, where `unknown` says why."""
+
+    region: str
+    account: str = ""
+    bootstrapped: bool | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment that is ready to be made. bootstrapped: whether the CDK's own stack is in the account and region."""
+    """A deployment that is ready to be made."""
 
     config: DeployConfig
-    account: str
-    region: str
-    bootstrapped: bool
+    place: Place
     assembly: cdk.Assembly
 
-    def __str__(self) -> str:
-        config = self.config
-        where = f"account {self.account}, {self.region}"
-        what = f"{config.name}: {config.model}, {config.mode}{f' on {config.instance}' if config.instance else ''}, preset {config.preset}, {where}"
-        cost = "\n".join(part.strip() for part in self.assembly.estimate.split(";"))
-        return f"{what}\nStacks: {', '.join(self.assembly.stacks)}\nEstimated cost: {cost}"
+
+def named(file: Path | None, options: Mapping[str, str]) -> dict[str, str]:
+    """What the file and the options over it say, unchecked. Raises ConfigError for a file that cannot be read."""
+    from sagerank_infra.config import read_file
+
+    return {**(read_file(file) if file else {}), **options}
+
+
+def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
+    """Read and check the configuration; nothing is built or asked for. Raises ConfigError for what cannot be deployed."""
+    from sagerank_infra import rules
+
+    given = named(file, options)
+    build = "artefact" not in given and given.get("mode") != "marketplace"
+    config = rules.read(file, {**options, "artefact": _LATER} if build else options)
+    return Wanted(config=config, file=file, options=options, build=build)
+
+
+def locate(account: Account) -> Place:
+    """Ask AWS whose account it is, and whether the CDK is set up there. Raises OperateError."""
+    account.sign_in()
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
+    return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
+
+
+def require_account(config: DeployConfig, place: Place) -> None:
+    """Raise OperateError where the configuration names another account."""
+    if config.account and place.account and config.account != place.account:
+        raise OperateError(
+            f"account is {config.account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
+        )
+
+
+def require_tools(config: DeployConfig) -> None:
+    """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built."""
+    tools.node()
+    if config.traits.own_container and config.image == "dockerfile":
+        tools.docker()
+    tools.cdk()
 
 
 @contextmanager
-def plan(
-    file: Path | None, context: Mapping[str, str], make_account: Callable[[str], Account]
-) -> Iterator[Plan]:
-    """Do everything up to the first change in AWS; the templates live as long as the context.
+def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | None = None) -> Iterator[Plan]:
+    """Write the templates, for as long as the context lasts or into `folder`, after the artefact is built.
 
-    Raises ConfigError, CheckpointError, ArtefactError or OperateError for what cannot be deployed.
-    """
-    given = dict(context)
-    if file:
-        given["config"] = str(file.resolve())
-    config = _configure(file, given)
-    account = make_account(config.region)
-    if config.account and config.account != account.number:
-        raise OperateError(
-            f"account is {config.account}, and the credentials are of {account.number}: sign in to the other, or leave account out."
-        )
-    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
-    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
-        yield Plan(
-            config=config,
-            account=account.number,
-            region=config.region,
-            bootstrapped=bootstrapped,
-            assembly=cdk.synthesise(given, Path(folder) / "cdk.out"),
-        )
-
-
-def _configure(file: Path | None, given: dict[str, str]) -> DeployConfig:
-    """Read the configuration; where it names no artefact, one is built from the model's name.
-
-    `given` gets absolute paths, because the CDK's app runs in another folder.
+    shape: plan with the model's shape in place of the artefact. Raises ConfigError, CheckpointError, ArtefactError or OperateError.
     """
     from sagerank_infra import rules
-    from sagerank_infra.config import read_file
 
-    named = {**(read_file(file) if file else {}), **given}
-    options = {name: text for name, text in given.items() if name != "config"}
-    if "artefact" not in named and named.get("mode") != "marketplace":
-        # Whatever else is wrong comes before the build, which may download.
-        early = rules.read(file, {**options, "artefact": "s3://not-yet/model.tar.gz"})
-        options["artefact"] = str(_build(early.model, code=early.image == "dlc"))
-    config = rules.read(file, options)
-    if config.traits.own_container:
-        given["artefact"] = _absolute(config.artefact)
-    if any(variant.artefact for variant in config.variants):
-        given["variants"] = json.dumps(
-            [
-                asdict(variant) | {"artefact": variant.artefact and _absolute(variant.artefact)}
-                for variant in config.variants
-            ]
+    config, options = wanted.config, dict(wanted.options)
+    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
+        if wanted.build:
+            made = (
+                artefact.of_shape(config, Path(scratch))
+                if shape
+                else artefact.built(config.model, code=config.image == "dlc")
+            )
+            options["artefact"] = str(made)
+            config = rules.read(wanted.file, options)
+        assembly = cdk.synthesise(
+            wanted.file, _absolute(config, options), folder or Path(scratch) / "cdk.out"
         )
-    return config
+        yield Plan(config=config, place=place, assembly=assembly)
 
 
-def _absolute(artefact: str) -> str:
-    return artefact if artefact.startswith("s3://") else str(Path(artefact).resolve())
+def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str]:
+    """The options with absolute paths, because the CDK's app runs in another folder."""
+
+    def path(artefact: str) -> str:
+        return artefact if artefact.startswith("s3://") or not artefact else str(Path(artefact).resolve())
+
+    found = dict(options)
+    if config.traits.own_container:
+        found["artefact"] = path(config.artefact)
+    if any(variant.artefact for variant in config.variants):
+        variants = [asdict(variant) | {"artefact": path(variant.artefact)} for variant in config.variants]
+        found["variants"] = json.dumps(variants)
+    return found
 
 
-def _build(model: str, *, code: bool) -> Path:
-    """The archive of a model by name, from the cache where it was built before."""
-    from sagerank.models.build import archive, default_cache, resolve
-
-    folder = resolve(model)
-    name = hashlib.sha256((folder / "manifest.json").read_bytes() + bytes([code])).hexdigest()[:16]
-    cache = default_cache() / "deploy" / name
-    if code or not (cache / "model.tar.gz").is_file():  # code/ changes with this source
-        archive(model, cache / "model.tar.gz", code=code)
-    return cache / "model.tar.gz"
-
-
-def bootstrap(account: str, region: str) -> None:
+def bootstrap(place: Place, profile: str | None) -> None:
     """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
     with tempfile.TemporaryDirectory() as elsewhere:
-        cdk.run(["bootstrap", f"aws://{account}/{region}"], cwd=Path(elsewhere))
+        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], cwd=Path(elsewhere), profile=profile)
 
 
-def deploy(planned: Plan, extra: list[str]) -> None:
+def deploy(planned: Plan, extra: list[str], profile: str | None) -> None:
     """Deploy all stacks as they were shown. `extra` goes to `cdk deploy`."""
-    cdk.run(["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder), *extra])
+    words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
+    cdk.run([*words, *extra], profile=profile)

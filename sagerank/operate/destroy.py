@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import OperateError, cdk
+from . import OperateError, cdk, tools
 from .account import Account, absent, look_up
 from .stacks import Resource, Stack, find, last, resources_of
 
@@ -55,11 +55,12 @@ def survey(account: Account, name: str) -> Doomed:
 
 def destroy(account: Account, doomed: Doomed) -> None:
     """Empty the buckets that go, and run `cdk destroy`: it needs the stacks' names, not what they were made of."""
+    tools.cdk()  # before anything is emptied
     for bucket in doomed.objects:
         _empty(account, bucket)
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
         _write_assembly(Path(folder), account, list(doomed.stacks.values()))
-        cdk.run(["destroy", "--all", "--force", "--app", folder], cwd=Path(folder))
+        cdk.run(["destroy", "--all", "--force", "--app", folder], cwd=Path(folder), profile=account.profile)
 
 
 def _objects(account: Account, bucket: str) -> Any:

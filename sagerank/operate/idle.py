@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from tqdm import tqdm
+
 from sagerank_cost import CostError
 from sagerank_cost.catalogue import Catalogue
 
@@ -42,7 +44,7 @@ def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -
     names = [listed["EndpointName"] for listed in account.pages("sagemaker", "list_endpoints", "Endpoints")]
     old = [
         endpoint
-        for name in names
+        for name in tqdm(names, unit="endpoint", disable=None, leave=False)
         if (endpoint := describe(account, name)).created <= since and endpoint.status == "InService"
     ]
     called = _called(account, old, since, now)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from sagerank_cost.text import fit, hang, record, width
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .deploy import Plan
     from .destroy import Doomed, Left
     from .endpoint import Variant
     from .idle import Quiet
@@ -16,7 +19,46 @@ if TYPE_CHECKING:
     from .verify import Verdict
 
 
+def plan(planned: Plan) -> Iterator[str]:
+    """The cost first, then what is made, and where."""
+    config, place = planned.config, planned.place
+    where = f"{config.mode}{f' on {config.instance}' if config.instance else ''}"
+    yield f"{config.name}: {config.model}, {where}, preset {config.preset}, {place.region}"
+    cost, *lines = (part.strip() for part in planned.assembly.estimate.split(";"))
+    yield f"Estimated cost: {cost}"
+    yield from (f"  {line}" for line in lines)
+    stacks = planned.assembly.stacks
+    yield f"{len(stacks)} stacks, {sum(sum(types.values()) for types in stacks.values())} resources:"
+    room = max(map(len, stacks))
+    for name, types in stacks.items():
+        kinds = [
+            type.rpartition("::")[2] + (f" x {count}" if count > 1 else "") for type, count in types.items()
+        ]
+        yield hang(f"  {name:<{room}}  ", ", ".join(kinds), width())
+    if place.unknown:
+        yield f"Account unknown: {place.unknown}"
+    else:
+        ready = "is set up" if place.bootstrapped else "is not set up there yet: --bootstrap does it"
+        yield f"Account {place.account}: the CDK {ready}"
+
+
+def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
+    if assumed:
+        yield f"Region {assumed}, as none is set: give --region, or set AWS_REGION."
+    if kept:
+        yield f"Templates: {kept}, by the model's shape; the artefact is built at `sagerank deploy`."
+    yield "Nothing was built, uploaded or deployed."
+
+
 def verdict(result: Verdict) -> Iterator[str]:
+    """The verdict first, and then what it rests on."""
+    asked = sum(len(judged.scores) for judged in result.judged)
+    if result.ok:
+        yield f"ok    {result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
+    elif result.rolled_back:
+        yield f"FAIL  {result.endpoint} does not run what was deployed last"
+    else:
+        yield f"FAIL  {result.endpoint} does not score as the reference did"
     if result.rolled_back:
         stack = f" ({result.stack})" if result.stack else ""
         reason = f": {result.reason}" if result.reason else ""
@@ -48,7 +90,11 @@ def _line(state: str, *parts: str) -> str:
 
 def status(report: Status) -> str:
     endpoint = report.endpoint
-    heading = f"{endpoint.name}: {endpoint.status}, {endpoint.mode}"
+    ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
+    undone = ", but an update was ROLLED BACK" if report.rolled_back else ""
+    alarm = f", in alarm: {ringing}" if ringing else ""
+    cost = f"{_money(report.usd_per_hour)} an hour"
+    heading = f"{endpoint.name}: {endpoint.status}, {endpoint.mode}, {cost}{undone}{alarm}"
     return record(heading, _fields(report), width())
 
 
@@ -67,13 +113,12 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
         yield "scaling", "none"
     updated = f"last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
     yield "created", f"{endpoint.created:%Y-%m-%d %H:%M %Z}; {updated}"
-    undone = f", but its stack wants {report.wanted}: an update was ROLLED BACK" if report.rolled_back else ""
-    yield "config", f"{endpoint.config}{undone}"
+    wanted = f", but its stack wants {report.wanted}" if report.rolled_back else ""
+    yield "config", f"{endpoint.config}{wanted}"
     for part_name, state in report.stacks.items():
         yield "stack", f"{part_name}: {state}"
     ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
     yield "alarms", f"{len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
-    yield "now", f"{_money(report.usd_per_hour)} an hour"
     yield "estimated", report.estimate.partition(";")[0]
 
 

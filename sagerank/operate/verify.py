@@ -224,6 +224,7 @@ def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes)
         transport = SageMakerTransport(
             name,
             region=account.region,
+            profile=account.profile,
             inference_component=arguments.get("InferenceComponentName"),
             target_variant=arguments.get("TargetVariant"),
             endpoint_url=account.endpoint_url,

@@ -16,7 +16,7 @@ import pytest
 import sagerank_cost
 import sagerank_inference
 import sagerank_infra
-from sagerank_infra.app import main
+from sagerank_infra.app import main, read
 
 from .. import golden
 from ..conftest import ROOT, alone, run_python
@@ -90,6 +90,21 @@ for package in ("sagerank_infra", "sagerank.operate"):
 def test_what_only_linux_has_is_not_needed() -> None:
     done = run_python(_ELSEWHERE)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_the_cdks_own_region_stands_where_none_is_named(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import aws_cdk
+
+    app, given = aws_cdk.App(), {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive)}
+    (tmp_path / "named.yaml").write_text("region: eu-north-1\n", encoding="utf-8")
+    monkeypatch.delenv("CDK_DEFAULT_REGION", raising=False)
+    assert read(app, None, given).region == "us-east-1"
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-west-1")
+    assert read(app, None, given).region == "eu-west-1"
+    assert read(app, tmp_path / "named.yaml", given).region == "eu-north-1"
+    assert read(app, tmp_path / "named.yaml", {**given, "region": "ap-south-1"}).region == "ap-south-1"
 
 
 def test_the_bootstrap_rule_can_be_left_out() -> None:

@@ -581,5 +581,5 @@ def test_what_stands_before_sagemaker_is_understood_too(
 
 def test_an_aws_configuration_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nope")
-    with pytest.raises(InvalidRequest, match="The AWS configuration cannot be used"):
+    with pytest.raises(InvalidRequest, match="There is no AWS profile 'nope'"):
         RerankClient.sagemaker("ranker", region="eu-west-1")

@@ -221,7 +221,8 @@ def test_verify_asks_the_endpoint_for_the_deployed_artefacts_own_golden_pairs(
         [pair.logit for pair in golden], abs=1e-3
     )
     assert main(["verify"]) == 0
-    assert "4 golden pairs" in capsys.readouterr().out
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "ok    sagerank runs what was deployed: 4 golden pairs score as the reference did"
 
 
 def test_an_update_that_was_rolled_back_in_silence_is_found(
@@ -242,7 +243,7 @@ def test_an_update_that_was_rolled_back_in_silence_is_found(
     assert f"it runs {old}; its stack (CREATE_COMPLETE) wants {new}" in out
     assert "4 golden pairs" in out
     assert main(["status"]) == 0
-    assert "ROLLED BACK" in capsys.readouterr().out
+    assert "ROLLED BACK" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_an_update_that_stayed_is_accepted(
@@ -371,8 +372,9 @@ def test_ctrl_c_while_waiting_says_that_aws_goes_on(stage: Stage) -> None:
     )
     try:
         assert asked.wait(120)
-        # The line is printed after the answer came, and before the pause.
+        # The lines are printed after the answer came, and before the pause.
         assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith("Waiting for sagerank: an endpoint usually takes")
         assert waiting.stderr.readline() == "sagerank: Creating\n"
         os.killpg(waiting.pid, signal.SIGINT)
         out, err = waiting.communicate(timeout=120)
@@ -443,10 +445,12 @@ def test_without_credentials_or_region_there_is_one_sentence(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     assert main([*command, "--region", REGION]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("sagerank: No AWS credentials were found: run `aws configure`")
+    assert err.startswith(
+        "sagerank: No AWS credentials were found: run `aws configure` or `aws sso login`, set AWS_PROFILE"
+    )
     assert err.count("\n") == 1
     assert main(command) == 2
-    assert "give --region, or set AWS_REGION" in capsys.readouterr().err
+    assert "No AWS region is set: give --region" in capsys.readouterr().err
 
 
 def test_errors_of_the_way_to_aws_are_sentences() -> None:
@@ -456,7 +460,7 @@ def test_errors_of_the_way_to_aws_are_sentences() -> None:
         EndpointConnectionError(endpoint_url="https://x"),
         ConnectTimeoutError(endpoint_url="https://x"),
     ):
-        with pytest.raises(OperateError, match="https://x"), sentences():
+        with pytest.raises(OperateError, match=r"reached at x \(.*: check network"), sentences():
             raise error
 
 
@@ -537,10 +541,9 @@ def test_status_is_one_screen(stage: Stage, capsys: pytest.CaptureFixture[str]) 
     )
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    assert "sagerank: InService, realtime" in out
+    assert out.splitlines()[0] == "sagerank: InService, realtime, USD 0.23 an hour"
     assert "2 of 2 x ml.m5.large" in out
     assert "2 to 8, SageMakerVariantInvocationsPerInstance at 27" in out
-    assert "USD 0.23 an hour" in out
     assert len(out.splitlines()) < 24
 
 
@@ -651,6 +654,35 @@ def test_bad_input_is_one_sentence_and_creates_nothing(
     assert sentence in said
     assert len(client("cloudformation").list_stacks()["StackSummaries"]) == before
     assert not client("sagemaker").list_transform_jobs()["TransformJobSummaries"]
+
+
+def test_what_a_deployment_needs_is_looked_for_before_anything_is_built(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No hub is asked for the model, and its cache is empty: what is built fails, and says so."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command = ["deploy", "--model", "tiny", "--instance", "ml.c7i.large", "--yes"]
+
+    def said() -> str:
+        assert main(command) == 2
+        return capsys.readouterr().err
+
+    assert "The CDK is not set up in account 123456789012, us-east-1: give --bootstrap once." in said()
+    client("ssm").put_parameter(Name="/cdk-bootstrap/hnb659fds/version", Value="30", Type="String")
+    monkeypatch.setenv("CDK_DOCKER", "no-such-docker")
+    assert "there is no no-such-docker: install it" in said()
+    monkeypatch.setenv("CDK_DOCKER", "false")
+    assert "`false version` finds no daemon: start it" in said()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "The CDK needs Node.js 20 or newer" in said()
+
+
+def test_a_dry_run_with_credentials_says_whose_account_it_is(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--model", "tiny", "--instance", "ml.c7i.large", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert f"Account {ACCOUNT}: the CDK is not set up there yet" in out
 
 
 def test_a_batch_job_that_fails_says_why(

@@ -1,0 +1,99 @@
+"""`sagerank deploy --dry-run`: no credentials, no weights, no Docker, no network; and the plan says what it could not know."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sagerank.cli import main
+from sagerank.operate import artefact
+from sagerank_infra import rules
+from sagerank_infra.config import DeployConfig
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that was never set up for AWS, whose caches are empty."""
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CDK_DOCKER"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_dry_run_needs_nothing_and_says_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["deploy", "--model", "turbo>base@20", "--instance", "ml.c7i.xlarge", "--dry-run"]
+    assert main([*command, "--output", "templates"]) == 0
+    first, cost, *rest = capsys.readouterr().out.splitlines()
+    assert first == "sagerank: turbo>base@20, realtime on ml.c7i.xlarge, preset dev, us-east-1"
+    assert cost.startswith("Estimated cost: USD ")
+    assert max(map(len, rest[:-4])) <= 100
+    assert [line.partition(":")[0] for line in rest[-4:]] == [
+        "Account unknown",
+        "Region us-east-1, as none is set",
+        "Templates",
+        "Nothing was built, uploaded or deployed.",
+    ]
+    template = json.loads(Path("templates/sagerank-endpoint.template.json").read_text())
+    types = [resource["Type"] for resource in template["Resources"].values()]
+    assert types.count("AWS::SageMaker::Endpoint") == 1
+    assert not Path("cache").exists(), "something was built"
+
+
+def test_the_json_of_a_dry_run_is_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["deploy", "--model", "tiny", "--mode", "serverless", "--region", "eu-west-1"]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["account"], found["bootstrapped"], found["region"]) == ("", None, "eu-west-1")
+    assert found["stacks"] == list(found["resources"])
+    assert found["resources"]["sagerank-endpoint"]["AWS::SageMaker::Endpoint"] == 1
+    assert found["estimate"].startswith("USD ")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--instance", "ml.c7i.lrge", "--dry-run"], "did you mean ml.c7i.large?"),
+        (["--region", "eu-wst-1", "--dry-run"], "did you mean eu-west-1?"),
+        (["--profile", "none", "--dry-run"], "There is no AWS profile 'none'"),
+        (["--output", "x"], "--output goes with --dry-run"),
+        ([], "No AWS region is set"),
+        (["--region", "eu-west-1"], "No AWS credentials were found"),
+    ],
+)
+def test_what_cannot_be_planned_or_deployed_is_one_sentence(
+    more: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--model", "tiny", "--instance", "ml.c7i.large", *more]) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_the_plan_needs_node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert main(["deploy", "--model", "tiny", "--instance", "ml.c7i.large", "--dry-run"]) == 2
+    assert "The CDK needs Node.js 20 or newer, and there is none on PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("image", ["dockerfile", "dlc"])
+@pytest.mark.parametrize("model", ["micro", "base", "tiny>base@20"])
+def test_the_shape_of_every_model_passes_for_its_artefact(model: str, image: str, tmp_path: Path) -> None:
+    config = DeployConfig(model=model, instance="ml.c7i.xlarge", image=image)
+    made = artefact.of_shape(config, tmp_path)
+    assert made.stat().st_size < 1000
+    with tarfile.open(made) as archive:
+        assert "manifest.json" in archive.getnames()
+    options = {"model": model, "instance": "ml.c7i.xlarge", "image": image, "artefact": str(made)}
+    assert rules.read(None, options).artefact == str(made)
