@@ -38,7 +38,6 @@ def test_a_dry_run_needs_nothing_and_says_what_it_does_not_know(capsys: pytest.C
     first, cost, *rest = capsys.readouterr().out.splitlines()
     assert first == "sagerank: turbo>base@20, realtime on ml.c7i.xlarge, preset dev, us-east-1"
     assert cost.startswith("Estimated cost: USD ")
-    assert max(map(len, rest[:-4])) <= 100
     assert [line.partition(":")[0] for line in rest[-4:]] == [
         "Account unknown",
         "Region us-east-1, as none is set",
