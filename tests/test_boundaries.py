@@ -36,6 +36,7 @@ ARROWS = {
     "sagerank.evaluation": _CLIENT | {"sagerank.models"},
     "sagerank.distillation": _CLIENT | _MODELS | {"sagerank.evaluation"},
     "sagerank.bench": _MODELS | {"sagerank.evaluation"},
+    "sagerank.hf": _MODELS - {"sagerank_cost"},
     "sagerank.operate": _CLIENT | _MODELS | {"sagerank_infra"},
 }
 # The client is files and not a folder: applications import it by these names.
