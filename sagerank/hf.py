@@ -25,6 +25,7 @@ from .models.extras import install
 
 try:
     import torch
+    from tokenizers import Tokenizer
     from torch import Tensor, nn
     from transformers import (
         AutoConfig,
@@ -48,7 +49,14 @@ from sagerank_inference.jina_bert import Backbone, Layer, read_weights
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-_SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+# The family's tokenizers call them as BERT's or as RoBERTa's do.
+_SPECIAL = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 
 
 class JinaBertRerankerConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -67,7 +75,7 @@ class JinaBertRerankerConfig(PreTrainedConfig):  # type: ignore[misc]
     segment_separator_id: int | None = None
     position_embedding_type: str = "alibi"
     feed_forward_type: str = "geglu"
-    # Before the head, in training only; the published models have no other dropout left.
+    # Before the head, in training only. There is no other dropout.
     classifier_dropout: float | int | None = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -87,10 +95,7 @@ class _Layer(GradientCheckpointingLayer, Layer):  # type: ignore[misc]
 
 
 class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
-    """A JinaBERT reranker with transformers' interface; its tensors have the published names.
-
-    Pairs are padded on the right. There are no token types to give: the model finds its segments itself.
-    """
+    """A JinaBERT reranker with transformers' interface; its tensors have the published names. Pairs are padded on the right."""
 
     config_class = JinaBertRerankerConfig
     base_model_prefix = "bert"
@@ -107,9 +112,17 @@ class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Return float32 logits [B, 1] of input_ids [B, S], and with `labels` [B] their mean squared error."""
+        """Return float32 logits [B, 1] of input_ids [B, S], and with `labels` [B] their mean squared error.
+
+        token_type_ids are what BERT's tokenizers give, and are not looked at: the model finds its segments itself.
+        """
+        del token_type_ids
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
         if (mask[:, 1:] > mask[:, :-1]).any():
             raise ValueError("Padding stands before text: set the tokenizer's padding_side to 'right'.")
@@ -134,8 +147,9 @@ class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
         if options.get("state_dict") is None and pretrained_model_name_or_path is not None:
             folder = source(str(pretrained_model_name_or_path))
-            options.setdefault("config", _config(folder))
-            options["state_dict"] = read_weights(folder, JinaBertConfig.read(folder))
+            config = JinaBertConfig.read(folder)
+            options.setdefault("config", _wrapped(config))
+            options["state_dict"] = read_weights(folder, config)
         model: JinaBertForSequenceClassification = super().from_pretrained(None, *arguments, **options)
         return model
 
@@ -154,16 +168,25 @@ def load(model: str, **options: Any) -> JinaBertForSequenceClassification:
 
 
 def tokenizer(model: str) -> PreTrainedTokenizerFast:
-    """The transformers tokenizer of a model: [CLS] query [SEP] document [SEP], as its tokenizer.json says."""
+    """The transformers tokenizer of a model: [CLS] query [SEP] document [SEP], or whatever its tokenizer.json says."""
     folder = source(model)
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder} holds no tokenizer.json: fetch it with the model.")
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    # One that is not there would be added, with an id that has no embedding.
+    special = {
+        role: name
+        for role, names in _SPECIAL.items()
+        for name in names
+        if known.token_to_id(name) is not None
+    }
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"),
+        tokenizer_object=known,
         model_max_length=JinaBertConfig.read(folder).max_position_embeddings,
         model_input_names=["input_ids", "attention_mask"],
         padding_side="right",
-        **_SPECIAL,
+        # Which token pads is of no matter: the mask hides it.
+        **{"pad_token": known.id_to_token(0), **special},
     )
 
 
@@ -175,27 +198,25 @@ def cross_encoder(model: str, **options: Any) -> CrossEncoder:
     from sentence_transformers import CrossEncoder
 
     folder = source(model)
+    config = JinaBertConfig.read(folder)
     # Everything is on this machine by now.
     options = {"local_files_only": True, **options}
-    if (
-        json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-        == JinaBertRerankerConfig.model_type
-    ):
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if named == JinaBertRerankerConfig.model_type:
         return CrossEncoder(str(folder), **options)
-    weights = {"state_dict": read_weights(folder, JinaBertConfig.read(folder))}
+    weights = {"state_dict": read_weights(folder, config)}
     options["model_kwargs"] = weights | (options.get("model_kwargs") or {})
     # CrossEncoder loads folders only, and this one says "bert": the weights go round it.
     with tempfile.TemporaryDirectory() as form:
-        _config(folder).save_pretrained(form)
+        _wrapped(config).save_pretrained(form)
         tokenizer(model).save_pretrained(form)
         made = CrossEncoder(form, **options)
+    made.model.config.pad_token_id = made.tokenizer.pad_token_id  # or a trainer says that it sets it
     made.model.name_or_path = made.model.config.name_or_path = made.tokenizer.name_or_path = model
     for name in ("is_local", "local_files_only"):  # would be saved with the tokenizer
         made.tokenizer.init_kwargs.pop(name, None)
     return made
 
 
-def _config(folder: Path) -> JinaBertRerankerConfig:
-    return JinaBertRerankerConfig(
-        **asdict(JinaBertConfig.read(folder)), architectures=["JinaBertForSequenceClassification"]
-    )
+def _wrapped(config: JinaBertConfig) -> JinaBertRerankerConfig:
+    return JinaBertRerankerConfig(**asdict(config), architectures=["JinaBertForSequenceClassification"])

@@ -11,6 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification
 
 import sagerank.hf
@@ -51,6 +55,22 @@ def test_the_cross_encoder_is_set_up_for_reranking(model: CrossEncoder) -> None:
     assert 0 < best["score"] < 1
     tokens = model.tokenizer(QUERY, "ice").tokens()
     assert (tokens[0], tokens.count("[SEP]"), tokens[-1]) == ("[CLS]", 2, "[SEP]")
+
+
+def test_a_tokenizer_with_other_names_gets_no_new_tokens(small_folder: Path, tmp_path: Path) -> None:
+    words = ["<s>", "<pad>", "</s>", "<unk>", "ice", "valley"]
+    own = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    own.pre_tokenizer = Whitespace()
+    own.post_processor = TemplateProcessing(
+        pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    own.save(str(tmp_path / "tokenizer.json"))
+    shutil.copyfile(small_folder / "config.json", tmp_path / "config.json")
+    made = sagerank.hf.tokenizer(str(tmp_path))
+    assert len(made) == len(words)
+    pairs = made(["ice", "ice"], ["valley", "valley valley"], padding=True)
+    assert pairs["input_ids"] == [[0, 4, 2, 2, 5, 2, 1], [0, 4, 2, 2, 5, 5, 2]]
+    assert pairs["attention_mask"] == [[1, 1, 1, 1, 1, 1, 0], [1] * 7]
 
 
 def test_what_is_saved_is_built_and_loaded_again(second: Path, tmp_path: Path) -> None:
