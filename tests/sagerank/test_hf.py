@@ -160,9 +160,15 @@ def test_what_would_score_wrongly_is_refused(model: CrossEncoder, second: Path, 
         sagerank.hf.load(str(broken))
 
 
-def test_16_bits_are_had_on_request() -> None:
-    assert sagerank.hf.load("micro").dtype is torch.float32
+def test_precision_and_dropout_are_had_on_request(model: CrossEncoder) -> None:
+    assert model.model.dtype is torch.float32
     assert sagerank.hf.load("micro", dtype="bfloat16").dtype is torch.bfloat16
+    other = sagerank.hf.cross_encoder("micro", device="cpu", config_kwargs={"classifier_dropout": 0.25})
+    assert other.model.dropout.p == 0.25
+    # As a trainer with bf16=True runs it.
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = other.predict(PAIRS, activation_fn=LOGIT)
+    assert rounded.tolist() == pytest.approx(model.predict(PAIRS, activation_fn=LOGIT).tolist(), abs=0.2)
 
 
 def test_a_missing_extra_is_one_sentence() -> None:
