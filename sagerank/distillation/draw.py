@@ -22,7 +22,7 @@ def picture(work: Path, judged: Sequence[StudentQuality], path: Path) -> None:
     check_ending(path)
     pyplot = canvas()
     figure, (curve, *bars) = pyplot.subplots(
-        1, 1 + len(judged), figsize=(4.2 + 3.4 * len(judged), 3.6), layout="constrained"
+        1, 1 + len(judged), figsize=(4.2 + 3.9 * len(judged), 3.6), layout="constrained"
     )
     # A run that was killed may have logged its last steps twice: the later ones count.
     losses = {row["step"]: row["loss"] for row in read_jsonl(work / "log.jsonl")}
