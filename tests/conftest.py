@@ -39,7 +39,9 @@ ROOT = Path(__file__).parent.parent
 
 # The newest Python has no wheel of these for a while. Where one is missing, what imports it is skipped, and says so.
 _MISSING = {
-    name for name in ("torch", "onnx", "sentence_transformers", "transformers") if not find_spec(name)
+    name
+    for name in ("torch", "onnx", "sentence_transformers", "transformers", "accelerate", "datasets")
+    if not find_spec(name)
 }
 _MISSING |= {name.replace("_", "-") for name in _MISSING}  # as package metadata calls them
 

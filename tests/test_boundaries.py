@@ -36,6 +36,7 @@ ARROWS = {
     "sagerank.evaluation": _CLIENT | _MODELS,
     "sagerank.distillation": _CLIENT | _MODELS | {"sagerank.evaluation"},
     "sagerank.bench": _MODELS | {"sagerank.evaluation"},
+    "sagerank.hf": _MODELS - {"sagerank_cost"},
     "sagerank.sagemaker": _CLIENT | _MODELS | {"sagerank.distillation", "sagerank.operate", "sagerank_infra"},
     "sagerank.operate": _CLIENT | _MODELS | {"sagerank_infra"},
 }

@@ -68,8 +68,11 @@ class Layer(nn.Module):
 
 
 class Backbone(nn.Module):
-    def __init__(self, config: JinaBertConfig) -> None:
+    """Embeddings, layers of the class `layer`, and the pooler."""
+
+    def __init__(self, config: JinaBertConfig, layer: type[Layer] = Layer) -> None:
         super().__init__()
+        self.config = config
         h = config.hidden_size
         self.embeddings = nn.ModuleDict(
             {
@@ -79,9 +82,36 @@ class Backbone(nn.Module):
             }
         )
         self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList([Layer(config) for _ in range(config.num_hidden_layers)])}
+            {"layer": nn.ModuleList([layer(config) for _ in range(config.num_hidden_layers)])}
         )
         self.pooler = nn.ModuleDict({"dense": nn.Linear(h, h)})
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Map right-padded pairs, input_ids [B, S] (int64), of which `lengths` [B] are real, to what the head reads, [B, h]."""
+        device, size = input_ids.device, input_ids.shape[1]
+        slopes = torch.tensor(alibi_slopes(self.config.num_attention_heads), device=device)
+        real = torch.arange(size, device=device) < lengths[:, None]  # [B, S]
+        padding = torch.zeros(real.shape, device=device).masked_fill(~real, float("-inf"))[:, None, None]
+        x = self.embeddings["word_embeddings"](input_ids) + self._segments(input_ids)
+        x = self.embeddings["LayerNorm"](x)  # [B, S, h]
+        layers = self.encoder["layer"]
+        for layer in layers[:-1]:  # type: ignore[index]
+            x = layer(x, size, slopes, padding)
+        # The head reads token 0 only, so the last layer computes that row alone; the others serve as keys and
+        # values.
+        x = layers[-1](x, 1, slopes, padding)  # type: ignore[index]
+        return torch.tanh(self.pooler["dense"](x[:, 0]))
+
+    def _segments(self, input_ids: Tensor) -> Tensor:
+        """Return segment embeddings, [h] or [B, S, h]."""
+        table = self.embeddings["token_type_embeddings"].weight
+        assert isinstance(table, Tensor)
+        separator = self.config.segment_separator_id
+        if separator is None:
+            # The reference path of the published models gives every token the segment 0, the document's too.
+            return table[0]
+        here = (input_ids == separator).long()
+        return table[(here.cumsum(1) - here).clamp(max=1)]
 
 
 class JinaBert(nn.Module):
@@ -96,32 +126,7 @@ class JinaBert(nn.Module):
 
         The mask comes from the lengths: the checkpoints disagree with their tokenizer about the padding id.
         """
-        device, size = input_ids.device, input_ids.shape[1]
-        slopes = torch.tensor(alibi_slopes(self.config.num_attention_heads), device=device)
-        real = torch.arange(size, device=device) < lengths[:, None]  # [B, S]
-        padding = torch.zeros(real.shape, device=device).masked_fill(~real, float("-inf"))[:, None, None]
-        embeddings = self.bert.embeddings
-        x = embeddings["word_embeddings"](input_ids) + self._segments(input_ids)
-        x = embeddings["LayerNorm"](x)  # [B, S, h]
-        layers = self.bert.encoder["layer"]
-        for layer in layers[:-1]:  # type: ignore[index]
-            x = layer(x, size, slopes, padding)
-        # The head reads token 0 only, so the last layer computes that row alone; the others serve as keys and
-        # values.
-        x = layers[-1](x, 1, slopes, padding)  # type: ignore[index]
-        pooled = torch.tanh(self.bert.pooler["dense"](x[:, 0]))
-        return self.classifier(pooled)[:, 0].float()  # type: ignore[no-any-return]
-
-    def _segments(self, input_ids: Tensor) -> Tensor:
-        """Return segment embeddings, [h] or [B, S, h]."""
-        table = self.bert.embeddings["token_type_embeddings"].weight
-        assert isinstance(table, Tensor)
-        separator = self.config.segment_separator_id
-        if separator is None:
-            # The reference path of the published models gives every token the segment 0, the document's too.
-            return table[0]
-        here = (input_ids == separator).long()
-        return table[(here.cumsum(1) - here).clamp(max=1)]
+        return self.classifier(self.bert(input_ids, lengths))[:, 0].float()  # type: ignore[no-any-return]
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -151,12 +156,18 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
     if dtype is torch.float16:
         raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
     config = JinaBertConfig.read(folder)
-    tensors = _dequantised(read_tensors(folder))
-    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    tensors = read_weights(folder, config)
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         model = JinaBert(config)
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
     return model.eval()
+
+
+def read_weights(folder: Path, config: JinaBertConfig) -> dict[str, Tensor]:
+    """Read the model's tensors as floating point, int8 times its scales; raises CheckpointError unless they are those of `config`."""
+    tensors = _dequantised(read_tensors(folder))
+    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    return tensors
 
 
 def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -73,6 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the gate's figures as JSON")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the loss and the gate: .svg, .png or .pdf"
+    )
     settings = parser.add_argument_group("recipe")
     for name, (many, value_type) in _settings().items():
         settings.add_argument(
@@ -142,20 +145,26 @@ def run(options: argparse.Namespace) -> int:
         raise DistillationError("--gate is missing: give a BEIR folder that the student is judged on.")
     import torch
 
+    from sagerank.evaluation.draw import check_ending
     from sagerank.evaluation.progress import bars
     from sagerank_cost.text import fit
 
     from .card import model_card
     from .distil import distil
+    from .draw import picture
     from .gate import check, judge_student, publish, student_shortfalls
     from .screen import student_cells
 
+    if options.plot:
+        check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
         judged = judge_student(recipe, work, threads=options.threads, progress=progress)
     print(fit(student_cells(judged), stream=sys.stderr), file=sys.stderr)
+    if options.plot:
+        picture(work, judged, options.plot)
     refusal = "The student does not pass the gate, and no artefact was written"
     check(refusal, student_shortfalls(recipe, judged))
     card = model_card(recipe, work, judged, name=options.name, licence=options.licence)

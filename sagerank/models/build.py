@@ -172,19 +172,14 @@ def build(model: str, folder: Path) -> Manifest:
             raise CheckpointError(
                 f"Building {model!r} needs PyTorch and onnx ({needed} is missing): {install('build')}"
             )
-    source = None if model.startswith("random:") else _source(model)
+    stored = None if model.startswith("random:") else source(model)
     from . import export
 
-    if source is None:
+    if stored is None:
         # The published vocabularies are not ours to ship. Micro's is smaller, so every id has a row.
         export.write_random(SHAPES[model.removeprefix("random:")], MICRO / "tokenizer.json", folder)
     else:
-        known = _manifest(source)
-        if known and known.precision != "fp32":
-            raise CheckpointError(
-                f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
-            )
-        export.write_stored(source, folder)
+        export.write_stored(stored, folder)
     golden = export.write_graph(folder, model)
     config = JinaBertConfig.read(folder)
     manifest = Manifest(
@@ -238,8 +233,19 @@ def _published_name(model: str) -> str:
     return "sagerank-micro" if path == MICRO.resolve() else path.name
 
 
-def _source(model: str) -> Path:
-    """The Hugging Face folder behind a name, downloaded where it has to be."""
+def source(model: str) -> Path:
+    """The folder of one model's config.json, weights and tokenizer.json: downloaded, unpacked or made where it has to be.
+
+    Raises CheckpointError for a cascade, and for an int8 artefact.
+    """
     if model in HUB:
         return hub.download(HUB[model])
-    return Path(model)
+    folder = Path(model) if Path(model).is_dir() else resolve(model)
+    known = _manifest(folder)
+    if known and known.keep:
+        raise CheckpointError(f"{model} is a cascade of several models: give one of them.")
+    if known and known.precision != "fp32":
+        raise CheckpointError(
+            f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
+        )
+    return folder

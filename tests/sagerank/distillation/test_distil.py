@@ -49,7 +49,8 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     process.wait()
     assert (work / "checkpoint.pt").exists()
     scored = (work / "scores.jsonl").read_bytes()
-    assert main([*command, "--json"]) == 0
+    assert main([*command, "--json", "--plot", str(tmp_path / "curve.svg")]) == 0
+    assert "before training" in (tmp_path / "curve.svg").read_text()
     (row,) = json.loads(capsys.readouterr().out)["gate"]
     assert (work / "scores.jsonl").read_bytes() == scored, "no pair is scored twice"
     assert row["student"] > row["start"] + 0.10, (
@@ -123,6 +124,23 @@ def test_a_student_from_nothing_has_its_own_vocabulary(corpus: tuple[Path, Path]
                 "g",
             ],
             "/none/p",
+        ),
+        (
+            [
+                "--passages",
+                "p",
+                "--queries",
+                "q",
+                "--teacher",
+                "micro",
+                "--output",
+                "o",
+                "--gate",
+                "g",
+                "--plot",
+                "x.bmp",
+            ],
+            "a plot ends in",
         ),
         (["--recipe", "/none.json"], "/none.json does not exist"),
         (["--passages", "p", "--queries", "q", "--teacher", "micro", "--sagemaker"], "--role is missing"),
