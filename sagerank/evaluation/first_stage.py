@@ -35,6 +35,13 @@ def bm25(collection: Collection, top_k: int) -> Run:
     }
 
 
+def stems(texts: Sequence[str]) -> list[list[str]]:
+    """The stems of each text in their order, without English stop words: what BM25 counts."""
+    numbered = _tokens(texts)
+    names = {number: stem for stem, number in numbered.vocab.items()}
+    return [[names[number] for number in text] for text in numbered.ids]
+
+
 def _tokens(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:
     from Stemmer import Stemmer
 
