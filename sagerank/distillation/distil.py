@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sagerank.evaluation.embedder import open_embedder
 from sagerank.evaluation.progress import Progress
-from sagerank.evaluation.rag import open_embedder
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import resolve
 from sagerank_inference import jina_bert

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sagerank.evaluation.rag import FAMILIES, Embedder, open_embedder
+from sagerank.evaluation.embedder import FAMILIES, Embedder, open_embedder
 from sagerank.evaluation.scorer import Scorer, open_scorer
 from sagerank.evaluation.scores import ScoreStore
 

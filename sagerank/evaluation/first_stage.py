@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import bm25s
 import numpy as np
 
 from .collection import Collection, CollectionError, numbered_lines
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets tqdm warns of a bar that nobody asked for.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import bm25s
 
 # query id -> (document id, score), best first
 Run = dict[str, list[tuple[str, float]]]
@@ -33,6 +38,13 @@ def bm25(collection: Collection, top_k: int) -> Run:
         )
         for query, row, row_scores in zip(collection.queries, np.asarray(found).tolist(), scores, strict=True)
     }
+
+
+def stems(texts: Sequence[str]) -> list[list[str]]:
+    """The stems of each text in their order, without English stop words: what BM25 counts."""
+    numbered = _tokens(texts)
+    names = {number: stem for stem, number in numbered.vocab.items()}
+    return [[names[number] for number in text] for text in numbered.ids]
 
 
 def _tokens(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,16 +56,33 @@ class Scorer(Protocol):
 class EngineScorer:
     """A sagerank artefact in this process; the scores are logits."""
 
-    def __init__(self, folder: Path, *, threads: int = 0, max_document_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 0,
+        max_document_tokens: int | None = None,
+        window_tokens: int | None = None,
+    ) -> None:
+        """Load the artefact in `folder`.
+
+        max_document_tokens: a document keeps its first. window_tokens: of a pair; a document that does not fit is
+        scored in windows, as by a server with this SAGERANK_MAX_TOKENS.
+        """
         # Loads the tokenizer's library, which other scorers do without.
         from sagerank_inference.engine import Engine
 
-        self._engine = Engine.load(folder, Settings(model_dir=folder, threads=threads))
+        settings = Settings(model_dir=folder, threads=threads)
+        if window_tokens is not None:
+            half = min(settings.query_tokens, window_tokens // 2)
+            settings = replace(settings, max_tokens=window_tokens, query_tokens=half)
+        self._engine = Engine.load(folder, settings)
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
         self.parameters = self._engine.manifest.parameters
         self._shape = shape(JinaBertConfig.read(folder))
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
+        limit += "" if window_tokens is None else f"/windows of {window_tokens}"
         self.name = f"{self._engine.manifest.model}@{weights[:12]}{limit}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:

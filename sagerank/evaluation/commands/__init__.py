@@ -68,7 +68,9 @@ def add(commands: Any) -> None:
     sub.add_argument("--save-run", type=Path, help="write the ranking as a TREC run: one --data, one --model")
     sub.add_argument("--endpoint-url", help="where the API of endpoint: models is, if not at AWS")
     sub.add_argument(
-        "--embedder", action="append", help="rag: bge|e5|minilm|hf:FOLDER_OR_NAME; more than once"
+        "--embedder",
+        action="append",
+        help="rag: bm25, lsa, or bge|e5|minilm|hf:FOLDER_OR_NAME; more than once",
     )
     sub.add_argument(
         "--questions", type=Path, help="rag: LlamaIndex question-context JSON, in place of --data"
@@ -145,7 +147,7 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError("--run does not go with rag: there the embedders are the first stage.")
         if not options.embedder:
             raise EvaluationError(
-                "--embedder is missing: give bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
+                "--embedder is missing: give bm25, lsa, bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
             )
     elif not sources:
         raise EvaluationError(

@@ -11,15 +11,9 @@ from sagerank_cost.text import fit
 
 from ..announcement import compared, not_run, rag_cells, reasons
 from ..progress import bars
-from ..rag import (
-    Questions,
-    RagRow,
-    benchmark,
-    from_collection,
-    mean_over_embedders,
-    open_embedder,
-    read_questions,
-)
+from ..questions import Questions, from_collection, read_questions
+from ..rag import RagRow, benchmark, mean_over_embedders
+from ..retrieval import open_retriever
 from ..scorer import Scorer
 from ..scores import ScoreStore
 from . import inputs
@@ -27,17 +21,19 @@ from . import inputs
 
 def run(options: argparse.Namespace, store: ScoreStore) -> int:
     questions, retrieve = _questions(options), options.top_k or 10
-    embedders = [open_embedder(spec, threads=options.threads or 1) for spec in options.embedder]
+    vectors = options.cache and options.cache.with_name(f"{options.cache.name}.vectors")
+    retrievers = [
+        open_retriever(spec, threads=options.threads or 1, vectors=vectors) for spec in options.embedder
+    ]
     means, scorers = _rerankers(options)
     with bars() as progress:
         rows = benchmark(
             questions,
-            embedders,
+            retrievers,
             list(scorers.values()),
             store,
             retrieve=retrieve,
             keep=options.keep,
-            vectors=options.cache and options.cache.with_name(f"{options.cache.name}.vectors"),
             progress=progress,
         )
     measured = {row.reranker: row for row in mean_over_embedders(rows)}

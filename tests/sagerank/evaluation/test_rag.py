@@ -1,4 +1,4 @@
-"""The RAG benchmark: hits, places, embeddings, and its command."""
+"""The RAG benchmark: hits, places, what retrieves, and its command."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from sagerank.cli import main
+from sagerank.evaluation import EvaluationError
 from sagerank.evaluation.collection import CollectionError
-from sagerank.evaluation.rag import Questions, benchmark, mean_over_embedders, open_embedder, read_questions
+from sagerank.evaluation.embedder import open_embedder
+from sagerank.evaluation.questions import Questions, read_questions
+from sagerank.evaluation.rag import benchmark, mean_over_embedders, places, reranked
+from sagerank.evaluation.retrieval import latent, open_retriever
+from sagerank.evaluation.scorer import ScorerError
 from sagerank.evaluation.scores import ScoreStore
 
 from ...conftest import needs
@@ -30,7 +35,7 @@ def test_rag_counts_hits_and_places(embedder_folder: Path) -> None:
     )
     rows = benchmark(
         questions,
-        [open_embedder(f"minilm:{embedder_folder}")],
+        [open_retriever(f"minilm:{embedder_folder}")],
         [Words(), Words("backwards", sign=-1.0)],
         ScoreStore(None),
         retrieve=3,
@@ -45,6 +50,43 @@ def test_rag_counts_hits_and_places(embedder_folder: Path) -> None:
         [*rows, *(dataclasses.replace(row, embedder="other", hit_rate=0.0) for row in rows)]
     )
     assert [row.hit_rate for row in means] == [0.5, 0.5, 0.0]
+
+
+def test_words_find_a_context_and_a_reranker_orders_what_they_found() -> None:
+    contexts = {"a": "the red car", "b": "a car on a road, a road, a road", "c": "apples grow on trees"}
+    questions = Questions(
+        contexts, {"q": "which car is red", "r": "zebra"}, {"q": frozenset("b"), "r": frozenset("c")}
+    )
+    found = open_retriever("bm25").retrieve(questions, 3)
+    assert found == {"q": ["a", "b"], "r": []}, "a context without any of the words is not found"
+    assert places(questions, found, 2) == {"q": 2, "r": None}
+    assert places(questions, found, 1) == {"q": None, "r": None}
+    again = reranked(questions, found, Words("backwards", sign=-1.0), ScoreStore(None))
+    assert again == {"q": ["b", "a"], "r": []}
+    with pytest.raises(ScorerError, match="'bm52' is unknown: give bm25, lsa, bge:FOLDER"):
+        open_retriever("bm52")
+
+
+def test_latent_semantics_bring_words_together_that_keep_the_same_company() -> None:
+    sea = ["captain of the ship", "the ship and the crew", "crew and captain at sea", "sea and ship"]
+    land = [
+        "wheat in the field",
+        "the field and the farmer",
+        "farmer and wheat in the barn",
+        "barn and field",
+    ]
+    contexts = {str(number): text for number, text in enumerate(sea + land)}
+    questions = Questions(contexts, {"q": "captain"}, {"q": frozenset("1")})
+    assert set(open_retriever("bm25").retrieve(questions, 4)["q"]) == {"0", "2"}
+    embedder = latent(list(contexts.values()), dimension=2)
+    cosines = embedder.queries(["captain", "zebra"]) @ embedder.passages(sea + land).T
+    assert cosines[0, :4].min() > 0.9, "also the ship and the crew, which are not named"
+    assert abs(cosines[0, 4:]).max() < 0.1
+    assert not cosines[1].any()
+    assert embedder.name == "lsa/2"
+    assert set(open_retriever("lsa").retrieve(questions, 2)["q"]) == {"0", "2"}
+    with pytest.raises(EvaluationError, match="at least two"):
+        latent(["alone", "alone"])
 
 
 def test_padding_does_not_reach_an_embedding(embedder_folder: Path) -> None:

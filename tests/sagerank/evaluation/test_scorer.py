@@ -11,6 +11,7 @@ from sagerank.evaluation.scorer import Cascade, EngineScorer, ScorerError, open_
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
 from sagerank_inference.engine import Engine
+from sagerank_inference.settings import Settings
 
 from ...conftest import VOCABULARY, needs
 from ...servers import running, wait_for
@@ -47,6 +48,19 @@ def test_the_engine_scores_as_it_serves(micro: Engine) -> None:
     assert short.score("glacier", documents)[2] != pytest.approx(
         scorer.score("glacier", documents)[2], abs=1e-6
     )
+
+
+def test_windows_score_as_a_server_with_that_limit_does() -> None:
+    query, filler = "how do glaciers shape valleys", "A piston moves. "
+    documents = [filler, filler * 60 + "Glaciers carve valleys out of rock. " + filler * 60]
+    scorer = EngineScorer(MICRO, window_tokens=64)
+    settings = Settings.from_env({"SAGERANK_MAX_TOKENS": "64", "SAGERANK_QUERY_TOKENS": "32"})
+    scores = scorer.score(query, documents)
+    assert scores == pytest.approx(Engine.load(MICRO, settings).score(query, documents).values, abs=1e-5)
+    cut = EngineScorer(MICRO, max_document_tokens=50)
+    assert scores[1] > cut.score(query, documents)[1] + 1, "what is asked for stands beyond the cut"
+    assert scorer.gflop(query, documents) > cut.gflop(query, documents)
+    assert len({scorer.name, cut.name, EngineScorer(MICRO).name}) == 3
 
 
 def test_a_cascade_reranks_the_best_of_the_stage_before() -> None:
