@@ -11,18 +11,9 @@ from pathlib import Path
 
 from sagerank_inference.settings import Settings, physical_cores
 
-from .models.extras import install
+from .models import extras
 
 _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
-# What needs it, and the extra that brings it.
-_OPTIONAL = {
-    "torch": ("build, distil and GPU", "build"),
-    "onnx": ("build", "build"),
-    "safetensors": ("build, GPU", "build"),
-    "huggingface-hub": ("build tiny and turbo", "build"),
-    "rich": ("cost, eval and bench", "cost"),
-    "aws-cdk-lib": ("deploy", "infra"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +33,12 @@ def examine(model: str) -> Iterator[Check]:
         installed = _version(name)
         if installed is None:
             missing.append(name)
-        yield Check(name, installed is not None, installed or "missing", install("cpu"))
-    for name, (use, extra) in _OPTIONAL.items():
-        installed = _version(name)
-        yield Check(name, True, installed or f"not installed ({use}: {install(extra)})")
+        fix = extras.install("cpu") if missing == [name] else ""  # once is enough
+        yield Check(name, installed is not None, installed or "missing", fix)
+    for extra in extras.names():
+        lacking = extras.missing(extra)
+        yield Check(f"extra {extra}", True, f"needs {extras.listed(lacking)}" if lacking else "installed")
+    yield Check("to add an extra", True, extras.install("EXTRA"))
     yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
     if missing:
         return

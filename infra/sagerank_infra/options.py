@@ -76,7 +76,11 @@ def check(config: Any, where: str = "") -> None:
         else:
             for item in value if isinstance(value, tuple) else (value,):
                 if not _within(item, field.metadata):
-                    raise ConfigError(f"{name} is {item!r}: give {_allowed(type(config), field.name)}.")
+                    near = difflib.get_close_matches(str(item), field.metadata["choices"], 1)
+                    hint = (
+                        f"did you mean {near[0]}?" if near else f"give {_allowed(type(config), field.name)}."
+                    )
+                    raise ConfigError(f"{name} is {item!r}: {hint}")
 
 
 def json_schema(kind: type) -> dict[str, Any]:
