@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .evaluation import commands as evaluation_commands
 from .models import extras
 from .operate import commands as operate_commands
 from .parser import Parser, overview
+from .waiting import waiting
 
 if TYPE_CHECKING:
     from sagerank_cost.catalogue import Catalogue
@@ -125,7 +127,7 @@ def _parser() -> Parser:
     sagerank_cost.commands.add(commands, _priced)
     distillation_commands.add(commands)
     operate_commands.add(commands)
-    about = "Deploy and run the Jina Reranker v1 family: on AWS SageMaker, or on this machine."
+    about = "Deploy and run the Jina Reranker v1 family: on AWS SageMaker, or on a laptop."
     parser.description = f"{about}\n{overview(commands)}"
     return parser
 
@@ -166,7 +168,7 @@ def _add_commands(commands: Any) -> None:
     rerank = command(
         "rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field",
         'sagerank rerank "what are the stages of sleep" --sample --top-n 3',
-        'grep -h . docs/*.md | sagerank rerank "how is a request retried" --top-n 5',
+        'sagerank rerank "what are the stages of sleep" passages.txt --url http://localhost:8080',
         extra=lambda options: "" if options.url or options.endpoint else "cpu",
     )  # fmt: skip
     _add_rerank(with_model(rerank))
@@ -270,9 +272,10 @@ def _print_json(value: object) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     from .demo import demonstrate
-    from .models.build import resolve
 
-    shown = demonstrate(resolve(options.model))
+    folder = _artefact(options.model)
+    with waiting("Starting a server and asking it", 3):
+        shown = demonstrate(folder)
     if options.json:
         _print_json(dataclasses.asdict(shown) | {"relevant": sorted(shown.relevant)})
         return 0
@@ -308,13 +311,14 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def _complete_files(parser: argparse.ArgumentParser) -> None:
-    """Have a shell complete what is a path with files."""
+    """Have a shell complete what is a path with files, and the commands, which the help lists by itself."""
     import shtab
 
     for action in parser._actions:
         if action.type is Path or action.dest == "documents" and action.type is None:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         if isinstance(action, argparse._SubParsersAction):
+            action.help = None
             for sub in action.choices.values():
                 _complete_files(sub)
 
@@ -323,9 +327,7 @@ def _serve(options: argparse.Namespace) -> int:
     from sagerank_inference import server
     from sagerank_inference.settings import Settings
 
-    from .models.build import resolve
-
-    own = {"MODEL_DIR": resolve(options.model), "HOST": options.host, "PORT": options.port}
+    own = {"MODEL_DIR": _artefact(options.model), "HOST": options.host, "PORT": options.port}
     settings = Settings.from_env({**os.environ, **{f"SAGERANK_{name}": str(own[name]) for name in own}})
     try:
         sockets = server.listen(settings.host, settings.port)
@@ -390,14 +392,31 @@ def _client(options: argparse.Namespace) -> RerankClient:
     from sagerank_inference.engine import Engine
     from sagerank_inference.settings import Settings
 
-    from .models.build import resolve
     from .transport import EngineTransport
 
-    folder = resolve(options.model)
+    folder = _artefact(options.model)
     engine = Engine.load(folder, Settings(model_dir=folder))
     # In small parts, for the progress bar; but a cascade chooses among all documents at once.
     split = Split(max_documents=64) if len(engine.stages) == 1 else Split()
     return RerankClient(EngineTransport(engine), split=split, concurrency=1)
+
+
+def _artefact(model: str) -> Path:
+    """The artefact folder of a model. Where it has to be built first, a terminal shows how long that takes."""
+    from .models.build import resolve
+
+    with _building(model):
+        return resolve(model)
+
+
+def _building(model: str) -> AbstractContextManager[None]:
+    from .models.build import HUB, SHAPES
+
+    if model in HUB:  # whose download has bars of its own
+        return nullcontext()
+    shape = SHAPES.get(model.removeprefix("random:"))
+    # Two million parameters a second, on a few cores; most of that time PyTorch scores the golden pairs.
+    return waiting(f"Building {model}", shape.parameters / 2e6 if shape else 20)
 
 
 def _priced(file: Path, prices: Catalogue) -> Statement:
@@ -424,10 +443,12 @@ def _build(options: argparse.Namespace) -> int:
     if options.precision == "int8":
         manifest, extra["gate"] = _build_int8(options)
     elif output.name.endswith(".tar.gz"):
-        manifest = archive(options.model, output, code=options.code)
+        with _building(options.model):
+            manifest = archive(options.model, output, code=options.code)
     else:
         output.mkdir(parents=True, exist_ok=True)
-        manifest = build(options.model, output)
+        with _building(options.model):
+            manifest = build(options.model, output)
     if options.json:
         _print_json(dataclasses.asdict(manifest) | extra)
     else:

@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import math
+import os
 import re
 import signal
 import socket
@@ -305,7 +306,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
             opened.close()
         sockets = []
     if not sockets:
-        raise OSError(f"Nobody can listen on {host} port {port} ({reason})")
+        code = getattr(reason, "errno", None) or 0
+        # The system's own words: Python adds the address again to some. Look-ups that fail have negative codes.
+        words = os.strerror(code) if code > 0 else getattr(reason, "strerror", None) or reason
+        raise OSError(f"Nobody can listen on {host} port {port} ({words})")
     return sockets
 
 

@@ -107,7 +107,7 @@ def _installed(name: str) -> bool:
         return True
     except metadata.PackageNotFoundError:
         # Another distribution may bring the same: onnxruntime-gpu, for one.
-        return find_spec(name.replace("-", "_")) is not None
+        return find_spec(re.sub("[.-]", "_", name)) is not None
 
 
 def listed(words: list[str]) -> str:
