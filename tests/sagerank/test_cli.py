@@ -11,6 +11,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -185,9 +187,11 @@ def test_a_dead_port_is_given_up_soon(
 def test_serve_says_where_it_is_and_what_to_try() -> None:
     port = free_port()
     command = [sys.executable, "-m", "sagerank.cli", "serve", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert server.stderr
-    try:
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server,
+        ending(server),
+    ):
+        assert server.stderr
         first, _, curl = (server.stderr.readline() for _ in range(3))
         assert first == f"Serving micro at http://127.0.0.1:{port} until Ctrl-C. Try:\n"
         url, body = re.findall(r"(http\S+) .* -d '(.*)'", curl)[0]
@@ -200,6 +204,13 @@ def test_serve_says_where_it_is_and_what_to_try() -> None:
         again = sagerank("serve", "--port", str(port))
         assert again.returncode == 2
         assert "Address already in use): give another --port" in again.stderr
+
+
+@contextmanager
+def ending(server: subprocess.Popen[str]) -> Iterator[None]:
+    """End it as Ctrl-C does."""
+    try:
+        yield
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
