@@ -168,7 +168,7 @@ def _add_commands(commands: Any) -> None:
     rerank = command(
         "rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field",
         'sagerank rerank "what are the stages of sleep" --sample --top-n 3',
-        'sagerank rerank "what are the stages of sleep" passages.txt --url http://localhost:8080',
+        'sagerank rerank "what causes rain" passages.txt --url http://localhost:8080',
         extra=lambda options: "" if options.url or options.endpoint else "cpu",
     )  # fmt: skip
     _add_rerank(with_model(rerank))

@@ -17,8 +17,8 @@ class Parser(argparse.ArgumentParser):
     """argparse's parser with whole names of options only, and errors of one sentence. Subparsers are of this class too."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        raw = argparse.RawDescriptionHelpFormatter
-        super().__init__(*arguments, **{"allow_abbrev": False, "formatter_class": raw} | named)
+        named.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*arguments, allow_abbrev=False, **named)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse, or end with what this parser, and not the one above it, knows about a word that is wrong."""
@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
         options, rest = super().parse_known_args(words, namespace)
         for action in self._actions:
             # Before Python 3.13, an optional word is not found behind an option: FILE in `QUERY --top-n 3 FILE`.
-            if rest and action.nargs == "?" and getattr(options, action.dest, None) == action.default:
+            optional = not action.option_strings and action.nargs == "?"
+            if rest and optional and getattr(options, action.dest) == action.default:
                 setattr(options, action.dest, self._get_values(action, [rest.pop(0)]))
         if rest:
             self.error(f"nothing takes {rest[0]!r}: put quotes round words that belong together")

@@ -36,7 +36,7 @@ WHAT = {
 EXAMPLES = {
     "report": (
         "sagerank cost --rate 0.2 --p95 2 --min-ndcg 49",
-        "sagerank cost --model tiny --region eu-west-1 --format html --output cost.html",
+        "sagerank cost --model tiny --format html --output cost.html",
     ),
     "fit": (
         "sagerank cost fit --model base --max-tokens 8192",
@@ -47,8 +47,8 @@ EXAMPLES = {
         "sagerank cost compare --mode serverless --p95 inf",
     ),
     "simulate": (
-        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large --minutes 1440",
-        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf --minutes 1440",
+        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large",
+        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf",
     ),
     "breakeven": (
         "sagerank cost breakeven --model tiny",
@@ -60,8 +60,8 @@ EXAMPLES = {
     ),
     "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
     "measure": (
-        "sagerank cost measure --endpoint my-reranker --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --endpoint my-reranker --instance ml.g5.xlarge --model turbo --data prices",
+        "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
+        "sagerank cost measure --endpoint mine --instance ml.g5.xlarge --model turbo",
     ),
 }
 

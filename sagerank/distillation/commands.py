@@ -49,7 +49,7 @@ _HELP = {
 
 EXAMPLES = """examples:
   sagerank distil --recipe recipe.json --output student.tar.gz
-  sagerank distil --recipe recipe.json --sagemaker --role ARN --bucket BUCKET --image URI --region eu-west-1"""
+  sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I"""
 
 
 def add(commands: Any) -> None:

@@ -33,7 +33,7 @@ _OWN = {
 # Two of each command, for its help.
 _EXAMPLES = {
     "deploy": (
-        "sagerank deploy --model tiny --mode realtime --instance ml.c7i.large --dry-run",
+        "sagerank deploy --model tiny --instance ml.c7i.large --dry-run",
         "sagerank deploy --config sagerank.yaml --yes",
     ),
     "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
@@ -41,7 +41,7 @@ _EXAMPLES = {
     "idle": ("sagerank idle --region eu-west-1", "sagerank idle --days 30 --fail"),
     "transform": (
         "sagerank transform --input requests.jsonl --instance ml.c7i.xlarge",
-        "sagerank transform --input s3://BUCKET/in --output s3://BUCKET/out --instance ml.c7i.xlarge --no-wait",
+        "sagerank transform --input s3://B/in --output s3://B/out --instance ml.m5.large",
     ),
     "destroy": ("sagerank destroy", "sagerank destroy my-reranker --region eu-west-1 --yes"),
 }
