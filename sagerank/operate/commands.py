@@ -41,7 +41,7 @@ _EXAMPLES = {
     "idle": ("sagerank idle --region eu-west-1", "sagerank idle --days 30 --fail"),
     "transform": (
         "sagerank transform --input requests.jsonl --instance ml.c7i.xlarge",
-        "sagerank transform --input s3://B/in --output s3://B/out --instance ml.m5.large",
+        "sagerank transform --input s3://B/in --output s3://B/o --instance ml.m5.large",
     ),
     "destroy": ("sagerank destroy", "sagerank destroy my-reranker --region eu-west-1 --yes"),
 }
