@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,24 @@ from . import __version__
 from .bench import commands as bench_commands
 from .distillation import commands as distillation_commands
 from .evaluation import commands as evaluation_commands
-from .models.extras import install
+from .models import extras
 from .operate import commands as operate_commands
+from .parser import Parser, overview
+from .waiting import waiting
 
 if TYPE_CHECKING:
     from sagerank_cost.catalogue import Catalogue
     from sagerank_cost.lines import Statement
     from sagerank_inference.artefact import Manifest
 
+    from .client import RerankClient
     from .distillation.int8 import Int8Comparison
 
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
     "or a cascade FIRST>SECOND@K of them"
 )
+SHELLS = ("bash", "zsh", "fish")
 
 
 class Refused(Exception):
@@ -41,7 +45,11 @@ class Refused(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     sagerank_cost.commands.print_any_text()
     options = _parser().parse_args(arguments)
+    # The extras a command needs: their names with commas between, or a function of its options that gives them.
+    needed = options.extra(options) if callable(options.extra) else options.extra
     try:
+        if needed:
+            extras.check(needed)
         code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -52,15 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0].startswith("sagerank"):
+        if not needed or error.name is None or error.name.partition(".")[0].startswith("sagerank"):
             raise
-        print(f"sagerank: this command needs {error.name}: {install(options.extra)}", file=sys.stderr)
+        print(f"sagerank: this command needs {error.name}: {extras.install(needed)}", file=sys.stderr)
         return 2
     except Exception as error:
         if not isinstance(error, _known_errors()):
             raise
-        print(f"sagerank: {error}", file=sys.stderr)
+        print(f"sagerank: {_sentence(error)}", file=sys.stderr)
         return 2
+
+
+def _sentence(error: Exception) -> str:
+    """What to print of an error. Of the system's: the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
@@ -73,12 +88,15 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from sagerank_infra.options import ConfigError
 
     from .distillation import DistillationError
+    from .documents import DocumentsError
     from .evaluation import EvaluationError
     from .models.local_server import ServerError
     from .operate import OperateError
 
     return (
         Refused,
+        DocumentsError,
+        extras.MissingExtra,
         RerankError,
         ArtefactError,
         CheckpointError,
@@ -93,31 +111,102 @@ def _known_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sagerank", description="Deploy and run the Jina Reranker v1 family."
+def _parser() -> Parser:
+    """The parser with all commands. A command's defaults hold its `group`, and its epilog two examples."""
+    examples = (
+        'sagerank rerank "what are the stages of sleep" --sample --top-n 3',
+        "sagerank cost --rate 0.2 --p95 2",
     )
+    parser = Parser(prog="sagerank", usage="%(prog)s COMMAND ...", epilog=_examples(*examples))
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.set_defaults(run=lambda _: _help(parser), extra="")
+    commands = parser.add_subparsers(prog="sagerank", metavar="COMMAND", help=argparse.SUPPRESS)
+    _add_commands(commands)
+    bench_commands.add(commands)
+    evaluation_commands.add(commands)
+    sagerank_cost.commands.add(commands, _priced)
+    distillation_commands.add(commands)
+    operate_commands.add(commands)
+    about = "Deploy and run the Jina Reranker v1 family: on AWS SageMaker, or on a laptop."
+    parser.description = f"{about}\n{overview(commands)}"
+    return parser
+
+
+def _help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0
+
+
+def _examples(*lines: str) -> str:
+    return "\n  ".join(("examples:", *lines))
+
+
+def _add_commands(commands: Any) -> None:
+    """Add the commands that are of no room: those of a model on this machine."""
 
     def command(
-        name: str, run: Any, description: str, *, extra: str = "cpu", as_json: bool = True
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=description, description=description)
-        sub.set_defaults(run=run, extra=extra)
+        name: str, run: Callable[[argparse.Namespace], int], description: str, *examples: str, **defaults: Any
+    ) -> Any:
+        sub = commands.add_parser(
+            name, help=description, description=description, epilog=_examples(*examples)
+        )
+        sub.set_defaults(**{"run": run, "extra": "", "group": "try"} | defaults)
+        return sub
+
+    def with_model(sub: Any, *, as_json: bool = True) -> Any:
         sub.add_argument("--model", default="micro", help=MODEL_HELP + " (default: %(default)s)")
         if as_json:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
 
-    command("demo", _demo, "rerank real passages through boto3 and a local server")
-    serve = command("serve", _serve, "serve a model over HTTP, as the container does", as_json=False)
+    demo = command(
+        "demo", _demo, "rerank real passages through boto3 and a local server",
+        "sagerank demo", "sagerank demo --json",
+        extra=_server_extra,
+    )  # fmt: skip
+    with_model(demo)
+    rerank = command(
+        "rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field",
+        'sagerank rerank "what are the stages of sleep" --sample --top-n 3',
+        'sagerank rerank "what causes rain" passages.txt --url http://localhost:8080',
+        extra=lambda options: "" if options.url or options.endpoint else "cpu",
+    )  # fmt: skip
+    _add_rerank(with_model(rerank))
+    serve = command(
+        "serve", _serve, "serve a model over HTTP, as the container does",
+        "sagerank serve", "sagerank serve --model micro --port 8081",
+        extra=_server_extra,
+    )  # fmt: skip
+    with_model(serve, as_json=False)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
-    rerank = command("rerank", _rerank, "rerank the lines of a file, or JSON Lines with a text field")
+    serve.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s)")
+    build = command(
+        "build", _build, "write a model's artefact, model.tar.gz or a folder",
+        "sagerank build --model micro --output model.tar.gz",
+        "sagerank build --model tiny --precision int8 --output model.tar.gz",
+        group="make", extra=lambda options: "distil" if options.precision == "int8" else "",
+    )  # fmt: skip
+    _add_build(with_model(build))
+    doctor = command(
+        "doctor", _doctor, "check the installation and a model, and say what to do",
+        "sagerank doctor", "sagerank doctor --model micro --json",
+        group="set up",
+    )  # fmt: skip
+    with_model(doctor)
+    completion = command(
+        "completion", _completion, "print what makes a shell complete these commands",
+        "source <(sagerank completion bash)",
+        "sagerank completion fish > ~/.config/fish/completions/sagerank.fish",
+        group="set up",
+    )  # fmt: skip
+    completion.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
+
+
+def _add_rerank(rerank: argparse.ArgumentParser) -> None:
     rerank.add_argument("query", type=_utf8, help="what the documents are ranked for")
+    rerank.add_argument("documents", nargs="?", help="file, one document a line (default: what is piped in)")
     rerank.add_argument(
-        "documents", nargs="?", default="-", help="file, one document a line (default: standard input)"
+        "--sample", action="store_true", help="rank 36 textbook passages that come with sagerank"
     )
     rerank.add_argument("--endpoint", help="name of a SageMaker endpoint to call in place of a local model")
     rerank.add_argument("--region", help="its AWS region")
@@ -125,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
-    build = command("build", _build, "write a model's artefact, model.tar.gz or a folder", extra="build")
+
+
+def _add_build(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--output", type=Path, default=Path("model.tar.gz"), help="file ending in .tar.gz, or a folder"
     )
@@ -163,13 +254,17 @@ def _parser() -> argparse.ArgumentParser:
         default=0.05,
         help="mean error of a logit, in standard deviations of fp32's logits (default: %(default)s)",
     )
-    command("doctor", _doctor, "check the installation and a model, and say what to do")
-    bench_commands.add(commands)
-    evaluation_commands.add(commands)
-    sagerank_cost.commands.add(commands, _priced)
-    distillation_commands.add(commands)
-    operate_commands.add(commands)
-    return parser
+
+
+def _server_extra(_: argparse.Namespace) -> str:
+    """What the server needs: PyTorch where the environment asks for it, and ONNX Runtime elsewhere."""
+    return "gpu" if os.environ.get("SAGERANK_BACKEND") == "torch" else "cpu"
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"{text} is no port: give one from 1 to 65535")
+    return int(text)
 
 
 def _print_json(value: object) -> None:
@@ -178,9 +273,10 @@ def _print_json(value: object) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     from .demo import demonstrate
-    from .models.build import resolve
 
-    shown = demonstrate(resolve(options.model))
+    folder = _artefact(options.model)
+    with waiting("Starting a server and asking it", 3):
+        shown = demonstrate(folder)
     if options.json:
         _print_json(dataclasses.asdict(shown) | {"relevant": sorted(shown.relevant)})
         return 0
@@ -206,47 +302,68 @@ def _line(text: str, width: int = 88) -> str:
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    parser = _parser()
+    _complete_files(parser)
+    print(shtab.complete(parser, options.shell))
+    return 0
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    """Have a shell complete what is a path with files, and the commands, which the help lists by itself."""
+    import shtab
+
+    for action in parser._actions:
+        if action.type is Path or action.dest == "documents" and action.type is None:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            action.help = None
+            for sub in action.choices.values():
+                _complete_files(sub)
+
+
 def _serve(options: argparse.Namespace) -> int:
     from sagerank_inference import server
+    from sagerank_inference.settings import Settings
 
-    from .models.build import resolve
-
-    own = {
-        "SAGERANK_MODEL_DIR": resolve(options.model),
-        "SAGERANK_HOST": options.host,
-        "SAGERANK_PORT": options.port,
-    }
-    return server.main({**os.environ, **{name: str(value) for name, value in own.items()}})
+    own = {"MODEL_DIR": _artefact(options.model), "HOST": options.host, "PORT": options.port}
+    settings = Settings.from_env({**os.environ, **{f"SAGERANK_{name}": str(own[name]) for name in own}})
+    try:
+        sockets = server.listen(settings.host, settings.port)
+    except OSError as error:
+        raise Refused(f"{error}: give another --port, or another --host.") from None
+    host = "localhost" if options.host in ("*", "0.0.0.0", "::") else options.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
+    body = json.dumps(
+        {
+            "query": "how do glaciers move",
+            "documents": ["Cats sleep all day.", "Glaciers flow downhill under their own weight."],
+        }
+    )
+    # Standard output has the log, a JSON object a line.
+    print(
+        f"Serving {options.model} at {url} until Ctrl-C. Try:\n\n"
+        f"  curl {url}/v1/rerank -H 'Content-Type: application/json' -d '{body}'\n",
+        file=sys.stderr,
+        flush=True,
+    )
+    return server.serve(settings, sockets)
 
 
 def _rerank(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .client import RerankClient
+    from . import documents as given
 
-    documents = _read_documents(options.documents)
+    if options.sample and options.documents:
+        raise Refused("Give a file or --sample, not both.")
     if options.endpoint and options.url:
         raise Refused("Give --endpoint or --url, not both.")
-    if options.endpoint:
-        client = RerankClient.sagemaker(
-            options.endpoint,
-            region=options.region,
-            profile=options.profile,
-            endpoint_url=options.endpoint_url,
-        )
-    elif options.url:
-        client = RerankClient.http(options.url)
-    else:
-        from sagerank_inference.engine import Engine
-        from sagerank_inference.settings import Settings
-
-        from .models.build import resolve
-        from .transport import EngineTransport
-
-        folder = resolve(options.model)
-        client = RerankClient(EngineTransport(Engine.load(folder, Settings(model_dir=folder))), concurrency=1)
+    documents = given.sample() if options.sample else given.read(options.documents or "-")
     with (
-        client,
+        _client(options) as client,
         tqdm(total=len(documents), unit="document", disable=None if sys.stderr else True, leave=False) as bar,
     ):
         ranking = client.rerank(
@@ -261,6 +378,52 @@ def _rerank(options: argparse.Namespace) -> int:
     return 0
 
 
+def _client(options: argparse.Namespace) -> RerankClient:
+    """The client of an endpoint, a server or an engine in this process."""
+    from .client import RerankClient, Retry, Split
+
+    # Somebody waits, who can try again: not as long as an application would.
+    retry = Retry(tries=3)
+    if options.endpoint:
+        return RerankClient.sagemaker(
+            options.endpoint,
+            region=options.region,
+            profile=options.profile,
+            endpoint_url=options.endpoint_url,
+            retry=retry,
+        )
+    if options.url:
+        return RerankClient.http(options.url, retry=retry)
+    from sagerank_inference.engine import Engine
+    from sagerank_inference.settings import Settings
+
+    from .transport import EngineTransport
+
+    folder = _artefact(options.model)
+    engine = Engine.load(folder, Settings(model_dir=folder))
+    # In small parts, for the progress bar; but a cascade chooses among all documents at once.
+    split = Split(max_documents=64) if len(engine.stages) == 1 else Split()
+    return RerankClient(EngineTransport(engine), split=split, concurrency=1)
+
+
+def _artefact(model: str) -> Path:
+    """The artefact folder of a model. Where it has to be built first, a terminal shows how long that takes."""
+    from .models.build import resolve
+
+    with _building(model):
+        return resolve(model)
+
+
+def _building(model: str) -> AbstractContextManager[None]:
+    from .models.build import HUB, SHAPES
+
+    if model in HUB:  # whose download has bars of its own
+        return nullcontext()
+    shape = SHAPES.get(model.removeprefix("random:"))
+    # Two million parameters a second, on a few cores; most of that time PyTorch scores the golden pairs.
+    return waiting(f"Building {model}", shape.parameters / 2e6 if shape else 20)
+
+
 def _priced(file: Path, prices: Catalogue) -> Statement:
     """The monthly cost of a DeployConfig file, for `sagerank cost diff`."""
     from sagerank_infra.estimate import priced
@@ -273,30 +436,6 @@ def _utf8(argument: str) -> str:
     return os.fsencode(argument).decode("utf-8", "surrogateescape")
 
 
-def _read_documents(path: str) -> list[Any]:
-    """A document a line; where every line is a JSON object with text, those objects."""
-    raw = (sys.stdin.buffer.read() if sys.stdin else b"") if path == "-" else Path(path).read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refused(
-            f"The documents are not UTF-8 from byte {error.start} on: convert them, for instance with iconv."
-        ) from None
-    # Not splitlines(), which takes characters inside a text for ends of lines.
-    lines = [line for line in re.split(r"\r?\n", text) if line.strip()]
-    if not lines:
-        raise Refused("There are no documents: give one a line.")
-    try:
-        objects = [json.loads(line) for line in lines]
-    except (ValueError, RecursionError):
-        return lines
-    return (
-        objects
-        if all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in objects)
-        else lines
-    )
-
-
 def _build(options: argparse.Namespace) -> int:
     from .models.build import archive, build
 
@@ -307,13 +446,14 @@ def _build(options: argparse.Namespace) -> int:
     if options.gate_queries is not None and options.gate_queries < 1:
         raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
     if options.precision == "int8":
-        options.extra = "distil"  # whose evaluation is the gate
         manifest, extra["gate"] = _build_int8(options)
     elif output.name.endswith(".tar.gz"):
-        manifest = archive(options.model, output, code=options.code)
+        with _building(options.model):
+            manifest = archive(options.model, output, code=options.code)
     else:
         output.mkdir(parents=True, exist_ok=True)
-        manifest = build(options.model, output)
+        with _building(options.model):
+            manifest = build(options.model, output)
     if options.json:
         _print_json(dataclasses.asdict(manifest) | extra)
     else:

@@ -12,18 +12,9 @@ from pathlib import Path
 from sagerank_cost.text import hang
 from sagerank_inference.settings import Settings, physical_cores
 
-from .models.extras import install
+from .models import extras
 
 _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
-# What needs it, and the extra that brings it.
-_OPTIONAL = {
-    "torch": ("build, distil and GPU", "build"),
-    "onnx": ("build", "build"),
-    "safetensors": ("build, GPU", "build"),
-    "huggingface-hub": ("build tiny and turbo", "build"),
-    "matplotlib": ("cost, eval and bench", "cost"),
-    "aws-cdk-lib": ("deploy", "infra"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +27,7 @@ class Check:
     def line(self, columns: int | None) -> str:
         """The check as a person reads it on a terminal of so many columns; below a failure stands what to do."""
         line = hang(f"{'ok  ' if self.ok else 'FAIL'}  {self.name:<18} ", self.detail, columns)
-        return line if self.ok else f"{line}\n{hang(' ' * 6, self.fix, columns)}"
+        return line if self.ok or not self.fix else f"{line}\n{hang(' ' * 6, self.fix, columns)}"
 
 
 def examine(model: str) -> Iterator[Check]:
@@ -48,10 +39,12 @@ def examine(model: str) -> Iterator[Check]:
         installed = _version(name)
         if installed is None:
             missing.append(name)
-        yield Check(name, installed is not None, installed or "missing", install("cpu"))
-    for name, (use, extra) in _OPTIONAL.items():
-        installed = _version(name)
-        yield Check(name, True, installed or f"not installed ({use}: {install(extra)})")
+        fix = extras.install("cpu") if missing == [name] else ""  # once is enough
+        yield Check(name, installed is not None, installed or "missing", fix)
+    for extra in extras.names():
+        lacking = extras.missing(extra)
+        yield Check(f"extra {extra}", True, f"needs {extras.listed(lacking)}" if lacking else "installed")
+    yield Check("to add an extra", True, extras.install("EXTRA"))
     yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
     if missing:
         return

@@ -15,8 +15,24 @@ class CostError(ValueError):
     """A question that cannot be answered as asked, with what to change."""
 
 
+def near(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that somebody may have meant: those hardly different, or begun so, or else the one most like it."""
+    known = sorted(known)
+    begun = [each for each in known if each.startswith(name)][:3]
+    return (
+        difflib.get_close_matches(name, known, 3, 0.8)
+        or begun
+        or difflib.get_close_matches(name, known, 1, 0.5)
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say `did you mean x?`, or what is known where nothing is like it."""
+    known = sorted(known)
+    meant = near(name, known)
+    return f"did you mean {', '.join(meant)}?" if meant else f"known are {', '.join(known)}."
+
+
 def unknown(what: str, value: str, known: Iterable[str]) -> CostError:
     """The sentence for a name that does not exist, with the nearest that do."""
-    known = sorted(known)
-    near = difflib.get_close_matches(value, known, 3, 0.4) or known[:6]
-    return CostError(f"There is no {what} {value!r}: did you mean {', '.join(near)}?")
+    return CostError(f"There is no {what} {value!r}: {nearest(value, known)}")

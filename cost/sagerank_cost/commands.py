@@ -34,10 +34,51 @@ WHAT = {
 }
 
 
+EXAMPLES = {
+    "report": (
+        "sagerank cost --rate 0.2 --p95 2 --min-ndcg 49",
+        "sagerank cost --model tiny --format html --output cost.html",
+    ),
+    "fit": (
+        "sagerank cost fit --model base --max-tokens 8192",
+        "sagerank cost fit --model tiny --precision int8",
+    ),
+    "compare": (
+        "sagerank cost compare --rate 5 --model turbo",
+        "sagerank cost compare --mode serverless --p95 inf",
+    ),
+    "simulate": (
+        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large",
+        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf",
+    ),
+    "breakeven": (
+        "sagerank cost breakeven --model tiny",
+        "sagerank cost breakeven --service cohere-rerank --format json",
+    ),
+    "diff": (
+        "sagerank cost diff before.yaml after.yaml --max-monthly 500",
+        "sagerank cost diff old/cdk.out cdk.out",
+    ),
+    "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
+    "measure": (
+        "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
+        "sagerank cost measure --endpoint mine --instance ml.g5.xlarge --model turbo",
+    ),
+}
+
+
 def add(commands: Any, configured: Configured | None = None) -> None:
     """Add `cost` to the subparsers of the `sagerank` command. `diff` reads configuration files where `configured` prices them."""
     description = "what it will cost and what to run, before anything is deployed"
-    configure(commands.add_parser("cost", help=description, description=description), configured)
+    sub = commands.add_parser(
+        "cost", help=description, description=description, epilog=_examples(*EXAMPLES["report"])
+    )
+    sub.set_defaults(group="decide")
+    configure(sub, configured)
+
+
+def _examples(*lines: str) -> str:
+    return "\n  ".join(("examples:", *lines))
 
 
 def print_any_text() -> None:
@@ -56,7 +97,11 @@ def configure(parser: argparse.ArgumentParser, configured: Configured | None = N
     for name, description in WHAT.items():
         # Given after the sub-command an option counts; not given, what stood before it or the default does.
         sub = subcommands.add_parser(
-            name, help=description, description=description, argument_default=argparse.SUPPRESS
+            name,
+            help=description,
+            description=description,
+            epilog=_examples(*EXAMPLES[name]),
+            argument_default=argparse.SUPPRESS,
         )
         if name == "diff":
             sub.add_argument("old", type=Path, help="template, folder such as cdk.out, or configuration")

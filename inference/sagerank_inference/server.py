@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import math
+import os
 import re
 import signal
 import socket
@@ -220,21 +221,35 @@ class _JsonLines(logging.Formatter):
         return json.dumps({"time": stamp, "level": record.levelname.lower(), **fields})
 
 
-def main(environment: dict[str, str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, finishing what is under way. environment: instead of this process's own.
+def main() -> int:
+    """Serve as the environment's settings say. Returns the exit code.
 
-    Returns the exit code: 1 where the settings, the address or the model cannot be used, after the reason was logged.
+    1 stands for settings, an address or a model that cannot be used, after the reason was logged.
     """
+    _log_lines()
+    try:
+        settings = Settings.from_env()
+        sockets = listen(settings.host, settings.port)
+    except (SettingsError, OSError) as error:
+        hint = ": set SAGERANK_HOST or SAGERANK_PORT." if isinstance(error, OSError) else ""
+        log.error(json.dumps({"event": "failed", "reason": f"{error}{hint}"}))
+        return 1
+    return serve(settings, sockets)
+
+
+def _log_lines() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    try:
-        settings = Settings.from_env(environment)
-        sockets = _listen(settings.host, settings.port)
-    except (SettingsError, OSError) as error:
-        log.error(json.dumps({"event": "failed", "reason": str(error)}))
-        return 1
+
+
+def serve(settings: Settings, sockets: list[socket.socket]) -> int:
+    """Serve on sockets that listen until SIGTERM or SIGINT, and finish what is under way. Logs to standard output.
+
+    Returns the exit code: 1 where the model cannot be used, after the reason was logged.
+    """
+    _log_lines()
     failed = False
 
     def stop() -> None:
@@ -260,8 +275,11 @@ def main(environment: dict[str, str] | None = None) -> int:
     return int(failed)
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all."""
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all.
+
+    Raises OSError with a text that says what is in the way.
+    """
     sockets: list[socket.socket] = []
     reason: Exception | None = None
     every = host == "*"
@@ -288,9 +306,10 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             opened.close()
         sockets = []
     if not sockets:
-        raise OSError(
-            f"Nobody can listen on {host} port {port} ({reason}): set SAGERANK_HOST or SAGERANK_PORT."
-        )
+        code = getattr(reason, "errno", None) or 0
+        # The system's own words: Python adds the address again to some. Look-ups that fail have negative codes.
+        words = os.strerror(code) if code > 0 else getattr(reason, "strerror", None) or reason
+        raise OSError(f"Nobody can listen on {host} port {port} ({words})")
     return sockets
 
 

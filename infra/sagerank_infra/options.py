@@ -76,7 +76,7 @@ def check(config: Any, where: str = "") -> None:
         else:
             for item in value if isinstance(value, tuple) else (value,):
                 if not _within(item, field.metadata):
-                    raise ConfigError(f"{name} is {item!r}: give {_allowed(type(config), field.name)}.")
+                    raise ConfigError(f"{name} is {item!r}: {_advice(type(config), field.name, item)}")
 
 
 def json_schema(kind: type) -> dict[str, Any]:
@@ -164,6 +164,13 @@ def _within(value: Any, facts: Mapping[str, Any]) -> bool:
             facts.get("high") is None or value <= facts["high"]
         )
     return True
+
+
+def _advice(kind: type, name: str, value: Any) -> str:
+    facts = next(field.metadata for field in fields(kind) if field.name == name)
+    # A form that is put in words says more than the nearest choice.
+    near = [] if facts["form"] else difflib.get_close_matches(str(value), facts["choices"], 1)
+    return f"did you mean {near[0]}?" if near else f"give {_allowed(kind, name)}."
 
 
 def _allowed(kind: type, name: str) -> str:

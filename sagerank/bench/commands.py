@@ -17,18 +17,44 @@ if TYPE_CHECKING:
     from .throughput import Row
     from .workload import Workload
 
+EXAMPLES = {
+    "throughput": (
+        "sagerank bench throughput --model micro",
+        "sagerank bench throughput --model random:tiny --peers all --plot speed.svg",
+    ),
+    "latency": (
+        "sagerank bench latency --documents 1 10 100",
+        "sagerank bench latency --model tiny --json",
+    ),
+    "memory": (
+        "sagerank bench memory --tokens 512 8192",
+        "sagerank bench memory --model random:base --tokens 8192",
+    ),
+    "startup": (
+        "sagerank bench startup --repeats 3",
+        "sagerank bench startup --model micro --model tiny",
+    ),
+    "serve": (
+        "sagerank bench serve --seconds 20 --clients 1 16",
+        "sagerank bench serve --model tiny --no-toolkit --json",
+    ),
+}
 MODEL = "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact; more than once (default: micro)"
 
 
 def add(commands: Any) -> None:
     """Add `bench` with its measurements to the subparsers of the `sagerank` command."""
-    description = "measure speed, memory and start, beside what the machine's arithmetic allows"
-    bench = commands.add_parser("bench", help=description, description=description)
-    measurements = bench.add_subparsers(required=True, metavar="what")
+    description = "measure speed, memory and start, beside the machine's ceiling"
+    chosen = (EXAMPLES["throughput"][0], EXAMPLES["memory"][0])
+    bench = commands.add_parser("bench", help=description, description=description, epilog=_examples(chosen))
+    bench.set_defaults(run=lambda _: _help(bench), extra="", group="measure")
+    measurements = bench.add_subparsers(metavar="what")
 
     def measurement(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
-        sub = measurements.add_parser(name, help=description, description=description)
-        sub.set_defaults(run=run, extra="bench")
+        sub = measurements.add_parser(
+            name, help=description, description=description, epilog=_examples(EXAMPLES[name])
+        )
+        sub.set_defaults(run=run, extra=_extra)
         sub.add_argument("--model", action="append", help=MODEL)
         sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
         sub.add_argument(
@@ -74,7 +100,27 @@ def add(commands: Any) -> None:
     sub.add_argument("--repeats", type=int, default=5, help="starts that count (default: %(default)s)")
 
     description = "requests under load: the server beside the engine alone and AWS's toolkit"
-    serve.add_arguments(measurements.add_parser("serve", help=description, description=description))
+    sub = measurements.add_parser(
+        "serve", help=description, description=description, epilog=_examples(EXAMPLES["serve"])
+    )
+    serve.add_arguments(sub)
+    sub.set_defaults(extra=_extra)
+
+
+def _examples(lines: Sequence[str]) -> str:
+    return "\n  ".join(("examples:", *lines))
+
+
+def _help(bench: argparse.ArgumentParser) -> int:
+    bench.print_help()
+    return 0
+
+
+def _extra(options: argparse.Namespace) -> str:
+    """What the measurement needs: an artefact is there already, and any other model has to be built."""
+    models = [options.model] if isinstance(options.model, str) else options.model or []
+    built = all(model == "micro" or Path(model).exists() for model in models)
+    return "eval" if built and not getattr(options, "peers", None) else "bench"
 
 
 def _add_workload(sub: Any) -> None:

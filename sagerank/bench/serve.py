@@ -12,7 +12,7 @@ from .report import begin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `bench serve`."""
-    parser.set_defaults(run=run, extra="bench")
+    parser.set_defaults(run=run)
     parser.add_argument("--model", default="micro", help="what `sagerank serve` takes (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     parser.add_argument(

@@ -47,14 +47,22 @@ _HELP = {
 }
 
 
+EXAMPLES = """examples:
+  sagerank distil --recipe recipe.json --output student.tar.gz
+  sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I"""
+
+
 def add(commands: Any) -> None:
     """Add `distil` to the subparsers of the `sagerank` command."""
-    description = "distil a student from a teacher, and write its artefact if it ranks well enough"
-    configure(commands.add_parser("distil", help=description, description=description))
+    description = "distil a student from a teacher, and keep it if it ranks well"
+    sub = commands.add_parser("distil", help=description, description=description, epilog=EXAMPLES)
+    sub.set_defaults(group="make")
+    configure(sub)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=run, extra="distil")
+    # A training job brings what it needs itself.
+    parser.set_defaults(run=run, extra=lambda options: "" if options.sagemaker else "distil")
     parser.add_argument(
         "--recipe", type=Path, help="JSON with any of the settings below; options override it"
     )

@@ -222,7 +222,10 @@ def _download(name: str, split: str, relevant_from: int) -> Collection:
         raise CollectionError(
             f"{name!r} is not a folder; to download it by name: {install('eval')}"
         ) from None
-    except RuntimeError:  # of Path.home()
+    except (
+        OSError,
+        RuntimeError,
+    ):  # a home that cannot be written, or none, which is a RuntimeError of Path.home()
         raise CollectionError(
             f"There is no home to download {name!r} into: set IR_DATASETS_HOME to a folder."
         ) from None

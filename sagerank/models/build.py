@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import sagerank_inference
+from sagerank_cost import nearest
 from sagerank_inference.artefact import FORMAT, MANIFEST, ArtefactError, Manifest, copy, pack, sha256, unpack
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
@@ -65,7 +66,7 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
         return path
     if model not in NAMES and not path.exists():
         raise CheckpointError(
-            f"There is no model {model!r}: give one of {', '.join(NAMES)}, a model folder or a model.tar.gz."
+            f"There is no model {model!r}, and no folder or file of that name: {nearest(model, NAMES)}"
         )
     if path.is_file():
         target = cache / f"{sha256(path)[:16]}"

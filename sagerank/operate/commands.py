@@ -26,12 +26,32 @@ _OWN = {
 }
 
 
+# Two of each command, for its help.
+_EXAMPLES = {
+    "deploy": (
+        "sagerank deploy --model tiny --instance ml.c7i.large --dry-run",
+        "sagerank deploy --config sagerank.yaml --yes",
+    ),
+    "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
+    "status": ("sagerank status", "sagerank status my-reranker --region eu-west-1 --wait"),
+    "idle": ("sagerank idle --region eu-west-1", "sagerank idle --days 30 --fail"),
+    "transform": (
+        "sagerank transform --input requests.jsonl --instance ml.c7i.xlarge",
+        "sagerank transform --input s3://B/in --output s3://B/o --instance ml.m5.large",
+    ),
+    "destroy": ("sagerank destroy", "sagerank destroy my-reranker --region eu-west-1 --yes"),
+}
+
+
 def add(commands: Any) -> None:
     """Add the commands to the subparsers of `sagerank`."""
 
     def command(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
-        sub = commands.add_parser(name, help=description, description=description)
-        sub.set_defaults(run=lambda options: _guarded(run, options), extra="infra")
+        epilog = "\n  ".join(("examples:", *_EXAMPLES[name]))
+        sub = commands.add_parser(name, help=description, description=description, epilog=epilog)
+        # Only the CDK app needs what is not always installed.
+        extra = "infra" if name == "deploy" else ""
+        sub.set_defaults(run=lambda options: _guarded(run, options), extra=extra, group="deploy")
         sub.add_argument("--json", action="store_true", help="print JSON")
         sub.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
         sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
@@ -73,9 +93,7 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
 
-    verify = named(
-        "verify", _verify, "check that an endpoint runs what was deployed and scores the golden pairs"
-    )
+    verify = named("verify", _verify, "check that an endpoint runs what was deployed, and its scores")
     verify.add_argument(
         "--model", help="judge by this model's golden pairs (default: the deployed artefact's own)"
     )

@@ -29,7 +29,7 @@ from .conftest import CATALOGUE, TINY
     [
         (lambda: weights_mb(MODELS["tiny"], "fp16"), "did you mean"),
         (lambda: peak_mb(MODELS["tiny"], "fp32", 0), "at least 1"),
-        (lambda: peak_mb(MODELS["tiny"], "fp32", 1, "tensorflow"), "did you mean"),
+        (lambda: peak_mb(MODELS["tiny"], "fp32", 1, "tensorflow"), "known are onnx"),
     ],
 )
 def test_what_is_wrong_gets_a_sentence(call: Callable[[], object], sentence: str) -> None:

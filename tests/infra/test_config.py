@@ -459,6 +459,7 @@ def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("option", "words"),
     [
+        ("mode=serverles", "sagerank: mode is 'serverles': did you mean serverless?"),
         ("mode=fast", "sagerank: mode is 'fast': give one of realtime, serverless"),
         ("mode", "-c mode has no value: give OPTION=VALUE"),
     ],

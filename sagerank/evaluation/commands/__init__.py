@@ -15,6 +15,9 @@ COMMANDS = {
     "rag": "hit rate and MRR",
     "cascade": "quality against cost for every K of FIRST>SECOND",
 }
+EXAMPLES = """examples:
+  sagerank eval --data DATA/scifact --model micro --model tiny
+  sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99"""
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
     "or a cascade FIRST>SECOND@K; may be given more than once"
@@ -23,9 +26,9 @@ SCORERS = (
 
 def add(commands: Any) -> None:
     """Add `eval` to the subparsers of the `sagerank` command."""
-    description = "measure rankings: NDCG@10 and its kin, the announcement's table, the RAG benchmark"
-    sub = commands.add_parser("eval", help=description, description=description)
-    sub.set_defaults(run=dispatch, extra="eval")
+    description = "measure rankings: NDCG@10 and its kin, the published table, RAG"
+    sub = commands.add_parser("eval", help=description, description=description, epilog=EXAMPLES)
+    sub.set_defaults(run=dispatch, extra=_extra, group="measure")
     sub.add_argument(
         "what",
         nargs="?",
@@ -90,6 +93,11 @@ def add(commands: Any) -> None:
         "--arithmetic", action="store_true", help="cascade: cost by the models' shapes instead of timing them"
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _extra(options: argparse.Namespace) -> str:
+    named = [*(options.model or ()), *(options.embedder or ())]
+    return "eval-hf" if any("hf:" in name for name in named) else "eval"
 
 
 def dispatch(options: argparse.Namespace) -> int:
