@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench check demo e2e format help hooks lint micro pins release synth test test-env test-newest types
+.PHONY: audit bench check demo docs e2e format help hooks lint micro pins release synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-newest: .venv-newest/ready  ## the suite without PyTorch on the newest Pyth
 
 e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py
+
+docs: test-env  ## the pages as a site in build/site/, with the notebooks as `make notebooks` left them
+	@NO_MKDOCS_2_WARNING=1 $(TEST)/python -m mkdocs build --quiet
 
 lint: test-env  ## ruff: rules and layout (`make format` mends most)
 	@$(TEST)/ruff check .
