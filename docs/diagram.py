@@ -6,6 +6,7 @@ import html
 import re
 
 WIDTH, HEIGHT, GAP, ROW = 150, 34, 26, 84
+SHIFT = 90  # of every second row, so that an arrow past a row has room beside its boxes
 
 
 def svg(source: str) -> str:
@@ -17,13 +18,14 @@ def svg(source: str) -> str:
         arrows += [(above, below) for above in ends[0] for below in ends[1]]
     rows = _rows(list(names), arrows)
     wide = max(map(len, rows)) * (WIDTH + GAP)
+    full = wide + SHIFT
     centre = {
-        name: (round((place + 0.5) * wide / len(row)), depth * ROW + HEIGHT // 2 + 2)
+        name: (round((place + 0.5) * wide / len(row)) + SHIFT * (depth % 2), depth * ROW + HEIGHT // 2 + 2)
         for depth, row in enumerate(rows)
         for place, name in enumerate(row)
     }
     parts = [
-        f'<svg viewBox="0 0 {wide} {(len(rows) - 1) * ROW + HEIGHT + 4}" role="img" style="max-width:{wide}px;width:100%;font-size:14px">',
+        f'<svg viewBox="0 0 {full} {(len(rows) - 1) * ROW + HEIGHT + 4}" role="img" style="max-width:{full}px;width:100%;font-size:14px">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>',
     ]

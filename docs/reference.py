@@ -15,7 +15,7 @@ from sagerank_inference.settings import Settings
 def cli() -> str:
     """Every command: what it does, how it is called, each option, and its examples."""
     parts = ["# Commands", "Every option of every command, as `sagerank COMMAND --help` prints them."]
-    for depth, parser in _commands(_parser()):
+    for depth, parser in [(2, _parser()), *_commands(_parser())]:
         parts.append(f"{'#' * depth} `{parser.prog}`")
         parts += [text for text in (_prose(parser.description),) if text]
         parts.append(f"```text\n{_usage(parser)}\n```")

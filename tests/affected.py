@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # Fast, and about all files at once.
 ALWAYS = {"tests/test_boundaries.py", "tests/test_docs.py"}
 _PAGES = re.compile(
-    r".*\.md|LICENSE|\.github/.*|\.devcontainer/.*|\.ci/.*|\.pre-commit-config\.yaml|\.gitignore"
+    r".*\.md|mkdocs\.yml|LICENSE|\.github/.*|\.devcontainer/.*|\.ci/.*|\.pre-commit-config\.yaml|\.gitignore"
 )
 
 
@@ -35,7 +35,9 @@ def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
 
 def _tests_of(path: PurePosixPath, root: Path) -> set[str]:
     if _PAGES.fullmatch(str(path)):
-        return ALWAYS
+        return ALWAYS | ({"tests/docs"} if path.parts[0] == "docs" else set())
+    if path.parts[0] == "examples":
+        return {"tests/test_examples.py"}
     if path.parts[0] == "tests":
         if path.name.startswith("test_"):
             # A deleted one has nothing left to run.
