@@ -17,12 +17,14 @@ def cli() -> str:
     parts = ["# Commands", "Every option of every command, as `sagerank COMMAND --help` prints them."]
     for depth, parser in [(2, _parser()), *_commands(_parser())]:
         parts.append(f"{'#' * depth} `{parser.prog}`")
-        parts += [text for text in (_prose(parser.description),) if text]
-        parts.append(f"```text\n{_usage(parser)}\n```")
+        about = (parser.description or "").strip()
+        # One that is laid out has lines of its own.
+        parts.append(_text(about) if "\n" in about else _prose(about))
+        parts.append(_text(parser.format_usage().removeprefix("usage: ")))
         if rows := list(_rows(parser)):
             parts.append("\n".join(["| argument | what |", "| --- | --- |", *rows]))
         if parser.epilog:
-            parts.append(f"```text\n{parser.epilog.strip() % {'prog': parser.prog}}\n```")
+            parts.append(_text(parser.epilog.replace("%(prog)s", parser.prog)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -55,8 +57,8 @@ def _commands(
                     yield from _commands(sub, depth + 1)
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
-    return parser.format_usage().removeprefix("usage: ").strip()
+def _text(laid_out: str) -> str:
+    return f"```text\n{laid_out.strip()}\n```"
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -76,6 +78,6 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _prose(text: str | None) -> str:
+def _prose(text: str) -> str:
     """Help as Markdown: its signs are text."""
-    return re.sub(r"([*_<>`\[\]])", r"\\\1", text or "")
+    return re.sub(r"([*_<>`\[\]])", r"\\\1", text)

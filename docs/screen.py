@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import io
+import html
 import os
 import shlex
 import subprocess
@@ -13,70 +13,74 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.terminal_theme import DIMMED_MONOKAI
-from rich.text import Text
-
-WIDTH = 80
+COLUMNS = 80
 PASSAGES = (
     "Cats sleep all day.",
     "Our rain jackets come in six colours.",
     "Rain forms when moist air rises and cools.",
     "Historians still argue about the causes of the war.",
 )
-# Each with how many lines of its output are shown.
+# Of a long output the first five lines of the paragraph that has these words are shown; without words, all.
 COMMANDS = (
-    ("cat passages.txt", 99),
-    ('sagerank rerank "what causes rain" passages.txt --top-n 2', 99),
-    ("sagerank cost --rate 0.33 --p95 2 --min-ndcg 49 | grep 'USD a month'", 99),
+    ("cat passages.txt", ""),
+    ('sagerank rerank "what causes rain" passages.txt --top-n 2', ""),
+    ("sagerank cost --rate 0.33 --p95 2 --min-ndcg 49", "USD a month"),
 )
-# rich's own template names fonts on a public host.
-FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>
-.{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: {char_height}px; line-height: {line_height}px; }}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
+# Of a character; the text is stretched to it, whatever font the reader has.
+WIDTH, HEIGHT, EDGE = 9, 20, 18
+STYLE = (
+    "text{font:15px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#d7dce2;white-space:pre}"
+    ".asked{fill:#fff;font-weight:bold}"
+)
 
 
 def svg() -> str:
     """Run the commands in an empty folder, and draw the terminal after them."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
+    lines: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "passages.txt").write_text("\n".join(PASSAGES) + "\n", encoding="utf-8")
-        for command, lines in COMMANDS:
-            console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
-            for line in _run(command, folder).splitlines()[:lines]:
-                console.print(Text(line), soft_wrap=False)
-            console.print()
-    return console.export_svg(title="sagerank", theme=DIMMED_MONOKAI, code_format=FRAME, unique_id="sagerank")
+        for command, words in COMMANDS:
+            printed = _run(command, folder)
+            if words:
+                part = next(part for part in printed.split("\n\n") if words in part)
+                printed = "\n".join([*_wrapped(part)[:5], "..."])
+            lines += [("asked", f"$ {command}"), *(("", line) for line in _wrapped(printed)), ("", "")]
+    lines = lines[:-1]
+    width, height = COLUMNS * WIDTH + 2 * EDGE, len(lines) * HEIGHT + 2 * EDGE
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
+        f"<title>{html.escape(COMMANDS[1][0])}</title><style>{STYLE}</style>",
+        f'<rect width="{width}" height="{height}" rx="8" fill="#1b1f27"/>',
+        *(
+            f'<text class="{kind}" x="{EDGE}" y="{EDGE + HEIGHT * row + 15}" textLength="{WIDTH * len(line)}" '
+            f'xml:space="preserve">{html.escape(line, quote=False)}</text>'
+            for row, (kind, line) in enumerate(lines)
+            if line
+        ),
+        "</svg>\n",
+    ]
+    return "\n".join(drawn)
 
 
 def _run(command: str, folder: str) -> str:
     """What a shell prints for it, with `sagerank` of this checkout and 80 columns."""
     program = f'sagerank() {{ {shlex.quote(sys.executable)} -P -m sagerank.cli "$@"; }}; '
-    environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         ["sh", "-c", program + command],
         cwd=folder,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     return done.stdout
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines as a terminal breaks them."""
+    whole = [line.expandtabs(8) for line in text.splitlines()]
+    return [line[at : at + COLUMNS] for line in whole for at in range(0, max(1, len(line)), COLUMNS)]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SOURCES = "\n".join(
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Packages that bring PyTorch with them.
-_TORCH = {"torch", "sentence-transformers", "sagemaker"}
+_TORCH = {"sentence-transformers", "torch"}
 
 
 def between(page: Path, name: str) -> re.Match[str]:
