@@ -29,7 +29,6 @@ ELSEWHERE = {
     "CHANGELOG.md": "project/changelog.md",
     "inference/sagerank_inference/micro/README.md": "project/micro.md",
 }
-_SOURCE = {page: source for source, page in ELSEWHERE.items()}
 # What a browser fetches by itself: links that a reader may follow are no part of it.
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|video|audio)\b[^>]*?\s(?:src|srcset)=["']?((?:https?:)?//[^"'\s>]+)"""
@@ -39,15 +38,18 @@ _FETCHED = re.compile(
 _LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
-def notebooks() -> list[Path]:
-    """The walkthroughs, as `make notebooks` executed them where it has run."""
+def notebooks() -> dict[str, Path]:
+    """The walkthroughs and their first page by the site's names; as `make notebooks` executed them where it has run."""
     folders = (ROOT / "build/notebooks", ROOT / "notebooks")
-    return next((found for folder in folders if (found := sorted(folder.glob("*.ipynb")))), [])
+    found = next((found for folder in folders if (found := sorted(folder.glob("*.ipynb")))), [])
+    first = ROOT / "notebooks/README.md"
+    pages = {"notebooks/README.md": first} if found and first.exists() else {}
+    return pages | {f"notebooks/{path.name}": path for path in found}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """List the walkthroughs after "Start"."""
-    if found := [f"notebooks/{path.name}" for path in notebooks()]:
+    if found := list(notebooks()):
         config.nav = [*config.nav[:2], {"Walk through": found}, *config.nav[2:]]
     return config
 
@@ -55,8 +57,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 @event_priority(100)  # before the plugin that turns notebooks into pages
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what does not lie in docs/."""
-    for path in notebooks():
-        name = f"notebooks/{path.name}"
+    for name, path in notebooks().items():
         files.append(File(name, str(path.parent.parent), config.site_dir, config.use_directory_urls))
     for uri, write in reference.PAGES.items():
         files.append(File.generated(config, uri, content=write()))
@@ -70,15 +71,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Draw diagrams, and turn links into the repository to where the site has it; without a page their text stays."""
     uri = page.file.src_uri
-    here = PurePosixPath(_SOURCE.get(uri, f"docs/{uri}")).parent
+    here = PurePosixPath(_source(uri)).parent
 
     def link(found: re.Match[str]) -> str:
         text, target, anchor = found[1], found[2], found[3] or ""
         if uri in reference.PAGES:
             return found[0]
         source = posixpath.normpath(str(here / target))
-        goal = ELSEWHERE.get(source, source.removeprefix("docs/") if source.startswith("docs/") else "")
-        if not goal:
+        known = {**ELSEWHERE, **{name: name for name in notebooks()}}
+        goal = source.removeprefix("docs/") if source.startswith("docs/") else known.get(source)
+        if goal is None:
             return text
         return f"[{text}]({os.path.relpath(goal, PurePosixPath(uri).parent)}{anchor})"
 
@@ -86,6 +88,12 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
         r"^```mermaid\n(.*?)^```$", lambda block: diagram.svg(block[1]), markdown, flags=re.M | re.S
     )
     return _LINK.sub(link, drawn)
+
+
+def _source(uri: str) -> str:
+    """Where in the repository a page of the site comes from."""
+    kept = {page: source for source, page in ELSEWHERE.items()} | {name: name for name in notebooks()}
+    return kept.get(uri, f"docs/{uri}")
 
 
 def on_post_page(output: str, *, page: Page, **_: object) -> str:

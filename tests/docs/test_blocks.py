@@ -73,7 +73,10 @@ def known(command: str) -> bool:
             for extra in extra
         }
         named = {part for extra in extras for part in extra.split(",") if part}
-        return "sagerank" in command and named <= PROJECT["project"]["optional-dependencies"].keys()
+        return (
+            bool(extras or "sagerank" in command)
+            and named <= PROJECT["project"]["optional-dependencies"].keys()
+        )
     return program in {"cut", "ls", "printf", "."}
 
 
