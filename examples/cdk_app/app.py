@@ -11,6 +11,7 @@ The third command writes the templates, and asks AWS for nothing.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -38,9 +39,7 @@ def handler(event, context):
 class SearchStack(cdk.Stack):
     """The caller: it may invoke this one endpoint, and nothing else."""
 
-    def __init__(
-        self, scope: Construct, id: str, *, reranker: Stacks, endpoint: str, **stack: object
-    ) -> None:
+    def __init__(self, scope: Construct, id: str, *, reranker: Stacks, endpoint: str, **stack: Any) -> None:
         super().__init__(scope, id, **stack)
         function = functions.Function(
             self,
