@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench check demo e2e format help hooks lint micro notebooks pins release synth test test-env test-newest types
+.PHONY: audit bench check demo docs e2e format help hooks lint micro notebooks pins release synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ notebooks: test-env node_modules/.bin/cdk  ## run every walkthrough headless, ex
 node_modules/.bin/cdk: package-lock.json
 	@npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+docs: test-env  ## the pages as a site in build/site/, with the notebooks as `make notebooks` left them
+	@NO_MKDOCS_2_WARNING=1 $(TEST)/python -m mkdocs build --quiet
 
 lint: test-env  ## ruff: rules and layout (`make format` mends most)
 	@$(TEST)/ruff check .

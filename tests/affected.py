@@ -18,8 +18,10 @@ ROOT = Path(__file__).parent.parent
 # Fast, and about all files at once.
 ALWAYS = {"tests/test_boundaries.py", "tests/test_docs.py"}
 _PAGES = re.compile(
-    r".*\.md|.*\.ipynb|LICENSE|\.github/.*|\.devcontainer/.*|\.ci/.*|\.pre-commit-config\.yaml|\.gitignore"
+    r".*\.md|mkdocs\.yml|LICENSE|\.github/.*|\.devcontainer/.*|\.ci/.*|\.pre-commit-config\.yaml|\.gitignore"
 )
+# Folders whose tests are about all of them.
+_WHOLE = {"docs": "tests/docs", "examples": "tests/test_examples.py", "notebooks": "tests/test_notebooks.py"}
 
 
 def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
@@ -34,8 +36,9 @@ def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
 
 
 def _tests_of(path: PurePosixPath, root: Path) -> set[str]:
-    if _PAGES.fullmatch(str(path)):
-        return ALWAYS | ({"tests/test_notebooks.py"} if path.parts[0] == "notebooks" else set())
+    whole = _WHOLE.get(path.parts[0])
+    if whole or _PAGES.fullmatch(str(path)):
+        return ALWAYS | ({whole} if whole else set())
     if path.parts[0] == "tests":
         if path.name.startswith("test_"):
             # A deleted one has nothing left to run.

@@ -36,7 +36,9 @@ def checkout(tmp_path: Path) -> Path:
         ("tests/inference/test_plan.py", {"tests/inference/test_plan.py"}),
         ("tests/cost/golden/report.txt", {"tests/cost"}),
         ("tests/inference/test_deleted.py", set()),
-        ("docs/server.md", set()),
+        ("docs/server.md", {"tests/docs"}),
+        ("cost/README.md", set()),
+        ("examples/rag.py", {"tests/test_examples.py"}),
         ("notebooks/04_cost.ipynb", {"tests/test_notebooks.py"}),
     ],
 )

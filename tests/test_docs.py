@@ -7,13 +7,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import inspect
 import json
 import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ import yaml
 
 import sagerank.distillation.commands
 import sagerank.evaluation.commands
+from docs import reference
 from sagerank.cli import _parser
 from sagerank_inference.contract import Scores, Timings
 from sagerank_inference.dialects import DIALECTS, parse, render
@@ -52,23 +51,10 @@ SERVER = (ROOT / "docs/server.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
-def settings_table() -> str:
-    """Rows made from the class: name, default, comment."""
-    comments = dict(
-        re.findall(r"^    (\w+): [^#\n]+#(?: noqa: \S+ -)? (.+)$", inspect.getsource(Settings), re.M)
-    )
-    raw = dict(re.findall(r"^    (\w+): [\w.]+ = (.+?)  #", inspect.getsource(Settings), re.M))
-    rows = [
-        f"| `SAGERANK_{field.name.upper()}` | {raw[field.name].removeprefix('Path(').rstrip(')').replace('_', '').strip(chr(34))} | {comments[field.name]} |"
-        for field in fields(Settings)
-    ]
-    return "\n".join(["| variable | default | what |", "| --- | --- | --- |", *rows])
-
-
 def test_the_settings_table_is_the_programs() -> None:
     shown = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", SERVER, re.S)
     assert shown
-    assert shown[1] == settings_table()
+    assert shown[1] == reference.settings().split("\n\n")[-1].rstrip("\n")
 
 
 @pytest.mark.parametrize("example", re.findall(r"```json\n(.*?)\n```", API, re.S), ids=lambda text: text[:30])
@@ -125,7 +111,7 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_files_modules_and_extras_exist(name: str) -> None:
     # A decision may name what was tried and is not there.
     for text in code(PAGES[name].partition("**What was tried.**")[0]):
-        rooms = r"(?<![\w./~-])((?:cost|docs|inference|infra|notebooks|requirements|sagerank|tests|\.ci|\.github)/[\w./-]*)"
+        rooms = r"(?<![\w./~-])((?:cost|docs|examples|inference|infra|notebooks|requirements|sagerank|tests|\.ci|\.github)/[\w./-]*)"
         for path in re.findall(rooms, text):
             assert (ROOT / path.rstrip(".")).exists(), text
         for module in re.findall(r"(?:^|python -P? ?-m )((?:sagerank|tests)[\w.]*\.\w+)(?: |$)", text):
@@ -167,7 +153,7 @@ def test_every_sagerank_command_in_the_docs_parses() -> None:
     commands = [
         match
         for page in PAGES.values()
-        for match in re.findall(r"^(?:\$ )?(?:\.venv\S*/bin/)?sagerank (.+)$", page, re.M)
+        for match in re.findall(r"^(?:\$ )?(?:\.venv\S*/bin/)?sagerank (?!\w+:)(.+)$", page, re.M)
     ]
     assert commands
     for command in commands:
@@ -175,7 +161,7 @@ def test_every_sagerank_command_in_the_docs_parses() -> None:
 
 
 # Of other programs that the pages name.
-OTHERS = {"--cloudformation-execution-policies", "--strict"}
+OTHERS = {"--cloudformation-execution-policies", "--require-hashes", "--strict"}
 
 
 @pytest.mark.parametrize("name", PAGES)

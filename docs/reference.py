@@ -1,0 +1,83 @@
+"""Reference pages that the program writes: its commands and its settings."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+from sagerank.cli import _parser
+from sagerank_inference.settings import Settings
+
+
+def cli() -> str:
+    """Every command: what it does, how it is called, each option, and its examples."""
+    parts = ["# Commands", "Every option of every command, as `sagerank COMMAND --help` prints them."]
+    for depth, parser in [(2, _parser()), *_commands(_parser())]:
+        parts.append(f"{'#' * depth} `{parser.prog}`")
+        about = (parser.description or "").strip()
+        # One that is laid out has lines of its own.
+        parts.append(_text(about) if "\n" in about else _prose(about))
+        parts.append(_text(parser.format_usage().removeprefix("usage: ")))
+        if rows := list(_rows(parser)):
+            parts.append("\n".join(["| argument | what |", "| --- | --- |", *rows]))
+        if parser.epilog:
+            parts.append(_text(parser.epilog.replace("%(prog)s", parser.prog)))
+    return "\n\n".join(parts) + "\n"
+
+
+def settings() -> str:
+    """The server's environment variables, with the comment that stands beside each in its class."""
+    source = inspect.getsource(Settings)
+    rows = []
+    for field in fields(Settings):
+        line = re.search(rf"^    {field.name}: [\w.]+ = (.+?)  # ?(?:noqa: \S+ - )?(.+)$", source, re.M)
+        assert line, field.name
+        default = re.sub(r"^Path\((.+)\)$", r"\1", line[1]).replace("_", "").strip('"')
+        rows.append(f"| `SAGERANK_{field.name.upper()}` | {default} | {line[2]} |")
+    table = "\n".join(["| variable | default | what |", "| --- | --- | --- |", *rows])
+    return f"# Settings of the server\n\nHow they act together: [the server](../server.md#settings).\n\n{table}\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"reference/cli.md": cli, "reference/settings.md": settings}
+
+
+def _commands(
+    parser: argparse.ArgumentParser, depth: int = 2
+) -> Iterator[tuple[int, argparse.ArgumentParser]]:
+    seen = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                if sub.prog not in seen:  # an alias is the same parser again
+                    seen.add(sub.prog)
+                    yield depth, sub
+                    yield from _commands(sub, depth + 1)
+
+
+def _text(laid_out: str) -> str:
+    return f"```text\n{laid_out.strip()}\n```"
+
+
+def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
+    formatter = parser._get_formatter()
+    for action in parser._actions:
+        if (
+            isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
+            or action.help == argparse.SUPPRESS
+        ):
+            continue
+        name = formatter._format_action_invocation(action)
+        text = formatter._expand_help(action) if action.help else ""
+        yield f"| `{_cell(name)}` | {_prose(_cell(text))} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """Help as Markdown: its signs are text."""
+    return re.sub(r"([*_<>`\[\]])", r"\\\1", text)

@@ -1,0 +1,136 @@
+"""Every file of examples/ does what its first lines say, against the real server on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pytest
+
+from sagerank.models.build import MICRO
+from sagerank.models.local_server import Server, serving
+
+from .conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+SCRIPTS = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file())
+RAIN = "Rain forms when moist air rises and cools"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(MICRO) as running:
+        yield running
+
+
+def run(*command: str, **variables: str) -> str:
+    """What a command prints, from a folder that is not the repository's."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=EXAMPLES, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(name: str, *arguments: str, **variables: str) -> str:
+    return run(sys.executable, "-W", "ignore", str(EXAMPLES / name), *arguments, **variables)
+
+
+def test_reranking_puts_the_answer_into_the_prompt(server: Server) -> None:
+    printed = python("rag.py", "what causes rain", server.url)
+    first, best = re.findall(r"^First .*?:  (.+)$", printed, re.M)
+    assert not first.startswith(RAIN)
+    assert best.startswith(RAIN)
+    assert printed.endswith("Question: what causes rain\n")
+
+
+def test_many_queries_are_asked_at_once(server: Server) -> None:
+    printed = python("asyncio_client.py", server.url)
+    assert re.search(rf"what causes rain\n    0\.\d\d  {RAIN}", printed)
+    assert re.search(r"hurricanes get their energy\n    \d\.\d\d  Hurricanes get", printed)
+
+
+def test_an_error_of_one_query_is_a_line() -> None:
+    assert "Unavailable: " in python("asyncio_client.py", "http://127.0.0.1:9")
+
+
+def test_a_batch_file_is_answered_line_by_line(server: Server, tmp_path: Path) -> None:
+    import httpx2
+
+    requests, answers = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
+    python("batch.py", "write", str(requests))
+    answers.write_bytes(
+        httpx2.post(
+            f"{server.url}/invocations",
+            content=requests.read_bytes(),
+            headers={"content-type": "application/jsonlines"},
+            trust_env=False,
+        ).content
+    )
+    printed = python("batch.py", "read", str(requests), str(answers))
+    assert re.search(rf"^what causes rain\n    0\.\d\d  {RAIN}", printed)
+    assert len(printed.splitlines()) == 9
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
+def test_curl_gets_four_dialects(server: Server) -> None:
+    answers = run("bash", str(EXAMPLES / "curl.sh"), server.url).splitlines()[1::2]
+    jina, cohere, tei, langchain = map(json.loads, answers)
+    assert jina["results"][0]["index"] == cohere["results"][0]["index"] == tei[0]["index"] == 1
+    assert langchain["scores"][1] == pytest.approx(tei[0]["score"])
+
+
+def test_langchain_needs_no_code_of_ours(server: Server) -> None:
+    pytest.importorskip("langchain_community")
+    pytest.importorskip("langchain_classic")
+    local = {"AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": server.url, "NO_PROXY": "*"}
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    assert python("langchain_rag.py", **local, **keys).startswith(RAIN)
+
+
+def test_opensearchs_connector_asks_what_the_server_answers(server: Server) -> None:
+    import httpx2
+
+    (action,) = json.loads((EXAMPLES / "opensearch/connector.json").read_text())["actions"]
+    documents = ['He said "rain", twice.', f"{RAIN}."]
+    # What connector.pre_process.cohere.rerank hands on, and how ml-commons puts it into the body.
+    given = {"query": "what causes rain", "documents": json.dumps(documents), "top_n": "2"}
+    body = Template(action["request_body"].replace("${parameters.", "${")).substitute(given)
+    answer = httpx2.post(
+        f"{server.url}/invocations", content=body, headers=action["headers"], trust_env=False
+    ).json()
+    # connector.post_process.cohere.rerank casts the two to Integer and Double, and needs every index.
+    kinds = [(type(item["index"]), type(item["relevance_score"])) for item in answer["results"]]
+    assert kinds == [(int, float)] * 2
+    assert [item["index"] for item in answer["results"]] == [1, 0]
+    pipeline = json.loads((EXAMPLES / "opensearch/pipeline.json").read_text())
+    (processor,) = pipeline["response_processors"]
+    assert processor["rerank"]["ml_opensearch"]["model_id"] == "MODEL_ID"  # which setup.sh replaces
+    run("bash", "-n", str(EXAMPLES / "opensearch/setup.sh"))
+
+
+def test_a_cdk_app_of_ones_own_may_call_the_endpoint_and_nothing_else(tmp_path: Path) -> None:
+    python("cdk_app/app.py", "--artefact", "s3://bucket/model.tar.gz", "--output", str(tmp_path))
+    assert len(list(tmp_path.glob("my-reranker-*.template.json"))) == 3  # serverless stands in no network
+    search: dict[str, Any] = json.loads((tmp_path / "search.template.json").read_text())
+    policies = [r for r in search["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
+    (policy,) = policies
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "sagemaker:InvokeEndpoint"
+    assert json.dumps(statement["Resource"]).count("endpoint/my-reranker") == 1
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith((".py", ".sh"))])
+def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
+    head = (EXAMPLES / name).read_text(encoding="utf-8")[:1200]
+    assert f"examples/{name}" in head
+    assert re.match(r'"""[A-Z].+[.:]\n\n    |#!/usr/bin/env bash\n# [A-Z].+\n(# .+\n)*#\n#   ', head), head
