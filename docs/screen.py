@@ -11,20 +11,12 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 COLUMNS = 80
-PASSAGES = (
-    "Cats sleep all day.",
-    "Our rain jackets come in six colours.",
-    "Rain forms when moist air rises and cools.",
-    "Historians still argue about the causes of the war.",
-)
-# Of a long output the first five lines of the paragraph that has these words are shown; without words, all.
+# Of a long output the first paragraph that has these words is shown; without words, all.
 COMMANDS = (
-    ("cat passages.txt", ""),
-    ('sagerank rerank "what causes rain" passages.txt --top-n 2', ""),
-    ("sagerank cost --rate 0.33 --p95 2 --min-ndcg 49", "USD a month"),
+    ('sagerank rerank "what are the stages of sleep" --sample --top-n 3', ""),
+    ("sagerank cost --rate 0.2 --p95 2 --min-ndcg 49", "USD a month"),
 )
 # Of a character; the text is stretched to it, whatever font the reader has.
 WIDTH, HEIGHT, EDGE = 9, 20, 18
@@ -38,18 +30,17 @@ def svg() -> str:
     """Run the commands in an empty folder, and draw the terminal after them."""
     lines: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "passages.txt").write_text("\n".join(PASSAGES) + "\n", encoding="utf-8")
         for command, words in COMMANDS:
             printed = _run(command, folder)
             if words:
                 part = next(part for part in printed.split("\n\n") if words in part)
-                printed = "\n".join([*_wrapped(part)[:5], "..."])
+                printed = f"{part}\n..."
             lines += [("asked", f"$ {command}"), *(("", line) for line in _wrapped(printed)), ("", "")]
     lines = lines[:-1]
     width, height = COLUMNS * WIDTH + 2 * EDGE, len(lines) * HEIGHT + 2 * EDGE
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>{html.escape(COMMANDS[1][0])}</title><style>{STYLE}</style>",
+        f"<title>{html.escape(COMMANDS[0][0])}</title><style>{STYLE}</style>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#1b1f27"/>',
         *(
             f'<text class="{kind}" x="{EDGE}" y="{EDGE + HEIGHT * row + 15}" textLength="{WIDTH * len(line)}" '

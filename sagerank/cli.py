@@ -280,26 +280,34 @@ def _demo(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(dataclasses.asdict(shown) | {"relevant": sorted(shown.relevant)})
         return 0
+    from sagerank_cost.text import fit
+
     rank = {index: place for place, index in enumerate(shown.order, 1)}
     print(f"Query: {shown.query}\n\nBefore, as the passages came (* answers the query):")
     for index, passage in enumerate(shown.passages):
-        print(
-            f"{index + 1:>4} {'*' if index in shown.relevant else ' '} now {rank[index]:>2}  {_line(passage)}"
-        )
+        mark = "*" if index in shown.relevant else " "
+        print(_line(f"{index + 1:>4} {mark} now {rank[index]:>2}  ", passage))
     print("\nAfter, by boto3 sagemaker-runtime.invoke_endpoint:")
     for place, (index, score) in enumerate(zip(shown.order, shown.scores, strict=True), 1):
         mark = "*" if index in shown.relevant else " "
-        print(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  {_line(shown.passages[index])}")
+        print(_line(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  ", shown.passages[index]))
     print(
-        f"\n{len(shown.passages)} passages in {1e3 * shown.seconds:.1f} ms: {shown.documents_per_50_ms:.1f} documents per 50 ms "
-        f"(model {options.model}, one client, whole call). The server was ready {shown.start_seconds:.2f} s after its start."
+        fit(
+            "",
+            f"{len(shown.passages)} passages in {1e3 * shown.seconds:.1f} ms: {shown.documents_per_50_ms:.1f} documents per 50 ms "
+            f"(model {options.model}, one client, whole call). The server was ready {shown.start_seconds:.2f} s after its start.",
+        )
     )
     return 0
 
 
-def _line(text: str, width: int = 88) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+def _line(lead: str, text: str) -> str:
+    """A text behind its lead, on one line: whole in a pipe or a file, and cut at a terminal's edge."""
+    from sagerank_cost.text import width
+
+    line, columns = lead + " ".join(text.split()), width()
+    shown = line.expandtabs(8)
+    return line if columns is None or len(shown) <= columns else f"{shown[: columns - 1]}…"
 
 
 def _completion(options: argparse.Namespace) -> int:
@@ -374,7 +382,7 @@ def _rerank(options: argparse.Namespace) -> int:
     else:
         for item in ranking.results:
             text = item.document if isinstance(item.document, str) else item.document["text"]
-            print(f"{item.score:.4f}\t{item.index}\t{_line(text, 200)}")
+            print(_line(f"{item.score:.4f}\t{item.index}\t", text))
     return 0
 
 

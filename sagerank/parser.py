@@ -16,9 +16,9 @@ GROUPS = ("try", "measure", "decide", "deploy", "make", "set up")
 class Parser(argparse.ArgumentParser):
     """argparse's parser with whole names of options only, and errors of one sentence. Subparsers are of this class too."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, **named: Any) -> None:
         named.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*arguments, allow_abbrev=False, **named)
+        super().__init__(**named, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse, or end with what this parser, and not the one above it, knows about a word that is wrong."""

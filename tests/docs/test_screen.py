@@ -14,7 +14,7 @@ from ..conftest import ROOT
 def test_the_picture_is_what_the_commands_print() -> None:
     drawn = screen.svg()
     text = html.unescape(re.sub(r"<[^>]+>", "", drawn))
-    assert "Rain forms when moist air rises and cools." in text
+    assert "The different stages of sleep" in text
     assert "USD a month" in text
     assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
     golden.check(drawn, ROOT / "docs/images/demo.svg")
