@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from docs import diagram, reference  # noqa: E402
+from docs import diagram, generated  # noqa: E402
 
 # Pages that lie elsewhere in the repository, and where the site has them.
 ELSEWHERE = {
@@ -59,7 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what does not lie in docs/."""
     for name, path in notebooks().items():
         files.append(File(name, str(path.parent.parent), config.site_dir, config.use_directory_urls))
-    for uri, write in reference.PAGES.items():
+    for uri, write in generated.PAGES.items():
         files.append(File.generated(config, uri, content=write()))
     for source, uri in ELSEWHERE.items():
         # Some of them say who they are to others than us before they begin.
@@ -75,7 +75,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
     def link(found: re.Match[str]) -> str:
         text, target, anchor = found[1], found[2], found[3] or ""
-        if uri in reference.PAGES:
+        if uri in generated.PAGES:
             return found[0]
         source = posixpath.normpath(str(here / target))
         known = {**ELSEWHERE, **{name: name for name in notebooks()}}

@@ -423,7 +423,8 @@ def _artefact(model: str) -> Path:
 
 
 def _building(model: str) -> AbstractContextManager[None]:
-    from .models.build import HUB, SHAPES
+    from .models.build import SHAPES
+    from .models.hub import HUB
 
     if model in HUB:  # whose download has bars of its own
         return nullcontext()

@@ -19,7 +19,7 @@ import yaml
 
 import sagerank.distillation.commands
 import sagerank.evaluation.commands
-from docs import reference
+from docs import generated
 from sagerank.cli import _parser
 from sagerank_inference.contract import Scores, Timings
 from sagerank_inference.dialects import DIALECTS, parse, render
@@ -54,7 +54,7 @@ README = (ROOT / "README.md").read_text()
 def test_the_settings_table_is_the_programs() -> None:
     shown = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", SERVER, re.S)
     assert shown
-    assert shown[1] == reference.settings().split("\n\n")[-1].rstrip("\n")
+    assert shown[1] == generated.settings().split("\n\n")[-1].rstrip("\n")
 
 
 @pytest.mark.parametrize("example", re.findall(r"```json\n(.*?)\n```", API, re.S), ids=lambda text: text[:30])

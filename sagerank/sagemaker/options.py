@@ -55,11 +55,12 @@ def config(**given: Any) -> DeployConfig:
     if not region:
         raise ConfigError("No AWS region is set: give region=, or set AWS_DEFAULT_REGION.")
     # Nothing here makes a VPC, a key, or the alarm that wakes a fleet of none.
-    for name, section in {
+    defaults: dict[str, dict[str, Any]] = {
         "network": {"vpc": "none"},
         "encryption": {"key": "aws"},
         "autoscaling": {"min": 1},
-    }.items():
+    }
+    for name, section in defaults.items():
         if isinstance(chosen := given.get(name, {}), Mapping):
             given[name] = {**section, **chosen}
     made = rules.read(None, {**given, "region": region})

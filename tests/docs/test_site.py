@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from docs import diagram, hooks, reference
+from docs import diagram, generated, hooks
 from sagerank.cli import _parser
 
 from ..conftest import ROOT
@@ -74,7 +74,7 @@ def test_a_diagram_has_each_box_once_and_below_what_points_to_it() -> None:
 
 
 def test_the_reference_has_every_command_and_option() -> None:
-    page = reference.cli()
+    page = generated.cli()
 
     def all_of(parser: argparse.ArgumentParser) -> None:
         for action in parser._actions:
@@ -99,4 +99,4 @@ def test_every_page_is_in_the_navigation() -> None:
 
     listed = set(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert listed == written | reference.PAGES.keys() | set(hooks.ELSEWHERE.values())
+    assert listed == written | generated.PAGES.keys() | set(hooks.ELSEWHERE.values())

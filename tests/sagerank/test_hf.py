@@ -122,7 +122,12 @@ def test_checkpointing_computes_layers_again_to_the_same_gradients(
     small_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed, forward = [], Layer.forward
-    monkeypatch.setattr(Layer, "forward", lambda *given: computed.append(1) or forward(*given))
+
+    def counted(*given: Any) -> Any:
+        computed.append(1)
+        return forward(*given)
+
+    monkeypatch.setattr(Layer, "forward", counted)
     ids, gradients, counts = torch.tensor([[2, 12, 3, 20, 3], [2, 12, 3, 30, 0]]), [], []
     for checkpointing in (False, True):
         model = sagerank.hf.load(str(small_folder)).train()
