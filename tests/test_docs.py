@@ -153,7 +153,9 @@ def test_every_sagerank_command_in_the_docs_parses() -> None:
     commands = [
         match
         for page in PAGES.values()
-        for match in re.findall(r"^(?:\$ )?(?:\.venv\S*/bin/)?sagerank (?!\w+:)(.+)$", page, re.M)
+        for match in re.findall(
+            r"^(?:\$ )?(?:\.venv\S*/bin/)?sagerank (?!\w+:)(.+)$", re.sub(r"\\\n\s*", "", page), re.M
+        )
     ]
     assert commands
     for command in commands:

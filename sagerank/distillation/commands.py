@@ -153,17 +153,17 @@ def run(options: argparse.Namespace) -> int:
         raise DistillationError("--gate is missing: give a BEIR folder that the student is judged on.")
     import torch
 
-    from sagerank.evaluation.draw import check_ending
     from sagerank.evaluation.progress import bars
     from sagerank_cost.text import fit
 
     from .card import model_card
     from .distil import distil
-    from .draw import picture
     from .gate import check, judge_student, publish, student_shortfalls
     from .screen import student_cells
 
     if options.plot:
+        from sagerank.evaluation.draw import check_ending
+
         check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
@@ -172,6 +172,8 @@ def run(options: argparse.Namespace) -> int:
         judged = judge_student(recipe, work, threads=options.threads, progress=progress)
     print(fit(student_cells(judged), stream=sys.stderr), file=sys.stderr)
     if options.plot:
+        from .draw import picture
+
         picture(work, judged, options.plot)
     refusal = "The student does not pass the gate, and no artefact was written"
     check(refusal, student_shortfalls(recipe, judged))

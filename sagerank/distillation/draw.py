@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagerank.evaluation.draw import canvas, check_ending, save
+from sagerank_cost.plots import COLOURS
 
 from .gate import StudentQuality
 from .mine import read_jsonl
 
-# Of Okabe and Ito, told apart by everyone.
-_BLUE, _ORANGE, _GREY = "#0072b2", "#e69f00", "#999999"
+_BLUE, _ORANGE, _GREY = COLOURS[0], COLOURS[1], "#999999"
 
 
 def picture(work: Path, judged: Sequence[StudentQuality], path: Path) -> None:

@@ -28,8 +28,14 @@ PREFIX = "sagerank/distil"
 VOLUME_GB = 50
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
-# Folders of them that a job never imports: measuring, and deploying to AWS.
-_LEFT_OUT = ("sagerank/bench/", "sagerank/operate/", "sagerank/sagemaker/")
+# What of them a job never imports: measuring, deploying to AWS, drawing.
+_LEFT_OUT = (
+    "sagerank/bench/",
+    "sagerank/distillation/draw.py",
+    "sagerank/evaluation/draw.py",
+    "sagerank/operate/",
+    "sagerank/sagemaker/",
+)
 # What the container lacks beside its own PyTorch. A test holds it against the imports and pyproject.toml.
 _REQUIREMENTS = """\
 bm25s>=0.3

@@ -1,11 +1,11 @@
-"""The fenced blocks of a page, each with the mark before it that says why it is not run."""
+"""The fenced blocks of a page, each with the mark before it that says why it is not run, or where."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_BLOCK = re.compile(r"(?:<!-- (not run: [^>]+?) -->\n+)?^```(\w*)\n(.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(r"(?:<!-- ((?:not run: |run by )[^>]+?) -->\n+)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Every block of every page is run, or read by what would read it, or says why not: `<!-- not run: ... -->` before it."""
+"""Every block of every page is run, or read by what would read it, or says why not: `<!-- not run: ... -->`
+before it, or `<!-- run by tests/... -->`, a test that reads that page.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +34,12 @@ PYTHON = [(name, block) for name, block in BLOCKS if block.language == "python"]
 def server() -> Iterator[Server]:
     with serving(MICRO) as running:
         yield running
+
+
+def run_by(name: str, mark: str) -> bool:
+    """Whether the test that a mark names is there, and is about this page."""
+    test = ROOT / mark.removeprefix("run by ")
+    return test.is_file() and Path(name).name in test.read_text(encoding="utf-8")
 
 
 def checked(name: str, block: Block) -> bool:
@@ -83,9 +91,11 @@ def known(command: str) -> bool:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_block_is_run_or_marked(name: str) -> None:
     for block in blocks(PAGES[name]):
-        assert block.mark or checked(name, block), (
-            f"{name}: mark this block, or let a test run it:\n{block.text}"
-        )
+        assert (
+            run_by(name, block.mark)
+            if block.mark.startswith("run by ")
+            else block.mark or checked(name, block)
+        ), f"{name}: mark this block, or let a test run it:\n{block.text}"
 
 
 @pytest.mark.parametrize(("name", "block"), PYTHON, ids=[f"{name}-{n}" for n, (name, _) in enumerate(PYTHON)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from sagerank.models import hub
 from sagerank.models.build import resolve
+from sagerank.models.extras import install
 from sagerank_inference.artefact import sha256
 from sagerank_inference.checkpoint import CheckpointError
 
@@ -97,5 +99,5 @@ def test_a_file_with_another_hash_is_refused(home: Path, small_folder: Path) -> 
 
 def test_without_its_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(CheckpointError, match="asked by huggingface-hub: pip install"):
+    with pytest.raises(CheckpointError, match=re.escape(f"asked by huggingface-hub: {install('build')}")):
         hub.unreachable()
