@@ -51,7 +51,7 @@ def check() -> None:
 
 
 def synthesise(
-    file: Path | None, options: Mapping[str, str], folder: Path, *, validate: bool = True
+    options: Mapping[str, str], folder: Path, *, file: Path | None = None, validate: bool = True
 ) -> Assembly:
     """Write the templates of a configuration by our app itself: neither AWS nor the CDK's command is asked.
 

@@ -108,7 +108,7 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
             options["artefact"] = str(made)
             config = rules.read(wanted.file, options)
         assembly = cdk.synthesise(
-            wanted.file, _absolute(config, options), folder or Path(scratch) / "cdk.out"
+            _absolute(config, options), folder or Path(scratch) / "cdk.out", file=wanted.file
         )
         yield Plan(config=config, place=place, assembly=assembly)
 

@@ -115,7 +115,9 @@ def test_the_page_shows_what_the_command_says(
 ) -> None:
     """Without the last lines: the age of the prices changes every day."""
     page = (ROOT / "docs/cost.md").read_text(encoding="utf-8")
-    ((command, shown),) = re.findall(r"```sh\nsagerank (cost[^\n]*)\n```\n\n<!-- .+? -->\n```text\n(.*?)\n```", page, re.S)
+    ((command, shown),) = re.findall(
+        r"```sh\nsagerank (cost[^\n]*)\n```\n\n<!-- .+? -->\n```text\n(.*?)\n```", page, re.S
+    )
     monkeypatch.setenv("COLUMNS", "80")
     assert main(shlex.split(command)) == 0
     assert capsys.readouterr().out.startswith(f"{shown}\nHosting prices of ")
