@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
+
+from sagerank.evaluation.lexical import bm25s
 
 from . import DistillationError
 

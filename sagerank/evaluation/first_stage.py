@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .collection import Collection, CollectionError, numbered_lines
-
-with warnings.catch_warnings():
-    # In a notebook without ipywidgets tqdm warns of a bar that nobody asked for.
-    warnings.filterwarnings("ignore", "IProgress not found")
-    import bm25s
+from .lexical import bm25s
 
 # query id -> (document id, score), best first
 Run = dict[str, list[tuple[str, float]]]
