@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from sagerank_cost import near, nearest
 
+_NOT_GIVEN = object()
 # What a command is for, in the order of a first week; `sagerank --help` lists them so.
 GROUPS = ("try", "measure", "decide", "deploy", "make", "set up")
 
@@ -24,12 +25,21 @@ class Parser(argparse.ArgumentParser):
         """Parse, or end with what this parser, and not the one above it, knows about a word that is wrong."""
         words = sys.argv[1:] if args is None else list(args)
         self._check_options(words)
-        options, rest = super().parse_known_args(words, namespace)
-        for action in self._actions:
-            # Before Python 3.13, an optional word is not found behind an option: FILE in `QUERY --top-n 3 FILE`.
-            optional = not action.option_strings and action.nargs == "?"
-            if rest and optional and getattr(options, action.dest) == action.default:
-                setattr(options, action.dest, self._get_values(action, [rest.pop(0)]))
+        optional = [each for each in self._actions if not each.option_strings and each.nargs == "?"]
+        defaults = [action.default for action in optional]
+        for action in optional:  # so that a word which equals the default is not taken for none
+            action.default = _NOT_GIVEN
+        try:
+            options, rest = super().parse_known_args(words, namespace)
+        finally:
+            for action, default in zip(optional, defaults, strict=True):
+                action.default = default
+        for action in optional:
+            if getattr(options, action.dest, _NOT_GIVEN) is _NOT_GIVEN:
+                # Before Python 3.13, an optional word is not found behind an option: FILE in `QUERY --top-n 3 FILE`.
+                late = rest and (rest[0] == "-" or not rest[0].startswith("-"))
+                value = self._get_values(action, [rest.pop(0)]) if late else action.default
+                setattr(options, action.dest, value)
         if rest:
             self.error(f"nothing takes {rest[0]!r}: put quotes round words that belong together")
         return options, []

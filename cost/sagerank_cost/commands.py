@@ -330,7 +330,7 @@ def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
         instance=instance.name,
         model=choice(options.model[0]).name,
         precision=check_precision((options.precision or ["bf16" if instance.gpu else "fp32"])[0]),
-        region=(options.region or ["us-east-1"])[0],
+        region=(options.region or [None])[0],
         endpoint_url=options.endpoint_url,
     )
     append(row, catalogue.folder)

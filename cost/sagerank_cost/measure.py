@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -34,12 +35,13 @@ def measure(
     instance: str,
     model: str,
     precision: str,
-    region: str,
+    region: str | None = None,
     endpoint_url: str | None = None,
     repeats: int = 7,
 ) -> Measurement:
     """The median of whole calls through boto3's sagemaker-runtime, after one that warms up.
 
+    region: by default AWS_REGION's, AWS_DEFAULT_REGION's or the profile's.
     Raises CostError where the endpoint does not answer as a reranker.
     """
     if not texts or repeats < 1:
@@ -48,9 +50,13 @@ def measure(
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # boto3 by itself does not read AWS_REGION.
+    where = region or os.environ.get("AWS_REGION") or boto3.Session().region_name
+    if not where:
+        raise CostError("No AWS region is set: give --region, or set AWS_REGION.")
     runtime = boto3.client(
         "sagemaker-runtime",
-        region_name=region,
+        region_name=where,
         endpoint_url=endpoint_url,
         config=Config(retries={"total_max_attempts": 1}),
     )

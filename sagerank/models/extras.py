@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -53,17 +54,18 @@ def install(extras: str) -> str:
     flag = "-e " if path else ""
     if tool:
         return f"{tool} {flag}{wanted}"
-    return f"{_pip()} install {flag}{wanted}"
+    return f"{_installer()} {flag}{wanted}"
 
 
 _TOOLS = {"pipx install --force": "pipx_metadata.json", "uv tool install": "uv-receipt.toml"}
 
 
-def _pip() -> str:
+def _installer() -> str:
     """What to call so that it installs for this interpreter, and not for another that comes first on PATH."""
+    python = shlex.quote(_short(Path(sys.executable)))
     if find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip --python {_short(Path(sys.executable))}" if _elsewhere("python") else "uv pip"
-    return f"{_short(Path(sys.executable))} -m pip" if _elsewhere("pip") else "pip"
+        return f"uv pip install --python {python}" if _elsewhere("python") else "uv pip install"
+    return f"{python} -m pip install" if _elsewhere("pip") else "pip install"
 
 
 def _elsewhere(program: str) -> bool:

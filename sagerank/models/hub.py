@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -94,10 +93,15 @@ def unreachable() -> str:
     return reason and f"{constants.ENDPOINT} cannot be reached: {reason}"
 
 
-@cache
+_answered: set[str] = set()
+
+
 def silence(url: str) -> str:
-    """Why no answer comes from there; empty where one does."""
+    """Why no answer comes from there; empty where one does, which is remembered."""
     import httpx2
+
+    if url in _answered:
+        return ""
 
     found = [f"no answer within {_SECONDS:.0f} s"]
 
@@ -112,6 +116,8 @@ def silence(url: str) -> str:
     asking = Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_SECONDS)
+    if not found[0]:
+        _answered.add(url)
     return found[0]
 
 

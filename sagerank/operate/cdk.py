@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import OperateError, tools
+from .account import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +85,20 @@ def synthesise(
     return Assembly.read(folder)
 
 
-def run(arguments: Sequence[str], *, cwd: Path | None = None, profile: str | None = None) -> None:
-    """Run `cdk`, by default beside its cdk.json, and show its output as progress.
+def run(arguments: Sequence[str], account: Account, *, cwd: Path | None = None) -> None:
+    """Run `cdk` in the account that we ask too, by default beside its cdk.json, and show its output as progress.
 
     Raises OperateError where it fails. Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal
     after us.
     """
     command, project = tools.cdk()
-    signed = ["--profile", profile] if profile else []
+    signed = ["--profile", account.profile] if account.profile else []
+    there = {"AWS_ENDPOINT_URL": account.endpoint_url} if account.endpoint_url else {}
     with subprocess.Popen(
         [command, *arguments, *signed],
         cwd=cwd or project,
+        # It reports its use to AWS unless told otherwise.
+        env={"CDK_DISABLE_CLI_TELEMETRY": "true", **os.environ, **there},
         stdout=sys.stderr.fileno(),
         stderr=subprocess.STDOUT,
     ) as process:

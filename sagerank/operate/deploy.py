@@ -128,13 +128,13 @@ def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str
     return found
 
 
-def bootstrap(place: Place, profile: str | None) -> None:
+def bootstrap(place: Place, account: Account) -> None:
     """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
     with tempfile.TemporaryDirectory() as elsewhere:
-        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], cwd=Path(elsewhere), profile=profile)
+        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], account, cwd=Path(elsewhere))
 
 
-def deploy(planned: Plan, extra: list[str], profile: str | None) -> None:
+def deploy(planned: Plan, extra: list[str], account: Account) -> None:
     """Deploy all stacks as they were shown. `extra` goes to `cdk deploy`."""
     words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
-    cdk.run([*words, *extra], profile=profile)
+    cdk.run([*words, *extra], account)

@@ -53,11 +53,11 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
             return 1
         if not place.bootstrapped:
             say("Setting up the CDK: about 2 minutes")
-            deploy.bootstrap(place, options.profile)
+            deploy.bootstrap(place, account)
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
         try:
-            deploy.deploy(planned, options.cdk, options.profile)
+            deploy.deploy(planned, options.cdk, account)
         except KeyboardInterrupt:
             say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
             raise

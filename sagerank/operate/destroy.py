@@ -60,7 +60,7 @@ def destroy(account: Account, doomed: Doomed) -> None:
         _empty(account, bucket)
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
         _write_assembly(Path(folder), account, list(doomed.stacks.values()))
-        cdk.run(["destroy", "--all", "--force", "--app", folder], cwd=Path(folder), profile=account.profile)
+        cdk.run(["destroy", "--all", "--force", "--app", folder], account, cwd=Path(folder))
 
 
 def _objects(account: Account, bucket: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -44,7 +45,7 @@ def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -
     names = [listed["EndpointName"] for listed in account.pages("sagemaker", "list_endpoints", "Endpoints")]
     old = [
         endpoint
-        for name in tqdm(names, unit="endpoint", disable=None, leave=False)
+        for name in tqdm(names, unit="endpoint", disable=None if sys.stderr else True, leave=False)
         if (endpoint := describe(account, name)).created <= since and endpoint.status == "InService"
     ]
     called = _called(account, old, since, now)

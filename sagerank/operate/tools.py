@@ -24,7 +24,8 @@ _NODE = 20  # the oldest major version
 def node() -> None:
     """Raise OperateError unless there is the Node.js that the CDK's library and its command run on."""
     path = shutil.which("node")
-    said = subprocess.check_output([path, "--version"], text=True) if path else ""
+    asked = [path, "--version"] if path else None
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout if asked else ""
     major = re.match(r"v(\d+)\.", said)
     if major is None or int(major[1]) < _NODE:
         there = f"the one on PATH is {said.strip()}" if major else "there is none on PATH"
@@ -94,7 +95,7 @@ def _install(folder: Path, shown: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise OperateError(
-            "The CDK's command line needs Node.js 20 or newer with npm: install it from https://nodejs.org."
+            f"The CDK's command line needs Node.js {_NODE} or newer with npm: install it from https://nodejs.org."
         )
     sys.stderr.write(f"Installing the CDK's command line into {shown} (once)\n")
     done = subprocess.run(

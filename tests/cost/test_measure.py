@@ -17,6 +17,7 @@ def test_an_endpoint_is_timed_and_its_speed_kept(
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
     with serving(MICRO) as server:
         command = ["cost", "measure", "--endpoint", "reranker", "--endpoint-url", server.url]
         command += ["--instance", "ml.c7i.large", "--model", "micro", "--documents", "5", "--tokens", "60"]

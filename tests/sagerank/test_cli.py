@@ -28,7 +28,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the server's worker and b
 
 def sagerank(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sagerank.cli", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    given = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
+    return subprocess.run(
+        command, input=stdin, env=given, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @posix

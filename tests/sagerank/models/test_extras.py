@@ -91,6 +91,14 @@ def test_pip_of_another_environment_is_not_named(monkeypatch: pytest.MonkeyPatch
     assert extras.install("large") == f"{sys.executable} -m pip install 'sagerank[large]'"
 
 
+@pytest.mark.usefixtures("installed")
+def test_an_environment_of_uvs_that_is_not_activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}" if program == "uv" else None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "executable", "/a b/bin/python")
+    assert extras.install("large") == "uv pip install --python '/a b/bin/python' 'sagerank[large]'"
+
+
 def test_long_lists_are_cut() -> None:
     assert [extras.listed(list("abcde"[:size])) for size in (1, 2, 3, 4)] == [
         "a", "a and b", "a, b and c", "a, b and 2 more",

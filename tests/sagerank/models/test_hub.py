@@ -44,6 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@needs("torch")
 def test_without_the_hub_the_way_around_is_one_sentence_with_its_command(home: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         resolve("tiny", cache=home)
