@@ -291,9 +291,12 @@ def _demo(options: argparse.Namespace) -> int:
     for place, (index, score) in enumerate(zip(shown.order, shown.scores, strict=True), 1):
         mark = "*" if index in shown.relevant else " "
         print(_line(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  ", shown.passages[index]))
+    first = len(shown.relevant)
+    before, after = (len(shown.relevant & set(order[:first])) for order in (range(first), shown.order))
     print(
         fit(
             "",
+            f"{first} passages answer the query: {after} of them are among the first {first} now, {before} were before.",
             f"{len(shown.passages)} passages in {1e3 * shown.seconds:.1f} ms: {shown.documents_per_50_ms:.1f} documents per 50 ms "
             f"(model {options.model}, one client, whole call). The server was ready {shown.start_seconds:.2f} s after its start.",
         )
@@ -305,9 +308,9 @@ def _line(lead: str, text: str) -> str:
     """A text behind its lead, on one line: whole in a pipe or a file, and cut at a terminal's edge."""
     from sagerank_cost.text import width
 
-    line, columns = lead + " ".join(text.split()), width()
-    shown = line.expandtabs(8)
-    return line if columns is None or len(shown) <= columns else f"{shown[: columns - 1]}…"
+    flat, columns = " ".join(text.split()), width()
+    room = None if columns is None else max(columns - len(lead.expandtabs(8)), 1)
+    return lead + (flat if room is None or len(flat) <= room else f"{flat[: room - 1]}…")
 
 
 def _completion(options: argparse.Namespace) -> int:
@@ -523,7 +526,7 @@ def _doctor(options: argparse.Namespace) -> int:
             print(check.line(width()))
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
-    return 0 if all(check.ok for check in checks) else 1
+    return 0 if all(check.ok is not False for check in checks) else 1
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def _texts(query: str, documents: Sequence[Document], top_n: int | None) -> list
     if not documents:
         raise InvalidRequest("documents is empty: give at least one.")
     if top_n is not None and top_n < 1:
-        raise InvalidRequest(f"top_n is {top_n}: give at least 1, or None for all.")
+        raise InvalidRequest(f"top_n is {top_n}: give at least 1, or leave it out for all.")
     return [_text(document, index) for index, document in enumerate(documents)]
 
 

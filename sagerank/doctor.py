@@ -20,13 +20,14 @@ _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prome
 @dataclass(frozen=True, slots=True)
 class Check:
     name: str
-    ok: bool
+    ok: bool | None  # None: not there, and only needed by some
     detail: str
     fix: str = ""
 
     def line(self, columns: int | None) -> str:
         """The check as a person reads it on a terminal of so many columns; below a failure stands what to do."""
-        line = hang(f"{'ok  ' if self.ok else 'FAIL'}  {self.name:<18} ", self.detail, columns)
+        mark = {True: "ok", False: "FAIL", None: "-"}[self.ok]
+        line = hang(f"{mark:<4}  {self.name:<18} ", self.detail, columns)
         return line if self.ok or not self.fix else f"{line}\n{hang(' ' * 6, self.fix, columns)}"
 
 
@@ -43,7 +44,8 @@ def examine(model: str) -> Iterator[Check]:
         yield Check(name, installed is not None, installed or "missing", fix)
     for extra in extras.names():
         lacking = extras.missing(extra)
-        yield Check(f"extra {extra}", True, f"needs {extras.listed(lacking)}" if lacking else "installed")
+        detail = f"needs {extras.listed(lacking)}" if lacking else "installed"
+        yield Check(f"extra {extra}", None if lacking else True, detail)
     yield Check("to add an extra", True, extras.install("EXTRA"))
     yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
     if missing:

@@ -22,7 +22,7 @@ def near(name: str, known: Iterable[str]) -> list[str]:
     return (
         difflib.get_close_matches(name, known, 3, 0.8)
         or begun
-        or difflib.get_close_matches(name, known, 1, 0.5)
+        or difflib.get_close_matches(name, known, 1, 0.65)
     )
 
 

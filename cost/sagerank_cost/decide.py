@@ -133,7 +133,10 @@ def decide(question: Question) -> Decision:
             )
             continue
         bills.append(item)
-    bills.sort(key=lambda item: (item.usd, item.p95, item.deployment.name))
+    # Of those that cost the same, the one that ranks best.
+    bills.sort(
+        key=lambda item: (item.usd, -(item.deployment.choice.ndcg or 0), item.p95, item.deployment.name)
+    )
     return Decision(question, tuple(bills), refused, examples)
 
 
