@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sagerank_infra.instances import hardware
 
 from . import OperateError, stacks
 from .account import Account
@@ -57,9 +59,19 @@ def start(
         else _upload(account, Path(source), outputs.get("InputPath", ""), title)
     )
     account.client("sagemaker").create_transform_job(
-        **request(title, model, job, mime=mime, source=address, target=target)
+        **request(title, model, job, mime=mime, source=address, target=target, key=_key(account, outputs))
     )
     return title, target
+
+
+def _key(account: Account, outputs: Mapping[str, str]) -> str:
+    """The deployment's KMS key: the one of its bucket, where it has a bucket and no key of AWS's own."""
+    if "OutputPath" not in outputs:
+        return ""
+    bucket, _ = bucket_and_key(outputs["OutputPath"])
+    answer = account.client("s3").get_bucket_encryption(Bucket=bucket)
+    (rule,) = answer["ServerSideEncryptionConfiguration"]["Rules"]
+    return str(rule["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID", ""))
 
 
 def _endpoint_model(account: Account, name: str) -> str:
@@ -85,9 +97,13 @@ def _upload(account: Account, file: Path, folder: str, title: str) -> str:
     return f"s3://{bucket}/{prefix}"
 
 
-def request(title: str, model: str, job: Job, *, mime: str, source: str, target: str) -> dict[str, Any]:
-    """What CreateTransformJob takes. mime: of input and answers; source, target: their addresses in S3."""
+def request(
+    title: str, model: str, job: Job, *, mime: str, source: str, target: str, key: str = ""
+) -> dict[str, Any]:
+    """What CreateTransformJob takes. mime: of input and answers; source, target: their addresses in S3; key: of the volumes."""
     by_line = mime in ("application/jsonlines", "text/csv")
+    # An NVMe disk is encrypted by its hardware, and takes no key.
+    volume_key = {"VolumeKmsKeyId": key} if key and not hardware(job.instance).local_disk else {}
     return {
         "TransformJobName": title,
         "ModelName": model,
@@ -105,7 +121,7 @@ def request(title: str, model: str, job: Job, *, mime: str, source: str, target:
             "Accept": mime,
             "AssembleWith": "Line" if by_line else "None",
         },
-        "TransformResources": {"InstanceType": job.instance, "InstanceCount": job.count},
+        "TransformResources": {"InstanceType": job.instance, "InstanceCount": job.count} | volume_key,
     }
 
 

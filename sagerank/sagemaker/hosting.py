@@ -16,8 +16,10 @@ from sagerank_infra.environment import environment
 from sagerank_infra.hosting import main_variant, tags
 from sagerank_infra.instances import hardware
 
+from .options import default_session, named_key
 from .prediction import RerankDeserializer, RerankSerializer
 from .scaling import stop_scaling
+from .waiting import SageMakerError
 from .waiting import wait as wait_for
 
 PREFIX = "sagerank/models"
@@ -67,7 +69,8 @@ def deploy(
     """Create EndpointConfig and Endpoint of the configuration's name, and wait until the Endpoint is in service.
 
     output: an s3:// folder for the answers of mode async. `endpoint.invoke` takes and gives what RerankSerializer and
-    RerankDeserializer say. Raises SageMakerError, with SageMaker's reason, where the container does not start.
+    RerankDeserializer say. Raises SageMakerError, with SageMaker's reason, where the container does not start:
+    what was made stays to be looked at, and `sr.delete(config)` frees the names.
     """
     if not config.traits.endpoint:
         raise ConfigError(f"mode is {config.mode!r}, which has no endpoint: run a transform_job.")
@@ -98,7 +101,10 @@ def deploy(
         raise
     endpoint.serializer, endpoint.deserializer = RerankSerializer(), RerankDeserializer()
     if wait:
-        wait_for(endpoint)
+        try:
+            wait_for(endpoint)
+        except SageMakerError as error:
+            raise SageMakerError(f"{error} sr.delete(config) frees the names for another try.") from None
     return endpoint
 
 
@@ -121,13 +127,13 @@ def _uploaded(config: DeployConfig, bucket: str, session: boto3.Session | None) 
         )
     with Path(config.artefact).open("rb") as file:
         key = f"{PREFIX}/{hashlib.file_digest(file, 'sha256').hexdigest()}/model.tar.gz"
-    client = (session or boto3.Session()).client("s3", region_name=config.region)
+    client = (session or default_session(config.region)).client("s3", region_name=config.region)
     client.upload_file(config.artefact, bucket, key)
     return f"s3://{bucket}/{key}"
 
 
 def _asynchronous(config: DeployConfig, output: str) -> shapes.AsyncInferenceConfig:
-    folder, key = output.rstrip("/"), config.encryption.key
+    folder = output.rstrip("/")
     return shapes.AsyncInferenceConfig(
         client_config=shapes.AsyncInferenceClientConfig(
             max_concurrent_invocations_per_instance=config.asynchronous.concurrency
@@ -135,15 +141,15 @@ def _asynchronous(config: DeployConfig, output: str) -> shapes.AsyncInferenceCon
         output_config=shapes.AsyncInferenceOutputConfig(
             s3_output_path=folder,
             s3_failure_path=f"{folder}/failed",
-            kms_key_id=key if key.startswith("arn:") else None,
+            kms_key_id=named_key(config) or None,
         ),
     )
 
 
 def _volume_key(config: DeployConfig) -> str | None:
     """The key of the instances' volumes. An NVMe disk is encrypted by its hardware, and takes none."""
-    given = config.encryption.key.startswith("arn:") and config.instance
-    return config.encryption.key if given and not hardware(config.instance).local_disk else None
+    key = named_key(config)
+    return key if key and config.instance and not hardware(config.instance).local_disk else None
 
 
 def _tags(config: DeployConfig) -> list[shapes.Tag]:

@@ -13,6 +13,8 @@ from sagerank.distillation.training_job import Job, launch
 from sagerank.operate import transform
 from sagerank_infra.config import ConfigError, DeployConfig
 
+from .options import default_session, named_key
+
 
 def transform_job(
     config: DeployConfig,
@@ -26,6 +28,7 @@ def transform_job(
     """Start a batch transform with the Model of the configuration's name, on `count` instances of its type.
 
     source: an s3:// file or folder of requests, a line each. output: the s3:// folder that gets NAME.out where NAME was.
+    A key that encryption.key names encrypts the answers, and the volumes of the instances that take one.
     """
     for name, address in {"source": source, "output": output}.items():
         if not address.startswith("s3://"):
@@ -34,6 +37,7 @@ def transform_job(
         raise ConfigError(
             "instance is empty: a transform job needs a type, and a Model of mode batch made with it."
         )
+    key = named_key(config)
     title = f"{config.name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     wanted = transform.request(
         title,
@@ -42,8 +46,11 @@ def transform_job(
         mime=content_type,
         source=source,
         target=output,
+        key=key,
     )
-    own = session or boto3.Session()
+    if key:
+        wanted["TransformOutput"]["KmsKeyId"] = key
+    own = session or default_session(config.region)
     own.client("sagemaker", region_name=config.region).create_transform_job(**wanted)
     return TransformJob.get(transform_job_name=title, session=session, region=config.region)
 
@@ -60,6 +67,6 @@ def training_job(
 
     Raises DistillationError before anything is created where a path is missing.
     """
-    own = session or boto3.Session()
+    own = session or default_session()
     title = launch(recipe, job, name, session=own, progress=progress)
     return TrainingJob.get(training_job_name=title, session=session, region=own.region_name)

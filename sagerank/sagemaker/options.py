@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 
+from sagerank import aws
 from sagerank_infra import rules
 from sagerank_infra.config import ConfigError, DeployConfig
 
@@ -35,10 +36,21 @@ _OPTIONS = (
 )
 
 
+def default_session(region: str | None = None) -> boto3.Session:
+    """The session of sagerank's one rule for region and profile. Raises InvalidRequest where there is none."""
+    return boto3.Session(botocore_session=aws.session(region))
+
+
+def named_key(config: DeployConfig) -> str:
+    """The ARN of the KMS key that was named; empty where AWS's own keys are taken."""
+    return config.encryption.key if config.encryption.key.startswith("arn:") else ""
+
+
 def config(**given: Any) -> DeployConfig:
     """A deployment, checked: model, mode, instance and image are enough, and the other options are those of `sagerank deploy`.
 
-    Nested options are mappings: autoscaling={"max": 8}. Raises ConfigError, with one sentence, for what cannot be deployed.
+    Nested options are mappings: autoscaling={"max": 8}. Raises ConfigError, with one sentence, for what cannot be deployed, and
+    InvalidRequest where nothing says the region: region=, environment and profile are asked as by every command.
     """
     for name in given:
         if name not in _OPTIONS:
@@ -51,9 +63,7 @@ def config(**given: Any) -> DeployConfig:
         raise ConfigError(
             "image is no address in ECR: give that of our image there, 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG."
         )
-    region = given.get("region") or boto3.Session().region_name
-    if not region:
-        raise ConfigError("No AWS region is set: give region=, or set AWS_DEFAULT_REGION.")
+    region = given.get("region") or default_session().region_name
     # Nothing here makes a VPC, a key, or the alarm that wakes a fleet of none.
     defaults: dict[str, dict[str, Any]] = {
         "network": {"vpc": "none"},
@@ -67,5 +77,9 @@ def config(**given: Any) -> DeployConfig:
     if made.vpc == "new" or made.encryption.key == "new" or made.autoscaling.min == 0:
         raise ConfigError(
             "A new VPC, a new key and a fleet of none are made by `sagerank deploy`: give what exists, and autoscaling.min of at least 1."
+        )
+    if made.autoscaling.schedules:
+        raise ConfigError(
+            "autoscaling.schedules is for `sagerank deploy`: leave it out, and call Application Auto Scaling's put_scheduled_action."
         )
     return made

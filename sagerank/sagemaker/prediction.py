@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -12,23 +14,33 @@ from sagemaker.core.deserializers import BaseDeserializer
 from sagemaker.core.resources import Endpoint
 from sagemaker.core.serializers import BaseSerializer
 
+from sagerank import aws
 from sagerank.client import Ranked, RerankClient, Reranking
-from sagerank.errors import AccessDenied, BadAnswer, InvalidRequest, RerankError, Unavailable
+from sagerank.errors import AccessDenied, BadAnswer, InvalidRequest, Unavailable
 from sagerank.transport import error_from_aws
+from sagerank_inference.dialects import DIALECTS
+
+from .options import default_session
 
 _JSON = "application/json"
 
 
 class RerankSerializer(BaseSerializer):  # type: ignore[misc]
-    """A mapping with query, documents and top_n as the body of a request; docs/api.md has what else it may hold."""
+    """A mapping with query, documents and top_n, in Jina's dialect, as the body of a request."""
 
     CONTENT_TYPE = _JSON
 
     def serialize(self, data: Any) -> bytes:
-        """Raises InvalidRequest for what is no such mapping."""
+        """Raises InvalidRequest for what is no such mapping, or what RerankDeserializer could not read the answer of."""
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():
             raise InvalidRequest(
                 'The body has no query or no documents: give {"query": ..., "documents": [...]}.'
+            )
+        dialect = next(each for each in DIALECTS.values() if each.recognises(data))
+        if dialect.name != "jina" or not data.get("return_documents", True):
+            raise InvalidRequest(
+                "The answer would not be Jina's with its documents, which RerankDeserializer reads: leave out "
+                "return_documents, and Cohere's api_version, priority, rank_fields and max_chunks_per_doc."
             )
         return json.dumps(data).encode()
 
@@ -53,41 +65,43 @@ class RerankDeserializer(BaseDeserializer):  # type: ignore[misc]
 
 
 class EndpointTransport:
-    """The transport of sagerank's client that invokes through the SDK's Endpoint: its session, its retries, its user agent."""
+    """The transport of sagerank's client that invokes through the SDK's Endpoint: its retries, its user agent."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, region: str, session: boto3.Session | None = None) -> None:
+        """session: instead of the Endpoint's own."""
         # The client has bytes, and wants bytes.
         self._endpoint = endpoint.model_copy(update={"serializer": None, "deserializer": None})
+        self._region, self._session = region, session
 
     async def __call__(self, body: bytes) -> bytes:
         return await asyncio.to_thread(self._invoke, body)
 
     def _invoke(self, body: bytes) -> bytes:
-        try:
-            answer = self._endpoint.invoke(body=body, content_type=_JSON, accept=_JSON)
+        with _errors(self._endpoint.endpoint_name, self._region):
+            answer = self._endpoint.invoke(
+                body=body, content_type=_JSON, accept=_JSON, session=self._session, region=self._region
+            )
             read: bytes = answer.body.read()
             return read
-        except ClientError as error:
-            raise _error(error, self._endpoint) from None
-        except NoCredentialsError:
-            raise AccessDenied(
-                "No AWS credentials were found: run `aws configure`, or give this process a role."
-            ) from None
-        except BotoCoreError as error:
-            raise Unavailable(f"The endpoint could not be reached ({type(error).__name__}).") from None
 
     async def close(self) -> None:
         """The connections are the SDK's, which shares and keeps them."""
 
 
-def _error(error: ClientError, endpoint: Endpoint) -> RerankError:
-    response: Any = error.response
-    details, status = response["Error"], response["ResponseMetadata"]["HTTPStatusCode"]
-    content = {**response, "message": details.get("Message", "")}
-    where = endpoint.endpoint_arn.split(":")[3]
-    return error_from_aws(
-        details.get("Code", ""), status, content, endpoint=endpoint.endpoint_name, region=where
-    )
+@contextmanager
+def _errors(name: str, region: str) -> Iterator[None]:
+    """Turn what botocore raises inside into an error of sagerank's client."""
+    try:
+        yield
+    except ClientError as error:
+        response: Any = error.response
+        details, status = response["Error"], response["ResponseMetadata"]["HTTPStatusCode"]
+        content = {**response, "message": details.get("Message", "")}
+        raise error_from_aws(details.get("Code", ""), status, content, endpoint=name, region=region) from None
+    except NoCredentialsError:
+        raise AccessDenied(f"No AWS credentials were found: {aws.SIGN_IN}.") from None
+    except BotoCoreError as error:
+        raise Unavailable(f"The endpoint could not be reached ({type(error).__name__}).") from None
 
 
 def predictor(
@@ -96,8 +110,13 @@ def predictor(
     """The client of an Endpoint, or of one by name: `rerank(query, documents, top_n=3)`.
 
     It splits what exceeds SageMaker's limits, tries again where that helps, and merges the exact ranking. A deadline ends
-    the wait for an answer, and not the SDK's request.
+    the wait for an answer, and not the SDK's request. No call is made before the first ranking. session, region: instead
+    of an Endpoint's own, or of those that environment and profile say.
     """
     if isinstance(endpoint, str):
-        endpoint = Endpoint.get(endpoint_name=endpoint, session=session, region=region)
-    return RerankClient(EndpointTransport(endpoint))
+        endpoint = Endpoint(endpoint_name=endpoint)
+    if not region and endpoint.endpoint_arn:
+        region = endpoint.endpoint_arn.split(":")[3]
+    if not region:
+        region = (session and session.region_name) or default_session().region_name
+    return RerankClient(EndpointTransport(endpoint, region=region, session=session))

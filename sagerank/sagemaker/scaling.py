@@ -10,6 +10,8 @@ from sagerank_infra.config import ConfigError, DeployConfig
 from sagerank_infra.estimate import invocations_per_minute
 from sagerank_infra.modes import VARIANT
 
+from .options import default_session
+
 
 def autoscale(config: DeployConfig, *, session: boto3.Session | None = None) -> float:
     """Let the endpoint's fleet follow its load between autoscaling.min and max; return the value that it holds.
@@ -48,7 +50,8 @@ def stop_scaling(config: DeployConfig, *, session: boto3.Session | None = None) 
 
 
 def _client(config: DeployConfig, session: boto3.Session | None) -> Any:
-    return (session or boto3.Session()).client("application-autoscaling", region_name=config.region)
+    own = session or default_session(config.region)
+    return own.client("application-autoscaling", region_name=config.region)
 
 
 def _where(config: DeployConfig) -> dict[str, str]:

@@ -28,14 +28,30 @@ def _transport(region: str | None, profile: str | None) -> str:
         return str(client.transport._region)  # type: ignore[attr-defined]
 
 
+def _sdk(region: str | None, profile: str | None) -> str:
+    sdk = pytest.importorskip("sagerank.sagemaker")
+    # An image of another region is refused.
+    image = (
+        f"123456789012.dkr.ecr.{aws.session(region, profile).get_config_variable('region')}.amazonaws.com/x:y"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        if profile:
+            patch.setenv("AWS_PROFILE", profile)
+        config = sdk.config(model="micro", instance="ml.c7i.large", image=image, region=region)
+        with sdk.predictor("x", region=region) as client:
+            assert client.transport._region == config.region
+    return str(config.region)
+
+
 @pytest.mark.parametrize(
     "region_of",
     [
         lambda region, profile: aws.session(region, profile).get_config_variable("region"),
         lambda region, profile: Account(region, profile=profile).region,
         _transport,
+        _sdk,
     ],
-    ids=["session", "account", "client"],
+    ids=["session", "account", "client", "sagemaker"],
 )
 @pytest.mark.parametrize(
     ("environment", "region", "profile", "expected"),

@@ -294,6 +294,8 @@ def test_a_batch_job_scores_a_file(aws: Aws) -> None:
         )
     )
     assert done["status"] == "Completed"
+    job = aws.client("sagemaker").describe_transform_job(TransformJobName=done["job"])
+    assert ":kms:" in job["TransformResources"]["VolumeKmsKeyId"]
     answers = [
         json.loads(line) for line in (aws.folder / "answers/requests.jsonl.out").read_text().splitlines()
     ]

@@ -19,10 +19,11 @@ from sagerank.client import RerankClient, Reranking
 from sagerank.distillation import DistillationError
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job
-from sagerank.errors import EndpointNotFound, InvalidRequest
+from sagerank.errors import AccessDenied, EndpointNotFound, InvalidRequest
 from sagerank.evaluation import SAMPLE
 from sagerank.models.build import archive
 from sagerank.models.extras import install
+from sagerank.operate import transform
 from sagerank.transport import EngineTransport
 from sagerank_inference.engine import Engine
 from sagerank_infra.config import ConfigError, DeployConfig
@@ -123,7 +124,7 @@ def test_an_endpoint_ranks_as_the_engine_does_and_is_deleted_whole(
         client.rerank(QUERY, DOCUMENTS)
 
 
-def test_errors_are_sentences_without_the_callers_texts(aws: Aws) -> None:
+def test_errors_are_sentences_without_the_callers_texts(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     config = aws.config(name="strict", mode="serverless", instance="", settings={"max_documents": "2"})
     made = sr.model(config, role=ROLE)
     assert not made.enable_network_isolation
@@ -133,6 +134,22 @@ def test_errors_are_sentences_without_the_callers_texts(aws: Aws) -> None:
     assert not any(text in str(refused.value) for text in (QUERY, *DOCUMENTS))
     with pytest.raises(InvalidRequest, match="no documents"):
         endpoint.invoke(body={"query": QUERY})
+    for asked in ({"return_documents": False}, {"api_version": 2}, {"rank_fields": ["text"]}):
+        with pytest.raises(InvalidRequest, match="leave out return_documents, and Cohere's"):
+            endpoint.invoke(body={**BODY, **asked})
+    with (
+        sr.predictor("nowhere") as client,
+        pytest.raises(EndpointNotFound, match="no endpoint nowhere in us"),
+    ):
+        client.rerank(QUERY, DOCUMENTS)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    session = boto3.Session()
+    for each in (endpoint, "strict"):
+        with sr.predictor(each, session=session) as client, pytest.raises(AccessDenied, match="sso login"):
+            client.rerank(QUERY, DOCUMENTS)
+    monkeypatch.undo()
     with pytest.raises(ClientError, match="already existing"):  # and its configuration is not left behind
         sr.deploy(config, made)
     sr.delete(config)
@@ -141,7 +158,7 @@ def test_errors_are_sentences_without_the_callers_texts(aws: Aws) -> None:
 def test_what_does_not_start_is_said_with_its_reason(aws: Aws) -> None:
     boto3.client("s3").put_object(Bucket="ours", Key="broken/model.tar.gz", Body=b"no archive")
     config = aws.config(name="broken", artefact="s3://ours/broken/model.tar.gz")
-    with pytest.raises(sr.SageMakerError, match="broken is Failed: "):
+    with pytest.raises(sr.SageMakerError, match=r"broken is Failed: .*sr\.delete\(config\) frees the names"):
         sr.deploy(config, sr.model(config, role=ROLE))
     sr.delete(config)
 
@@ -201,6 +218,22 @@ def test_the_fleet_follows_the_metric_that_the_mode_emits(
     sr.delete(config)
 
 
+def test_a_named_key_encrypts_a_jobs_answers_and_volumes(aws: Aws) -> None:
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mine"
+    config = aws.config(name="sealed", mode="batch", encryption={"key": key})
+    sr.model(config, role=ROLE)
+    boto3.client("s3").put_object(Bucket="ours", Key="sealed.jsonl", Body=json.dumps(BODY))
+    job = sr.transform_job(config, "s3://ours/sealed.jsonl", "s3://ours/sealed")
+    assert (job.transform_output.kms_key_id, job.transform_resources.volume_kms_key_id) == (key, key)
+    sr.wait(job)
+    sr.delete(config)
+    with_disk = transform.Job(instance="ml.g5.xlarge")  # an NVMe disk, which takes no key
+    wanted = transform.request(
+        "a", "b", with_disk, mime="text/csv", source="s3://c", target="s3://d", key=key
+    )
+    assert wanted["TransformResources"] == {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}
+
+
 def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs/sagemaker.md").read_text(encoding="utf-8")
     for name in ("passages.jsonl.gz", "queries.jsonl.gz"):
@@ -236,6 +269,10 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
         ({"image": "dockerfile"}, "image is no address in ECR"),
         ({"mode": "async", "autoscaling": {"min": 0}}, "autoscaling.min of at least 1"),
         ({"mode": "serverless", "instance": "", "serverless": {"memory_mb": 1500}}, "memory_mb is 1500"),
+        (
+            {"autoscaling": {"schedules": [{"name": "night", "cron": "cron(0 20 * * ? *)"}]}},
+            "autoscaling.schedules is for `sagerank deploy`",
+        ),
         ({"network": "mine"}, "network is 'mine'"),
         ({"instance": "ml.c7i.lrge"}, "did you mean ml.c7i.large"),
     ],
