@@ -1,4 +1,6 @@
-"""Run the walkthroughs of notebooks/ headless: no AWS, no network, a home folder that is gone afterwards.
+"""Run the walkthroughs of notebooks/ headless: no AWS, a home folder that is gone afterwards, and no network.
+
+Python processes are refused every address but this machine's, others (Node.js) get a proxy where nobody listens.
 
 python -m tests.notebooks              # all, executed copies in build/notebooks/
 python -m tests.notebooks 01 04        # those whose names begin so
@@ -26,6 +28,8 @@ FOLDER, EXECUTED = ROOT / "notebooks", ROOT / "build/notebooks"
 CELL_SECONDS = 600
 # What a user or machine may have set, and no notebook may depend on.
 _OWN = ("AWS_", "HF_", "IPYTHON", "JUPYTER", "MPL", "SAGERANK_", "SAGEMAKER_", "XDG_")
+# What is imported: first that which keeps every Python process off the network.
+_ROOMS = ("tests/offline", ".", "inference", "cost", "infra")
 # Nobody listens there: what asks the network fails at once, and does not wait.
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -53,7 +57,7 @@ def environment(home: Path) -> dict[str, str]:
         **{name.upper(): text for name, text in proxies.items()},
         "HOME": str(home),
         "PATH": os.pathsep.join(path),
-        "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in (".", "inference", "cost", "infra")),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in _ROOMS),
         "AWS_EC2_METADATA_DISABLED": "true",
         "CDK_VALIDATION": "false",  # seconds in each process
         "HF_HUB_OFFLINE": "1",

@@ -13,6 +13,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from .conftest import ROOT
+from .docs.commands import read
 from .notebooks import NotebookError, execute, stripped
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -96,18 +97,47 @@ def test_its_links_lead_somewhere(path: Path) -> None:
                 assert (path.parent / link).exists() or Path(link).stem in NAMES, link
 
 
+def commands(path: Path) -> Iterator[str]:
+    """What follows `sagerank` in shell cells, and in sentences that quote it with options."""
+    for cell in cells(path):
+        if cell.cell_type == "markdown":
+            yield from re.findall(r"`sagerank ([^`]* -[^`]*)`", cell.source)
+        else:
+            yield from re.findall(r"^!?sagerank (.+)", cell.source, re.M)
+
+
+@each_notebook
+def test_its_sagerank_commands_are_accepted(path: Path) -> None:
+    for command in commands(path):
+        if "--help" not in command:
+            read(command)
+
+
+def test_the_walkthroughs_commands_touch_no_deployment_of_its_readers() -> None:
+    (path,) = [path for path in NOTEBOOKS if path.stem == "02_deploy_cdk"]
+    called = list(commands(path))
+    assert {command.split()[0] for command in called} >= {"deploy", "status", "destroy"}
+    assert all('"$NAME"' in command for command in called)
+
+
 def test_the_runner_says_which_cell_failed_and_why(tmp_path: Path) -> None:
     """In the kernel of this interpreter, with another home folder, and without a way to the network."""
     notebook = nbformat.v4.new_notebook()
     look = "import os, sys, urllib.request\nprint(sys.executable, os.environ['HOME'])"
     notebook.cells = [
         nbformat.v4.new_code_cell(look),
-        nbformat.v4.new_code_cell("urllib.request.urlopen('http://192.0.2.1')"),
+        nbformat.v4.new_code_cell(
+            "try:\n    urllib.request.urlopen('http://192.0.2.1')\nexcept OSError as error:\n    print(error)"
+        ),
+        nbformat.v4.new_code_cell("import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=1)"),
     ]
     path, output = tmp_path / "walk.ipynb", tmp_path / "copies/walk.ipynb"
     nbformat.write(notebook, path)
-    with pytest.raises(NotebookError, match=r"(?s)walk.ipynb: code cell 2 failed.*URLError: .*refused"):
+    with pytest.raises(
+        NotebookError, match=r"(?s)walk.ipynb: code cell 3 failed.*192.0.2.1 is not this machine"
+    ):
         execute(path, output)
     executable, home = cells(output)[0].outputs[0].text.split()
     assert executable == sys.executable
     assert not Path(home).exists()
+    assert "refused" in cells(output)[1].outputs[0].text  # by the proxy that is none

@@ -28,7 +28,7 @@ def picture(work: Path, judged: Sequence[StudentQuality], path: Path) -> None:
     losses = {row["step"]: row["loss"] for row in read_jsonl(work / "log.jsonl")}
     curve.plot(list(losses), list(losses.values()), marker="o", markersize=4, color=_BLUE)
     curve.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
-    curve.grid(alpha=0.3)
+    curve.grid()
     for axes, row in zip(bars, judged, strict=True):
         means = {
             "first stage": row.first_stage,

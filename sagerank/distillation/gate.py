@@ -60,12 +60,6 @@ class StudentQuality:
     def retention(self) -> float:
         return self.student / self.teacher if self.teacher else 0.0
 
-    def __str__(self) -> str:
-        return (
-            f"{self.data}, {self.queries} queries, NDCG@10: first stage {self.first_stage:.3f}, before training {self.start:.3f}, "
-            f"student {self.student:.3f}, teacher {self.teacher:.3f} ({self.retention:.0%} of it)"
-        )
-
 
 def judge_student(
     recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None

@@ -15,14 +15,15 @@ import pytest
 import yaml
 
 from docs import diagram
-from sagerank.cli import _parser
 from sagerank.models.build import MICRO
 from sagerank.models.local_server import Server, serving
 from sagerank_infra import rules
+from sagerank_infra.options import ConfigError
 
 from ..conftest import ROOT
 from ..test_docs import PAGES, PROJECT, TARGETS
 from .blocks import Block, blocks
+from .commands import read
 
 # Pages whose blocks are run from the first to the last: tests/docs/test_quickstart.py.
 RUN = {"docs/quickstart.md"}
@@ -65,7 +66,7 @@ def known(command: str) -> bool:
         words.pop(0)
     program, arguments = re.sub(r"^\.venv[\w.-]*/bin/", "", words[0]), words[1:]
     if program == "sagerank":
-        _parser().parse_args(arguments)
+        read(shlex.join(arguments))
         return True
     if program == "make":
         return {word for word in arguments if "=" not in word} <= TARGETS
@@ -121,6 +122,13 @@ def test_configurations_on_pages_are_accepted(tmp_path: Path) -> None:
         file = tmp_path / "deploy.yaml"
         file.write_text(block.text)
         assert rules.read(file, {"artefact": "s3://bucket/model.tar.gz"}).model
+
+
+def test_a_command_that_would_be_refused_is_refused_here() -> None:
+    with pytest.raises(ConfigError, match="give one of micro"):
+        read("deploy --model student.tar.gz --mode realtime --instance ml.c7i.large --dry-run")
+    with pytest.raises(SystemExit):
+        read('status "$NAME" --modle tiny 2> file')
 
 
 def test_a_block_that_nothing_runs_is_refused() -> None:

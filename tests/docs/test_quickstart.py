@@ -23,7 +23,11 @@ def commands(folder: Path) -> dict[str, str]:
         (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         (folder / name).chmod(0o755)
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    # Never set up for AWS, whatever its user has: a dry run would ask there.
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), str(folder / "none"))
+    own = {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    return {**kept, **nowhere, **own, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def shown(printed: str, before: str) -> str:

@@ -1,0 +1,20 @@
+"""On PYTHONPATH: no Python process reaches, or looks up, any address but this machine's; not even without a proxy."""
+
+from __future__ import annotations
+
+import sys
+
+_HERE = {None, "", b"", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    host: object = None
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):  # else a socket in the file system
+        host = arguments[1][0]
+    if host not in _HERE:
+        raise OSError(f"{host!s} is not this machine, and nothing else may be reached")
+
+
+sys.addaudithook(_refuse)
