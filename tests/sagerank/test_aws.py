@@ -37,7 +37,9 @@ def _sdk(region: str | None, profile: str | None) -> str:
     with pytest.MonkeyPatch.context() as patch:
         if profile:
             patch.setenv("AWS_PROFILE", profile)
-        config = sdk.config(model="micro", instance="ml.c7i.large", image=image, region=region)
+        config = sdk.config(
+            model="micro", instance="ml.c7i.large", image=image, region=region, artefact="s3://ours/a.tar.gz"
+        )
         with sdk.predictor("x", region=region) as client:
             assert client.transport._region == config.region
     return str(config.region)
