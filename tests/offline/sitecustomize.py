@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_HERE = {None, "", b"", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
+_HERE = {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
@@ -13,6 +13,8 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
         host = arguments[0]
     elif event == "socket.connect" and isinstance(arguments[1], tuple):  # else a socket in the file system
         host = arguments[1][0]
+    if isinstance(host, bytes):  # as anyio gives it
+        host = host.decode("ascii", "replace")
     if host not in _HERE:
         raise OSError(f"{host!s} is not this machine, and nothing else may be reached")
 
