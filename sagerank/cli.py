@@ -308,7 +308,9 @@ def _line(lead: str, text: str) -> str:
     """A text behind its lead, on one line: whole in a pipe or a file, and cut at a terminal's edge."""
     from sagerank_cost.text import width
 
-    flat, columns = " ".join(text.split()), width()
+    # A document's own control characters would move the terminal's cursor.
+    flat = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+    columns = width()
     room = None if columns is None else max(columns - len(lead.expandtabs(8)), 1)
     return lead + (flat if room is None or len(flat) <= room else f"{flat[: room - 1]}…")
 
@@ -464,6 +466,11 @@ def _build(options: argparse.Namespace) -> int:
             manifest = archive(options.model, output, code=options.code)
     else:
         output.mkdir(parents=True, exist_ok=True)
+        own = (output / "manifest.json").is_file() or output.resolve() == Path(options.model).resolve()
+        if not own and any(output.iterdir()):
+            raise Refused(
+                f"{output} holds other files: give an empty or a new folder, or a name ending in .tar.gz."
+            )
         with _building(options.model):
             manifest = build(options.model, output)
     if options.json:

@@ -159,7 +159,7 @@ AutoModelForSequenceClassification.register(JinaBertRerankerConfig, JinaBertForS
 AutoTokenizer.register(JinaBertRerankerConfig, fast_tokenizer_class=PreTrainedTokenizerFast)
 
 
-def load(model: str, **options: Any) -> JinaBertForSequenceClassification:
+def load(model: str | Path, **options: Any) -> JinaBertForSequenceClassification:
     """The transformers model of whatever a command takes as --model, in evaluation mode.
 
     options: of transformers' from_pretrained. Raises CheckpointError or ArtefactError with what to do.
@@ -167,9 +167,9 @@ def load(model: str, **options: Any) -> JinaBertForSequenceClassification:
     return JinaBertForSequenceClassification.from_pretrained(model, **options)
 
 
-def tokenizer(model: str) -> PreTrainedTokenizerFast:
+def tokenizer(model: str | Path) -> PreTrainedTokenizerFast:
     """The transformers tokenizer of a model: [CLS] query [SEP] document [SEP], or whatever its tokenizer.json says."""
-    folder = source(model)
+    folder = source(str(model))
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder} holds no tokenizer.json: fetch it with the model.")
     known = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -190,13 +190,14 @@ def tokenizer(model: str) -> PreTrainedTokenizerFast:
     )
 
 
-def cross_encoder(model: str, **options: Any) -> CrossEncoder:
+def cross_encoder(model: str | Path, **options: Any) -> CrossEncoder:
     """sentence_transformers' CrossEncoder of whatever a command takes as --model; its scores are probabilities.
 
     options: of CrossEncoder. Raises CheckpointError or ArtefactError with what to do.
     """
     from sentence_transformers import CrossEncoder
 
+    model = str(model)
     folder = source(model)
     config = JinaBertConfig.read(folder)
     # Everything is on this machine by now.

@@ -40,6 +40,10 @@ class Parser(argparse.ArgumentParser):
                 late = rest and (rest[0] == "-" or not rest[0].startswith("-"))
                 value = self._get_values(action, [rest.pop(0)]) if late else action.default
                 setattr(options, action.dest, value)
+        for action in self._actions:
+            # As `--url "$URL"` gives it where the variable is not set.
+            if action.option_strings and getattr(options, action.dest, None) == "" != action.default:
+                self.error(f"{action.option_strings[-1]} is empty: give it a value, or leave it out")
         if rest:
             self.error(f"nothing takes {rest[0]!r}: put quotes round words that belong together")
         return options, []

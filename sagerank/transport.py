@@ -198,8 +198,10 @@ class SageMakerTransport:
                 aws_access_key_id="none",
                 aws_secret_access_key="none",
             )
-        except (BotoCoreError, ValueError) as error:
+        except BotoCoreError as error:
             raise InvalidRequest(f"The AWS configuration cannot be used: {error}") from None
+        except ValueError:
+            raise InvalidRequest(aws.MALFORMED) from None
         self._service, self._region = client.meta.service_model.signing_name, client.meta.region_name
         self._endpoint = endpoint
         url = f"{client.meta.endpoint_url.rstrip('/')}/endpoints/{quote(endpoint, safe='')}/invocations"

@@ -106,8 +106,8 @@ def daily(
 
     Raises CostError for traffic that makes no sense.
     """
-    if not (math.isfinite(mean) and mean > 0):
-        raise CostError(f"The rate is {mean:g} requests/s: give more than 0.")
+    if not 1e-9 <= mean <= 1e9:
+        raise CostError(f"The rate is {mean:g} requests/s: give 1e-9 to 1e9.")
     if documents < 1 or tokens < 1:
         raise CostError(f"A request has at least 1 document of 1 token, not {documents} of {tokens}.")
     if not 0 <= swing <= 1:

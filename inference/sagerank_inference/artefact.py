@@ -134,6 +134,9 @@ def copy(source: Path, folder: Path) -> Manifest:
 
 def pack(members: Mapping[str, Path | bytes], archive: Path) -> None:
     """Write `members` (name in the archive -> file or bytes) as a .tar.gz: equal bytes for equal contents."""
+    if archive.exists() and not archive.is_file():
+        raise ArtefactError(f"{archive} is no regular file: give another name for the archive.")
+    archive = archive.resolve()  # what a link points to, and not the link, is replaced
     part = archive.with_name(archive.name + ".part")
     try:
         # Names, times and owners would be the only differences between two builds: none is recorded.

@@ -169,7 +169,7 @@ class DeployConfig:
         own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
         return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
@@ -219,6 +219,8 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is malformed: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"The configuration {path} is nested too deeply.") from None
     if not isinstance(options, dict):
         raise ConfigError(
             f"The configuration {path} is {options!r}: give options such as mode, model, instance."

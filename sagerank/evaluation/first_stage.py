@@ -91,6 +91,9 @@ def ranked(scores: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:
+    if path.exists() and not path.is_file():
+        raise CollectionError(f"{path} is no regular file: give another name for the run.")
+    path = path.resolve()  # what a link points to, and not the link, is replaced
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
         for query, rows in run.items():

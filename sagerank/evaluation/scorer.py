@@ -15,6 +15,7 @@ The score is a logit in every case.
 from __future__ import annotations
 
 import math
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -104,7 +105,8 @@ class ClientScorer:
         else:
             self._client = RerankClient.http(target)
         weakref.finalize(self, self._client.close)  # nobody closes a scorer
-        self.name = target
+        # Without what an address may hold of secrets: the name is shown, and kept.
+        self.name = re.sub(r"^(https?://)[^/?#]*@|[?#].*", r"\1", target)
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         scores = [0.0] * len(documents)

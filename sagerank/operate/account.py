@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from json import JSONDecodeError
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,6 +108,11 @@ def sentences() -> Iterator[None]:
         raise OperateError(
             "What answered in AWS's place is not AWS: check AWS_ENDPOINT_URL, and whether a proxy or a sign-in page stands between."
         ) from None
+    except ValueError as error:
+        # botocore's of an address, and of what a credential_process printed; any other is not about AWS.
+        if not (str(error).startswith(("Invalid endpoint", "Port ")) or isinstance(error, JSONDecodeError)):
+            raise
+        raise OperateError(aws.MALFORMED) from None
     except BotoCoreError as error:
         if type(error).__name__ in _SIGNED_OUT:
             raise OperateError(_NO_CREDENTIALS) from None

@@ -98,6 +98,12 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
     from sagerank_infra import rules
 
     config, options = wanted.config, dict(wanted.options)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / "cdk.out").is_file():
+            raise OperateError(
+                f"{folder} holds other files: give an empty or a new folder for the templates."
+            )
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
         if wanted.build:
             made = (

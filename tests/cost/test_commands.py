@@ -60,7 +60,7 @@ def test_the_default_report_loads_little() -> None:
         (["--precision", "fp8"], "There is no precision 'fp8'"),
         (["--mode", "real-time"], "did you mean realtime"),
         (["--service", "jina"], "did you mean jina-reranker"),
-        (["--rate", "-3"], "The rate is -3 requests/s: give more than 0"),
+        (["--rate", "-3"], "The rate is -3 requests/s: give 1e-9 to 1e9"),
         (["--swing", "1.5"], "The swing is 1.5"),
         (["--p95", "0"], "The latency limit is 0 s"),
         (["--price", "ml.c7i.large"], "give NAME=USD"),

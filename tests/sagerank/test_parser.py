@@ -26,6 +26,7 @@ from .test_cli_refusals import COMMANDS, PARSER
         ("build --precision int9", "--precision is 'int9': did you mean int8?"),
         ("serve --port 99999", "argument --port: 99999 is no port: give one from 1 to 65535"),
         ("rerank what causes rain", "nothing takes 'rain': put quotes round words that belong together"),
+        ("rerank q --url=", "--url is empty: give it a value, or leave it out"),
         ("destroy sagerank other", "nothing takes 'other'"),
         ("destroy -y", "nothing takes '-y'"),
         ("rerank q -n --sample", "nothing takes '-n'"),

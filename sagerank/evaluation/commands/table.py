@@ -12,7 +12,7 @@ from typing import Any
 from sagerank_cost.text import fit, width
 
 from ..announcement import compared, not_run, reasons, table_cells
-from ..collection import Collection
+from ..collection import Collection, CollectionError
 from ..draw import Point, picture, scatter_text
 from ..evaluate import Ranking
 from ..published import Published
@@ -78,7 +78,9 @@ def _throughput(scorer: Scorer, collection: Collection, base: Ranking) -> float:
     Each scores all candidates of the first query that has some, after one that warms up. Comparable only
     between scorers measured in one process on one machine, with the same documents.
     """
-    query, found = next((query, found) for query, found in base.run.items() if found)
+    query, found = next(((query, found) for query, found in base.run.items() if found), ("", []))
+    if not found:
+        raise CollectionError(f"{collection.name}: the first stage finds no document for any query.")
     text, documents = collection.queries[query], [collection.documents[document] for document, _ in found]
     times = []
     for _ in range(4):
