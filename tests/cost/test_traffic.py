@@ -14,8 +14,8 @@ from sagerank_cost.traffic import constant, daily, from_log, spread
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: constant(-1.0), "more than 0"),
-        (lambda: constant(float("nan")), "more than 0"),
+        (lambda: constant(-1.0), "give 1e-9 to 1e9"),
+        (lambda: constant(float("nan")), "give 1e-9 to 1e9"),
         (lambda: constant(1.0, documents=0), "at least 1 document"),
         (lambda: daily(1.0, swing=2.0), "0 \\(constant\\) to 1"),
         (lambda: spread(-0.5), "0 \\(all equal\\) to 2"),

@@ -86,7 +86,8 @@ def test_a_tools_environment_keeps_the_extras_it_has(
 
 
 @pytest.mark.usefixtures("installed")
-def test_pip_of_another_environment_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_of_another_environment_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # below which the interpreter does not lie
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}" if program == "pip" else None)
     assert extras.install("large") == f"{sys.executable} -m pip install 'sagerank[large]'"
 
