@@ -286,11 +286,11 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"Query: {shown.query}\n\nBefore, as the passages came (* answers the query):")
     for index, passage in enumerate(shown.passages):
         mark = "*" if index in shown.relevant else " "
-        print(_line(f"{index + 1:>4} {mark} now {rank[index]:>2}  ", passage))
+        print(_line(f"{index + 1:>4} {mark} now {rank[index]:>2}  ", passage, 100))
     print("\nAfter, by boto3 sagemaker-runtime.invoke_endpoint:")
     for place, (index, score) in enumerate(zip(shown.order, shown.scores, strict=True), 1):
         mark = "*" if index in shown.relevant else " "
-        print(_line(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  ", shown.passages[index]))
+        print(_line(f"{place:>4} {mark} was {index + 1:>2}  {score:.4f}  ", shown.passages[index], 100))
     first = len(shown.relevant)
     before, after = (len(shown.relevant & set(order[:first])) for order in (range(first), shown.order))
     print(
@@ -304,13 +304,13 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _line(lead: str, text: str) -> str:
-    """A text behind its lead, on one line: whole in a pipe or a file, and cut at a terminal's edge."""
+def _line(lead: str, text: str, otherwise: int | None = None) -> str:
+    """A text behind its lead, on one line that is cut at a terminal's edge; in a pipe or a file at `otherwise`, if at all."""
     from sagerank_cost.text import width
 
     # A document's own control characters would move the terminal's cursor.
     flat = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
-    columns = width()
+    columns = width() or otherwise
     room = None if columns is None else max(columns - len(lead.expandtabs(8)), 1)
     return lead + (flat if room is None or len(flat) <= room else f"{flat[: room - 1]}…")
 

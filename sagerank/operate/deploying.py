@@ -105,7 +105,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
     except OperateError as error:
         place = deploy.Place(region=account.region, unknown=str(error))
     deploy.require_account(wanted.config, place)
-    say("Synthesising the stacks: about 5 s")
+    say("Synthesising the stacks: about 10 s")
     with deploy.plan(wanted, place, shape=True, folder=options.output) as planned:
         if options.json:
             print_json(
