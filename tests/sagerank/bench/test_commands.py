@@ -17,6 +17,7 @@ from sagerank.models.build import MICRO
 from sagerank_inference.artefact import sha256
 from sagerank_inference.tokenise import Tokeniser
 
+from ...conftest import needs
 from .conftest import QUERY, TEXTS
 
 MICRO_WEIGHTS = sha256(MICRO / "model.safetensors")[:12]
@@ -93,7 +94,7 @@ def test_startup_has_its_stages_in_order(capsys: pytest.CaptureFixture[str]) -> 
         (["latency", "--calls", "-1"], "--calls is -1"),
         (["memory", "--batch", "0"], "--batch is 0"),
         (["startup", "--repeats", "0"], "--repeats is 0"),
-        (["startup", "--model", "larger"], "There is no model 'larger'"),
+        pytest.param(["startup", "--model", "larger"], "There is no model 'larger'", marks=needs("torch")),
     ],
 )
 def test_bad_input_is_one_sentence(
