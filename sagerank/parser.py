@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sagerank_cost import near, nearest
 
-_NOT_GIVEN = object()
 # What a command is for, in the order of a first week; `sagerank --help` lists them so.
 GROUPS = ("try", "measure", "decide", "deploy", "make", "set up")
+
+
+@dataclass(frozen=True, slots=True)
+class _NotGiven:
+    """Stands for an optional word's default while words are parsed: a word that equals it is not taken for none. Help shows it as it is."""
+
+    default: Any
+
+    def __str__(self) -> str:
+        return str(self.default)
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,16 +36,15 @@ class Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         self._check_options(words)
         optional = [each for each in self._actions if not each.option_strings and each.nargs == "?"]
-        defaults = [action.default for action in optional]
-        for action in optional:  # so that a word which equals the default is not taken for none
-            action.default = _NOT_GIVEN
+        for action in optional:
+            action.default = _NotGiven(action.default)
         try:
             options, rest = super().parse_known_args(words, namespace)
         finally:
-            for action, default in zip(optional, defaults, strict=True):
-                action.default = default
+            for action in optional:
+                action.default = action.default.default
         for action in optional:
-            if getattr(options, action.dest, _NOT_GIVEN) is _NOT_GIVEN:
+            if isinstance(getattr(options, action.dest), _NotGiven):
                 # Before Python 3.13, an optional word is not found behind an option: FILE in `QUERY --top-n 3 FILE`.
                 late = rest and (rest[0] == "-" or not rest[0].startswith("-"))
                 value = self._get_values(action, [rest.pop(0)]) if late else action.default

@@ -50,6 +50,17 @@ def test_a_file_may_stand_behind_options() -> None:
     assert PARSER.parse_args(["deploy", "--yes", "--", "--concurrency", "2"]).cdk == ["--concurrency", "2"]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_optional_words_default(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: sagerank")
+    assert "object at" not in shown.replace("\n", " ")
+    if name in ("destroy", "status", "transform", "verify"):
+        assert "of the deployment (default: sagerank)" in " ".join(shown.split())
+
+
 @pytest.mark.parametrize("words", [[], ["--help"]])
 def test_bare_help_is_in_groups_within_80_columns(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
