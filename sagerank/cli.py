@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sagerank_cost.commands
+from sagerank_cost.text import examples
 
 from . import __version__
 from .bench import commands as bench_commands
@@ -113,11 +114,11 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 def _parser() -> Parser:
     """The parser with all commands. A command's defaults hold its `group`, and its epilog two examples."""
-    examples = (
+    shown = (
         'sagerank rerank "what are the stages of sleep" --sample --top-n 3',
         "sagerank cost --rate 0.2 --p95 2",
     )
-    parser = Parser(prog="sagerank", usage="%(prog)s COMMAND ...", epilog=_examples(*examples))
+    parser = Parser(prog="sagerank", usage="%(prog)s COMMAND ...", epilog=examples(*shown))
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.set_defaults(run=lambda _: _help(parser), extra="")
     commands = parser.add_subparsers(prog="sagerank", metavar="COMMAND", help=argparse.SUPPRESS)
@@ -137,19 +138,13 @@ def _help(parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _examples(*lines: str) -> str:
-    return "\n  ".join(("examples:", *lines))
-
-
 def _add_commands(commands: Any) -> None:
     """Add the commands that are of no room: those of a model on this machine."""
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], int], description: str, *examples: str, **defaults: Any
+        name: str, run: Callable[[argparse.Namespace], int], description: str, *shown: str, **defaults: Any
     ) -> Any:
-        sub = commands.add_parser(
-            name, help=description, description=description, epilog=_examples(*examples)
-        )
+        sub = commands.add_parser(name, help=description, description=description, epilog=examples(*shown))
         sub.set_defaults(**{"run": run, "extra": "", "group": "try"} | defaults)
         return sub
 

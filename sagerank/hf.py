@@ -210,7 +210,7 @@ def cross_encoder(model: str | Path, **options: Any) -> CrossEncoder:
     # CrossEncoder loads folders only, and this one says "bert": the weights go round it.
     with tempfile.TemporaryDirectory() as form:
         _wrapped(config).save_pretrained(form)
-        tokenizer(model).save_pretrained(form)
+        tokenizer(folder).save_pretrained(form)
         made = CrossEncoder(form, **options)
     made.model.config.pad_token_id = made.tokenizer.pad_token_id  # or a trainer says that it sets it
     made.model.name_or_path = made.model.config.name_or_path = made.tokenizer.name_or_path = model

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import CostError, unknown
 from .render import FORMATS, render
-from .text import width
+from .text import examples, width
 
 if TYPE_CHECKING:
     from .bill import Bill
@@ -71,14 +71,10 @@ def add(commands: Any, configured: Configured | None = None) -> None:
     """Add `cost` to the subparsers of the `sagerank` command. `diff` reads configuration files where `configured` prices them."""
     description = "what it will cost and what to run, before anything is deployed"
     sub = commands.add_parser(
-        "cost", help=description, description=description, epilog=_examples(*EXAMPLES["report"])
+        "cost", help=description, description=description, epilog=examples(*EXAMPLES["report"])
     )
     sub.set_defaults(group="decide")
     configure(sub, configured)
-
-
-def _examples(*lines: str) -> str:
-    return "\n  ".join(("examples:", *lines))
 
 
 def print_any_text() -> None:
@@ -100,7 +96,7 @@ def configure(parser: argparse.ArgumentParser, configured: Configured | None = N
             name,
             help=description,
             description=description,
-            epilog=_examples(*EXAMPLES[name]),
+            epilog=examples(*EXAMPLES[name]),
             argument_default=argparse.SUPPRESS,
         )
         if name == "diff":

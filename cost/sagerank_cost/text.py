@@ -38,6 +38,11 @@ def fit(*parts: str | Cells, stream: TextIO | None = None) -> str:
     )
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to try."""
+    return "\n  ".join(("examples:", *lines))
+
+
 def prose(text: str, columns: int | None) -> str:
     """Each line over as many lines as it needs, all as far to the right as it begins. Words stay whole."""
     lines = [(line[: len(line) - len(line.lstrip())], line.strip()) for line in text.splitlines()]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank_cost.text import examples
+
 from ..evaluation import EvaluationError
 from . import serve
 from .report import begin, ceiling_lines
@@ -46,13 +48,13 @@ def add(commands: Any) -> None:
     """Add `bench` with its measurements to the subparsers of the `sagerank` command."""
     description = "measure speed, memory and start, beside the machine's ceiling"
     chosen = (EXAMPLES["throughput"][0], EXAMPLES["memory"][0])
-    bench = commands.add_parser("bench", help=description, description=description, epilog=_examples(chosen))
+    bench = commands.add_parser("bench", help=description, description=description, epilog=examples(*chosen))
     bench.set_defaults(run=lambda _: _help(bench), extra="", group="measure")
     measurements = bench.add_subparsers(metavar="what")
 
     def measurement(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
         sub = measurements.add_parser(
-            name, help=description, description=description, epilog=_examples(EXAMPLES[name])
+            name, help=description, description=description, epilog=examples(*EXAMPLES[name])
         )
         sub.set_defaults(run=run, extra=_extra)
         sub.add_argument("--model", action="append", help=MODEL)
@@ -101,14 +103,10 @@ def add(commands: Any) -> None:
 
     description = "requests under load: the server beside the engine alone and AWS's toolkit"
     sub = measurements.add_parser(
-        "serve", help=description, description=description, epilog=_examples(EXAMPLES["serve"])
+        "serve", help=description, description=description, epilog=examples(*EXAMPLES["serve"])
     )
     serve.add_arguments(sub)
     sub.set_defaults(extra=_extra)
-
-
-def _examples(lines: Sequence[str]) -> str:
-    return "\n  ".join(("examples:", *lines))
 
 
 def _help(bench: argparse.ArgumentParser) -> int:

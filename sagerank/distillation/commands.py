@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from sagerank_cost.text import examples
+
 from . import DistillationError
 from .recipe import Recipe
 
@@ -47,15 +49,16 @@ _HELP = {
 }
 
 
-EXAMPLES = """examples:
-  sagerank distil --recipe recipe.json --output student.tar.gz
-  sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I"""
+EXAMPLES = (
+    "sagerank distil --recipe recipe.json --output student.tar.gz",
+    "sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I",
+)
 
 
 def add(commands: Any) -> None:
     """Add `distil` to the subparsers of the `sagerank` command."""
     description = "distil a student from a teacher, and keep it if it ranks well"
-    sub = commands.add_parser("distil", help=description, description=description, epilog=EXAMPLES)
+    sub = commands.add_parser("distil", help=description, description=description, epilog=examples(*EXAMPLES))
     sub.set_defaults(group="make")
     configure(sub)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank_cost.text import examples
+
 from . import OperateError, screen, terminal
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def add(commands: Any) -> None:
     """Add the commands to the subparsers of `sagerank`."""
 
     def command(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
-        epilog = "\n  ".join(("examples:", *_EXAMPLES[name]))
+        epilog = examples(*_EXAMPLES[name])
         sub = commands.add_parser(name, help=description, description=description, epilog=epilog)
         # Only the CDK app needs what is not always installed.
         extra = "infra" if name == "deploy" else ""

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sagerank_cost.text import examples
+
 from .. import EvaluationError
 
 COMMANDS = {
@@ -15,9 +17,10 @@ COMMANDS = {
     "rag": "hit rate and MRR",
     "cascade": "quality against cost for every K of FIRST>SECOND",
 }
-EXAMPLES = """examples:
-  sagerank eval --data DATA/scifact --model micro --model tiny
-  sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99"""
+EXAMPLES = (
+    "sagerank eval --data DATA/scifact --model micro --model tiny",
+    "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
+)
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
     "or a cascade FIRST>SECOND@K; may be given more than once"
@@ -27,7 +30,7 @@ SCORERS = (
 def add(commands: Any) -> None:
     """Add `eval` to the subparsers of the `sagerank` command."""
     description = "measure rankings: NDCG@10 and its kin, the published table, RAG"
-    sub = commands.add_parser("eval", help=description, description=description, epilog=EXAMPLES)
+    sub = commands.add_parser("eval", help=description, description=description, epilog=examples(*EXAMPLES))
     sub.set_defaults(run=dispatch, extra=_extra, group="measure")
     sub.add_argument(
         "what",
