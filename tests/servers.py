@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sagerank.models.build import MICRO
-from sagerank_inference.batcher import Batcher
+from sagerank_inference.batcher import Batcher, Work
 from sagerank_inference.contract import InternalError
 from sagerank_inference.tokenise import Windows
 
@@ -142,7 +142,8 @@ class OneModel(Batcher):
         self._worker = worker
 
     async def score(self, windows: Windows, *, timeout: float, **options: Any) -> tuple[list[float], float]:
-        return await super().score(windows, timeout=timeout, **{"run": self._worker, **options})
+        work = Work(list(windows.ids))
+        return await super().score(work, timeout=timeout, **{"run": self._worker, **options})
 
 
 def batcher(worker: ScriptedWorker, *, batch_tokens: int = 100, max_queue_tokens: int = 100_000) -> OneModel:

@@ -5,39 +5,72 @@ others to come. It computes as many batches at once as it has lanes, and one mor
 for the front. An error belongs to its batch, and within it to the pair that causes it: a failed batch is split
 until the culprit is alone.
 
-In turn: the clock here counts tokens given out, and a request is due some multiple of its own size after it came. So
-equal requests are answered one after the other (sharing the worker would make all of them as late as the last), a small
-one overtakes a large one, and a large one cannot be put off for ever, since its due time is reached. What a request has
-beyond the first _SHARE batches counts as it is given out: one of a hundred long documents is no wall before the short ones,
-early or late.
+In turn: half of the tokens go to whichever request is due first, half to the smallest. The clock here counts tokens
+given out, and a request is due some multiple of its own size after it came: equal requests are answered one after the
+other (sharing the worker would make all of them as late as the last), and a large one cannot be put off for ever, since
+its due time is reached. The smallest waits for no more than what is out when it comes, however many large ones are
+overdue. What a request has beyond the first _SHARE batches counts as it is given out: one of a hundred long documents is
+no wall before the short ones, early or late.
+
+A worker that dies takes nothing with it: what it held is sent once more to the next, each request by itself, so that
+the one that kills it is found out and the others are not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import itertools
+import json
+import logging
 import time
+from array import array
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .contract import DeadlineExceeded, InternalError, Overloaded, RerankError, Unavailable
 from .plan import cost
-from .tokenise import Windows
 
 _SIMILAR = 2  # a pair joins a batch whose longest is at most this many times its length
 _PATIENCE = 4  # times its own size, until a request is due
 _SHARE = 16  # batches of a request that count before they are served
+_COMPANIONS = 64  # requests that are asked for pairs to fill a batch
+_DEATHS = 2  # of workers under one request, until it is refused
+_HOPELESS = 2  # times the deadline that a request is expected to take, until it is refused
+
+log = logging.getLogger("sagerank")
 
 Run = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
 
 
+class WorkerDied(Unavailable):
+    """The process that held a batch is gone."""
+
+
+@dataclass(slots=True)
+class Work:
+    """Pairs to score, as token ids; made where it may take its time, since it takes more than one look at each."""
+
+    ids: list[Sequence[int]]
+    lengths: list[int] = field(init=False)  # tokens
+    order: list[int] = field(init=False)  # of the pairs, shortest first
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = list(map(len, self.ids))
+        self.order = sorted(range(len(self.ids)), key=self.lengths.__getitem__)
+        self.tokens = sum(self.lengths)
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Job:
-    """One request. `waiting` are its windows that no batch holds yet, shortest first. Sizes are in tokens."""
+    """One request. `waiting` are its pairs that no batch holds yet, shortest first. Sizes are in tokens."""
 
-    ids: Sequence[Sequence[int]]
+    number: int
+    name: str
+    ids: list[Sequence[int]]
     done: asyncio.Future[None]
     waiting: list[int]
     lengths: list[int]
@@ -49,6 +82,8 @@ class _Job:
     waiting_tokens: int
     served: int
     first_sent: float = 0.0
+    deaths: int = 0
+    died_in: int = 0  # the last of the workers that died with it, by number
 
     @property
     def due(self) -> int:
@@ -65,6 +100,27 @@ class _Job:
 
 
 _Entry: TypeAlias = tuple[_Job, int]
+
+
+class _Turns:
+    """Jobs by a key that changes only while they are out of here, the smallest first."""
+
+    def __init__(self, key: Callable[[_Job], int]) -> None:
+        self._key = key
+        self._places: list[tuple[int, int, _Job]] = []
+
+    def __iter__(self) -> Iterator[_Job]:
+        return (job for _, _, job in self._places)
+
+    def add(self, job: _Job) -> None:
+        bisect.insort(self._places, (self._key(job), job.number, job))
+
+    def remove(self, job: _Job) -> None:
+        del self._places[bisect.bisect_left(self._places, (self._key(job), job.number, job))]
+
+    @property
+    def last(self) -> _Job | None:
+        return self._places[-1][-1] if self._places else None
 
 
 @dataclass(slots=True)
@@ -92,6 +148,8 @@ class _Flight:
     entries: list[_Entry]
     charged: int
     sent: float
+    worker: int
+    suspect: bool
 
 
 class Batcher:
@@ -104,19 +162,28 @@ class Batcher:
     ) -> None:
         self._observe = observe
         self._batch_tokens, self._max_queue_tokens = batch_tokens, max_queue_tokens
-        self._jobs: list[_Job] = []
+        self._numbers = itertools.count(1)
+        self._jobs: set[_Job] = set()
+        # Those of them that have pairs waiting, in both orders.
+        self._by_due, self._by_size = _Turns(lambda job: job.due), _Turns(lambda job: job.waiting_tokens)
+        self.queued_tokens = 0
         self._retries: deque[list[_Entry]] = deque()
+        self._suspects: deque[list[_Entry]] = (
+            deque()
+        )  # what a dead worker held: goes out with nothing beside it
         self._flying: dict[asyncio.Future[list[float]], _Flight] = {}
         self._clock = 0  # tokens given out
+        self._balance = 0  # of them, those given to the smallest less those given to who was due
         self._last_landing = 0.0
-        # Of the last batches that came back, the older ones for less: the worker's speed.
+        # Of the last full batches that came back, the older ones for less: the worker's speed.
         self._recent_tokens, self._recent_seconds = 10_000.0, 1.0
-        self._paused = True
+        self._paused, self._generation = True, 0
         self._lanes = 1
 
     def resume(self, lanes: int = 1) -> None:
         """Send what waits: a worker is there, which computes `lanes` batches at once."""
         self._paused, self._lanes = False, lanes
+        self._generation += 1
         self._dispatch()
 
     def pause(self) -> None:
@@ -129,56 +196,70 @@ class Batcher:
             self._finish(job, error)
 
     @property
-    def queued_tokens(self) -> int:
-        return sum(job.waiting_tokens for job in self._jobs)
-
-    @property
     def idle(self) -> bool:
         return not self._jobs and not self._flying
 
+    def check(self, tokens: int = 0, *, timeout: float) -> None:
+        """Raise what a request of at least so many tokens would be told: Overloaded or DeadlineExceeded.
+
+        Any thread may ask, while it still counts them. timeout: seconds until the request's deadline.
+        """
+        largest = job.waiting_tokens if (job := self._by_size.last) else 0
+        # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
+        if self.queued_tokens + tokens - max(tokens, largest) > self._max_queue_tokens:
+            wait = round(max(1.0, self._seconds(self.queued_tokens)), 1)
+            raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
+        if self._seconds(tokens) > _HOPELESS * max(timeout, 1.0):
+            raise DeadlineExceeded(
+                f"The request has more than {tokens} tokens, too many to score within {timeout:.0f} s: "
+                "send fewer or shorter documents, or add instances."
+            )
+
+    def _seconds(self, tokens: int) -> float:
+        return tokens * self._recent_seconds / self._recent_tokens
+
     async def score(
-        self, windows: Windows, *, run: Run, timeout: float, account: Account | None = None
+        self, work: Work, *, run: Run, timeout: float, account: Account | None = None, name: str = ""
     ) -> tuple[list[float], float]:
-        """Return the logits of the windows, in order, and the seconds until the first was sent.
+        """Return the logits of the pairs, in order, and the seconds until the first was sent.
 
         run: the model; a batch is of one model. account: of a request that comes more than once: admitted once, it is
-        not turned away halfway, nor served anew as if it had just come.
+        not turned away halfway, nor served anew as if it had just come. name: by which the log speaks of it.
 
-        Raises Overloaded at once, DeadlineExceeded after `timeout` seconds, Unavailable or InternalError as
-        the worker does. When the caller is cancelled, what it still waits for is dropped.
+        Raises Overloaded at once, DeadlineExceeded or Unavailable after `timeout` seconds, and InternalError as the
+        worker does. When the caller is cancelled, what it still waits for is dropped.
         """
+        if not work.ids:
+            return [], 0.0
         account = account or Account()
-        lengths = [len(ids) for ids in windows.ids]
-        tokens = sum(lengths)
-        # The largest request is not counted: it may exceed the limit alone, and must not keep all others out.
-        largest = max((job.waiting_tokens for job in self._jobs), default=0)
-        waiting = self.queued_tokens + tokens - max(tokens, largest)
-        if waiting > self._max_queue_tokens and account.admitted_at < 0:
-            seconds = self.queued_tokens * self._recent_seconds / self._recent_tokens
-            wait = round(max(1.0, seconds), 1)
-            raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
         if account.admitted_at < 0:
+            self.check(work.tokens, timeout=timeout)
             account.admitted_at = self._clock
         start = time.monotonic()
         job = _Job(
-            ids=windows.ids,
+            number=next(self._numbers),
+            name=name,
+            ids=work.ids,
             done=asyncio.get_running_loop().create_future(),
-            waiting=sorted(range(len(lengths)), key=lengths.__getitem__),
-            lengths=lengths,
-            logits=[0.0] * len(lengths),
-            left=len(lengths),
+            waiting=work.order,
+            lengths=work.lengths,
+            logits=[0.0] * len(work.ids),
+            left=len(work.ids),
             run=run,
             admitted_at=account.admitted_at,
-            share=min(account.served + tokens, _SHARE * self._batch_tokens),
-            waiting_tokens=tokens,
+            share=min(account.served + work.tokens, _SHARE * self._batch_tokens),
+            waiting_tokens=work.tokens,
             served=account.served,
         )
-        self._jobs.append(job)
+        self._jobs.add(job)
+        self._wait(job)
         self._dispatch()
         try:
             async with asyncio.timeout(timeout):
                 await job.done
         except TimeoutError:
+            if self._paused:
+                raise Unavailable("No model is ready: its process ended and is being replaced.") from None
             raise DeadlineExceeded(
                 f"No answer within {timeout:g} s: send fewer or shorter documents, or add instances."
             ) from None
@@ -187,11 +268,24 @@ class Batcher:
             self._drop(job)
         return job.logits, job.first_sent - start
 
+    def _wait(self, job: _Job) -> None:
+        """Put a job where its turn is found."""
+        if job.waiting:
+            self._by_due.add(job)
+            self._by_size.add(job)
+            self.queued_tokens += job.waiting_tokens
+
+    def _leave(self, job: _Job) -> None:
+        """Take it from there, before anything changes by which it is found."""
+        if job.waiting:
+            self._by_due.remove(job)
+            self._by_size.remove(job)
+            self.queued_tokens -= job.waiting_tokens
+
     def _drop(self, job: _Job) -> None:
-        if job in self._jobs:
-            self._jobs.remove(job)
-        job.waiting.clear()
-        job.waiting_tokens = 0
+        self._jobs.discard(job)
+        self._leave(job)
+        job.waiting = []
 
     def _finish(self, job: _Job, error: Exception | None = None) -> None:
         if not job.done.done():
@@ -204,43 +298,53 @@ class Batcher:
     def _dispatch(self) -> None:
         while not self._paused and len(self._flying) < 2 * self._lanes:
             # Nothing long waits behind another batch: a short request that comes meanwhile would wait for
-            # both.
+            # both. And nothing flies beside a suspect.
             ahead = bool(self._flying)
-            if ahead and any(flight.charged > self._batch_tokens for flight in self._flying.values()):
+            flights = self._flying.values()
+            if ahead and any(flight.charged > self._batch_tokens or flight.suspect for flight in flights):
                 return
-            entries = self._retries.popleft() if self._retries else self._next_batch(ahead=ahead)
-            entries = [(job, index) for job, index in entries if not job.done.done()]
+            suspect = bool(self._suspects)
+            if ahead and suspect:
+                return
+            again = self._suspects or self._retries
+            entries = again.popleft() if again else self._next_batch(ahead=ahead)
             if not entries:
-                if self._retries:
-                    continue
                 return
-            self._send(entries)
+            entries = [(job, index) for job, index in entries if not job.done.done()]
+            if entries:
+                self._send(entries, suspect=suspect)
 
     def _next_batch(self, *, ahead: bool) -> list[_Entry]:
-        """Return pairs of similar length, those of the requests that are due first."""
-        jobs = sorted((job for job in self._jobs if job.waiting), key=lambda job: job.due)
-        jobs = [job for job in jobs if job.run == jobs[0].run]
-        if not jobs:
+        """Return pairs of similar length, those of the request whose turn it is first."""
+        smallest = self._balance <= 0
+        first = next(iter(self._by_size if smallest else self._by_due), None)
+        if first is None:
             return []
-        longest = jobs[0].lengths[jobs[0].waiting[-1]]
+        longest = first.lengths[first.waiting[-1]]
         if ahead and longest > self._batch_tokens:
             return []  # it takes all of the worker, once that is free: others must not keep it waiting
         room = max(1, self._batch_tokens // longest)
         entries: list[_Entry] = []
-        for job in jobs:
+        others = itertools.islice(self._by_due, _COMPANIONS)
+        for job in [first, *(job for job in others if job is not first and job.run == first.run)]:
             end = bisect.bisect_right(job.waiting, longest, key=job.lengths.__getitem__)
             begin = end
             while (
                 begin > 0 and end - begin < room and job.lengths[job.waiting[begin - 1]] * _SIMILAR >= longest
             ):
                 begin -= 1
-            entries += job.take(begin, end)
+            if begin < end:
+                self._leave(job)
+                entries += job.take(begin, end)
+                self._wait(job)
             room -= end - begin
             if room <= 0:
                 break
+        tokens = sum(job.lengths[index] for job, index in entries)
+        self._balance += tokens if smallest else -tokens
         return entries
 
-    def _send(self, entries: list[_Entry]) -> None:
+    def _send(self, entries: list[_Entry], *, suspect: bool) -> None:
         lengths = [job.lengths[index] for job, index in entries]
         self._clock += sum(lengths)
         now = time.monotonic()
@@ -248,7 +352,8 @@ class Batcher:
             job.first_sent = job.first_sent or now
         # No task where the worker returns a future: a batch is two turns of the loop, its answer and its landing.
         answer = asyncio.ensure_future(entries[0][0].run([job.ids[index] for job, index in entries]))
-        self._flying[answer] = _Flight(entries, cost(max(lengths), len(lengths)), now)
+        charged = cost(max(lengths), len(lengths))
+        self._flying[answer] = _Flight(entries, charged, now, self._generation, suspect)
         answer.add_done_callback(self._landed)
 
     def _landed(self, answer: asyncio.Future[list[float]]) -> None:
@@ -258,14 +363,17 @@ class Batcher:
             self._scatter(flight, answer.result())
         elif isinstance(error, InternalError):
             self._split(flight.entries, error)
+        elif isinstance(error, WorkerDied):
+            self._suspect(flight)
         else:
             for job, _ in flight.entries:
-                self._finish(job, error if isinstance(error, Unavailable) else InternalError(str(error)))
+                self._finish(job, InternalError(str(error)))
         self._dispatch()
 
     def _scatter(self, flight: _Flight, logits: list[float]) -> None:
         for (job, index), logit in zip(flight.entries, logits, strict=True):
             job.logits[index] = logit
+            job.ids[index] = _SCORED  # its memory is another's
             job.left -= 1
             if job.left == 0:
                 self._finish(job)
@@ -274,17 +382,45 @@ class Batcher:
         seconds = now - max(flight.sent, self._last_landing)
         self._last_landing = now
         tokens = sum(job.lengths[index] for job, index in flight.entries)
-        self._recent_tokens = 0.9 * self._recent_tokens + tokens
-        self._recent_seconds = 0.9 * self._recent_seconds + seconds
+        if 2 * flight.charged > self._batch_tokens:  # a smaller one says how long a turn takes
+            self._recent_tokens = 0.9 * self._recent_tokens + tokens
+            self._recent_seconds = 0.9 * self._recent_seconds + seconds
         self._observe(BatchStats(len(flight.entries), tokens, flight.charged, seconds))
+
+    def _suspect(self, flight: _Flight) -> None:
+        """Keep what a dead worker held for the next, or refuse who was there both times."""
+        self.pause()
+        for job, entries in _by_job(flight.entries):
+            if job.died_in != flight.worker:
+                job.died_in = flight.worker
+                job.deaths += 1
+            if job.deaths < _DEATHS:
+                self._suspects.append(entries)
+            elif not job.done.done():
+                log.error(json.dumps({"event": "refused", "request_id": job.name, "deaths": job.deaths}))
+                self._finish(
+                    job,
+                    Unavailable(
+                        f"The model's process died {job.deaths} times under this request: send shorter or fewer documents."
+                    ),
+                )
 
     def _split(self, entries: list[_Entry], error: InternalError) -> None:
         if len(entries) == 1:
             self._finish(entries[0][0], error)
             return
-        jobs = list(dict.fromkeys(job for job, _ in entries))
-        if len(jobs) > 1:
-            self._retries.extend([entry for entry in entries if entry[0] is job] for job in jobs)
-        else:
+        parts = [part for _, part in _by_job(entries)]
+        if len(parts) == 1:
             middle = len(entries) // 2
-            self._retries.extend([entries[:middle], entries[middle:]])
+            parts = [entries[:middle], entries[middle:]]
+        self._retries.extend(parts)
+
+
+_SCORED = array("i")
+
+
+def _by_job(entries: Sequence[_Entry]) -> list[tuple[_Job, list[_Entry]]]:
+    parts: dict[_Job, list[_Entry]] = {}
+    for entry in entries:
+        parts.setdefault(entry[0], []).append(entry)
+    return list(parts.items())

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .contract import Scores, Timings, Truncation, best_first
+from .reader import Steps, finish
 
 if TYPE_CHECKING:
     from .artefact import Manifest
@@ -38,15 +39,19 @@ class Rounds:
         self._query, self._documents = query, documents
         self._number = 0
         self._idle_since = time.monotonic()
-        self._tokenise, self._queue, self._forwards = 0.0, 0.0, list[float]()
-        self.tokenised = 0.0  # when the last windows were there
+        self._tokenise, self._forwards = 0.0, list[float]()
+        self._tokenised = 0.0  # when the last windows were there
         self._scored: list[int] = []  # the documents of the stage at hand
         self._all: Windows
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
 
     def read(self) -> Windows:
-        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does.
+        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does."""
+        return finish(self.steps())
+
+    def steps(self) -> Steps[Windows]:
+        """As `read`, yielding the tokens that are there so far wherever it may be left for a while, or for good.
 
         Where truncation is not allowed every stage's tokeniser is asked at once: a request is refused for what it
         holds, not for where the first model ranks it.
@@ -54,36 +59,48 @@ class Rounds:
         stage, first = self._stages[self._number], self._stages[0]
         if self._number == 0:
             self._scored = list(range(len(self._documents)))
-            self._windows = self._all = self._windows_of(first, self._scored)
+            self._windows = self._all = yield from self._windows_of(first, self._scored)
             if not self._truncation.allowed:
                 for other in self._stages[1:]:
                     if other.tokeniser is not first.tokeniser:
-                        self._windows_of(other, self._scored)
+                        yield from self._windows_of(other, self._scored)
         else:
             self._scored = best_first(self.values, stage.keep)
             shared = stage.tokeniser is first.tokeniser
             self._windows = (
-                self._all.select(self._scored) if shared else self._windows_of(stage, self._scored)
+                self._all.select(self._scored)
+                if shared
+                else (yield from self._windows_of(stage, self._scored))
             )
-        self.tokenised = time.monotonic()
-        return self._windows
+        self._tokenised = time.monotonic()
+        windows = self._windows
+        if stage is self._stages[-1]:  # their ids are not needed again, and may be much
+            self._windows = replace(windows, ids=())
+            if self._number == 0:
+                self._all = self._windows
+        return windows
 
-    def _windows_of(self, stage: Stage, documents: Sequence[int]) -> Windows:
-        return stage.tokeniser(self._query, [self._documents[index] for index in documents], self._truncation)
+    def _windows_of(self, stage: Stage, documents: Sequence[int]) -> Steps[Windows]:
+        texts = [self._documents[index] for index in documents]
+        return stage.tokeniser.steps(self._query, texts, self._truncation)
 
-    def take(self, logits: Sequence[float], *, queued: float = 0.0) -> None:
-        """Accept the logits of the windows that `read` gave last, which waited `queued` seconds for the model."""
+    @property
+    def waiting(self) -> int:
+        """How many logits `take` expects."""
+        return len(self._windows.document)
+
+    def take(self, logits: Sequence[float]) -> None:
+        """Accept the logits of the windows that `read` gave last."""
         now = time.monotonic()
-        self._tokenise += self.tokenised - self._idle_since
-        self._queue += queued
-        self._forwards.append(now - self.tokenised - queued)
+        self._tokenise += self._tokenised - self._idle_since
+        self._forwards.append(now - self._tokenised)
         self._idle_since = now
         again = self._windows.scatter(logits)
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
         self._number += 1
 
-    def scores(self) -> Scores:
-        """Return the answer, after the last stage.
+    def scores(self, timings: Timings | None = None) -> Scores:
+        """Return the answer, after the last stage. timings: by default those of the calls.
 
         Tokens are those of the first, which reads every text: a document that is scored again is billed once.
         """
@@ -91,13 +108,14 @@ class Rounds:
             values=tuple(self.values),
             query_tokens=self._all.query_tokens,
             document_tokens=tuple(self._all.document_tokens),
-            timings=Timings(
-                tokenise=self._tokenise,
-                queue=self._queue,
-                forward=sum(self._forwards),
-                stages=tuple(self._forwards) if len(self._forwards) > 1 else (),
-            ),
+            timings=timings or make_timings(self._tokenise, 0.0, self._forwards),
         )
+
+
+def make_timings(tokenise: float, queue: float, forwards: Sequence[float]) -> Timings:
+    """Return the seconds of a request. forwards: of each stage."""
+    stages = tuple(forwards) if len(forwards) > 1 else ()
+    return Timings(tokenise=tokenise, queue=queue, forward=sum(forwards), stages=stages)
 
 
 def merge(

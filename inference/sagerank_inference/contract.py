@@ -5,6 +5,7 @@
     |   +-- TokenLimitExceeded    truncation is not allowed, and a text does not fit
     |   +-- UnsupportedMediaType  the body is of a type nobody here reads
     |   +-- PayloadTooLarge       more bytes or documents than one request may carry
+    |   +-- RequestTimeout        the body did not arrive in time
     +-- Overloaded                the queue is full; come back after `retry_after` seconds
     +-- DeadlineExceeded          the answer would have come too late to be received
     +-- Unavailable               no model is ready: still loading, or its process died
@@ -40,6 +41,10 @@ class PayloadTooLarge(InvalidRequest):
     pass
 
 
+class RequestTimeout(InvalidRequest):
+    pass
+
+
 class Overloaded(RerankError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -62,6 +67,7 @@ _STATUS: dict[type[RerankError], int] = {
     TokenLimitExceeded: 400,
     UnsupportedMediaType: 415,
     PayloadTooLarge: 413,
+    RequestTimeout: 408,
     InvalidRequest: 400,
     Overloaded: 429,
     DeadlineExceeded: 504,

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import uvicorn
@@ -27,12 +27,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from . import runtime_api
-from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, Timings, status
-from .dialects import JSON, parse, render, render_error
+from .contract import InternalError, Overloaded, PayloadTooLarge, RequestTimeout, RerankError, status
+from .dialects import JSON, render_error
 from .metrics import Metrics
-from .service import Service
+from .service import Answer, Exchange, Service
 from .settings import Settings, SettingsError
 
 _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
@@ -72,8 +73,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
 class _Routes:
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service, self._metrics = service, metrics
-        settings = service.settings
-        self._limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+        self._bodies = _Bodies(service.limits.max_body_bytes)
 
     async def ping(self, _request: Request) -> Response:
         state = self._service.state
@@ -86,44 +86,54 @@ class _Routes:
     async def rerank(self, request: Request) -> Response:
         began = time.monotonic()
         given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        path, dialect = request.url.path, "unknown"
+        exchange = Exchange(
+            content_type=request.headers.get("content-type"),
+            path=request.url.path,
+            request_id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+            deadline=began + self._service.settings.request_seconds,
+        )
         facts: dict[str, object] = {}
+        response: Response
+        held = _Held(self._bodies, self._service.limits.max_body_bytes)
         try:
-            body = await _read(request, self._limits)
-            call = parse(body, request.headers.get("content-type"), path=path, limits=self._limits)
-            dialect = call.requests[0].dialect
-            work = asyncio.gather(*(self._service.score(one) for one in call.requests))
-            scores = await _unless_disconnected(request, work)
-            answer, media_type = render(call, scores, model=self._service.model, request_id=request_id)
-            sizes, timings = _sizes(scores), _slowest(scores)
+            self._service.admit()
+            exchange.take(await held.read(request, exchange.left))
+            answer = await _unless_disconnected(request, self._service.rerank(exchange))
+            timings = answer.timings
             milliseconds = {name: _milliseconds(getattr(timings, name)) for name in _STAGES}
-            facts = {**sizes, **milliseconds}
+            facts = {**answer.sizes, **milliseconds}
             if timings.stages:
                 facts["stages"] = list(map(_milliseconds, timings.stages))
             timing = ", ".join(f"{name};dur={value}" for name, value in milliseconds.items())
-            response = Response(answer, 200, {"Server-Timing": timing}, media_type)
-            self._metrics.documents.inc(sizes["documents"])
+            response = _HeldResponse(answer.body, 200, {"Server-Timing": timing}, answer.media_type)
+            response.held = held
+            self._metrics.documents.inc(answer.sizes["documents"])
             for stage, value in milliseconds.items():
                 self._metrics.latency.labels(stage).observe(value / 1e3)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
+        except asyncio.CancelledError:
+            held.release()
+            raise
         except RerankError as error:
-            dialect = error.dialect or dialect
-            response = _error_response(error, path, request_id)
+            exchange.dialect = error.dialect or exchange.dialect
+            response = _error_response(error, exchange)
         except Exception as error:
             # The type is enough to find it by; a message could quote what the caller sent.
             facts = {"exception": type(error).__name__}
             failure = InternalError("The server failed on this request; its log has the id.")
-            response = _error_response(failure, path, request_id)
-        response.headers["X-Request-Id"] = request_id
+            response = _error_response(failure, exchange)
+        if response.status_code != 200:
+            held.release()
+        response.headers["X-Request-Id"] = exchange.request_id
         seconds = time.monotonic() - began
+        dialect = exchange.dialect or "unknown"
         self._metrics.requests.labels(dialect, str(response.status_code)).inc()
         self._metrics.latency.labels("total").observe(seconds)
         entry = {
             "event": "request",
-            "request_id": request_id,
-            "path": path,
+            "request_id": exchange.request_id,
+            "path": exchange.path,
             "dialect": dialect,
             "status": response.status_code,
             "total": _milliseconds(seconds),
@@ -139,72 +149,106 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
-    """Return the body. Raises PayloadTooLarge as soon as it is known to be."""
-    announced = request.headers.get("content-length", "")
-    size, parts = int(announced) if announced.isdecimal() else 0, []
-    if size <= limits.max_body_bytes:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limits.max_body_bytes:
-                break
-            parts.append(part)
-        else:
-            return b"".join(parts)
-    raise PayloadTooLarge(
-        f"The body has more than {limits.max_body_bytes} bytes: split the documents over several requests."
-    )
+class _Bodies:
+    """How many bytes the requests under way may hold: their bodies, and then what is made of them.
+
+    Small ones have a share of their own, so that large ones do not keep them out.
+    """
+
+    SMALL = 65_536
+    _OF_SMALL = 16 * 1024 * 1024
+
+    def __init__(self, largest: int) -> None:
+        self._free = {True: self._OF_SMALL, False: 3 * largest}
+
+    def hold(self, size: int, held: int) -> None:
+        """Let a request that holds so many bytes hold `size` instead. Raises Overloaded where there is no room."""
+        self._free[held <= self.SMALL] += held
+        if size > self._free[size <= self.SMALL]:
+            self._free[held <= self.SMALL] -= held
+            raise Overloaded(
+                "Too many bytes of other requests are under way: try again in 1 s, or add instances.",
+                retry_after=1.0,
+            )
+        self._free[size <= self.SMALL] -= size
 
 
-async def _unless_disconnected(
-    request: Request, work: asyncio.Future[list[list[Scores]]]
-) -> list[list[Scores]]:
+class _Held:
+    """What one request holds of the bytes of all."""
+
+    def __init__(self, bodies: _Bodies, largest: int) -> None:
+        self._bodies, self._largest, self._size = bodies, largest, 0
+
+    def _hold(self, size: int) -> None:
+        if size > self._largest:
+            raise PayloadTooLarge(
+                f"The body has more than {self._largest} bytes: split the documents over several requests."
+            )
+        self._bodies.hold(size, self._size)
+        self._size = size
+
+    def release(self) -> None:
+        self._hold(0)
+
+    async def read(self, request: Request, timeout: float) -> bytes:
+        """Return the body. Raises PayloadTooLarge, Overloaded and RequestTimeout as soon as that is known."""
+        announced = request.headers.get("content-length", "")
+        # Taken before it comes: half a body that then finds no room was sent for nothing.
+        self._hold(int(announced[:20]) if announced.isdecimal() else 0)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(timeout):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self._size:
+                        self._hold(len(body))
+        except TimeoutError:
+            raise RequestTimeout("The body did not arrive in time: send it faster.") from None
+        return bytes(body)
+
+
+class _HeldResponse(Response):
+    """An answer whose request holds its bytes until it is sent."""
+
+    held: _Held | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.held:
+                self.held.release()
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
     """Return the result of `work`. Raises ClientDisconnect, and cancels it, when nobody is left to read it."""
 
     async def left() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    watcher = asyncio.ensure_future(left())
-    # Nobody may be left to take what becomes of the work.
-    work.add_done_callback(lambda done: done.cancelled() or done.exception())
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(left())
     try:
-        either: set[asyncio.Future[Any]] = {work, watcher}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise ClientDisconnect
-        return work.result()
+        return working.result()
     finally:
-        watcher.cancel()
-        work.cancel()
-
-
-def _slowest(scores: list[list[Scores]]) -> Timings:
-    """Return the times of the group that took longest."""
-    timings = (group.timings for request in scores for group in request)
-    return max(timings, key=lambda timings: timings.queue + timings.forward)
+        watching.cancel()
+        working.cancel()
+        # Nobody may be left to take what becomes of it.
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _milliseconds(seconds: float) -> float:
     return round(1e3 * seconds, 2)
 
 
-def _sizes(scores: list[list[Scores]]) -> dict[str, int]:
-    """Return the sizes of an answer for the log. `tokens` are as billed."""
-    groups = [group for request in scores for group in request]
-    return {
-        "documents": sum(len(group.values) for group in groups),
-        "tokens": sum(group.total_tokens for group in groups),
-        # With the query before each document, as the model sees them; and what a rectangle round them would hold.
-        "computed": sum(len(g.values) * g.query_tokens + sum(g.document_tokens) for g in groups),
-        "padded": sum(len(g.values) * (g.query_tokens + max(g.document_tokens, default=0)) for g in groups),
-    }
-
-
-def _error_response(error: RerankError, path: str, request_id: str) -> Response:
+def _error_response(error: RerankError, exchange: Exchange) -> Response:
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else {}
-    return Response(render_error(error, path=path, request_id=request_id), status(error), headers, JSON)
+    error.dialect = exchange.dialect
+    body = render_error(error, path=exchange.path, request_id=exchange.request_id)
+    return Response(body, status(error), headers, JSON)
 
 
 class _JsonLines(logging.Formatter):

@@ -6,62 +6,108 @@ import asyncio
 import json
 import logging
 import time
-from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .artefact import ArtefactError, Manifest
-from .batcher import Account, Batcher, Run
-from .cascade import Rounds, Stage
-from .contract import Group, RerankError, RerankRequest, Scores, Unavailable
+from .batcher import Account, Batcher, Run, Work, WorkerDied
+from .cascade import Rounds, Stage, make_timings
+from .contract import DeadlineExceeded, Limits, RerankError, Scores, Timings, Unavailable
+from .dialects import Call, parse, render
 from .engine import load_stages
 from .metrics import Metrics
+from .reader import Reader, Steps
 from .settings import Settings
 from .tokenise import Windows
-from .worker import LoadFailed, Worker, WorkerDied
+from .worker import LoadFailed, Worker
 
-_DEATHS, _WITHIN = 3, 300.0  # so many deaths in so many seconds are no accident
+_DEATHS = 3  # of workers, none of which served for _STEADY seconds, are no accident
+_STEADY = 10.0
 
 log = logging.getLogger("sagerank")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One HTTP request on its way through here, from its body to its answer."""
+
+    content_type: str | None
+    path: str
+    request_id: str
+    deadline: float  # of time.monotonic()
+    dialect: str = ""  # of the first request, once that is read
+    body: bytes = field(init=False)  # until it is parsed
+    size: int = field(init=False)  # of the body
+    call: Call = field(init=False)
+    rounds: list[Rounds] = field(init=False, default_factory=list)  # one for each query
+    # Seconds so far; `forwards` of each stage.
+    tokenise: float = field(init=False, default=0.0)
+    queue: float = field(init=False, default=0.0)
+    forwards: list[float] = field(init=False, default_factory=list)
+
+    def take(self, body: bytes) -> None:
+        self.body, self.size = body, len(body)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back, and what the log and the metrics say of it."""
+
+    body: bytes
+    media_type: str
+    sizes: dict[str, int]
+    timings: Timings
 
 
 class Service:
-    """`state` is "loading", "ready", "restarting", "drifted" or "failed"; only "ready" serves."""
+    """`state` is "loading", "ready", "restarting", "drifted" or "failed"; only while "ready" is /ping 200.
+
+    While "restarting", requests wait for the next worker.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.state = "loading"
         self.model = ""
+        self.limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
         self._worker = Worker(settings)
+        self._reader = Reader()
         self.batcher = Batcher(
             batch_tokens=settings.batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             observe=metrics.observe_batch,
         )
-        self._stages: list[Stage]
+        self._stages: list[Stage] = []
         self._runs: list[Run]  # the model of each
 
     async def run(self, on_failure: Callable[[], None]) -> None:
-        """Keep a worker until cancelled. Calls on_failure when the model cannot be loaded at all."""
-        deaths: deque[float] = deque(maxlen=_DEATHS)
+        """Keep a worker until cancelled. Calls on_failure when no worker will do."""
+        deaths = 0
         try:
             while True:
-                began = time.monotonic()
+                began = ready = time.monotonic()
                 try:
                     # The tokenizer loads while the child loads the model.
                     loading = asyncio.to_thread(self._load_stages)
                     loaded, _ = await asyncio.gather(self._worker.start(), loading)
+                    ready = time.monotonic()
                     self._set(
-                        "ready",
-                        model=self.model,
-                        seconds=round(time.monotonic() - began, 2),
-                        pid=self._worker.pid,
+                        "ready", model=self.model, seconds=round(ready - began, 2), pid=self._worker.pid
                     )
                     self.batcher.resume(loaded.lanes)
                     golden = asyncio.create_task(self._watch_golden(loaded.tolerances))
-                    how = await self._worker.wait_death()
+                    await self._worker.gone()
+                    self.batcher.pause()
+                    self._set("restarting")  # at once: how the process ended may take a while to be known
                     golden.cancel()
+                    how = await self._worker.end()
                 except WorkerDied as error:
                     how = str(error)
                 except Exception as error:
@@ -70,24 +116,25 @@ class Service:
                     self._fail(str(error) if expected else f"{type(error).__name__}: {error}")
                     on_failure()
                     return
-                self.batcher.pause()
                 self.metrics.restarts.inc()
-                deaths.append(time.monotonic())
-                if len(deaths) == _DEATHS and deaths[-1] - deaths[0] < _WITHIN:
-                    self._fail(
-                        f"the model's process died {_DEATHS} times within {_WITHIN:g} s, the last by {how}"
-                    )
+                deaths = 1 if time.monotonic() - ready > _STEADY else deaths + 1
+                if deaths == _DEATHS:
+                    self._fail(f"the model's process died {_DEATHS} times in a row, the last by {how}")
+                    on_failure()
                     return
                 self._set("restarting", reason=f"the model's process ended: {how}")
-                await asyncio.sleep(0.1 * 2 ** len(deaths))
+                await asyncio.sleep(0.1 * 2**deaths)
                 self._worker = Worker(self.settings)
         finally:
             await self._worker.stop()
 
     def _load_stages(self) -> None:
-        self._stages = load_stages(self.settings.model_dir, self.settings)
-        self._runs = [self._runner(number) for number in range(len(self._stages))]
+        if self._stages:  # of an earlier worker
+            return
+        stages = load_stages(self.settings.model_dir, self.settings)
+        self._runs = [self._runner(number) for number in range(len(stages))]
         self.model = Manifest.read(self.settings.model_dir).model
+        self._stages = stages
 
     def _runner(self, number: int) -> Run:
         return lambda batch: self._worker.run(batch, number)
@@ -95,39 +142,109 @@ class Service:
     def _set(self, state: str, **facts: object) -> None:
         self.state = state
         self.metrics.ready.set(state == "ready")
-        log.log(logging.INFO if state == "ready" else logging.ERROR, json.dumps({"event": state, **facts}))
+        if facts:
+            log.log(
+                logging.INFO if state == "ready" else logging.ERROR, json.dumps({"event": state, **facts})
+            )
 
     def _fail(self, reason: str) -> None:
         self._set("failed", reason=reason)
         self.batcher.fail_all(Unavailable("No model is ready here, and none will be: see the server's log."))
 
-    async def score(self, request: RerankRequest) -> list[Scores]:
-        """Return the scores of every group, in order. Raises a RerankError."""
-        if self.state != "ready":
+    def admit(self) -> None:
+        """Raise Unavailable or Overloaded where it is known before a request is read that it cannot be taken."""
+        if not self._stages or self.state not in ("ready", "restarting"):
             raise Unavailable(f"No model is ready (state: {self.state}): try again shortly.")
-        deadline = time.monotonic() + self.settings.request_seconds
-        tasks = [
-            asyncio.ensure_future(self._score_group(request, group, deadline)) for group in request.groups
-        ]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:  # the first error, or the caller's leaving, ends the others
-                task.cancel()
+        self.batcher.check(timeout=self.settings.request_seconds)
 
-    async def _score_group(self, request: RerankRequest, group: Group, deadline: float) -> Scores:
-        rounds = Rounds(self._stages, group.query, group.documents, request.truncation)
+    async def rerank(self, exchange: Exchange) -> Answer:
+        """Read, score and render. Raises a RerankError, in the dialect of the request where that is known."""
+        try:
+            return await self._rerank(exchange)
+        except RerankError as error:
+            error.dialect = error.dialect or exchange.dialect
+            raise
+
+    async def _rerank(self, exchange: Exchange) -> Answer:
         account = Account()
+        logits: list[float] = []
+        prepared = await self._tokenised(exchange, self._open(exchange))
         for number, run in enumerate(self._runs):
-            windows = await asyncio.to_thread(_packed, rounds)
-            rounds.tokenised = time.monotonic()  # the thread's answer was under way too
-            timeout = max(0.0, deadline - rounds.tokenised)
-            logits, queued = await self.batcher.score(windows, run=run, timeout=timeout, account=account)
-            rounds.take(logits, queued=queued)
-            self.metrics.observe_stage(
-                number, self._stages[number].manifest.model, len(windows.document_tokens)
+            if number:
+                prepared = await self._tokenised(exchange, self._next(exchange, logits))
+            sent = time.monotonic()
+            logits, queued = await self.batcher.score(
+                prepared.work, run=run, timeout=exchange.left, account=account, name=exchange.request_id
             )
-        return rounds.scores()
+            exchange.queue += queued
+            exchange.forwards.append(time.monotonic() - sent - queued)
+            self.metrics.observe_stage(number, self._stages[number].manifest.model, prepared.documents)
+        return await self._read(exchange, self._render(exchange, logits))
+
+    async def _tokenised(self, exchange: Exchange, steps: Steps[_Prepared]) -> _Prepared:
+        since = time.monotonic()
+        prepared = await self._read(exchange, steps)
+        exchange.tokenise += time.monotonic() - since
+        return prepared
+
+    async def _read(self, exchange: Exchange, steps: Steps[T]) -> T:
+        try:
+            async with asyncio.timeout(exchange.left):
+                return await self._reader.run(steps, exchange.size)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"No answer within {self.settings.request_seconds:g} s: send fewer or shorter documents, or add instances."
+            ) from None
+
+    def _open(self, exchange: Exchange) -> Steps[_Prepared]:
+        """Parse and tokenise a body."""
+        exchange.call = parse(exchange.body, exchange.content_type, path=exchange.path, limits=self.limits)
+        exchange.body = b""
+        exchange.dialect = exchange.call.requests[0].dialect
+        exchange.rounds = [
+            Rounds(self._stages, group.query, group.documents, request.truncation)
+            for request in exchange.call.requests
+            for group in request.groups
+        ]
+        yield 0
+        return (yield from self._prepare(exchange, admitted=False))
+
+    def _next(self, exchange: Exchange, logits: Sequence[float]) -> Steps[_Prepared]:
+        """Tokenise for the next stage."""
+        _take(exchange, logits)
+        yield 0
+        return (yield from self._prepare(exchange, admitted=True))
+
+    def _prepare(self, exchange: Exchange, *, admitted: bool) -> Steps[_Prepared]:
+        """Gather the pairs of all queries. Raises Overloaded and DeadlineExceeded as soon as they are too many."""
+        ids: list[Sequence[int]] = []
+        tokens = documents = 0
+        for rounds in exchange.rounds:
+            steps = rounds.steps()
+            while True:
+                try:
+                    gathered = next(steps)
+                except StopIteration as end:
+                    windows: Windows = end.value
+                    break
+                if not admitted:
+                    self.batcher.check(tokens + gathered, timeout=exchange.left)
+                yield tokens + gathered
+            ids += windows.ids
+            tokens += sum(map(len, windows.ids))
+            documents += len(windows.document_tokens)
+        return _Prepared(Work(ids), documents)
+
+    def _render(self, exchange: Exchange, logits: Sequence[float]) -> Steps[Answer]:
+        _take(exchange, logits)
+        yield 0
+        timings = make_timings(exchange.tokenise, exchange.queue, exchange.forwards)
+        rounds = iter(exchange.rounds)
+        scores = [
+            [next(rounds).scores(timings) for _ in request.groups] for request in exchange.call.requests
+        ]
+        body, media_type = render(exchange.call, scores, model=self.model, request_id=exchange.request_id)
+        return Answer(body, media_type, sizes(scores), timings)
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:
         """Score the golden pairs again when idle; a drift takes this server out of service."""
@@ -141,7 +258,7 @@ class Service:
                     for pair in stage.manifest.golden:
                         windows = await asyncio.to_thread(stage.tokeniser, pair.query, [pair.document])
                         scored, _ = await self.batcher.score(
-                            windows, run=run, timeout=self.settings.request_seconds
+                            Work(list(windows.ids)), run=run, timeout=self.settings.request_seconds
                         )
                         logits += windows.scatter(scored)
                     stage.manifest.check_golden(logits, tolerance)
@@ -152,7 +269,30 @@ class Service:
                 return
 
 
-def _packed(rounds: Rounds) -> Windows:
-    """Read the next windows, with ids packed as the worker's frames carry them: not in the event loop."""
-    windows = rounds.read()
-    return replace(windows, ids=[array("i", ids) for ids in windows.ids])
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a stage has to score, and the documents that this is for."""
+
+    work: Work
+    documents: int
+
+
+def _take(exchange: Exchange, logits: Sequence[float]) -> None:
+    """Give every query its part of a stage's logits."""
+    at = 0
+    for rounds in exchange.rounds:
+        count = rounds.waiting
+        rounds.take(logits[at : at + count])
+        at += count
+
+
+def sizes(scores: Sequence[Sequence[Scores]]) -> dict[str, int]:
+    """Return the sizes of an answer for the log. `tokens` are as billed."""
+    groups = [group for request in scores for group in request]
+    return {
+        "documents": sum(len(group.values) for group in groups),
+        "tokens": sum(group.total_tokens for group in groups),
+        # With the query before each document, as the model sees them; and what a rectangle round them would hold.
+        "computed": sum(len(g.values) * g.query_tokens + sum(g.document_tokens) for g in groups),
+        "padded": sum(len(g.values) * (g.query_tokens + max(g.document_tokens, default=0)) for g in groups),
+    }

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from .checkpoint import CheckpointError
 from .contract import TokenLimitExceeded, Truncation
+from .reader import Steps, finish
 
 _SLICE = 100_000  # characters handed to the library at once, some 50 ms
 
@@ -117,6 +118,10 @@ class Tokeniser:
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Windows:
+        """As `steps`, at once."""
+        return finish(self.steps(query, documents, truncation))
+
+    def steps(self, query: str, documents: Sequence[str], truncation: Truncation) -> Steps[Windows]:
         """Tokenise every text once.
 
         Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
@@ -144,6 +149,7 @@ class Tokeniser:
                 raise TokenLimitExceeded(
                     f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: {TokenLimitExceeded.REMEDY}"
                 )
+            yield sum(map(len, ids))
             counts.append(min(len(tokens) + 2, self.max_tokens))
             for start in _starts(len(tokens), room, step):
                 ids.append([*before, *tokens[start : start + room], *after])

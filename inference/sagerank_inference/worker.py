@@ -23,15 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from .contract import InternalError, Unavailable
+from .batcher import WorkerDied
+from .contract import InternalError
 from .settings import Settings
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
-
-
-class WorkerDied(Unavailable):
-    pass
 
 
 class LoadFailed(Exception):
@@ -81,9 +78,9 @@ class Worker(asyncio.Protocol):
         try:
             answer = await self._loaded
         except EOFError:
-            raise WorkerDied(f"The model's process ended while loading: {await self._end()}.") from None
+            raise WorkerDied(f"The model's process ended while loading: {await self.end()}.") from None
         if answer[:1] == _REFUSED:
-            await self._end()
+            await self.end()
             raise LoadFailed(answer[1:].decode())
         self.alive = True
         lanes, *tolerances = answer[1:].split()
@@ -120,16 +117,15 @@ class Worker(asyncio.Protocol):
         """End the child and wait for it."""
         self.kill()
         if self._process:
-            await self._end()
+            await self.end()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    async def wait_death(self) -> str:
-        """Return, with how it ended, once the child is gone."""
+    async def gone(self) -> None:
+        """Return once the child hung up: it is dead, or will be soon."""
         await self._gone.wait()
-        return await self._end()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not checked: another event loop's transports, uvloop's for one, are not subclasses of asyncio's.
@@ -169,7 +165,8 @@ class Worker(asyncio.Protocol):
             _fail(future, WorkerDied("The model's process died under this request; try again shortly."))
         self._gone.set()
 
-    async def _end(self) -> str:
+    async def end(self) -> str:
+        """Return how the child ended, once the system knows."""
         assert self._process is not None
         self._transport.close()
         code = await asyncio.to_thread(self._process.wait)

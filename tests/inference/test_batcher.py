@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sagerank_inference.batcher import WorkerDied
 from sagerank_inference.contract import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from sagerank_inference.plan import cost
 
@@ -119,6 +120,37 @@ def test_a_long_request_does_not_starve_a_short_one() -> None:
     run(test)
 
 
+def test_a_short_request_overtakes_many_that_are_overdue() -> None:
+    async def test() -> None:
+        worker = ScriptedWorker(held=True)
+        it = batcher(worker, max_queue_tokens=1_000_000)
+        long = [asyncio.create_task(it.score(windows(5000), timeout=99)) for _ in range(55)]
+        await asyncio.sleep(0)
+        worker.gate.set()
+        while len(worker.batches) < 30:
+            await asyncio.sleep(0)
+        worker.gate.clear()
+        before = len(worker.batches)
+        short = asyncio.create_task(it.score(windows(10), timeout=9))
+        await asyncio.sleep(0)
+        worker.gate.set()
+        await short
+        assert worker.batches.index([10]) <= before + 1, "the one under way, and one whose turn it may be"
+        await asyncio.gather(*long)
+
+    run(test)
+
+
+def test_what_cannot_be_scored_in_time_is_refused_at_once() -> None:
+    async def test() -> None:
+        it = batcher(ScriptedWorker(held=True), max_queue_tokens=10**9)
+        it.check(100_000, timeout=9)
+        with pytest.raises(DeadlineExceeded, match="more than 1000000 tokens"):
+            it.check(1_000_000, timeout=9)
+
+    run(test)
+
+
 def test_equal_requests_are_answered_one_after_the_other() -> None:
     """Shared, the worker would make each of them as late as the last."""
 
@@ -185,24 +217,59 @@ def test_poison_fails_its_own_request_only() -> None:
     run(test)
 
 
-def test_a_dead_worker_fails_what_it_held_and_the_rest_waits_for_the_next() -> None:
+def test_what_a_dead_worker_held_is_given_to_the_next_and_the_rest_waits_for_it() -> None:
     async def test() -> None:
         worker = ScriptedWorker(held=True)
         it = batcher(worker)
         held = [asyncio.create_task(it.score(windows(100), timeout=9)) for _ in range(2)]
         await asyncio.sleep(0)
-        waiting = asyncio.create_task(it.score(windows(100), timeout=9))
+        waiting = asyncio.create_task(it.score(windows(90), timeout=9))
         await asyncio.sleep(0)
-        it.pause()
-        worker.error = Unavailable("died")
+        worker.error = WorkerDied("died")
         worker.gate.set()
-        for task in held:
-            with pytest.raises(Unavailable):
-                await task
-        assert not waiting.done()
+        await asyncio.sleep(0.01)
+        assert worker.batches == [[100], [100]], "nothing goes to the dead"
         worker.error = None
         it.resume()
-        assert (await waiting)[0] == [100.0]
+        assert [logits for logits, _ in await asyncio.gather(*held, waiting)] == [[100.0], [100.0], [90.0]]
+
+    run(test)
+
+
+def test_who_kills_two_workers_is_refused_alone() -> None:
+    """All die with it the first time. The second time it is alone."""
+
+    async def test() -> None:
+        killing = 13
+
+        class Mortal(ScriptedWorker):
+            async def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+                self.batches.append([len(pair) for pair in batch])
+                await asyncio.sleep(0)
+                if any(killing in pair for pair in batch):
+                    asyncio.get_running_loop().call_later(0.01, it.resume)
+                    raise WorkerDied("died")
+                return [float(len(pair)) for pair in batch]
+
+        it = batcher(Mortal())
+        good = [asyncio.create_task(it.score(windows(10, 11), timeout=9)) for _ in range(3)]
+        bad = asyncio.create_task(it.score(windows(10, token=killing), timeout=9))
+        good += [asyncio.create_task(it.score(windows(10, 11), timeout=9)) for _ in range(3)]
+        with pytest.raises(Unavailable, match="died 2 times under this request"):
+            await bad
+        assert [logits for logits, _ in await asyncio.gather(*good)] == [[10.0, 11.0]] * 6
+        assert it.idle
+        assert it.queued_tokens == 0
+
+    run(test)
+
+
+def test_without_a_worker_until_the_deadline_nobody_is_told_to_send_less() -> None:
+    async def test() -> None:
+        it = batcher(ScriptedWorker())
+        it.pause()
+        with pytest.raises(Unavailable):
+            await it.score(windows(10), timeout=0.01)
 
     run(test)
 

@@ -6,10 +6,12 @@ import concurrent.futures
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from botocore.config import Config
 
 from sagerank.models.build import MICRO
 from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.server import _sizes
+from sagerank_inference.service import sizes
 
 from ..conftest import ROOT
 from ..servers import BODY, Server, running, wait_for
@@ -193,8 +195,7 @@ def test_killing_the_model_answers_everyone_and_heals() -> None:
             os.kill(first, signal.SIGKILL)
             wait_for(lambda: server.ping() == 503)
             codes = {answer.result(timeout=60)[0] for answer in answers}
-        assert codes <= {200, 503}
-        assert 503 in codes
+        assert codes == {200}, "the next one got them"
         wait_for(lambda: server.ping() == 200)
         assert server.worker() != first
         assert server.post()[0] == 200
@@ -207,23 +208,91 @@ def test_a_model_that_hangs_is_replaced() -> None:
         wait_for(lambda: server.ping() == 200)
         first = server.worker()
         os.kill(first, signal.SIGSTOP)
-        code, answer = server.post()
-        assert code == 503
-        assert "hung" in answer["detail"]["message"]
+        assert server.post()[0] == 200, "by the next one"
         wait_for(lambda: server.ping() == 200 and server.worker() != first)
         assert server.post()[0] == 200
 
 
-def test_a_model_that_keeps_dying_stays_down() -> None:
+def test_a_server_whose_model_keeps_dying_ends_so_that_it_is_replaced() -> None:
     with running() as server:
         for _ in range(3):
             wait_for(lambda: server.ping() == 200)
             os.kill(server.worker(), signal.SIGKILL)
-            wait_for(lambda: server.ping() == 503)
-        wait_for(lambda: server.call("GET", "/ping")[1]["status"] == "failed")
-        code, answer = server.post()
-        assert code == 503
-        assert "No model is ready" in answer["detail"]["message"]
+            wait_for(lambda: server.ping() != 200)
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 1
+        assert "died 3 times in a row" in output
+
+
+def test_ping_knows_at_once_that_the_model_died_whatever_is_being_read() -> None:
+    text = json.dumps({"query": "q", "documents": ["a b " * 1_400_000]}).encode()
+    with running() as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        server.wait_until_ready()
+        reading = [pool.submit(server.post, text) for _ in range(3)]
+        time.sleep(0.3)
+        began = time.monotonic()
+        os.kill(server.worker(), signal.SIGKILL)
+        wait_for(lambda: server.ping() == 503, 2)
+        assert server.post()[0] == 200, "waits for the next one"
+        assert time.monotonic() - began < 20
+        assert {answer.result()[0] for answer in reading} <= {200, 429, 504}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/invocations", {"query": "q", "texts": ["a b " * 30_000] * 40}, lambda answer: answer["error"]),
+        ("/v2/rerank", {"query": "q", "documents": ["a b " * 30_000] * 40}, lambda answer: answer["message"]),
+    ],
+)
+def test_the_servers_own_errors_have_the_callers_form(
+    path: str, body: dict[str, Any], message: Callable[[Any], str]
+) -> None:
+    with running(SAGERANK_REQUEST_SECONDS="0.5") as server:
+        server.wait_until_ready()
+        code, answer = server.post(json.dumps(body).encode(), path)
+        assert code == 504
+        assert "fewer or shorter documents" in message(answer)
+
+
+def test_many_queries_in_one_body_hold_nobody_up() -> None:
+    lines = "".join(json.dumps({"query": f"q{n}", "documents": ["a"]}) + "\n" for n in range(10_000)).encode()
+    pairs = json.dumps({"text_pairs": [[f"q{n}", "a"] for n in range(10_000)]}).encode()
+    with running() as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        server.wait_until_ready()
+        large = [pool.submit(server.post, lines, "/invocations", "application/jsonlines") for _ in range(2)]
+        large += [pool.submit(server.post, pairs) for _ in range(2)]
+        slowest = 0.0
+        while not all(answer.done() for answer in large):
+            began = time.monotonic()
+            assert server.ping() == 200
+            assert server.post()[0] == 200
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.05)
+        assert {answer.result()[0] for answer in large} == {200}
+        # A request of ten seconds would be the fault; how fast it is, `make chaos` says.
+        assert slowest < 5
+        assert len(large[0].result()[1].splitlines()) == 10_000
+
+
+def test_unsent_and_unread_bodies_take_no_room_from_small_requests() -> None:
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 6000000\r\n\r\n"
+    with running() as server:
+        server.wait_until_ready()
+        large = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6)]
+        try:
+            for one in large:
+                one.sendall(head + b"x" * 100_000)
+            refused = [one for one in large if select.select([one], [], [], 0.5)[0]]
+            assert len(refused) == 3, "there is room for three"
+            assert all(b" 429 " in one.recv(100) for one in refused)
+            assert server.post()[0] == 200
+        finally:
+            for one in large:
+                one.close()
+        wait_for(
+            lambda: server.post(json.dumps({"query": "q", "documents": ["a" * 200_000]}).encode())[0] == 200
+        )
 
 
 def test_the_model_dies_with_the_server() -> None:
@@ -239,8 +308,8 @@ def test_the_model_dies_with_the_server() -> None:
 
 
 def test_a_log_line_says_what_a_padded_batch_would_have_held() -> None:
-    sizes = _sizes([[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]])
-    assert sizes == {"documents": 2, "tokens": 13, "computed": 13, "padded": 16}
+    scores = [[Scores((0.5, 0.1), 3, (5, 2), Timings(0, 0, 0))], [Scores((), 3, (), Timings(0, 0, 0))]]
+    assert sizes(scores) == {"documents": 2, "tokens": 13, "computed": 13, "padded": 16}
 
 
 def test_sigterm_finishes_what_is_under_way_and_logs_no_text() -> None:

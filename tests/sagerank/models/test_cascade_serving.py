@@ -18,13 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagerank.models.build import MICRO
-from sagerank_inference import service as service_module
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.batcher import Account
 from sagerank_inference.cascade import Rounds, Stage, merge
 from sagerank_inference.contract import (
-    Group,
-    RerankRequest,
     TokenLimitExceeded,
     Truncation,
     best_first,
@@ -32,9 +29,10 @@ from sagerank_inference.contract import (
 from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
 from sagerank_inference.metrics import Metrics
-from sagerank_inference.service import Service
+from sagerank_inference.reader import Steps
+from sagerank_inference.service import Exchange, Service
 from sagerank_inference.settings import Settings
-from sagerank_inference.tokenise import Tokeniser, Windows
+from sagerank_inference.tokenise import Tokeniser
 
 from ...servers import ScriptedWorker, batcher, running, wait_for, windows
 from ...servers import run as run_test
@@ -124,20 +122,24 @@ def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answe
 ) -> None:
     settings = Settings(model_dir=folder, threads=1)
     expected = Engine.load(folder, settings).score(QUERY, DOCUMENTS).values
-    request = RerankRequest("tei", (Group(QUERY, tuple(DOCUMENTS)),))
-    packed, read = service_module._packed, list[int]()
+    body = json.dumps({"query": QUERY, "texts": DOCUMENTS, "raw_scores": True}).encode()
+    prepare, prepared = Service._prepare, list[int]()
 
-    def killing(rounds: Rounds) -> Windows:
-        read.append(len(read))
-        if len(read) == 2:  # what the second model has to score
+    def killing(self: Service, exchange: Exchange, **options: bool) -> Steps[Any]:
+        prepared.append(len(prepared))
+        if len(prepared) == 2:  # what the second model has to score
             assert service._worker.pid is not None
             os.kill(service._worker.pid, signal.SIGKILL)
-            while service.state != "restarting":  # in a thread: the loop goes on
-                time.sleep(0.01)
-        return packed(rounds)
+        return prepare(self, exchange, **options)
 
-    monkeypatch.setattr(service_module, "_packed", killing)
+    monkeypatch.setattr(Service, "_prepare", killing)
     service = Service(settings, Metrics())
+
+    async def ask() -> list[float]:
+        exchange = Exchange(None, "/invocations", "an id", deadline=time.monotonic() + 30)
+        exchange.take(body)
+        answer = json.loads((await service.rerank(exchange)).body)
+        return [item["score"] for item in sorted(answer, key=lambda item: item["index"])]
 
     async def test() -> None:
         failures: list[str] = []
@@ -145,12 +147,10 @@ def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answe
         while service.state != "ready":
             await asyncio.sleep(0.01)
         first = service._worker.pid
-        (found,) = await service.score(request)
-        assert found.values == pytest.approx(expected, abs=1e-4)
+        assert await ask() == pytest.approx(expected, abs=1e-4)
         assert service._worker.pid != first
-        (again,) = await service.score(request)
-        assert again.values == pytest.approx(expected, abs=1e-4)
-        assert (len(read), failures) == (4, [])
+        assert await ask() == pytest.approx(expected, abs=1e-4)
+        assert (len(prepared), failures) == (4, [])
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

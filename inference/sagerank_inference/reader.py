@@ -1,0 +1,103 @@
+"""Reads and renders requests beside the event loop: a step at a time, small ones first.
+
+What a request costs here grows with its bytes, up to seconds. A thread does it, in steps that the work itself cuts
+short, and after each step goes on with whatever is due first: work is due some time after it came that grows with its
+size. So a small request waits for one step of a large one, and a large one is not put off for ever. What is so small
+that handing it over costs more than doing it is done at once, in the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
+
+T = TypeVar("T")
+# Yields wherever it may be left for something more urgent, or for good: the tokens that are there so far.
+Steps: TypeAlias = Generator[int, None, T]
+
+_AT_ONCE = 4096  # bytes that take the loop less than 5 ms, whatever they say
+_PATIENCE = 4e-6  # seconds for each byte until work is due: about four times what it takes
+
+
+@dataclass(order=True, slots=True)
+class _Item:
+    due: float
+    number: int
+    steps: Steps[Any] = field(compare=False)
+    done: asyncio.Future[Any] = field(compare=False)
+
+
+class Reader:
+    """One thread for the whole server: two would take turns at the interpreter all the same."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._items: list[_Item] = []  # a heap
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, name="reader", daemon=True).start()
+
+    async def run(self, steps: Steps[T], size: int) -> T:
+        """Return what the steps return, or raise what they raise. size: of the request, in bytes.
+
+        When the caller is cancelled, the steps end where they are.
+        """
+        if size <= _AT_ONCE:
+            return finish(steps)
+        loop = asyncio.get_running_loop()
+        item = _Item(time.monotonic() + _PATIENCE * size, next(self._numbers), steps, loop.create_future())
+        with self._changed:
+            heapq.heappush(self._items, item)
+            self._changed.notify()
+        return cast(T, await item.done)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._items:
+                    self._changed.wait()
+                item = heapq.heappop(self._items)
+            if self._ended(item):
+                continue
+            with self._changed:
+                heapq.heappush(self._items, item)
+
+    def _ended(self, item: _Item) -> bool:
+        """Go on with an item, to its end or until another is due before it."""
+        while not item.done.done():  # cancelled, if it is
+            try:
+                next(item.steps)
+            except StopIteration as end:
+                _hand(item, asyncio.Future.set_result, end.value)
+                return True
+            except BaseException as error:
+                _hand(item, asyncio.Future.set_exception, error)
+                return True
+            if self._items and self._items[0] < item:
+                return False
+        item.steps.close()
+        return True
+
+
+def finish(steps: Steps[T]) -> T:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+
+def _hand(item: _Item, settle: Callable[[asyncio.Future[Any], Any], None], value: object) -> None:
+    def settled() -> None:
+        if not item.done.done():
+            settle(item.done, value)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to take it
+        item.done.get_loop().call_soon_threadsafe(settled)
