@@ -58,7 +58,12 @@ class Server:
             )
             answer = connection.getresponse()
             text = answer.read()
-            parsed = json.loads(text) if "json" in (answer.getheader("content-type") or "") else text.decode()
+            kind = answer.getheader("content-type") or ""
+            parsed: Any = text.decode()
+            if "jsonlines" in kind:
+                parsed = [json.loads(line) for line in text.splitlines()]
+            elif "json" in kind:
+                parsed = json.loads(text)
             return answer.status, parsed, {name.lower(): value for name, value in answer.getheaders()}
         finally:
             connection.close()
