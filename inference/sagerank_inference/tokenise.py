@@ -6,6 +6,14 @@
   so it is full. Its score is the maximum over them.
 * Where truncation is not allowed, the text is refused instead, with its length.
 
+Text is text: what spells a special token in a query or document, such as [SEP] or </s>, is encoded like any other
+characters. (The library's default, which the published models' own code has, makes it the special token: a document could
+end its own pair there.)
+
+A text is encoded in pieces, since an encoding is hundreds of times its text's size. They end before a lone space or line end between two
+words, or before punctuation where there is none near, where no tokenizer of these models joins anything; characters that
+go on for a whole piece without either are cut in two, which may encode the one word that they would be differently.
+
 Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later
 rebuilds a byte-level pipeline from the published files and silently mis-tokenises them, and
 tokenizer_config.json says 512 tokens where the models take 8,192.
@@ -14,6 +22,9 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +36,13 @@ from .checkpoint import CheckpointError
 from .contract import TokenLimitExceeded, Truncation
 from .reader import Steps, finish
 
-_SLICE = 100_000  # characters handed to the library at once, some 50 ms
+_PIECE = 16_384  # characters of a text that are encoded as one
+_SLICE = 32_768  # characters handed to the library at once, some 20 ms, and 16 MB where each is a token
+_NEAR = 2_048  # characters before the end of a piece in which a better end is looked for
+
+# Where one word ends and the next begins, whatever the tokenizer; and where that holds for WordPiece's and byte-level BPE's.
+_SPACE = re.compile(r"(?<=\S)(?=[ \t\n]\S)")
+_PUNCTUATION = re.compile(r"(?<=[^\W_])(?=[.,;:!?()\[\]{}<>|/\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +81,20 @@ class Windows:
 
 class Tokeniser:
     def __init__(
-        self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int
+        self,
+        tokenizer: Tokenizer,
+        *,
+        query_tokens: int,
+        max_tokens: int,
+        overlap_tokens: int,
+        piece: int = _PIECE,
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self._tokenizer = tokenizer
-        self._prefix, self._middle, self._suffix = _template(tokenizer)
+        tokenizer.encode_special_tokens = True  # as text, in spite of the name
+        self._tokenizer, self._piece = tokenizer, piece
+        self._prefix, self._middle, self._suffix = (array("i", ids) for ids in _template(tokenizer))
+        self._left_out = _specials_of_text(tokenizer)
         self.special_tokens = len(self._prefix) + len(self._middle) + len(self._suffix)
         self.query_tokens, self.max_tokens, self.overlap_tokens = query_tokens, max_tokens, overlap_tokens
         if query_tokens < 1 or max_tokens < query_tokens + self.special_tokens + 1:
@@ -122,63 +147,104 @@ class Tokeniser:
         return finish(self.steps(query, documents, truncation))
 
     def steps(self, query: str, documents: Sequence[str], truncation: Truncation) -> Steps[Windows]:
-        """Tokenise every text once.
+        """Tokenise every text once, yielding the tokens of the pairs so far after every slice.
 
         Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
         do not fit.
         """
-        texts = self._encode([query, *documents])
-        head = next(texts)
-        if len(head) > self.query_tokens:
-            if not truncation.allowed:
-                raise TokenLimitExceeded(
-                    f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
-                )
-            head = _clip(head, self.query_tokens, left=truncation.left)
-        room = self.max_tokens - self.special_tokens - len(head)
-        step = room - min(self.overlap_tokens, room // 4)
-        before, after = [*self._prefix, *head, *self._middle], self._suffix
-        ids: list[list[int]] = []
+        head, before, after = array("i"), array("i"), self._suffix
+        room = step = 0
+        ids: list[Sequence[int]] = []
         owner: list[int] = []
         counts: list[int] = []
-        for index, tokens in enumerate(texts):
+        gathered = 0
+        for number, tokens, complete in self._encode([query, *documents]):
+            if not complete:
+                yield gathered + len(tokens)
+                continue
+            if number == 0:
+                if len(tokens) > self.query_tokens and not truncation.allowed:
+                    raise TokenLimitExceeded(
+                        f"query has {len(tokens)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
+                    )
+                head = _clip(tokens, self.query_tokens, left=truncation.left)
+                room = self.max_tokens - self.special_tokens - len(head)
+                step = room - min(self.overlap_tokens, room // 4)
+                before = self._prefix + head + self._middle
+                continue
+            index = number - 1
             limit = truncation.max_document_tokens
-            if limit is not None and len(tokens) > limit:
+            if limit is not None:
                 tokens = _clip(tokens, limit, left=truncation.left)
             if len(tokens) > room and not truncation.allowed:
                 raise TokenLimitExceeded(
                     f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: {TokenLimitExceeded.REMEDY}"
                 )
-            yield sum(map(len, ids))
             counts.append(min(len(tokens) + 2, self.max_tokens))
             for start in _starts(len(tokens), room, step):
-                ids.append([*before, *tokens[start : start + room], *after])
+                ids.append(before + tokens[start : start + room] + after)
                 owner.append(index)
+                gathered += len(ids[-1])
         return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
 
-    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yield the ids of each text, encoded in slices.
+    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[int, array[int], bool]]:
+        """Yield number, ids and whether these are all, for each text in turn; and after each slice, as far as it came."""
+        tokens, at = array("i"), 0
+        for pieces in _slices(texts, self._piece):
+            encodings = self._tokenizer.encode_batch_fast(
+                [piece for _, piece, _ in pieces], add_special_tokens=False
+            )
+            for (number, _, last), encoding in zip(pieces, encodings, strict=True):
+                tokens.extend(
+                    [token for token in encoding.ids if token not in self._left_out]
+                    if self._left_out
+                    else encoding.ids
+                )
+                if last:
+                    yield number, tokens, True
+                    tokens = array("i")
+                at = number
+            yield at, tokens, False
 
-        An encoding is many times its ids' size, and between slices the threads serve other callers.
-        """
-        for first, last in _slices([len(text) for text in texts]):
-            for encoding in self._tokenizer.encode_batch_fast(texts[first:last], add_special_tokens=False):
-                yield encoding.ids
+
+def _slices(texts: Sequence[str], piece: int) -> Iterator[list[tuple[int, str, bool]]]:
+    """Yield pieces of the texts in order, with the text's number and whether it ends there, at most _SLICE characters at once."""
+    pieces: list[tuple[int, str, bool]] = []
+    size = 0
+    for number, text in enumerate(texts):
+        start = 0
+        while True:
+            end = _cut(text, start, piece)
+            if pieces and size + end - start > _SLICE:
+                yield pieces
+                pieces, size = [], 0
+            pieces.append((number, text[start:end], end == len(text)))
+            size += end - start
+            start = end
+            if end == len(text):
+                break
+    yield pieces
 
 
-def _slices(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield ranges that together are all, of at most _SLICE characters or of one text."""
-    first, size = 0, 0
-    for index, more in enumerate(sizes):
-        if size + more > _SLICE and index > first:
-            yield first, index
-            first, size = index, 0
-        size += more
-    yield first, len(sizes)
+def _cut(text: str, start: int, size: int) -> int:
+    """Return where a piece of at most `size` characters from `start` ends."""
+    end = start + size
+    if end >= len(text):
+        return len(text)
+    near = max(start + 1, end - _NEAR)
+    for boundary in (_SPACE, _PUNCTUATION):
+        # What stands round a place decides, so it is looked at from one character before to two behind.
+        found = [near - 1 + match.start() for match in boundary.finditer(text[near - 1 : end + 2])]
+        found = [place for place in found if near <= place <= end]
+        if found:
+            return found[-1]
+    while end > near and unicodedata.combining(text[end]):
+        end -= 1
+    return end
 
 
-def _clip(tokens: list[int], count: int, *, left: bool) -> list[int]:
-    return tokens[len(tokens) - count :] if left else tokens[:count]
+def _clip(tokens: array[int], count: int, *, left: bool) -> array[int]:
+    return tokens[max(0, len(tokens) - count) :] if left else tokens[:count]
 
 
 def _starts(length: int, room: int, step: int) -> list[int]:
@@ -186,6 +252,22 @@ def _starts(length: int, room: int, step: int) -> list[int]:
     if length <= room:
         return [0]
     return [*range(0, length - room, step), length - room]
+
+
+def _specials_of_text(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return ids of special tokens that text could still have, where a whole word is in the vocabulary as it stands."""
+    special = {
+        id: token.content for id, token in tokenizer.get_added_tokens_decoder().items() if token.special
+    }
+    found = {
+        id
+        for text in special.values()
+        for spelt in (text, f"a {text} a")
+        for id in tokenizer.encode(spelt, add_special_tokens=False).ids
+        if id in special
+    }
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    return frozenset(id for id in found if special[id] != unknown)
 
 
 def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:

@@ -230,7 +230,6 @@ def test_ping_knows_at_once_that_the_model_died_whatever_is_being_read() -> None
         server.wait_until_ready()
         reading = [pool.submit(server.post, text) for _ in range(3)]
         time.sleep(0.3)
-        began = time.monotonic()
         os.kill(server.worker(), signal.SIGKILL)
         wait_for(lambda: server.ping() == 503, 2)
         assert server.post()[0] == 200, "waits for the next one"

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from sagerank.models.build import MICRO
+from sagerank_inference import tokenise
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import TokenLimitExceeded, Truncation
-from sagerank_inference.tokenise import Tokeniser
+from sagerank_inference.tokenise import Tokeniser, Windows
 
 from ..conftest import run_python
 
@@ -60,17 +62,17 @@ def test_the_published_pipeline_is_read_as_it_is_written(tmp_path: Path) -> None
     tokeniser = Tokeniser.load(published_style(tmp_path))
     vocabulary = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()
     what, is_, panda, mark = (vocabulary[token] for token in ("what", "is", "panda", "?"))
-    assert tokeniser("What is Panda?", ["PANDA"]).ids == [[0, what, is_, panda, mark, 2, 2, panda, 2]]
+    assert ids(tokeniser("What is Panda?", ["PANDA"])) == [[0, what, is_, panda, mark, 2, 2, panda, 2]]
 
 
 def test_pair_template_is_the_files_own(tokeniser: Tokeniser) -> None:
     plain = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
-    assert tokeniser("red planet", ["mars is red"]).ids == [plain.encode("red planet", "mars is red").ids]
+    assert ids(tokeniser("red planet", ["mars is red"])) == [plain.encode("red planet", "mars is red").ids]
 
 
 def test_a_document_as_long_as_the_room_is_one_window(tokeniser: Tokeniser) -> None:
-    assert [len(ids) for ids in tokeniser("a", ["a " * 36]).ids] == [40]
-    assert [len(ids) for ids in tokeniser("a", ["a " * 37]).ids] == [40, 40]
+    assert [len(window) for window in tokeniser("a", ["a " * 36]).ids] == [40]
+    assert [len(window) for window in tokeniser("a", ["a " * 37]).ids] == [40, 40]
 
 
 @given(st.integers(0, 300), st.integers(1, 30))
@@ -80,10 +82,10 @@ def test_windows_cover_every_token_and_the_last_is_full(
     words = [f"{number}" for number in range(length)]
     windows = tokeniser("a " * query, [" ".join(words)])
     head = min(query, 8)
-    pieces = [ids[head + 2 : -1] for ids in windows.ids]
-    whole = tokeniser.__class__.load(MICRO)("a", [" ".join(words)]).ids[0][3:-1]
+    pieces = [window[head + 2 : -1] for window in ids(windows)]
+    whole = ids(tokeniser.__class__.load(MICRO)("a", [" ".join(words)]))[0][3:-1]
     room = 40 - 3 - head
-    assert all(len(ids) <= 40 for ids in windows.ids)
+    assert all(len(window) <= 40 for window in windows.ids)
     assert pieces[0] == whole[:room]
     if len(whole) > room:
         assert pieces[-1] == whole[-room:]
@@ -167,15 +169,154 @@ print(len(os.listdir("/proc/self/task")) - 1)
 
 def test_long_lists_are_tokenised_in_slices_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices only bound what is held at once: the windows are the same, whatever their size."""
-    from sagerank_inference import tokenise
-
-    tokeniser = tokenise.Tokeniser.load(MICRO)
+    tokeniser = Tokeniser.load(MICRO)
     documents = ["rain " * 5, "", "clouds " * 40, "a", "b", "snow " * 30]
     whole = tokeniser("what causes rain", documents)
     for size in (1, 7, 160, 300):
         monkeypatch.setattr(tokenise, "_SLICE", size)
         assert tokeniser("what causes rain", documents) == whole
-        sizes = [len(text) for text in documents]
-        ranges = list(tokenise._slices(sizes))
-        assert [index for first, last in ranges for index in range(first, last)] == list(range(6))
-        assert all(last - first == 1 or sum(sizes[first:last]) <= size for first, last in ranges)
+        slices = list(tokenise._slices(documents, 100))
+        assert [number for pieces in slices for number, _, last in pieces if last] == list(range(6))
+        assert all(len(one) == 1 or sum(len(text) for _, text, _ in one) <= size for one in slices)
+
+
+WORDS = [
+    "the",
+    "it's",
+    "dog",
+    "É",
+    "café",
+    "e\u0301",
+    "\u0301",
+    "Σ",
+    "ΟΔΟΣ",
+    "12",
+    "3.5",
+    "ﬁ",
+    "雪",
+    "中文",
+    "한글",
+]
+WORDS += ["[SEP]", "[sep]", "</s>", " <mask>", "!", "!!!", "...", "'s", "-", "_", "(", ")", "。", "、"]
+WORDS += [" ", "  ", "\n", "\r\n", "\t", "\x00", "\x1c", "\x85", "\u2028", "\u200b", "🐈", "👩\u200d🚀"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "published", "micro"])
+def test_a_text_in_pieces_has_the_ids_that_it_has_whole(kind: str, tmp_path: Path) -> None:
+    whole = tokenizers(tmp_path)[kind]
+    whole.no_truncation()
+    whole.no_padding()
+    copy = Tokenizer.from_str(whole.to_str())
+    tokeniser = Tokeniser(copy, query_tokens=8, max_tokens=8192, overlap_tokens=0, piece=24)
+    whole.encode_special_tokens = True
+    dice, cut = random.Random(15), 0
+    for _ in range(3_000):
+        text = "".join(dice.choice(WORDS) for _ in range(dice.randrange(3, 30)))
+        pieces = [piece for one in tokenise._slices([text], 24) for _, piece, _ in one]
+        assert "".join(pieces) == text
+        ends = [len("".join(pieces[:count])) for count in range(1, len(pieces))]
+        soft = {
+            match.start() for one in (tokenise._SPACE, tokenise._PUNCTUATION) for match in one.finditer(text)
+        }
+        if soft.issuperset(ends):  # else somewhere there was no other way
+            cut += len(ends)
+            (window,) = ids(tokeniser("a", [text]))
+            assert window[-1 - len(whole.encode(text, add_special_tokens=False).ids) : -1] == (
+                whole.encode(text, add_special_tokens=False).ids
+            ), text
+    assert cut > 1_000
+
+
+def test_a_text_without_any_place_to_cut_is_cut_all_the_same(tmp_path: Path) -> None:
+    tokeniser = Tokeniser(
+        tokenizers(tmp_path)["bert"], query_tokens=8, max_tokens=8192, overlap_tokens=0, piece=24
+    )
+    assert ids(tokeniser("a", ["!" * 100])) == ids(tokeniser("a", ["! " * 100]))
+    pieces = [
+        piece for one in tokenise._slices(["e" + "\u0301" * 3 + "e\u0301" * 40], 24) for _, piece, _ in one
+    ]
+    assert all(piece[0] == "e" for piece in pieces), "an accent stays with its letter"
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "published", "micro", "words"])
+def test_no_text_yields_a_special_token(kind: str, tmp_path: Path) -> None:
+    tokenizer = tokenizers(tmp_path)[kind]
+    added = tokenizer.get_added_tokens_decoder()
+    special = {id for id, token in added.items() if token.special} - {
+        tokenizer.token_to_id("[UNK]"),
+        tokenizer.token_to_id("<unk>"),
+    }
+    spelt = [token.content for token in added.values()]
+    assert spelt
+    texts = [
+        text for token in spelt for text in (token, f" {token} ", f"a{token}b", token.lower(), token * 3)
+    ]
+    tokeniser = Tokeniser(tokenizer, query_tokens=64, max_tokens=512, overlap_tokens=0)
+    for text in texts:
+        plain, forged = ids(tokeniser("a", ["b"]))[0], ids(tokeniser(f"a {text}", [f"b {text}"]))[0]
+        assert [id for id in forged if id in special] == [id for id in plain if id in special], text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM in /proc")
+@pytest.mark.parametrize("text", ["'!' * 1_500_000", "'a ' * 750_000", "'가' * 500_000"])
+def test_a_long_text_takes_little_more_memory_than_its_ids(text: str) -> None:
+    """Encoded whole, each took some 500 bytes a character."""
+    code = f"""
+from pathlib import Path
+from sagerank_inference.tokenise import Tokeniser
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+tokeniser = Tokeniser.load(Path({str(MICRO)!r}), threads=2)
+tokeniser("q", ["a"] * 500)
+before, text = peak(), {text}
+tokeniser("q", [text])
+print(peak() - before)
+"""
+    done = run_python(code)
+    assert float(done.stdout) < 80, done.stderr
+
+
+def ids(windows: Windows) -> list[list[int]]:
+    return [list(window) for window in windows.ids]
+
+
+def tokenizers(folder: Path) -> dict[str, Tokenizer]:
+    """Pipelines as the field has them, over vocabularies of our own."""
+    texts = [
+        "the quick brown fox. it's a [test], isn't it? 12 3.5 É café 雪 中文。한글",
+        "Hello!!! ... ΟΔΟΣ straße ﬁ",
+    ]
+    bert = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    bert.normalizer, bert.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    bert.train_from_iterator(texts * 9, trainers.WordPieceTrainer(vocab_size=300, special_tokens=names))
+    bert.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    roberta = Tokenizer(models.BPE())
+    roberta.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    roberta.train_from_iterator(
+        texts * 9,
+        trainers.BpeTrainer(
+            vocab_size=500,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)],
+        ),
+    )
+    roberta.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    # Whole words in the vocabulary, split at spaces alone: [SEP] is one of them.
+    words = Tokenizer(
+        models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "a": 3, "b": 4}, unk_token="[UNK]")
+    )
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.add_special_tokens(["[CLS]", "[SEP]", "[UNK]"])
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    micro = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
+    published = Tokenizer.from_file(str(published_style(folder) / "tokenizer.json"))
+    published.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    return {"bert": bert, "roberta": roberta, "words": words, "micro": micro, "published": published}
