@@ -96,7 +96,9 @@ class Group:
     documents: tuple[str, ...]
     _: KW_ONLY
     top_n: int | None = None
-    originals: tuple[object, ...] | None = None  # echoed in place of the texts: objects with more fields
+    originals: tuple[object, ...] | None = (
+        None  # echoed in place of the texts: those of objects as their JSON
+    )
     identity: str | None = None  # the caller's id of this query, where the dialect has one
 
 

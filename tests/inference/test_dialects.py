@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -182,6 +183,24 @@ def test_csv_as_batch_transform_sends_it() -> None:
         ({"inputs": ["q"], "docs": ["a", "b"]}, "1 entries and docs 2"),
         ({"data": [3]}, r"data\[0\] must be an object"),
         ({"query": "q", "documents": ["a"] * 10_001}, "10001 documents, more than 10000"),
+        (
+            b'{"query":"q","documents":[{"text":"a","x":1e999}]}',
+            r"documents\[0\] holds a number that is not finite",
+        ),
+        (
+            b'{"query":"q","documents":["a",{"text":"a","x":["\\ud800"]}]}',
+            r"documents\[1\] holds half of a surrogate",
+        ),
+        (
+            b'{"query":"q","documents":[{"text":"a","\\udc00":1}]}',
+            r"documents\[0\] holds half of a surrogate",
+        ),
+        (b'{"query":"q","documents":["a"],"x":[' + b"[]," * 600_000 + b"0]}", "more than 500000 JSON values"),
+        (b'{"query":"q","documents":["a"],"x":"' + b'\\",' * 600_000, "not JSON"),
+        (
+            {"query": "q", "documents": [{}], "rank_fields": ["x" * 900] * 5_000},
+            r"documents\[0\] has no field 'x{40}': name",
+        ),
     ],
 )
 def test_what_is_no_request_gets_a_sentence(payload: object, sentence: str) -> None:
@@ -189,6 +208,86 @@ def test_what_is_no_request_gets_a_sentence(payload: object, sentence: str) -> N
     with pytest.raises(RerankError, match=sentence) as caught:
         parse(body, None)
     assert 400 <= status(caught.value) < 500
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ('id,q,["a"],' + "9" * 5_000, "top_n must be a whole number of at least 1, in at most 18 digits"),
+        ('id,q,["a"],-1', "top_n must be a whole number"),
+        ("id,q,,1", "Line 1: documents is empty"),
+        ("id,q,a", "Line 1: documents is not JSON"),
+        ("id,q,[" + "[" * 3_000, "Line 1: documents is (not JSON|nested too deeply)"),
+        ("id,q,[" + "9" * 5_000 + "]", "Line 1: documents is not JSON"),
+        ("id,q,[1e999]", r"documents\[0\] must be a string"),
+        ("id,q\0,[]", "Line 1: "),
+    ],
+)
+def test_rows_of_csv_that_are_no_request(row: str, sentence: str) -> None:
+    with pytest.raises(RerankError, match=sentence) as caught:
+        parse(row.encode(), "text/csv")
+    assert status(caught.value) == 400
+    assert len(str(caught.value)) < 400
+
+
+def test_what_ends_a_line_elsewhere_may_stand_in_a_string_of_json_lines() -> None:
+    text = "a\u2028b\x85c\x0bd".replace("\x0b", "")
+    line = json.dumps({"query": text, "documents": [text]}, ensure_ascii=False)
+    call = parse(f"{line}\r\n\n \r\n{line}".encode(), "application/jsonlines")
+    assert [request.groups[0].query for request in call.requests] == [text, text]
+    body, _ = render(call, scored(call), model="m", request_id="r")
+    assert [json.loads(one)["results"][0]["document"] for one in body.decode().rstrip("\n").split("\n")] == [
+        text
+    ] * 2
+
+
+def test_objects_are_echoed_as_they_came() -> None:
+    documents = [
+        "a",
+        {"text": "b", "n": [1, 2.5, None, True, {"é": "\u2028"}], "z": 10**40},
+        {"text": "", "a": {}},
+    ]
+    got = answer({"query": "q", "documents": documents})
+    assert [item["document"] for item in sorted(got["results"], key=lambda item: item["index"])] == documents
+    echoed = answer({"query": "q", "documents": documents, "api_version": 1, "return_documents": True})
+    assert {item["index"]: item["document"] for item in echoed["results"]} == {
+        0: {"text": "a"},
+        1: documents[1],
+        2: documents[2],
+    }
+    # What is not echoed need not be fit for it.
+    assert answer(b'{"query":"q","documents":[{"text":"a","x":1e999}],"return_documents":false}')["results"]
+
+
+def test_rank_fields_are_taken_once_in_their_order() -> None:
+    body = {
+        "query": "q",
+        "documents": [{"b": "2", "a": "1", "c": "3"}],
+        "rank_fields": ["a", "b", "a", "x"] * 9,
+    }
+    assert parse(json.dumps(body).encode(), None).requests[0].groups[0].documents == ("1\n2",)
+
+
+def test_reading_takes_time_that_is_linear_in_the_bytes() -> None:
+    """Of what took 40 s: a bound far above what it takes now, and far below that."""
+    many = [f"f{n}" for n in range(100_000)]
+    bodies: list[object] = [
+        {"query": "q", "documents": [{"text": "a"}] * 9_000, "rank_fields": [*many, "text"]},
+        {"query": "q", "documents": [{"text": "a"}] * 9_000, "rank_fields": ["text"] * 100_000},
+        {"text_pairs": [[f"q{n}", "a"] for n in range(10_000)]},
+    ]
+    began = time.process_time()
+    for body in bodies:
+        answer(body)
+    for hostile in (
+        b'"\\' * 1_000_000,
+        b"[" * 3_000_000,
+        b"[]," * 1_000_000,
+        b'{"query":"' + b'\\"' * 1_500_000,
+    ):
+        with pytest.raises(RerankError):
+            parse(hostile, None)
+    assert time.process_time() - began < 10
 
 
 def test_media_types() -> None:

@@ -7,9 +7,11 @@ and /v1/rerank are Jina's unless the body is plainly another's. docs/api.md show
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
 from ..contract import (
@@ -23,7 +25,7 @@ from ..contract import (
 )
 from .cohere import CohereV1, CohereV2
 from .dialect import Dialect, Scored, sigmoid
-from .fields import Fields, type_name
+from .fields import Fields, Raw, type_name
 from .jina import Jina, Marketplace, csv_rows
 from .pairs import Dify, HuggingFace, LangChain
 from .tei import Tei
@@ -48,6 +50,12 @@ _MEDIA_TYPES = {
     CSV: CSV,
 }
 _LIMITS = Limits()
+# JSON values in a body for each document that is allowed: an object of Python is up to forty times its text.
+_VALUES = 50
+# Without its end too: looked for again from every quote in it, that would take quadratic time.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+# What stands for a Raw value while the rest is encoded. Half of a surrogate pair is in no text that was read.
+_MARK = "\ud800"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +83,38 @@ def parse(
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
     requests = []
+    documents = 0
+    for request in _requests(text, media_type, path, limits):
+        requests.append(request)
+        documents += sum(len(group.documents) for group in request.groups)
+        if documents > limits.max_documents:
+            with _naming_the_dialect(DIALECTS[requests[0].dialect]):
+                more = "at least " if media_type != JSON else ""
+                raise PayloadTooLarge(
+                    f"The request has {more}{documents} documents, more than {limits.max_documents}: split it."
+                )
+    if not requests:
+        raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
+    return Call(tuple(requests), media_type)
+
+
+def _requests(text: str, media_type: str, path: str, limits: Limits) -> Iterator[RerankRequest]:
+    def decode(text: str, name: str) -> Any:
+        return _decode(text, name, _VALUES * limits.max_documents)
+
     if media_type == JSON:
-        requests.append(_read(text, path))
+        yield _read(decode(text, "The body"), path)
     elif media_type == JSON_LINES:
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
+        # At line feeds alone: other characters that end a line elsewhere may stand in a string.
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip(" \t\r"):
                 with _naming_the_line(number):
-                    requests.append(_read(line, path))
+                    yield _read(decode(line, "The line"), path)
     else:
         with _naming_the_dialect(_MARKETPLACE):
             for number, row in csv_rows(text, max_bytes=limits.max_body_bytes):
                 with _naming_the_line(number):
-                    requests.append(_MARKETPLACE.read_row(row, _decode))
-    if not requests:
-        raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
-    count = sum(len(group.documents) for request in requests for group in request.groups)
-    if count > limits.max_documents:
-        with _naming_the_dialect(DIALECTS[requests[0].dialect]):
-            raise PayloadTooLarge(
-                f"The request has {count} documents, more than {limits.max_documents}: split it."
-            )
-    return Call(tuple(requests), media_type)
+                    yield _MARKETPLACE.read_row(row, decode)
 
 
 def _media_type(content_type: str | None) -> str:
@@ -129,8 +148,7 @@ def _naming_the_line(number: int) -> Iterator[None]:
         raise
 
 
-def _read(text: str, path: str) -> RerankRequest:
-    payload = _decode(text)
+def _read(payload: object, path: str) -> RerankRequest:
     if not isinstance(payload, dict):
         raise InvalidRequest(
             f"The body must be a JSON object, not {type_name(payload)}: send one of {_SHAPES}."
@@ -148,19 +166,29 @@ def _of_path(path: str) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.path == path), None)
 
 
-def _decode(text: str) -> Any:
-    """Return the value of a JSON text. Raises InvalidRequest, for NaN and infinities too, without quoting it."""
+def _decode(text: str, name: str, most: int) -> Any:
+    """Return the value of a JSON text, of at most so many values.
+
+    Raises InvalidRequest, for NaN and infinities too, without quoting it. name: of the text, for messages.
+    """
     if not text.strip():
-        raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
+        raise InvalidRequest(f"{name} is empty: send a request such as {_SHAPES}.")
+    if _separators(text) > most and _separators(_STRING.sub("", text)) > most:
+        raise PayloadTooLarge(f"{name} has more than {most} JSON values: send fewer fields, or split it.")
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply: send a flat request.") from None
+        raise InvalidRequest(f"{name} is nested too deeply: send a flat request.") from None
     except ValueError as error:
         where = (
             f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         )
-        raise InvalidRequest(f"The body is not JSON{where}: send a JSON object.") from None
+        raise InvalidRequest(f"{name} is not JSON{where}: send a JSON object.") from None
+
+
+def _separators(text: str) -> int:
+    """Return about how many values a JSON text has, where it has no strings."""
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -187,4 +215,16 @@ def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
 
 
 def _encode(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """Return JSON, with every Raw in it as it stands."""
+    raws: list[str] = []
+
+    def mark(raw: object) -> str:
+        assert isinstance(raw, Raw)
+        raws.append(raw.text)
+        return _MARK
+
+    text = json.dumps(value, default=mark, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if raws:
+        parts = text.split(f'"{_MARK}"')
+        text = parts[0] + "".join(chain.from_iterable(zip(raws, parts[1:], strict=True)))
+    return text.encode()

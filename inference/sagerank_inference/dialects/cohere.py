@@ -26,10 +26,11 @@ class CohereV2(Dialect):
         if value is not None:
             names = enumerate(read_list(value, name))
             rank_fields = [read_text(field, f"{name}[{index}]") for index, field in names]
+        echo = self.return_documents(fields)
         return RerankRequest(
             self.name,
-            (fields.group(rank_fields=rank_fields),),
-            return_documents=self.return_documents(fields),
+            (fields.group(rank_fields=rank_fields, echo=echo),),
+            return_documents=echo,
             truncation=Truncation(max_document_tokens=fields.count("max_tokens_per_doc")),
         )
 

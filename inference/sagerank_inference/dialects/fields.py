@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,16 @@ _TYPE_NAMES = {
     float: "a number",
     type(None): "null",
 }
+
+
+_SHOWN = 40  # characters of a caller's own name in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A value as the JSON text that it is echoed as: a body's objects are many times its size."""
+
+    text: str
 
 
 def type_name(value: object) -> str:
@@ -56,17 +67,38 @@ def read_list(value: object, name: str) -> list[Any]:
     return value
 
 
-def _read_document(value: object, name: str, rank_fields: Sequence[str]) -> str:
-    """Return a string, or the `rank_fields` of an object in lines. An empty text is a document like any other."""
+def _read_document(value: object, name: str, rank_fields: Mapping[str, int]) -> str:
+    """Return a string, or the `rank_fields` of an object in lines, in their order. An empty text is a document like any other."""
     if isinstance(value, dict):
-        present = [field for field in rank_fields if field in value]
+        # Of the object's fields those that rank, and not the other way round: either may be very many.
+        present = sorted(filter(rank_fields.__contains__, value), key=rank_fields.__getitem__)
         if not present:
-            fields = " or ".join(map(repr, rank_fields))
+            fields = " or ".join(repr(field[:_SHOWN]) for field in list(rank_fields)[:3])
             raise InvalidRequest(f"{name} has no field {fields}: name the text to rank.")
-        return "\n".join(read_text(value[field], f"{name}.{field}") for field in present)
+        return "\n".join(read_text(value[field], f"{name}.{field[:_SHOWN]}") for field in present)
     if not isinstance(value, str):
         raise InvalidRequest(f'{name} must be a string or an object with "text", not {type_name(value)}.')
     return read_text(value, name)
+
+
+def _echo(value: object, name: str) -> object:
+    """Return what goes back in place of a document. Raises InvalidRequest for what no answer can hold."""
+    if isinstance(value, str):
+        return value
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            f"{name} holds half of a surrogate pair, which is no text: send valid Unicode."
+        ) from None
+    except ValueError:
+        raise InvalidRequest(
+            f"{name} holds a number that is not finite, such as 1e999: send finite ones."
+        ) from None
+    except RecursionError:
+        raise InvalidRequest(f"{name} is nested too deeply: send a flat object.") from None
+    return Raw(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +136,15 @@ class Fields:
             if self.payload.get(name):
                 raise InvalidRequest(f"{name} is not offered by these models: leave it out.")
 
-    def group(self, *, rank_fields: Sequence[str] = ("text",), identity: str | None = None) -> Group:
-        """Read `query`, `documents` and `top_n`. Raises InvalidRequest."""
+    def group(
+        self, *, rank_fields: Sequence[str] = ("text",), identity: str | None = None, echo: bool = True
+    ) -> Group:
+        """Read `query`, `documents` and `top_n`. Raises InvalidRequest. echo: documents go back as they came."""
         query = read_query(self.payload.get("query"))
-        originals = read_list(self.payload.get("documents"), "documents")
-        texts = tuple(
-            _read_document(item, f"documents[{index}]", rank_fields) for index, item in enumerate(originals)
-        )
-        return Group(
-            query, texts, top_n=self.count("top_n", "top_k"), originals=tuple(originals), identity=identity
-        )
+        given = read_list(self.payload.get("documents"), "documents")
+        ranks = {field: rank for rank, field in enumerate(dict.fromkeys(rank_fields))}
+        texts = tuple(_read_document(item, f"documents[{index}]", ranks) for index, item in enumerate(given))
+        originals = None
+        if echo and any(isinstance(item, dict) for item in given):
+            originals = tuple(_echo(item, f"documents[{index}]") for index, item in enumerate(given))
+        return Group(query, texts, top_n=self.count("top_n", "top_k"), originals=originals, identity=identity)

@@ -32,6 +32,9 @@ _CODES = {
 }
 
 
+_DIGITS = 18  # Python reads no number of more than 4,300, and no list is as long
+
+
 class Jina(Dialect):
     name = "jina"
     keys = ("documents",)
@@ -39,10 +42,11 @@ class Jina(Dialect):
 
     def read(self, fields: Fields) -> RerankRequest:
         fields.refuse("return_embeddings", "image", "images")
+        echo = fields.flag("return_documents", default=True)
         return RerankRequest(
             self.name,
-            (fields.group(),),
-            return_documents=fields.flag("return_documents", default=True),
+            (fields.group(echo=echo),),
+            return_documents=echo,
             truncation=Truncation(
                 allowed=fields.flag("truncate", "truncation", default=True),
                 max_document_tokens=fields.count("max_doc_length", "max_tokens_per_doc"),
@@ -76,22 +80,25 @@ class Marketplace(Jina):
                 raise InvalidRequest(
                     f"data[{index}] must be an object with query and documents, not {type_name(entry)}."
                 )
-            groups.append(Fields(entry).group())
+            groups.append(Fields(entry).group(echo=False))
         return RerankRequest(self.name, tuple(groups), return_documents=True)
 
-    def read_row(self, row: Sequence[str], decode: Callable[[str], Any]) -> RerankRequest:
+    def read_row(self, row: Sequence[str], decode: Callable[[str, str], Any]) -> RerankRequest:
         """Make the request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
         if len(row) not in (3, 4):
             raise InvalidRequest(
                 f"expected id,query,documents[,top_n], got {len(row)} columns: escape commas in a text with a backslash."
             )
         identity, query, documents, *rest = row
-        payload: dict[str, Any] = {"query": query, "documents": decode(documents)}
-        if rest and rest[0].strip():
-            if not rest[0].strip().isdecimal():
-                raise InvalidRequest("top_n must be a whole number of at least 1.")
-            payload["top_n"] = int(rest[0])
-        return RerankRequest(self.name, (Fields(payload).group(identity=identity),), return_documents=True)
+        payload: dict[str, Any] = {"query": query, "documents": decode(documents, "documents")}
+        if top_n := "".join(rest).strip():
+            if not top_n.isdecimal() or len(top_n) > _DIGITS:
+                raise InvalidRequest(
+                    f"top_n must be a whole number of at least 1, in at most {_DIGITS} digits."
+                )
+            payload["top_n"] = int(top_n)
+        group = Fields(payload).group(identity=identity, echo=False)
+        return RerankRequest(self.name, (group,), return_documents=True)
 
     def answer(self, scored: Scored) -> object:
         entries = zip(scored.request.groups, scored.scores, strict=True)
