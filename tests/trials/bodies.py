@@ -19,9 +19,25 @@ MOST_BYTES = 6_291_456
 MOST_DOCUMENTS = 10_000
 
 _WORDS = (
-    "rain clouds cold front a the of what causes how sleep stages cat dog house vitamin bank open account measles symptoms "
-    "river delta 42 3.14 naïve Zürich 東京 данные"
-).split()
+    *(
+        "rain",
+        "clouds",
+        "cold",
+        "front",
+        "a",
+        "the",
+        "of",
+        "what",
+        "causes",
+        "how",
+        "sleep",
+        "stages",
+        "cat",
+        "dog",
+    ),
+    *("house", "vitamin", "bank", "open", "account", "measles", "symptoms", "river", "delta", "42", "3.14"),
+    *("naïve", "Zürich", "東京", "данные"),
+)
 # What has a meaning to some tokenizer, parser or terminal.
 _ODD = (
     "[SEP] [CLS] [PAD] [MASK]",
@@ -225,9 +241,10 @@ class Maker:
     def _object(self, *names: str) -> dict[str, Any]:
         document: dict[str, Any] = {name: self._document() for name in names or ("text",)}
         if self._some(0.4):
-            extras = {"id": 7, "url": None, "score": 0.25, "tags": ["a", {"b": [True]}], "größe": 1e5, "": {}}
+            extras = {"id": 7, "url": None, "score": 0.25, "tags": ["a", {"b": [True]}], "país": 1e5, "": {}}
             document |= {
-                name: extras[name] for name in self._chance.sample(sorted(extras), k=self._chance.randint(1, 3))
+                name: extras[name]
+                for name in self._chance.sample(sorted(extras), k=self._chance.randint(1, 3))
             }
         return document
 
@@ -338,7 +355,9 @@ class Maker:
             if entry.get("top_n") or self._some(0.3):
                 cells.append(str(entry.get("top_n") or ""))
             if self._spoil and self._some(0.1):
-                cells[-1:] = [self._chance.choice(("9" * 5000, "²", "٣", "0", "-1", "1e3", " 2 ", "", "a,b,c"))]
+                cells[-1:] = [
+                    self._chance.choice(("9" * 5000, "²", "٣", "0", "-1", "1e3", " 2 ", "", "a,b,c"))
+                ]
                 rows.clear()
             lines.append(",".join(map(self._cell, cells)))
         known = len(rows) == len(lines)
@@ -400,7 +419,16 @@ class Maker:
             place[key], place[other] = place[other], place[key]
         elif isinstance(place, dict):
             name = self._chance.choice(
-                ("top_n", "query", "documents", "text", "image", "return_embeddings", "api_version", "rank_fields")
+                (
+                    "top_n",
+                    "query",
+                    "documents",
+                    "text",
+                    "image",
+                    "return_embeddings",
+                    "api_version",
+                    "rank_fields",
+                )
             )
             place[name] = self._strange()
         else:

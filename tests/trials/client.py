@@ -39,7 +39,9 @@ class Answer:
     closes: bool = False
 
 
-def head(size: int | str, *, content_type: str | None = "application/json", path: str = "/invocations") -> bytes:
+def head(
+    size: int | str, *, content_type: str | None = "application/json", path: str = "/invocations"
+) -> bytes:
     """The head of a request whose body has so many bytes; "chunked" where that is not said."""
     length = f"Content-Length: {size}" if isinstance(size, int) else f"Transfer-Encoding: {size}"
     kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
@@ -124,8 +126,9 @@ def log_faults(name: str) -> list[str]:
         for line in log:
             try:
                 entry = json.loads(line)
-                library = entry["event"] not in _EVENTS and entry["level"] in ("error", "critical")
-                fault = f"{entry['event']}: {entry.get('message')}" if library else ""
+                # The server's own events say what they are about in fields of their own.
+                library = "message" in entry and entry["level"] in ("error", "critical")
+                fault = f"{entry['event']}: {entry['message']}" if library else ""
                 fault = f"500 ({entry['exception']})" if entry.get("status") == 500 else fault
             except (ValueError, TypeError, KeyError):
                 fault = f"not JSON: {line[:80].decode(errors='replace').strip()}"
@@ -134,9 +137,6 @@ def log_faults(name: str) -> list[str]:
             if fault:
                 faults[fault[:160]] = faults.get(fault[:160], 0) + 1
     return [f"{count} x {fault}" for fault, count in sorted(faults.items(), key=lambda item: -item[1])]
-
-
-_EVENTS = {"request", "loading", "ready", "restarting", "drifted", "failed"}
 
 
 class EngineTable:
@@ -150,7 +150,9 @@ class EngineTable:
         if not keep and max(map(len, texts)) < 1500:
             left = False  # nothing is cut
         keys = [(query, text, keep, left) for text in texts]
-        missing = list(dict.fromkeys(text for key, text in zip(keys, texts, strict=True) if key not in self._known))
+        missing = list(
+            dict.fromkeys(text for key, text in zip(keys, texts, strict=True) if key not in self._known)
+        )
         if sum(map(len, missing)) + len(query) > _MOST_LETTERS:
             return None
         if missing:

@@ -37,7 +37,6 @@ from .monitor import Monitor, Report
 _BY_DESIGN = {503, 504}  # what a server may say that is not the caller's fault
 _SECONDS_IN_PROCESS = 10.0
 _SECONDS_HTTP = 70.0
-_CONNECTIONS = 32
 _MOST_FAILURES = 20
 # What the server must not exceed meanwhile.
 PING_P99, PING_MAX, FRONT_MB = 0.1, 1.0, 400.0
@@ -211,7 +210,7 @@ async def _fuzz_http(host: str, port: int, options: argparse.Namespace) -> Tally
                 if pace.due():
                     say(f"  {tally.bodies:,} bodies, {tally.failed} failures")
 
-    await asyncio.gather(*(client() for _ in range(_CONNECTIONS)))
+    await asyncio.gather(*(client() for _ in range(options.connections)))
     return tally
 
 
@@ -312,7 +311,9 @@ def report(title: str, tally: Tally, seconds: float, watched: Report | None) -> 
     if watched:
         say(f"  /ping   {watched.ping}")
         first = watched.samples[0].front if watched.samples else 0.0
-        say(f"  memory  front {first:,.0f} MB at first, peak {watched.front_peak:,.0f} MB; model's process peak {watched.child_peak:,.0f} MB")
+        say(
+            f"  memory  front {first:,.0f} MB at first, peak {watched.front_peak:,.0f} MB; model's process peak {watched.child_peak:,.0f} MB"
+        )
         limits = {
             f"/ping p99 below {1e3 * PING_P99:g} ms": watched.ping.at(99) < PING_P99,
             f"/ping never above {PING_MAX:g} s": watched.ping.at(100) < PING_MAX,
@@ -329,7 +330,9 @@ def report(title: str, tally: Tally, seconds: float, watched: Report | None) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.trials.fuzz", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.trials.fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many")
     parser.add_argument("--bodies", type=int, default=0, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the bodies; another gives others")
@@ -337,6 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drive.add_argument("--in-process", action="store_true", help="without server and model")
     drive.add_argument("--guided", action="store_true", help="without server and model, led by coverage")
     drive.add_argument("--url", help="a server with micro that runs already, http://HOST:PORT")
+    parser.add_argument("--connections", type=int, default=16, help="over HTTP (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=0, help="of --in-process; 0: one for each core")
     parser.add_argument("--replay", type=Path, help="one body that was kept")
     options = parser.parse_args(arguments)

@@ -1,8 +1,8 @@
 """What a server's other callers see meanwhile, from a process of its own: /ping every 20 ms, a small request if asked, and
 the memory, files and threads of the server's processes.
 
-A caller that is kept waiting does not call less often for it: its calls are due every 20 ms, and those that fell into a
-wait count from when they were due.
+A caller that is kept waiting calls less often, which would hide the wait behind the many calls that were fast: the calls
+that were due in it are counted too, with what was left of it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Monitor:
         output, _errors = self._process.communicate(b"\n", timeout=TIMEOUT + 30)
         said = json.loads(output)
         calls = {
-            name: Seen(said[name][0], Counter({int(status): count for status, count in said[name][1].items()}))
+            name: Seen(
+                said[name][0], Counter({int(status): count for status, count in said[name][1].items()})
+            )
             for name in ("ping", "small")
         }
         self.report = Report(
@@ -105,12 +107,8 @@ def _call_regularly(
     port: int, method: str, path: str, body: bytes | None, every: float, seen: Seen, stop: threading.Event
 ) -> None:
     connection: http.client.HTTPConnection | None = None
-    due = time.monotonic()
     while not stop.is_set():
-        wait = due - time.monotonic()
-        if wait > 0:
-            stop.wait(wait)
-            due = time.monotonic()  # waking up late is our own doing
+        began = time.monotonic()
         try:
             connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -122,9 +120,10 @@ def _call_regularly(
             if connection:
                 connection.close()
             connection = None
-            stop.wait(every)
-        seen.seconds.append(time.monotonic() - due)
-        due += every
+        took = time.monotonic() - began
+        seen.seconds.append(took)
+        seen.seconds.extend(took - every * missed for missed in range(1, int(took / every)))
+        stop.wait(max(0.0, every - took) if connection else every)
 
 
 def status_fields(pid: int) -> dict[str, str]:
@@ -183,9 +182,7 @@ def main(port: int, pid: int, small: int) -> None:
     for caller in callers:
         caller.join(TIMEOUT + 5)
     said: dict[str, Any] = {name: [one.seconds, one.statuses] for name, one in seen.items()}
-    sys.stdout.write(
-        json.dumps({**said, "front_peak": peaks[0], "child_peak": peaks[1], "samples": samples})
-    )
+    sys.stdout.write(json.dumps({**said, "front_peak": peaks[0], "child_peak": peaks[1], "samples": samples}))
 
 
 if __name__ == "__main__":

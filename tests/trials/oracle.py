@@ -201,9 +201,7 @@ def _request(payload: dict[str, Any], path: str) -> Expected:
         return Expected(dialect=dialect, groups=[group], echo=echo, keep=keep)
     echo = dialect == "cohere-v1" and _flag(payload, "return_documents", default=False)
     group = _group(payload, rank_fields=_names(payload))
-    return Expected(
-        dialect=dialect, groups=[group], echo=echo, keep=_count(payload, "max_tokens_per_doc")
-    )
+    return Expected(dialect=dialect, groups=[group], echo=echo, keep=_count(payload, "max_tokens_per_doc"))
 
 
 def _tei(payload: dict[str, Any]) -> Expected:
@@ -253,7 +251,11 @@ def _group(entry: Any, *, rank_fields: Sequence[str] = ("text",), identity: str 
     query, originals = _query(entry.get("query")), _list(entry.get("documents"))
     texts = [_document(original, rank_fields) for original in originals]
     return Group(
-        query=query, texts=texts, originals=originals, top_n=_count(entry, "top_n", "top_k"), identity=identity
+        query=query,
+        texts=texts,
+        originals=originals,
+        top_n=_count(entry, "top_n", "top_k"),
+        identity=identity,
     )
 
 
@@ -367,27 +369,13 @@ def check(
 def _check(one: Expected, value: Any, table: Table, tolerance: float) -> bool:
     if one.dialect in ("langchain", "huggingface", "dify"):
         scores = [entry["score"] for entry in value] if one.dialect == "huggingface" else value["scores"]
-        if len(scores) != len(one.groups):
-            raise Wrong(f"{len(scores)} scores for {len(one.groups)} pairs")
-        logits = [table(group.query, group.texts, one.keep, one.left) for group in one.groups]
-        for score, logit in zip(scores, logits, strict=True):
-            _same(score, logit and sigmoid(logit[0]), tolerance)
-        return all(logits)
+        return _check_pairs(one, scores, table, tolerance)
     if one.dialect == "jina-marketplace":
         if len(value["data"]) != len(one.groups):
             raise Wrong(f"{len(value['data'])} entries for {len(one.groups)} queries")
-        known = True
-        for group, entry in zip(one.groups, value["data"], strict=True):
-            if group.identity is not None and entry["id"] != group.identity:
-                raise Wrong("another row's id")
-            results = entry["results"]
-            for result in results:
-                if result["id"] != entry["id"]:
-                    raise Wrong("a result with another query's id")
-                if result["document"]["text"] != group.texts[result["index"]]:
-                    raise Wrong("another document's text")
-            known &= _ranked(group, one, _scored(results, "relevance_score"), table, tolerance)
-        return known
+        entries = zip(one.groups, value["data"], strict=True)
+        known = [_check_entry(one, group, entry, table, tolerance) for group, entry in entries]
+        return all(known)
     (group,) = one.groups
     if one.dialect == "tei":
         for result in value:
@@ -401,6 +389,26 @@ def _check(one: Expected, value: Any, table: Table, tolerance: float) -> bool:
             original = {"text": original}
         _echoed(result, "document", original, shown=one.echo)
     return _ranked(group, one, _scored(value["results"], "relevance_score"), table, tolerance)
+
+
+def _check_pairs(one: Expected, scores: Sequence[Any], table: Table, tolerance: float) -> bool:
+    if len(scores) != len(one.groups):
+        raise Wrong(f"{len(scores)} scores for {len(one.groups)} pairs")
+    logits = [table(group.query, group.texts, one.keep, one.left) for group in one.groups]
+    for score, logit in zip(scores, logits, strict=True):
+        _same(score, None if logit is None else sigmoid(logit[0]), tolerance)
+    return None not in logits
+
+
+def _check_entry(one: Expected, group: Group, entry: Any, table: Table, tolerance: float) -> bool:
+    if group.identity is not None and entry["id"] != group.identity:
+        raise Wrong("another row's id")
+    for result in entry["results"]:
+        if result["id"] != entry["id"]:
+            raise Wrong("a result with another query's id")
+        if result["document"]["text"] != group.texts[result["index"]]:
+            raise Wrong("another document's text")
+    return _ranked(group, one, _scored(entry["results"], "relevance_score"), table, tolerance)
 
 
 def _scored(results: Any, name: str) -> list[tuple[int, float]]:
