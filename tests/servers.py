@@ -43,7 +43,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sagerank_inference.server", "serve"],
             env={**process.pop("env", os.environ), **environment},
-            stdout=subprocess.PIPE,
+            stdout=process.pop("stdout", subprocess.PIPE),
             encoding="utf-8",
             **process,
         )
