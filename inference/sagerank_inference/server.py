@@ -31,6 +31,7 @@ from starlette.routing import Route
 from . import runtime_api
 from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, Timings, status
 from .dialects import JSON, parse, render, render_error
+from .log import start as start_log
 from .metrics import Metrics
 from .service import Service
 from .settings import Settings, SettingsError
@@ -39,6 +40,7 @@ _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
 _STAGES = ("tokenise", "queue", "forward")
+_FAILED_DRAIN_SECONDS = 2  # all have been told by then, and the platform waits to replace this server
 
 log = logging.getLogger("sagerank")
 
@@ -207,54 +209,45 @@ def _error_response(error: RerankError, path: str, request_id: str) -> Response:
     return Response(render_error(error, path=path, request_id=request_id), status(error), headers, JSON)
 
 
-class _JsonLines(logging.Formatter):
-    """Writes one JSON object a line; our own messages are objects already."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        fields = (
-            json.loads(message) if record.name == "sagerank" else {"event": record.name, "message": message}
-        )
-        if record.exc_info and record.exc_info[0]:
-            fields["exception"] = record.exc_info[0].__name__
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
-        return json.dumps({"time": stamp, "level": record.levelname.lower(), **fields})
-
-
 def main() -> int:
-    """Serve as the environment's settings say. Returns the exit code.
+    """Serve as the environment's settings say. Returns the exit code, after the reason was logged.
 
-    1 stands for settings, an address or a model that cannot be used, after the reason was logged.
+    1 stands for a model that cannot be used or keeps dying; 2 for settings or an address that cannot.
     """
-    _log_lines()
+    start_log()
     try:
         settings = Settings.from_env()
+        _open_model_dir(settings)
         sockets = listen(settings.host, settings.port)
     except (SettingsError, OSError) as error:
         hint = ": set SAGERANK_HOST or SAGERANK_PORT." if isinstance(error, OSError) else ""
         log.error(json.dumps({"event": "failed", "reason": f"{error}{hint}"}))
-        return 1
+        return 2
     return serve(settings, sockets)
 
 
-def _log_lines() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+def _open_model_dir(settings: Settings) -> None:
+    try:
+        os.scandir(settings.model_dir).close()
+    except OSError as error:
+        raise SettingsError(
+            f"SAGERANK_MODEL_DIR is {settings.model_dir}, which cannot be opened ({error.strerror}): "
+            "give the folder of an unpacked artefact."
+        ) from None
 
 
 def serve(settings: Settings, sockets: list[socket.socket]) -> int:
     """Serve on sockets that listen until SIGTERM or SIGINT, and finish what is under way. Logs to standard output.
 
-    Returns the exit code: 1 where the model cannot be used, after the reason was logged.
+    Returns the exit code: 1 where the model cannot be used or keeps dying, after the reason was logged.
     """
-    _log_lines()
+    start_log()
     failed = False
 
     def stop() -> None:
         nonlocal failed
         failed, server.should_exit = True, True
+        config.timeout_graceful_shutdown = _FAILED_DRAIN_SECONDS
 
     config = uvicorn.Config(
         create_app(settings, on_failure=stop),
@@ -268,9 +261,10 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> int:
     )
     server = uvicorn.Server(config)
     # uvicorn drains, then raises the signal again; a drained server has done what it was asked, with exit
-    # code 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    # code 0. It does not know SIGHUP, and nobody else takes a signal before it has begun.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     server.run(sockets)
     return int(failed)
 
