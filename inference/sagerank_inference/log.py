@@ -25,6 +25,7 @@ _MOST_HELD = 4 << 20  # bytes that wait to be written, about; more are dropped
 _LONGEST = 500  # characters of a message of others
 _MOST_KINDS = 64  # that are told apart within a second
 _AT_ONCE = 1000  # lines of one write
+_RELAYED = 20  # lines of a child, at the begin and the end of what it wrote at once
 _EXIT_SECONDS = 1.0
 # asyncio names the callback that failed with its arguments, which are texts of requests.
 _ARGUMENTS = re.compile(r"\((?!\)).*", re.S)
@@ -237,8 +238,20 @@ def relay(name: str) -> Iterator[int]:
 
 
 def _relay(reading: int, name: str) -> None:
-    log = logging.getLogger(name)
-    with open(reading, "rb") as stream:
-        while line := stream.readline(_LONGEST):
-            if text := line.decode("utf-8", "replace").strip():
-                log.warning("%s", text)
+    log, rest = logging.getLogger(name), b""
+    with open(reading, "rb", buffering=0) as stream:
+        while block := stream.read(1 << 16):
+            *lines, rest = (rest + block).split(b"\n")
+            if len(rest) > _LONGEST:
+                lines, rest = [*lines, rest], b""
+            if len(lines) > 2 * _RELAYED:
+                left_out = f"({len(lines) - 2 * _RELAYED} lines left out)".encode()
+                lines[_RELAYED:-_RELAYED] = [left_out]
+            for line in lines:
+                _say(log, line)
+    _say(log, rest)
+
+
+def _say(log: logging.Logger, line: bytes) -> None:
+    if text := line.decode("utf-8", "replace").strip():
+        log.warning("%s", text)

@@ -1,8 +1,9 @@
-"""What the operating system is told of our processes: a model ends with its server and dies before it, zombies are reaped."""
+"""Ends of processes: a model's with its server and before it, a server's in time, and those of orphans."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -35,6 +36,19 @@ def die_first() -> None:
     """Have the kernel end this process before any other when memory runs out. Linux only; elsewhere nothing happens."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def end_within(seconds: float, code: int) -> None:
+    """Have this process end with that code once so much time has passed, though a thread of it hangs."""
+
+    def end() -> None:
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    with suppress(RuntimeError):  # no thread is left to start: then it ends as it would have
+        timer.start()
 
 
 def reap(ours: Collection[int]) -> None:

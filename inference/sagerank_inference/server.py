@@ -33,6 +33,7 @@ from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, Rerank
 from .dialects import JSON, parse, render, render_error
 from .log import start as start_log
 from .metrics import Metrics
+from .process import end_within
 from .service import Service
 from .settings import Settings, SettingsError
 
@@ -40,6 +41,7 @@ _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
 _STAGES = ("tokenise", "queue", "forward")
+_SLACK_SECONDS = 3.0  # after the drain, for the worker's end and the log
 _FAILED_DRAIN_SECONDS = 2  # all have been told by then, and the platform waits to replace this server
 
 log = logging.getLogger("sagerank")
@@ -237,20 +239,26 @@ def _open_model_dir(settings: Settings) -> None:
 
 
 def serve(settings: Settings, sockets: list[socket.socket]) -> int:
-    """Serve on sockets that listen until SIGTERM or SIGINT, and finish what is under way. Logs to standard output.
+    """Serve on sockets that listen until SIGTERM, SIGINT or SIGHUP, and finish what is under way. Logs to standard output.
 
-    Returns the exit code: 1 where the model cannot be used or keeps dying, after the reason was logged.
+    Returns the exit code: 1 where the model cannot be used or keeps dying, after the reason was logged. The process
+    is to end then; one that a thread holds up is ended.
     """
     start_log()
     failed = False
 
-    def stop() -> None:
+    def fail() -> None:
         nonlocal failed
         failed, server.should_exit = True, True
         config.timeout_graceful_shutdown = _FAILED_DRAIN_SECONDS
+        end_within(_FAILED_DRAIN_SECONDS + _SLACK_SECONDS, 1)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+        end_within(settings.drain_seconds + _SLACK_SECONDS, 1)
 
     config = uvicorn.Config(
-        create_app(settings, on_failure=stop),
+        create_app(settings, on_failure=fail),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -260,11 +268,11 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> int:
         timeout_keep_alive=75,
     )
     server = uvicorn.Server(config)
-    # uvicorn drains, then raises the signal again; a drained server has done what it was asked, with exit
-    # code 0. It does not know SIGHUP, and nobody else takes a signal before it has begun.
+    # uvicorn takes SIGTERM and SIGINT while it runs, drains, and raises them again: a drained server has done what it
+    # was asked, with exit code 0. Before it runs, and for SIGHUP, `stop` is all.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+            signal.signal(number, stop)
     server.run(sockets)
     return int(failed)
 
