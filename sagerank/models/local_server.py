@@ -24,7 +24,7 @@ START_SECONDS = 120.0
 # SIGKILL, and is no child of the server's.
 _GUARDED = """
 exec 3<&0 </dev/null
-( (trap '' HUP INT TERM; read -r _ <&3; kill -TERM -$$; sleep 5; kill -KILL -$$) >/dev/null 2>&1 & )
+( (trap '' HUP INT TERM; read -r _ <&3; kill -TERM -$$; sleep 2; kill -KILL -$$) >/dev/null 2>&1 & )
 exec 3<&- "$@"
 """
 # Proxies of the environment are for other machines.
