@@ -166,14 +166,13 @@ def _entry(record: logging.LogRecord) -> _Entry:
         if record.name == "asyncio":
             message = _ARGUMENTS.sub("", message)
         message = message[:_LONGEST]
-    exception = _named(*record.exc_info[:1], record.exc_info[2]) if record.exc_info else ""
+    kind, _, traceback = record.exc_info or (None, None, None)
+    exception = _named(kind, traceback) if kind else ""
     return _Entry(record.created, record.levelname.lower(), record.name, message, exception)
 
 
-def _named(kind: type[BaseException] | None, traceback: TracebackType | None) -> str:
+def _named(kind: type[BaseException], traceback: TracebackType | None) -> str:
     """The type of an exception, and the line of code that raised it."""
-    if kind is None:
-        return ""
     while traceback and traceback.tb_next:
         traceback = traceback.tb_next
     if traceback is None:

@@ -14,8 +14,14 @@ PREFIX = "SAGERANK_"
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
 _LONGEST = 100  # of a name or value that a message quotes
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,3})?")
+# Numbers are ASCII, of a length that a number has: what to match, and what to ask for.
+_NUMBERS: dict[type, tuple[re.Pattern[str], str]] = {
+    int: (re.compile(r"[+-]?[0-9]{1,18}"), "a whole number"),
+    float: (
+        re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,3})?"),
+        "a number",
+    ),
+}
 # What Kubernetes tells each pod of services called sagerank and sagerank-something, as NAME=VALUE.
 _KUBERNETES = re.compile(
     r"SAGERANK_(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?=|PORT=(tcp|udp|sctp)://)",
@@ -84,9 +90,7 @@ class Settings:
     request_seconds: float = 55.0  # until a request is answered 504; SageMaker gives up after 60
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
-    drain_seconds: float = (
-        25.0  # for requests under way when the server is told to stop; SageMaker kills after 30
-    )
+    drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
 
     def __post_init__(self) -> None:
         if self.threads == 0:
@@ -158,12 +162,12 @@ def _variable(name: str) -> str:
 
 
 def _read(variable: str, text: str, kind: type) -> object:
-    """Return the text as a value of that kind. Numbers are ASCII, of a length that a number has."""
     if not text:
         raise SettingsError(f"{variable} is empty: give a value, or leave the variable out.")
-    form, wanted = {int: (_INTEGER, "a whole number"), float: (_FLOAT, "a number")}.get(kind, (None, ""))
-    if form and not form.fullmatch(text.strip()):
-        raise SettingsError(f"{variable} is {_shown(text)}: give {wanted}.")
+    if kind in _NUMBERS:
+        form, wanted = _NUMBERS[kind]
+        if not form.fullmatch(text.strip()):
+            raise SettingsError(f"{variable} is {_shown(text)}: give {wanted}.")
     return kind(text)
 
 

@@ -240,7 +240,7 @@ def test_a_child_never_waits_for_who_reads_our_log(pipe: Pipe) -> None:
 def test_the_server_serves_and_ends_whatever_becomes_of_its_output(full: str, pipe: Pipe) -> None:
     process: dict[str, Any] = {"stdout": pipe.writing, "stderr": pipe.writing, "encoding": None}
     if full == "descriptors closed":
-        process["preexec_fn"] = lambda: [os.close(number) for number in (0, 1, 2)]
+        process["preexec_fn"] = lambda: os.closerange(0, 3)
     elif full == "closed":
         os.close(pipe.reading)
     else:
