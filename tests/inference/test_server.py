@@ -239,7 +239,9 @@ def test_the_model_dies_with_the_server() -> None:
     with running() as server:
         wait_for(lambda: server.ping() == 200)
         child = server.worker()
-        assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"  # where memory runs out, it goes first
+        assert (
+            Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
+        )  # where memory runs out, it goes first
         server.process.kill()
         wait_for(lambda: _gone(child))
 
