@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if needed:
             extras.check(needed)
         code = int(options.run(options))
-        sys.stdout.flush()
+        if sys.stdout:  # closed by who started us
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
@@ -333,9 +334,10 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from sagerank_inference import server
+    from sagerank_inference import log, server
     from sagerank_inference.settings import Settings
 
+    log.start()
     own = {"MODEL_DIR": _artefact(options.model), "HOST": options.host, "PORT": options.port}
     settings = Settings.from_env({**os.environ, **{f"SAGERANK_{name}": str(own[name]) for name in own}})
     try:
@@ -350,13 +352,16 @@ def _serve(options: argparse.Namespace) -> int:
             "documents": ["Cats sleep all day.", "Glaciers flow downhill under their own weight."],
         }
     )
-    # Standard output has the log, a JSON object a line.
-    print(
+    hint = (
         f"Serving {options.model} at {url} until Ctrl-C. Try:\n\n"
-        f"  curl {url}/v1/rerank -H 'Content-Type: application/json' -d '{body}'\n",
-        file=sys.stderr,
-        flush=True,
+        f"  curl {url}/v1/rerank -H 'Content-Type: application/json' -d '{body}'\n"
     )
+    # Standard output has the log, a JSON object a line. Neither needs a reader.
+    if sys.stderr:
+        try:
+            print(hint, file=sys.stderr, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return server.serve(settings, sockets)
 
 

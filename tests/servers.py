@@ -43,9 +43,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sagerank_inference.server", "serve"],
             env={**process.pop("env", os.environ), **environment},
-            stdout=process.pop("stdout", subprocess.PIPE),
-            encoding="utf-8",
-            **process,
+            **{"stdout": subprocess.PIPE, "encoding": "utf-8", **process},
         )
 
     def call(
@@ -84,10 +82,13 @@ class Server:
         wait_for(lambda: self.ping() == 200 or self.process.poll() is not None)
         assert self.process.poll() is None, "the server ended"
 
+    def children(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return list(map(int, path.read_text().split()))
+
     def worker(self) -> int:
         """The model's process: the only child."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0])
+        return self.children()[0]
 
     def stop(self) -> list[dict[str, Any]]:
         """End it by SIGTERM and return its log."""

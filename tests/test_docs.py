@@ -262,9 +262,9 @@ def test_settings_survive_the_environment() -> None:
     [
         ("SAGERANK_PROT", "1", "did you mean SAGERANK_PORT"),
         ("SAGERANK_PORT", "http", "give a whole number"),
-        ("SAGERANK_PORT", "70000", "up to 65535"),
+        ("SAGERANK_PORT", "70000", "at most 65535"),
         ("SAGERANK_BATCH_TOKENS", "-1", "positive"),
-        ("SAGERANK_REQUEST_SECONDS", "nan", "positive"),
+        ("SAGERANK_REQUEST_SECONDS", "nan", "give a number"),
         ("SAGERANK_BACKEND", "tf", "onnx or torch"),
         ("SAGERANK_DEVICE", "tpu", "cpu, cuda"),
         ("SAGERANK_DEVICE", "cuda", "SAGERANK_BACKEND=torch"),

@@ -32,14 +32,19 @@ from starlette.types import Receive, Scope, Send
 from . import runtime_api
 from .contract import InternalError, Overloaded, PayloadTooLarge, RequestTimeout, RerankError, status
 from .dialects import JSON, render_error
+from .log import start as start_log
 from .metrics import Metrics
+from .process import end_within, reap
 from .service import Answer, Exchange, Service
 from .settings import Settings, SettingsError
 
 _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
+_REAP_SECONDS = 5.0
 _STAGES = ("tokenise", "queue", "forward")
+_SLACK_SECONDS = 3.0  # after the drain, for the worker's end and the log
+_FAILED_DRAIN_SECONDS = 2  # all have been told by then, and the platform waits to replace this server
 
 log = logging.getLogger("sagerank")
 
@@ -53,10 +58,13 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         # In the background: /ping has to answer 503 while the model loads.
-        running = asyncio.create_task(service.run(on_failure))
+        tasks = [asyncio.create_task(service.run(on_failure))]
+        if os.getpid() == 1:
+            tasks.append(asyncio.create_task(_reap(service)))
         yield
-        running.cancel()
-        await asyncio.wait([running])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     return Starlette(
         routes=[
@@ -68,6 +76,12 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         lifespan=lifespan,
         exception_handlers={HTTPException: _no_such_route},
     )
+
+
+async def _reap(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_REAP_SECONDS)
+        reap(service.children)
 
 
 class _Routes:
@@ -251,57 +265,54 @@ def _error_response(error: RerankError, exchange: Exchange) -> Response:
     return Response(body, status(error), headers, JSON)
 
 
-class _JsonLines(logging.Formatter):
-    """Writes one JSON object a line; our own messages are objects already."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        fields = (
-            json.loads(message) if record.name == "sagerank" else {"event": record.name, "message": message}
-        )
-        if record.exc_info and record.exc_info[0]:
-            fields["exception"] = record.exc_info[0].__name__
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
-        return json.dumps({"time": stamp, "level": record.levelname.lower(), **fields})
-
-
 def main() -> int:
-    """Serve as the environment's settings say. Returns the exit code.
+    """Serve as the environment's settings say. Returns the exit code, after the reason was logged.
 
-    1 stands for settings, an address or a model that cannot be used, after the reason was logged.
+    1 stands for a model that cannot be used or keeps dying; 2 for settings or an address that cannot.
     """
-    _log_lines()
+    start_log()
     try:
         settings = Settings.from_env()
+        _open_model_dir(settings)
         sockets = listen(settings.host, settings.port)
     except (SettingsError, OSError) as error:
         hint = ": set SAGERANK_HOST or SAGERANK_PORT." if isinstance(error, OSError) else ""
         log.error(json.dumps({"event": "failed", "reason": f"{error}{hint}"}))
-        return 1
+        return 2
     return serve(settings, sockets)
 
 
-def _log_lines() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+def _open_model_dir(settings: Settings) -> None:
+    try:
+        os.scandir(settings.model_dir).close()
+    except OSError as error:
+        raise SettingsError(
+            f"SAGERANK_MODEL_DIR is {settings.model_dir}, which cannot be opened ({error.strerror}): "
+            "give the folder of an unpacked artefact."
+        ) from None
 
 
 def serve(settings: Settings, sockets: list[socket.socket]) -> int:
-    """Serve on sockets that listen until SIGTERM or SIGINT, and finish what is under way. Logs to standard output.
+    """Serve on sockets that listen until SIGTERM, SIGINT or SIGHUP, and finish what is under way. Logs to standard output.
 
-    Returns the exit code: 1 where the model cannot be used, after the reason was logged.
+    Returns the exit code: 1 where the model cannot be used or keeps dying, after the reason was logged. The process
+    is to end then; one that a thread holds up is ended.
     """
-    _log_lines()
+    start_log()
     failed = False
 
-    def stop() -> None:
+    def fail() -> None:
         nonlocal failed
         failed, server.should_exit = True, True
+        config.timeout_graceful_shutdown = _FAILED_DRAIN_SECONDS
+        end_within(_FAILED_DRAIN_SECONDS + _SLACK_SECONDS, 1)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+        end_within(settings.drain_seconds + _SLACK_SECONDS, 1)
 
     config = uvicorn.Config(
-        create_app(settings, on_failure=stop),
+        create_app(settings, on_failure=fail),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -311,10 +322,11 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> int:
         timeout_keep_alive=75,
     )
     server = uvicorn.Server(config)
-    # uvicorn drains, then raises the signal again; a drained server has done what it was asked, with exit
-    # code 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    # uvicorn takes SIGTERM and SIGINT while it runs, drains, and raises them again: a drained server has done what it
+    # was asked, with exit code 0. Before it runs, and for SIGHUP, `stop` is all.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     server.run(sockets)
     return int(failed)
 

@@ -128,6 +128,11 @@ class Service:
         finally:
             await self._worker.stop()
 
+    @property
+    def children(self) -> list[int]:
+        """Return the processes whose end is waited for here."""
+        return [self._worker.pid] if self._worker.pid else []
+
     def _load_stages(self) -> None:
         if self._stages:  # of an earlier worker
             return

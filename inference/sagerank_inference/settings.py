@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 PREFIX = "SAGERANK_"
 _MOST_THREADS = 1024  # more than any instance has cores
+_MOST = 2**31 - 1  # what the worker's frames and every timer hold
+_LONGEST = 100  # of a name or value that a message quotes
+# Numbers are ASCII, of a length that a number has: what to match, and what to ask for.
+_NUMBERS: dict[type, tuple[re.Pattern[str], str]] = {
+    int: (re.compile(r"[+-]?[0-9]{1,18}"), "a whole number"),
+    float: (
+        re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,3})?"),
+        "a number",
+    ),
+}
+# What Kubernetes tells each pod of services called sagerank and sagerank-something, as NAME=VALUE.
+_KUBERNETES = re.compile(
+    r"SAGERANK_(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?=|PORT=(tcp|udp|sctp)://)",
+    re.A,
+)
 
 
 class SettingsError(ValueError):
@@ -75,7 +90,7 @@ class Settings:
     request_seconds: float = 55.0  # until a request is answered 504; SageMaker gives up after 60
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
-    drain_seconds: float = 60.0  # for requests under way when the server is told to stop
+    drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
 
     def __post_init__(self) -> None:
         if self.threads == 0:
@@ -85,18 +100,21 @@ class Settings:
             object.__setattr__(self, "batch_tokens", 1024 if self.device == "cpu" else 16_384)
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and not (
-                0 < value < math.inf or (field.name == "overlap_tokens" and value == 0)
-            ):
-                raise SettingsError(f"{_variable(field.name)} is {value}: give a positive number.")
-        if self.threads > _MOST_THREADS:
-            raise SettingsError(f"{_variable('threads')} is {self.threads}: give at most {_MOST_THREADS}.")
-        if self.port > 65_535:
-            raise SettingsError(f"{_variable('port')} is {self.port}: give a port up to 65535.")
+            if isinstance(value, int | float) and (field.name, value) != ("overlap_tokens", 0):
+                most = {"threads": _MOST_THREADS, "port": 65_535}.get(field.name, _MOST)
+                _check(_variable(field.name), value, most)
+        if not self.host.isprintable() or not self.host or " " in self.host:
+            raise SettingsError(
+                f"{_variable('host')} is {_shown(self.host)}: give one address or name, or *."
+            )
+        if "\0" in str(self.model_dir):
+            raise SettingsError(
+                f"{_variable('model_dir')} is {_shown(self.model_dir)}: give the path of a folder."
+            )
         if self.backend not in ("onnx", "torch"):
-            raise SettingsError(f"{_variable('backend')} is {self.backend!r}: give onnx or torch.")
-        if self.device.partition(":")[0] not in ("cpu", "cuda"):
-            raise SettingsError(f"{_variable('device')} is {self.device!r}: give cpu, cuda or cuda:N.")
+            raise SettingsError(f"{_variable('backend')} is {_shown(self.backend)}: give onnx or torch.")
+        if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", self.device):
+            raise SettingsError(f"{_variable('device')} is {_shown(self.device)}: give cpu, cuda or cuda:N.")
         if self.backend == "onnx" and self.device != "cpu":
             raise SettingsError(
                 f"{_variable('device')} is {self.device!r}, and backend onnx runs on cpu: set {_variable('backend')}=torch."
@@ -117,20 +135,21 @@ class Settings:
         values: dict[str, object] = {}
         names = {_variable(field.name): field for field in fields(cls)}
         for variable, text in environ.items():
-            if not variable.startswith(PREFIX):
+            if not variable.startswith(PREFIX) or _KUBERNETES.match(f"{variable}={text}"):
                 continue
             if variable not in names:
                 near = difflib.get_close_matches(variable, names, n=1)
                 hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(names)}."
-                raise SettingsError(f"{variable} is not a setting{hint}")
+                raise SettingsError(f"{variable[:_LONGEST]} is not a setting{hint}")
             values[names[variable].name] = _read(variable, text, type(names[variable].default))
         port = environ.get("SAGEMAKER_BIND_TO_PORT")
         if port and "port" not in values:
-            values["port"] = _read("SAGEMAKER_BIND_TO_PORT", port, int)
+            values["port"] = _whole("SAGEMAKER_BIND_TO_PORT", port, 65_535)
         workers = environ.get("SAGEMAKER_MODEL_SERVER_WORKERS")
         if workers and "threads" not in values:
             # AWS's toolkit runs so many processes on the same cores; their threads must not fight for them.
-            values["threads"] = max(1, physical_cores() // int(workers)) if workers.isdecimal() else 0
+            processes = _whole("SAGEMAKER_MODEL_SERVER_WORKERS", workers, _MOST_THREADS)
+            values["threads"] = max(1, physical_cores() // processes)
         return cls(**values)  # type: ignore[arg-type]
 
     def to_env(self) -> dict[str, str]:
@@ -143,8 +162,27 @@ def _variable(name: str) -> str:
 
 
 def _read(variable: str, text: str, kind: type) -> object:
-    try:
-        return kind(text)
-    except ValueError:
-        wanted = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-        raise SettingsError(f"{variable} is {text!r}: give {wanted}.") from None
+    if not text:
+        raise SettingsError(f"{variable} is empty: give a value, or leave the variable out.")
+    if kind in _NUMBERS:
+        form, wanted = _NUMBERS[kind]
+        if not form.fullmatch(text.strip()):
+            raise SettingsError(f"{variable} is {_shown(text)}: give {wanted}.")
+    return kind(text)
+
+
+def _whole(variable: str, text: str, most: int) -> int:
+    value = cast(int, _read(variable, text, int))
+    _check(variable, value, most)
+    return value
+
+
+def _check(variable: str, value: float, most: int) -> None:
+    if not 0 < value <= most:
+        wanted = f"at most {most}" if value > most else "a positive number"
+        raise SettingsError(f"{variable} is {value}: give {wanted}.")
+
+
+def _shown(value: object) -> str:
+    text = repr(str(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -9,7 +9,6 @@ unpickled.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import itertools
 import os
 import signal
@@ -23,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from . import process
 from .batcher import WorkerDied
 from .contract import InternalError
+from .log import relay
 from .settings import Settings
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
 
 
@@ -66,12 +66,14 @@ class Worker(asyncio.Protocol):
         self._loaded: asyncio.Future[bytes] = loop.create_future()
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, relay("worker") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid())],
                 env={**os.environ, **self._settings.to_env(), "PYTHONPATH": os.pathsep.join(_import_path())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         ours.setblocking(False)
         await loop.create_connection(lambda: self, sock=ours)
@@ -177,7 +179,7 @@ def _import_path() -> list[str]:
     """Return where this process finds modules, without the working directory unless this package lies there."""
     try:
         left_out = {Path.cwd()} - {Path(__file__).parent.parent}
-    except FileNotFoundError:  # the working directory was removed: nothing can be imported from it
+    except OSError:  # the working directory was removed: nothing can be imported from it
         left_out = set()
     return [entry for entry in sys.path if entry and Path(entry).resolve() not in left_out]
 
@@ -242,13 +244,14 @@ def _read(stream: BinaryIO) -> array[int]:
 
 
 def main() -> None:
-    # A front that is killed must not leave a model behind; and Ctrl-C and SIGTERM are the front's to handle.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        serve(connection, os.environ)
+    connection, front = int(sys.argv[1]), int(sys.argv[2])
+    process.end_with(front)
+    process.die_first()
+    # What a terminal or a platform sends to all of us is the front's to handle.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with socket.socket(fileno=connection) as stream:
+        serve(stream, os.environ)
 
 
 if __name__ == "__main__":

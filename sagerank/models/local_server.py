@@ -1,4 +1,7 @@
-"""A server in processes of its own on this machine: started, waited for until its /ping is 200, and ended whole."""
+"""A server in processes of its own on this machine: started, waited for until its /ping is 200, and ended whole.
+
+It ends with the process that started it, however that ends.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 120.0
+# Becomes the server, after it left a shell behind that ends the server's whole group when our end of the pipe on its
+# standard input closes: however this process ends, the kernel does that. The shell outlives the group's SIGTERM, to send
+# SIGKILL, and is no child of the server's.
+_GUARDED = """
+exec 3<&0 </dev/null
+( (trap '' HUP INT TERM; read -r _ <&3; kill -TERM -$$; sleep 2; kill -KILL -$$) >/dev/null 2>&1 & )
+exec 3<&- "$@"
+"""
 # Proxies of the environment are for other machines.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -70,7 +81,13 @@ def running(
         began = time.monotonic()
         # A session of its own: SIGTERM to the one that was started does not reach all in every server.
         process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            ["/bin/sh", "-c", _GUARDED, "sh", *command],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             while not _ready(_url(host, port)):
@@ -114,3 +131,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(30)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin:
+        process.stdin.close()

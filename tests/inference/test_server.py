@@ -10,8 +10,10 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -293,16 +295,55 @@ def test_unsent_and_unread_bodies_take_no_room_from_small_requests() -> None:
         )
 
 
+def _gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return not path.exists() or not path.read_bytes()
+
+
 def test_the_model_dies_with_the_server() -> None:
     with running() as server:
         wait_for(lambda: server.ping() == 200)
         child = server.worker()
+        assert (
+            Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
+        )  # where memory runs out, it goes first
         server.process.kill()
-        wait_for(
-            lambda: (
-                not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
-            )
-        )
+        wait_for(lambda: _gone(child))
+
+
+@pytest.mark.parametrize(
+    ("number", "patience"),
+    [(signal.SIGKILL, 0.0), (signal.SIGKILL, 0.1), (signal.SIGKILL, 0.6), (signal.SIGHUP, 0.6)],
+)
+def test_the_model_dies_with_a_server_that_ends_while_it_loads(
+    loading: Path, number: int, patience: float
+) -> None:
+    """At its first moments, when nothing was asked of the kernel yet, and when it hangs in the load."""
+    with running(SAGERANK_MODEL_DIR=str(loading), SAGERANK_DRAIN_SECONDS="0.1") as server:
+        wait_for(lambda: bool(server.children()))
+        child = server.worker()
+        time.sleep(patience)
+        server.process.send_signal(number)
+        began = time.monotonic()
+        wait_for(lambda: _gone(child))
+        assert time.monotonic() - began < 10
+        server.process.wait(15)
+
+
+def test_hanging_up_is_as_good_as_sigterm_unless_it_is_ignored() -> None:
+    with running() as server:
+        server.wait_until_ready()
+        child = server.worker()
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(20) == 0
+        assert _gone(child)
+    process = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}  # nohup
+    with running(process=process) as server:
+        server.wait_until_ready()
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert server.post()[0] == 200
 
 
 def test_a_log_line_says_what_a_padded_batch_would_have_held() -> None:
@@ -341,7 +382,7 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         with running(SAGERANK_PORT=str(port)) as server:
             output, _ = server.process.communicate(timeout=60)
-    assert server.process.returncode == 1
+    assert server.process.returncode == 2
     assert f"127.0.0.1 port {port}" in json.loads(output.splitlines()[-1])["reason"]
 
 
@@ -377,16 +418,48 @@ def test_nothing_of_the_users_runs_in_server_or_worker(hostile: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"SAGERANK_MODEL_DIR": "/nowhere"}, "no manifest.json"),
+        (
+            {"SAGERANK_MODEL_DIR": "/nowhere"},
+            "is /nowhere, which cannot be opened (No such file or directory)",
+        ),
+        ({"SAGERANK_MODEL_DIR": __file__}, "which cannot be opened (Not a directory)"),
         ({"SAGERANK_BATCH_TOKEN": "1"}, "did you mean SAGERANK_BATCH_TOKENS"),
-        ({"SAGERANK_THREADS": "two"}, "give a whole number"),
+        ({"SAGERANK_DRAIN_SECONDS": "inf"}, "give a number"),
+        ({"SAGERANK_HOST": "not a host"}, "give one address or name"),
+        ({"SAGERANK_HOST": "a" * 70}, "set SAGERANK_HOST or SAGERANK_PORT"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, Any], reason: str) -> None:
-    with running(**settings) as server:
-        output, _ = server.process.communicate(timeout=60)
-        assert server.process.returncode == 1
+    with running(process={"stderr": subprocess.PIPE}, **settings) as server:
+        output, errors = server.process.communicate(timeout=60)
+        assert (server.process.returncode, errors) == (2, "")
         assert reason in json.loads(output.splitlines()[-1])["reason"]
+
+
+@pytest.fixture
+def loading(tmp_path: Path) -> Path:
+    """A model folder that loads for as long as nobody writes to its manifest."""
+    os.mkfifo(tmp_path / "manifest.json")
+    return tmp_path
+
+
+def test_a_model_that_cannot_be_used_is_exit_code_1_though_requests_are_open(loading: Path) -> None:
+    with running(SAGERANK_MODEL_DIR=str(loading)) as server:
+        wait_for(lambda: server.ping() == 503)
+        with (
+            socket.create_connection(("127.0.0.1", server.port)) as half,
+            socket.create_connection(("127.0.0.1", server.port)),
+        ):
+            half.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+            enough = time.monotonic() + 15  # and not the 25 of a drain
+            while server.process.poll() is None and time.monotonic() < enough:
+                with suppress(OSError):  # nobody reads it now
+                    os.close(os.open(loading / "manifest.json", os.O_WRONLY | os.O_NONBLOCK))
+                time.sleep(0.05)
+            output, _ = server.process.communicate(timeout=1)
+        assert server.process.returncode == 1
+        failed = [entry for entry in map(json.loads, output.splitlines()) if entry["event"] == "failed"]
+        assert "manifest.json" in failed[0]["reason"]
 
 
 def test_a_golden_mismatch_is_never_served(tmp_path: Path) -> None:

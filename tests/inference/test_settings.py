@@ -1,4 +1,4 @@
-"""How many cores there are to use, on whatever system, and that reading it asks for nothing that a system lacks."""
+"""What the environment may say, and how many cores there are to use, on whatever system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sagerank_inference.settings import physical_cores
+from sagerank_inference.settings import Settings, SettingsError, physical_cores
 
 from ..conftest import run_python
 
@@ -80,6 +80,96 @@ def test_a_system_without_affinity_has_all_its_processors(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert physical_cores(tmp_path) == 6
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        # As Kubernetes writes them for services called sagerank, sagerank-foo and sagerank-max-documents.
+        {
+            "SAGERANK_SERVICE_HOST": "10.0.0.11",
+            "SAGERANK_SERVICE_PORT": "8080",
+            "SAGERANK_SERVICE_PORT_HTTP": "8080",
+            "SAGERANK_PORT": "tcp://10.0.0.11:8080",
+            "SAGERANK_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+            "SAGERANK_PORT_8080_TCP_PROTO": "tcp",
+            "SAGERANK_PORT_8080_TCP_PORT": "8080",
+            "SAGERANK_PORT_8080_TCP_ADDR": "10.0.0.11",
+            "SAGERANK_PORT_53_UDP": "udp://[fd00::b]:53",
+        },
+        {
+            "SAGERANK_FOO_SERVICE_HOST": "10.0.0.12",
+            "SAGERANK_FOO_SERVICE_PORT_GRPC_WEB": "80",
+            "SAGERANK_FOO_PORT": "sctp://10.0.0.12:80",
+            "SAGERANK_FOO_PORT_80_SCTP": "sctp://10.0.0.12:80",
+            "SAGERANK_MAX_DOCUMENTS_PORT": "tcp://10.0.0.13:80",
+        },
+    ],
+)
+def test_what_kubernetes_says_of_services_is_no_setting(variables: dict[str, str]) -> None:
+    assert Settings.from_env(variables) == Settings.from_env({})
+    assert Settings.from_env({**variables, "SAGEMAKER_BIND_TO_PORT": "9000"}).port == 9000
+    assert Settings.from_env({**variables, "SAGERANK_THREADS": "3"}).threads == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "reason"),
+    [
+        ("SAGERANK_FOO_PORT", "8080", "SAGERANK_FOO_PORT is not a setting"),
+        ("SAGERANK_SERVICE_PORTS", "8080", "SAGERANK_SERVICE_PORTS is not a setting"),
+        ("SAGERANK_PORT_TCP", "8080", "did you mean SAGERANK_PORT?"),
+        ("SAGERANK_PORT", "http://10.0.0.11:8080", "give a whole number"),
+        ("SAGERANK_" + "X" * 100_000, "1", "is not a setting: known are"),
+        ("SAGERANK_DRAIN_SECONDS", "inf", "give a number"),
+        ("SAGERANK_DRAIN_SECONDS", "nan", "give a number"),
+        ("SAGERANK_DRAIN_SECONDS", "1e400", "give at most 2147483647"),
+        ("SAGERANK_REQUEST_SECONDS", "1e300", "give at most 2147483647"),
+        ("SAGERANK_DRAIN_SECONDS", "-1", "is -1.0: give a positive number"),
+        ("SAGERANK_DRAIN_SECONDS", "1_0", "give a number"),
+        ("SAGERANK_DRAIN_SECONDS", "\u0663", "give a number"),
+        ("SAGERANK_MAX_TOKENS", "8_192", "give a whole number"),
+        ("SAGERANK_MAX_TOKENS", "\u0663\u0664", "give a whole number"),
+        ("SAGERANK_MAX_TOKENS", "9" * 5000, "give a whole number"),
+        ("SAGERANK_MAX_TOKENS", "9" * 18, "give at most 2147483647"),
+        ("SAGERANK_BATCH_TOKENS", "-5", "give a positive number"),
+        ("SAGERANK_THREADS", "1025", "give at most 1024"),
+        ("SAGERANK_PORT", "65536", "give at most 65535"),
+        ("SAGERANK_PORT", "0", "give a positive number"),
+        ("SAGEMAKER_BIND_TO_PORT", "eighty", "SAGEMAKER_BIND_TO_PORT is 'eighty': give a whole number"),
+        ("SAGEMAKER_BIND_TO_PORT", "99999", "SAGEMAKER_BIND_TO_PORT is 99999: give at most 65535"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "0", "SAGEMAKER_MODEL_SERVER_WORKERS is 0: give a positive"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "9" * 5000, "give a whole number"),
+        ("SAGERANK_HOST", "127.0.0.1 ", "give one address or name"),
+        ("SAGERANK_HOST", "a b", "give one address or name"),
+        ("SAGERANK_HOST", "a\0b", "give one address or name"),
+        ("SAGERANK_HOST", "\udcff", "give one address or name"),
+        ("SAGERANK_MODEL_DIR", "a\0b", "give the path of a folder"),
+        ("SAGERANK_DEVICE", "cuda:x", "give cpu, cuda or cuda:N"),
+        ("SAGERANK_BACKEND", "onnx" * 100_000, "give onnx or torch"),
+        *(
+            (f"SAGERANK_{name}", "", "is empty")
+            for name in ("HOST", "MODEL_DIR", "PORT", "DRAIN_SECONDS", "DEVICE")
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(variable: str, text: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: text})
+    assert reason in str(caught.value)
+    assert variable[:100] in str(caught.value)
+    assert len(str(caught.value)) < 900
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), (" 1.5\n", 1.5), (".5", 0.5), ("1e3", 1000), ("2.", 2)]
+)
+def test_numbers_as_people_write_them(text: str, seconds: float) -> None:
+    assert Settings.from_env({"SAGERANK_DRAIN_SECONDS": text}).drain_seconds == seconds
+
+
+def test_what_settings_write_they_read() -> None:
+    settings = Settings(request_seconds=1e-7, drain_seconds=2.0**31 - 1, threads=2, model_dir=Path("a b"))
+    assert Settings.from_env(settings.to_env()) == settings
 
 
 def _without(*names: str, code: str) -> str:

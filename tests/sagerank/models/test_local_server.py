@@ -1,10 +1,14 @@
-"""The server that demo and bench start: among a user's files and proxies, on either loopback, and where it cannot run."""
+"""The server that demo and bench start: among a user's files and proxies, on either loopback, where it cannot run, and when
+who started it is killed.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from sagerank.models.build import MICRO
 from sagerank.models.local_server import ServerError, running, serving
 
 from ...conftest import free_port, run_python
+from ...servers import wait_for
 
 PROXIES = dict.fromkeys(
     ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
@@ -93,3 +98,60 @@ except ServerError as error:
     done = run_python(code)
     assert done.stderr == ""
     assert "runs on Linux and macOS: on Windows, use WSL" in json.loads(done.stdout)
+
+
+def _with(marker: str) -> list[int]:
+    """Processes that inherited a mark in their environment, but for zombies."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/environ")
+        if marker.encode() in _read(path) and _read(path.with_name("cmdline"))
+    ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+STARTED = [sys.executable, "-P", "-c"]
+# A server that is never ready, of a family of which one does not listen to SIGTERM.
+FOREIGN = """
+import os, sys, time
+from sagerank.models.local_server import running
+stubborn = "trap '' TERM; while :; do sleep 1; done"
+with running("it", ["/bin/sh", "-c", f"({stubborn}) & exec sleep 600"], os.environ, port=int(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("command", "processes", "number"),
+    [
+        ([sys.executable, "-m", "sagerank", "demo"], 2, signal.SIGTERM),  # as soon as there is a server
+        ([sys.executable, "-m", "sagerank", "demo"], 4, signal.SIGKILL),  # and when it has started a model
+        ([*STARTED, FOREIGN, "PORT"], 5, signal.SIGHUP),
+    ],
+)
+def test_it_ends_when_who_started_it_is_killed(command: list[str], processes: int, number: int) -> None:
+    mark = f"MARK=killed-{os.getpid()}-{number}"
+    command = [str(free_port()) if word == "PORT" else word for word in command]
+    environment = {**os.environ, "MARK": mark.partition("=")[2], "SAGERANK_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: len(_with(mark)) >= processes)
+        process.send_signal(number)
+    wait_for(lambda: not _with(mark), 30)
+    assert process.returncode == -number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_nothing_is_left_of_a_server_that_ended() -> None:
+    mark = f"MARK=ended-{os.getpid()}"
+    with serving(MICRO, {"SAGERANK_THREADS": "1", "MARK": mark.partition("=")[2]}):
+        assert _with(mark)
+    wait_for(lambda: not _with(mark), 1)
