@@ -105,7 +105,7 @@ class _Connections:
         query = given.query.decode()
         values = [pair.partition("=")[2] or pair for pair in query.split("&")]
         self._secrets = (given.password or given.username, query, *values, *map(unquote_plus, values))
-        # Certificates take a while to read.
+        # Without TLS none: certificates take a while to read.
         self._verify = (
             _trusted(bundle) if given.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         )
@@ -253,9 +253,10 @@ def _trusted(bundle: str | None) -> ssl.SSLContext:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified  # 0.0.0.0, as a server writes where it listens
 
 
 async def _read(answer: httpx2.Response, longest: int) -> bytes:
@@ -268,7 +269,7 @@ async def _read(answer: httpx2.Response, longest: int) -> bytes:
                 break
     if answer.status_code == 200 and len(content) > longest:
         raise BadAnswer("The answer does not end: check the endpoint or URL.")
-    if answer.status_code == 200 and answer.headers.get("Content-Encoding", "identity") != "identity":
+    if answer.status_code == 200 and answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadAnswer("The answer is compressed, which was not asked for: check the endpoint or URL.")
     return bytes(content)
 

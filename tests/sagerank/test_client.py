@@ -453,8 +453,9 @@ def test_loopback_is_never_behind_a_proxy(script: Script, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with RerankClient.http(script.url) as client:
-        assert client.rerank("q", ["a"]).requests == 1
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        with RerankClient.http(script.url.replace("127.0.0.1", host)) as client:
+            assert client.rerank("q", ["a"]).requests == 1
     with (
         RerankClient.http("http://reranker.invalid", retry=Retry(tries=1)) as client,
         pytest.raises(Unavailable, match="ConnectError"),
