@@ -383,7 +383,12 @@ def _rerank(options: argparse.Namespace) -> int:
             options.query, documents, top_n=options.top_n, progress=lambda done, _: bar.update(done - bar.n)
         )
     if options.json:
-        _print_json(dataclasses.asdict(ranking))
+        # Not asdict(), which would copy the documents, level by level.
+        results = [
+            {"index": item.index, "score": item.score, "document": item.document} for item in ranking.results
+        ]
+        rest = {"total_tokens": ranking.total_tokens, "model": ranking.model, "requests": ranking.requests}
+        _print_json({"results": results, **rest})
     else:
         for item in ranking.results:
             text = item.document if isinstance(item.document, str) else item.document["text"]

@@ -32,7 +32,7 @@ from .errors import (
     RerankError,
     Unavailable,
 )
-from .transport import REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
+from .transport import CONNECTIONS, REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
 
 Document = str | Mapping[str, Any]
 Progress = Callable[[int, int], None]
@@ -70,6 +70,10 @@ class Split:
     max_documents: int = 1_000
     max_tokens: int = 300_000  # about what a small CPU instance scores within SageMaker's 60 s
 
+    def __post_init__(self) -> None:
+        if min(self.max_bytes, self.max_documents, self.max_tokens) < 1:
+            raise InvalidRequest(f"{self} lets nothing through: give at least 1 of each.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
@@ -78,6 +82,10 @@ class Retry:
     tries: int = 6
     first: float = 0.2
     longest: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.tries < 1 or not (0 <= self.first < math.inf and 0 <= self.longest < math.inf):
+            raise InvalidRequest(f"{self} is no plan: give at least 1 try, and seconds of 0 or more.")
 
 
 @dataclass(eq=False)
@@ -105,13 +113,15 @@ class _Client:
         split: Split = Split(),
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
+        connections: int = CONNECTIONS,
     ) -> Self:
         """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
 
         region, profile: by default AWS_REGION's and AWS_PROFILE's (see sagerank.aws). endpoint_url: where the API is, if not at AWS.
+        connections: how many at most are open at once, over all calls; a call's `timeout` counts the wait for a free one.
         """
         transport = SageMakerTransport(
-            endpoint, region=region, profile=profile, endpoint_url=endpoint_url, connections=concurrency
+            endpoint, region=region, profile=profile, endpoint_url=endpoint_url, connections=connections
         )
         return cls(transport, split=split, retry=retry, concurrency=concurrency)
 
@@ -120,13 +130,18 @@ class _Client:
         cls,
         url: str,
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         split: Split = Split(),
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
+        connections: int = CONNECTIONS,
     ) -> Self:
-        """A client of any server that speaks Jina's /v1/rerank, such as `sagerank serve`. Raises InvalidRequest."""
-        transport = HttpTransport(url, headers=headers, connections=concurrency)
+        """A client of any server that speaks Jina's /v1/rerank, such as `sagerank serve`. Raises InvalidRequest.
+
+        url: a host, or a path that ends in /, means v1/rerank there; any other path is taken as it is.
+        connections: how many at most are open at once, over all calls; a call's `timeout` counts the wait for a free one.
+        """
+        transport = HttpTransport(url, headers=headers, connections=connections)
         return cls(transport, split=split, retry=retry, concurrency=concurrency)
 
     async def _rerank(
@@ -142,9 +157,11 @@ class _Client:
         """Rank documents (strings, or objects with "text") for a query.
 
         `progress` is called with documents done and their number. Raises an error of sagerank.errors that says what to
-        change, at the latest after `timeout` seconds.
+        change, at the latest after `timeout` seconds, which include the wait for one of the client's connections.
         """
         texts = _texts(query, documents, top_n)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+            raise InvalidRequest(f"timeout is {timeout!r}: give a number of seconds.")
         scores = [0.0] * len(texts)
         answers: list[tuple[int, str]] = []
         failures: dict[int, RerankError] = {}  # of the parts that are tried again
@@ -182,7 +199,9 @@ class _Client:
                         group.create_task(send(part, body))
         except TimeoutError:
             # Why a try failed says more than that the time is over.
-            late = DeadlineExceeded("No answer in time: give a longer timeout or fewer documents.")
+            late = DeadlineExceeded(
+                "No answer in time: give a longer timeout or fewer documents, or more connections where many calls share this client."
+            )
             raise next(iter(failures.values()), late) from None
         except BaseExceptionGroup as errors:  # the first error ended the others
             raise errors.exceptions[0] from None
@@ -299,14 +318,14 @@ class RerankClient(_Client):
 
 def _texts(query: str, documents: Sequence[Document], top_n: int | None) -> list[str]:
     """The documents' texts. Raises InvalidRequest for what would be refused after it was sent."""
-    if not query.strip():
+    if not isinstance(query, str) or not query.strip():
         raise InvalidRequest("query is blank: give the words to rank the documents for.")
     if isinstance(documents, str | bytes) or not isinstance(documents, Sequence):
         raise InvalidRequest('documents is no list: give one of strings, or of objects with "text".')
     if not documents:
         raise InvalidRequest("documents is empty: give at least one.")
-    if top_n is not None and top_n < 1:
-        raise InvalidRequest(f"top_n is {top_n}: give at least 1, or leave it out for all.")
+    if top_n is not None and (type(top_n) is not int or top_n < 1):
+        raise InvalidRequest(f"top_n is {top_n!r}: give a whole number from 1 on, or leave it out for all.")
     return [_text(document, index) for index, document in enumerate(documents)]
 
 
@@ -353,14 +372,39 @@ def _json(value: object) -> bytes:
         ) from None
 
 
-def _read(answer: bytes, count: int) -> tuple[list[float], int, str]:
-    """Scores in request order, tokens and model of a Jina answer to `count` documents."""
+def read_answer(answer: bytes) -> tuple[list[dict[str, Any]], int, str]:
+    """The results, tokens and model of a Jina answer: each result has an index of its own and a score from 0 to 1.
+
+    Raises BadAnswer.
+    """
     try:
         payload = json.loads(answer)
-        ranked = sorted((item["index"], float(item["relevance_score"])) for item in payload["results"])
-        values = [score for _, score in ranked]
-        if [index for index, _ in ranked] != list(range(count)) or not all(map(math.isfinite, values)):
-            raise ValueError
-        return values, int(payload["usage"]["total_tokens"]), str(payload["model"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise BadAnswer("The answer is not that of a reranker: check the endpoint or URL.") from None
+        results, tokens, model = payload["results"], payload["usage"]["total_tokens"], payload["model"]
+        indices = {item["index"] for item in results if type(item["index"]) is int and item["index"] >= 0}
+        scores = [item["relevance_score"] for item in results]
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # no JSON, too deep, a number too long, or other JSON
+        indices, scores, tokens, model, results = set(), [], None, None, None
+    known = type(tokens) is int and 0 <= tokens < 2**53 and isinstance(model, str) and model.isprintable()
+    if not known or not isinstance(results, list) or len(indices) != len(results):
+        raise BadAnswer("The answer is not that of a reranker: check the endpoint or URL.")
+    if not all(type(score) in (int, float) and 0 <= score <= 1 for score in scores):  # nor NaN
+        raise BadAnswer(
+            "A score is no number from 0 to 1: take a server that answers with those, not with logits."
+        )
+    return results, tokens, model
+
+
+def _read(answer: bytes, count: int) -> tuple[list[float], int, str]:
+    """Scores in request order, tokens and model of a Jina answer to `count` documents."""
+    results, tokens, model = read_answer(answer)
+    scores = {item["index"]: float(item["relevance_score"]) for item in results}
+    if scores.keys() != set(range(count)):
+        raise BadAnswer(
+            f"The answer ranks other documents than the {count} that were sent: check the endpoint or URL."
+        )
+    return [scores[index] for index in range(count)], tokens, model

@@ -78,6 +78,13 @@ def _object(line: str, where: str) -> dict[str, Any]:
         raise DocumentsError(
             f'{where}: the object has no "text" that is a string: rename the field that holds the document.'
         )
+    try:
+        # As `rerank --json` prints it, in its list of results.
+        json.dumps([[{"document": value}]], indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise DocumentsError(
+            f"{where}: the object holds what JSON cannot carry: take out NaN, Infinity, numbers above 1e308, halves of surrogate pairs, and hundreds of levels."
+        ) from None
     return value
 
 

@@ -211,7 +211,7 @@ def _score(pair: GoldenPair, invoke: Callable[[bytes], bytes]) -> Score:
         return Score(pair.query, pair.logit, float(answer[0]["score"]))
     except (RerankError, OperateError) as error:
         return Score(pair.query, pair.logit, None, str(error))
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return Score(
             pair.query, pair.logit, None, "The answer is not that of a reranker with TEI's interface."
         )

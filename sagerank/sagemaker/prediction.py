@@ -15,7 +15,7 @@ from sagemaker.core.resources import Endpoint
 from sagemaker.core.serializers import BaseSerializer
 
 from sagerank import aws
-from sagerank.client import Ranked, RerankClient, Reranking
+from sagerank.client import Ranked, RerankClient, Reranking, read_answer
 from sagerank.errors import AccessDenied, BadAnswer, InvalidRequest, Unavailable
 from sagerank.transport import error_from_aws
 from sagerank_inference.dialects import DIALECTS
@@ -53,15 +53,13 @@ class RerankDeserializer(BaseDeserializer):  # type: ignore[misc]
     def deserialize(self, stream: Any, content_type: str) -> Reranking:  # noqa: ARG002, the protocol has it
         """Raises BadAnswer where it is not that of a reranker."""
         try:
-            answer = json.loads(stream.read())
-            results = tuple(
-                Ranked(item["index"], item["relevance_score"], item["document"]) for item in answer["results"]
-            )
-            return Reranking(results, answer["usage"]["total_tokens"], answer["model"], requests=1)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise BadAnswer("The answer is not that of a reranker: check the endpoint.") from None
+            answered, tokens, model = read_answer(stream.read())
         finally:
             stream.close()
+        if not all("document" in item for item in answered):
+            raise BadAnswer("The answer holds no documents: ask for them, with return_documents.")
+        results = (Ranked(item["index"], item["relevance_score"], item["document"]) for item in answered)
+        return Reranking(tuple(results), tokens, model, requests=1)
 
 
 class EndpointTransport:

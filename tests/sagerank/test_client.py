@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import os
 import sys
@@ -23,7 +22,6 @@ from hypothesis import strategies as st
 from sagerank import AsyncRerankClient, RerankClient
 from sagerank.client import Retry, Split
 from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
-from sagerank.transport import SageMakerTransport
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -266,19 +264,6 @@ def test_the_timeout_is_the_deadline_whatever_the_server_does(
     assert len(client.rerank("q", ["a"]).results) == 1, "the client goes on working"
 
 
-def test_the_deadline_covers_credentials_that_do_not_come(
-    script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A credential process that hangs takes the threads in which requests are signed."""
-    stop = threading.Event()
-    monkeypatch.setattr(SageMakerTransport, "_sign", lambda *_: stop.wait())
-    with RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url + "/") as client:
-        for _ in range(2 * (os.cpu_count() or 1) + 6):
-            with pytest.raises(DeadlineExceeded):
-                client.rerank("q", ["a"], timeout=0.02)
-        stop.set()
-
-
 def test_a_client_that_is_closed_ends_its_calls_and_can_be_used_again(script: Script) -> None:
     script.failures.append("slow")
     client = RerankClient.http(script.url)
@@ -402,7 +387,7 @@ def test_bad_arguments_send_nothing(
 
 def test_async_ranks_many_at_once_over_one_pool(script: Script) -> None:
     async def test() -> None:
-        async with AsyncRerankClient.http(script.url, split=Split(max_documents=1), concurrency=2) as client:
+        async with AsyncRerankClient.http(script.url, split=Split(max_documents=1), connections=2) as client:
             rankings = await asyncio.gather(*(client.rerank("q", ["a", "b"], top_n=1) for _ in range(5)))
         assert {len(ranking.results) for ranking in rankings} == {1}
 
@@ -468,29 +453,13 @@ def test_loopback_is_never_behind_a_proxy(script: Script, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with RerankClient.http(script.url) as client:
-        assert client.rerank("q", ["a"]).requests == 1
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        with RerankClient.http(script.url.replace("127.0.0.1", host)) as client:
+            assert client.rerank("q", ["a"]).requests == 1
     with (
         RerankClient.http("http://reranker.invalid", retry=Retry(tries=1)) as client,
         pytest.raises(Unavailable, match="ConnectError"),
     ):
-        client.rerank("q", ["a"])
-
-
-def test_no_message_holds_the_secrets_of_a_url() -> None:
-    with (
-        RerankClient.http("http://user:secret@127.0.0.1:9/?key=secret", retry=Retry(tries=1)) as client,
-        pytest.raises(Unavailable) as caught,
-    ):
-        client.rerank("q", ["a"])
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["NaN", "1e999", '"x"', "[" * 100_000])
-def test_scores_that_are_no_numbers_are_refused(script: Script, text: str) -> None:
-    answer = '{"model":"m","usage":{"total_tokens":1},"results":[{"index":0,"relevance_score":' + text + "}]}"
-    script.failures.append((200, answer.encode(), {}))
-    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer):
         client.rerank("q", ["a"])
 
 
@@ -514,28 +483,6 @@ def test_progress_runs_in_the_callers_thread_and_may_do_what_it_likes(script: Sc
         assert client.rerank("q", ["a"]).requests == 1
 
 
-@pytest.mark.parametrize(
-    "indices", [["0"], [-1], [0.7], [1], [2**61 - 1], [0, 0], []], ids=lambda value: str(value)[:12]
-)
-def test_indices_that_are_not_those_of_the_documents_are_refused(script: Script, indices: list[Any]) -> None:
-    results = [{"index": index, "relevance_score": 0.5} for index in indices]
-    answer = json.dumps({"model": "m", "usage": {"total_tokens": 1}, "results": results})
-    script.failures.append((200, answer.encode(), {}))
-    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer):
-        client.rerank("q", ["a"])
-
-
-def test_an_answer_is_bounded_and_never_unpacked(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sagerank.transport._LONGEST_ANSWER", 1000)
-    with RerankClient.http(script.url) as client:
-        script.failures.append((200, b" " * 2000, {}))
-        with pytest.raises(BadAnswer, match="does not end"):
-            client.rerank("q", ["a"])
-        script.failures.append((200, gzip.compress(b" " * 100_000), {"Content-Encoding": "gzip"}))
-        with pytest.raises(BadAnswer, match="not that of a reranker"):
-            client.rerank("q", ["a"])
-
-
 def test_a_servers_sentence_is_one_short_line(script: Script) -> None:
     script.failures.append(http_error(400, "no\x1b[2J\n" + "x" * 100_000))
     with RerankClient.http(script.url) as client, pytest.raises(InvalidRequest) as caught:
@@ -554,15 +501,6 @@ def test_a_proxy_that_cannot_be_used_is_named_and_does_not_matter_on_loopback(
         with pytest.raises(InvalidRequest, match="The proxy that") as caught:
             client.rerank("q", ["a"])
         assert "secret" not in str(caught.value)
-
-
-def test_no_log_holds_a_urls_secrets(script: Script, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    url = script.url.replace("//", "//user:secret@") + "/v1/rerank?key=secret"
-    with RerankClient.http(url) as client:
-        client.rerank("q", ["a"])
-    assert "/v1/rerank" in caplog.text
-    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(("status", "error"), [(429, Overloaded), (403, AccessDenied), (502, Unavailable)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from sagerank.client import RerankClient, Reranking
 from sagerank.distillation import DistillationError
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job
-from sagerank.errors import AccessDenied, EndpointNotFound, InvalidRequest
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, InvalidRequest
 from sagerank.evaluation import SAMPLE
 from sagerank.models.build import archive
 from sagerank.models.extras import install
@@ -259,6 +260,21 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
     assert s3.head_object(Bucket="ours", Key=code.removeprefix("s3://ours/"))
     for config in (names["queued"], names["batch"]):
         sr.delete(config)
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ('{"index": 0, "relevance_score": NaN, "document": "a"}', "no number from 0 to 1"),
+        ('{"index": true, "relevance_score": 0.5, "document": "a"}', "not that of a reranker"),
+        ('{"index": 0, "relevance_score": 0.5}', "holds no documents"),
+        ("[" * 100_000, "not that of a reranker"),
+    ],
+)
+def test_an_answer_that_is_no_ranking_is_refused(result: str, sentence: str) -> None:
+    text = f'{{"model": "m", "usage": {{"total_tokens": 1}}, "results": [{result}]}}'
+    with pytest.raises(BadAnswer, match=sentence):
+        sr.RerankDeserializer().deserialize(io.BytesIO(text.encode()), "application/json")
 
 
 @pytest.mark.parametrize(
