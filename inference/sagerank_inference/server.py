@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import math
-import os
 import re
 import signal
 import socket
@@ -21,7 +19,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +26,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import runtime_api
+from .connections import Server
+from .connections import listen as listen
 from .contract import InternalError, Limits, Overloaded, PayloadTooLarge, RerankError, Scores, Timings, status
 from .dialects import JSON, parse, render, render_error
 from .metrics import Metrics
@@ -245,7 +244,7 @@ def _log_lines() -> None:
 
 
 def serve(settings: Settings, sockets: list[socket.socket]) -> int:
-    """Serve on sockets that listen until SIGTERM or SIGINT, and finish what is under way. Logs to standard output.
+    """Serve on sockets that listen until SIGTERM or SIGINT, and answer what was accepted. Logs to standard output.
 
     Returns the exit code: 1 where the model cannot be used, after the reason was logged.
     """
@@ -256,61 +255,12 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> int:
         nonlocal failed
         failed, server.should_exit = True, True
 
-    config = uvicorn.Config(
-        create_app(settings, on_failure=stop),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
-        # SageMaker keeps connections open between invocations; a close in between is an error for its client.
-        timeout_keep_alive=75,
-    )
-    server = uvicorn.Server(config)
-    # uvicorn drains, then raises the signal again; a drained server has done what it was asked, with exit
-    # code 0.
+    server = Server(create_app(settings, on_failure=stop), drain_seconds=settings.drain_seconds)
+    # uvicorn sets the same handler when its loop runs, and what was there before when the loop has ended.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)
     server.run(sockets)
     return int(failed)
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all.
-
-    Raises OSError with a text that says what is in the way.
-    """
-    sockets: list[socket.socket] = []
-    reason: Exception | None = None
-    every = host == "*"
-    try:
-        if every:
-            families = [socket.AF_INET6] * socket.has_dualstack_ipv6() + [socket.AF_INET]
-            addresses: list[tuple[Any, Any]] = [(family, ("", port)) for family in families]
-        else:
-            named = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = [(family, address) for family, _, _, _, address in named]
-        for family, address in addresses:
-            both = every and family == socket.AF_INET6
-            try:
-                sockets.append(socket.create_server(address, family=family, dualstack_ipv6=both))
-            except OSError as error:  # an address of a family that this machine has not
-                reason = error
-                if error.errno == errno.EADDRINUSE:
-                    raise
-            if every and sockets:
-                break
-    except (OSError, UnicodeError) as error:
-        reason = error
-        for opened in sockets:
-            opened.close()
-        sockets = []
-    if not sockets:
-        code = getattr(reason, "errno", None) or 0
-        # The system's own words: Python adds the address again to some. Look-ups that fail have negative codes.
-        words = os.strerror(code) if code > 0 else getattr(reason, "strerror", None) or reason
-        raise OSError(f"Nobody can listen on {host} port {port} ({words})")
-    return sockets
 
 
 if __name__ == "__main__":
