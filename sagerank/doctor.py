@@ -14,7 +14,7 @@ from sagerank_inference.settings import Settings, physical_cores
 
 from .models import extras
 
-_RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "prometheus-client")
+_RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "httptools", "prometheus-client")
 
 
 @dataclass(frozen=True, slots=True)

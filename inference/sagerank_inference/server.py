@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import math
-import os
 import re
 import signal
 import socket
@@ -21,7 +19,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,11 +27,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from . import runtime_api
+from .connections import DrainedResponse, Server
+from .connections import listen as listen
 from .contract import InternalError, Overloaded, PayloadTooLarge, RequestTimeout, RerankError, status
 from .dialects import JSON, render_error
 from .log import start as start_log
 from .metrics import Metrics
-from .process import end_within, reap
+from .process import reap
 from .service import Answer, Exchange, Service
 from .settings import Settings, SettingsError
 
@@ -43,8 +42,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
 _REAP_SECONDS = 5.0
 _STAGES = ("tokenise", "queue", "forward")
-_SLACK_SECONDS = 3.0  # after the drain, for the worker's end and the log
-_FAILED_DRAIN_SECONDS = 2  # all have been told by then, and the platform waits to replace this server
+_FAILED_DRAIN_SECONDS = 2.0  # all have been told by then, and the platform waits to replace this server
 
 log = logging.getLogger("sagerank")
 
@@ -89,8 +87,8 @@ class _Routes:
         self._service, self._metrics = service, metrics
         self._bodies = _Bodies(service.limits.max_body_bytes)
 
-    async def ping(self, _request: Request) -> Response:
-        state = self._service.state
+    async def ping(self, request: Request) -> Response:
+        state = "draining" if getattr(request.state, "draining", False) else self._service.state
         return JSONResponse({"status": state, "model": self._service.model}, 200 if state == "ready" else 503)
 
     async def metrics(self, _request: Request) -> Response:
@@ -221,7 +219,7 @@ class _Held:
         return bytes(body)
 
 
-class _HeldResponse(Response):
+class _HeldResponse(DrainedResponse):
     """An answer whose request holds its bytes until it is sent."""
 
     held: _Held | None = None
@@ -303,70 +301,16 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> int:
 
     def fail() -> None:
         nonlocal failed
-        failed, server.should_exit = True, True
-        config.timeout_graceful_shutdown = _FAILED_DRAIN_SECONDS
-        end_within(_FAILED_DRAIN_SECONDS + _SLACK_SECONDS, 1)
+        failed = True
+        server.stop(_FAILED_DRAIN_SECONDS, exit_code=1)
 
-    def stop(*_: object) -> None:
-        server.should_exit = True
-        end_within(settings.drain_seconds + _SLACK_SECONDS, 1)
-
-    config = uvicorn.Config(
-        create_app(settings, on_failure=fail),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
-        # SageMaker keeps connections open between invocations; a close in between is an error for its client.
-        timeout_keep_alive=75,
-    )
-    server = uvicorn.Server(config)
-    # uvicorn takes SIGTERM and SIGINT while it runs, drains, and raises them again: a drained server has done what it
-    # was asked, with exit code 0. Before it runs, and for SIGHUP, `stop` is all.
+    server = Server(create_app(settings, on_failure=fail), drain_seconds=settings.drain_seconds)
+    # uvicorn sets the same handler for SIGTERM and SIGINT when its loop runs, and what was there before when it has ended.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, stop)
+            signal.signal(number, server.handle_exit)
     server.run(sockets)
     return int(failed)
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of the host; on "*" with one socket for IPv6 and IPv4, or for IPv4 where that is all.
-
-    Raises OSError with a text that says what is in the way.
-    """
-    sockets: list[socket.socket] = []
-    reason: Exception | None = None
-    every = host == "*"
-    try:
-        if every:
-            families = [socket.AF_INET6] * socket.has_dualstack_ipv6() + [socket.AF_INET]
-            addresses: list[tuple[Any, Any]] = [(family, ("", port)) for family in families]
-        else:
-            named = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = [(family, address) for family, _, _, _, address in named]
-        for family, address in addresses:
-            both = every and family == socket.AF_INET6
-            try:
-                sockets.append(socket.create_server(address, family=family, dualstack_ipv6=both))
-            except OSError as error:  # an address of a family that this machine has not
-                reason = error
-                if error.errno == errno.EADDRINUSE:
-                    raise
-            if every and sockets:
-                break
-    except (OSError, UnicodeError) as error:
-        reason = error
-        for opened in sockets:
-            opened.close()
-        sockets = []
-    if not sockets:
-        code = getattr(reason, "errno", None) or 0
-        # The system's own words: Python adds the address again to some. Look-ups that fail have negative codes.
-        words = os.strerror(code) if code > 0 else getattr(reason, "strerror", None) or reason
-        raise OSError(f"Nobody can listen on {host} port {port} ({words})")
-    return sockets
 
 
 if __name__ == "__main__":
