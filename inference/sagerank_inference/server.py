@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import re
 import signal
 import socket
