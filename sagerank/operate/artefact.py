@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagerank_inference.artefact import MANIFEST, pack
+from sagerank_inference.archive import pack
+from sagerank_inference.artefact import MANIFEST
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig

@@ -17,7 +17,8 @@ import torch
 
 from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
 from sagerank_inference import jina_bert
-from sagerank_inference.artefact import ArtefactError, Manifest, unpack
+from sagerank_inference.archive import unpack
+from sagerank_inference.artefact import ArtefactError, Manifest
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import best_first
 from sagerank_inference.engine import Engine
