@@ -107,12 +107,6 @@ def unpack(archive: Path, folder: Path, *, code: bool = False) -> Manifest:
     return manifest
 
 
-def check(archive: Path) -> None:
-    """Raise ArtefactError unless an archive holds a whole artefact; nothing that lasts is written."""
-    with tempfile.TemporaryDirectory() as folder:
-        unpack(archive, Path(folder))
-
-
 def manifest_of(file: BinaryIO, archive: str, *, most: int) -> bytes:
     """The text of the manifest in an archive, read no farther than that; `archive` is its name in messages."""
     for name, size, content in members(file, archive, most=most):
@@ -336,6 +330,8 @@ def _keep(old: Path, new: Path) -> None:
     """Give `new` what lies in `old` and not in it, without a copy where the file system can."""
     for path in old.iterdir():
         there = new / path.name
+        if path.name.startswith(_SCRATCH):
+            continue
         if path.is_dir() and not path.is_symlink():
             if not os.path.lexists(there):
                 there.mkdir()

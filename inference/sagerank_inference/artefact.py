@@ -110,7 +110,8 @@ class Manifest:
             "dtype is no name": _text(self.dtype, 200),
             f"parameters is no count up to {_MOST_PARAMETERS:,}": _whole(self.parameters, _MOST_PARAMETERS),
             f"max_tokens is no count up to {_MOST_TOKENS:,}": _whole(self.max_tokens, _MOST_TOKENS),
-            f"files has to name {', '.join(sorted(expected))}, and nothing else": files.keys() == expected,
+            f"files has to name {', '.join(ARTEFACT_FILES)}, of a cascade those of each stage and its manifest, and nothing else": files.keys()
+            == expected,
             "files has values that are no SHA-256": all(map(_sha256, files.values())),
             "sizes has to give the bytes of each of the files": (not sized and not self.sizes)
             or (sizes.keys() == expected and all(_whole(size, 1 << 40) for size in sizes.values())),
@@ -145,7 +146,10 @@ class Manifest:
         fields = {"format": FORMAT, **asdict(self)}
         if not self.keep:
             del fields["keep"]
-        fields["sizes"] = {name: (folder / name).stat().st_size for name in self.files}
+        here = {name: folder / name for name in self.files}
+        fields["sizes"] = self.sizes | {
+            name: path.stat().st_size for name, path in here.items() if path.is_file()
+        }
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
