@@ -70,9 +70,7 @@ class Engine:
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
         engine.check_golden()
         for folder, stage, forward in zip(folders, stages, forwards, strict=True):
-            if (
-                not stage.manifest.golden
-            ):  # these settings cut every pair: no reason to serve a model unchecked
+            if not stage.manifest.golden:  # these settings cut every pair, and are no reason to check none
                 whole = Manifest.read(folder)
                 tokeniser = Tokeniser.load(folder, max_tokens=whole.max_tokens)
                 engine._check_golden(Stage(whole, tokeniser, None), forward)
