@@ -65,7 +65,7 @@ def _examine_artefact(model: str) -> Iterator[Check]:
     from sagerank_inference.checkpoint import CheckpointError
     from sagerank_inference.engine import Engine
 
-    from .models.build import resolve
+    from .models.build import check_graphs, resolve
 
     fix = f"sagerank build --model {model} --output model.tar.gz, and deploy that."
     try:
@@ -77,6 +77,10 @@ def _examine_artefact(model: str) -> Iterator[Check]:
             True,
             f"{manifest.model}, {manifest.parameters:,} parameters, {len(manifest.files)} hashes agree",
         )
+        if check_graphs(folder):
+            yield Check("graph", True, "byte for byte what this version writes for these weights")
+        else:
+            yield Check("graph", None, f"not compared, which needs onnx: {extras.install('build')}")
         engine = Engine.load(folder, Settings(model_dir=folder))
     except (ArtefactError, CheckpointError) as error:
         yield Check("artefact", False, str(error), fix)

@@ -1,26 +1,33 @@
 """What is deployed: a folder whose manifest.json vouches for every other file and carries the golden pairs.
 
-A cascade is such a folder whose models are artefacts too, in `stages/0`, `stages/1` and so on. As
-`model.tar.gz` the same folder has deterministic bytes: equal contents give an equal archive, so a redeploy of
-the same model is no change.
+A cascade is such a folder whose models are artefacts too, in `stages/0`, `stages/1` and so on. `archive` packs it
+as `model.tar.gz`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
-import shutil
-import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-FORMAT = 1
+FORMAT = 2  # 1 recorded no sizes, and is still read
 MANIFEST = "manifest.json"
 STAGES = "stages"
+ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
+MOST_BYTES = 4 << 20  # of a manifest
+
+# A golden logit that may be farther away checks nothing. Rounding in int8 moves one by a few tenths.
+_MOST_TOLERANCE = {"fp32": 0.1, "int8": 5.0}
+_MOST_PARAMETERS = 10**11
+_MOST_TOKENS = 1 << 20
+_MOST_STAGES = 16
+_MOST_GOLDEN = 64
+_MOST_FLOAT32 = 3.4e38
+_MOST_OTHER = 64 << 20  # bytes of a file other than the weights, where no sizes are recorded
 
 
 class ArtefactError(ValueError):
@@ -49,34 +56,84 @@ class Manifest:
     precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8; fp32>int8 of stages that differ
     # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
     tolerance: float = 0.0
+    sizes: dict[str, int] = field(
+        default_factory=dict
+    )  # name -> bytes, as `write` found them; none in format 1
 
     @classmethod
     def read(cls, folder: Path) -> Self:
+        """Read the manifest of a folder; raises ArtefactError unless every field is what `sagerank build` could have written."""
         path = folder / MANIFEST
-        try:
-            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.is_file():  # nor a pipe, which would never end
             raise ArtefactError(
                 f"{folder} holds no {MANIFEST}: it is not a sagerank artefact. Make one with `sagerank build --model {folder}`."
-            ) from None
-        except ValueError as error:
+            )
+        with path.open("rb") as file:
+            return cls.parse(file.read(MOST_BYTES + 1), path)
+
+    @classmethod
+    def parse(cls, text: bytes, path: Path | str) -> Self:
+        """Read the text of a manifest; `path` is its name in messages. Raises ArtefactError as `read` does."""
+        if len(text) > MOST_BYTES:
+            raise ArtefactError(f"{path} has more than {MOST_BYTES:,} bytes: build the artefact again.")
+        try:
+            raw: dict[str, Any] = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ArtefactError(f"{path} is not JSON ({error}): build the artefact again.") from None
-        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        version = raw.pop("format", None) if isinstance(raw, dict) else None
+        if type(version) is not int or version not in (1, FORMAT):
             raise ArtefactError(
-                f"{path} is not of format {FORMAT}: build the artefact with this version of sagerank."
+                f"{path} is not of format {FORMAT}, nor of 1: build the artefact with this version of sagerank."
             )
         try:
             golden = tuple(GoldenPair(**pair) for pair in raw["golden"])
             manifest = cls(**{**raw, "golden": golden, "keep": tuple(raw.get("keep", ()))})
         except (KeyError, TypeError) as error:
             raise ArtefactError(
-                f"{path} has other fields than expected ({error}): build the artefact again."
+                f"{path} has other fields than expected ({str(error)[:200]}): build the artefact again."
             ) from None
-        if not all(type(count) is int and count > 0 for count in manifest.keep):
-            raise ArtefactError(
-                f"{path} keeps {list(manifest.keep)} documents, which are no counts: build the artefact again."
-            )
+        if wrong := manifest._wrong(sized=version != 1):
+            raise ArtefactError(f"{path}: {wrong}: build the artefact again.")
         return manifest
+
+    def _wrong(self, *, sized: bool) -> str:
+        """The first thing that `sagerank build` would not have written; empty where there is none."""
+        if len(self.keep) >= _MOST_STAGES or not all(_whole(count, 10**9) for count in self.keep):
+            return "keep has values which are no counts of documents, or too many"
+        expected = _names(len(self.keep) + 1 if self.keep else 0)
+        files, sizes = (value if isinstance(value, dict) else {} for value in (self.files, self.sizes))
+        parts = self.precision.split(">") if isinstance(self.precision, str) else []
+        most = max((_MOST_TOLERANCE.get(part, 0.0) for part in parts), default=0.0)
+        rules = {
+            "model is no name": _text(self.model, 1000),
+            "revision is no name": self.revision is None or _text(self.revision, 200),
+            "dtype is no name": _text(self.dtype, 200),
+            f"parameters is no count up to {_MOST_PARAMETERS:,}": _whole(self.parameters, _MOST_PARAMETERS),
+            f"max_tokens is no count up to {_MOST_TOKENS:,}": _whole(self.max_tokens, _MOST_TOKENS),
+            f"files has to name {', '.join(ARTEFACT_FILES)}, of a cascade those of each stage and its manifest, and nothing else": files.keys()
+            == expected,
+            "files has values that are no SHA-256": all(map(_sha256, files.values())),
+            "sizes has to give the bytes of each of the files": (not sized and not self.sizes)
+            or (sizes.keys() == expected and all(_whole(size, 1 << 40) for size in sizes.values())),
+            "precision is neither fp32 nor int8": {*parts} <= _MOST_TOLERANCE.keys()
+            and len(parts) in (1, len(self.keep) + 1),
+            f"tolerance has to lie between 0 and {most:g}": _finite(self.tolerance)
+            and 0 <= self.tolerance <= most,
+            f"golden has to hold 1 to {_MOST_GOLDEN} pairs, which show that the model scores as it should": 1
+            <= len(self.golden)
+            <= _MOST_GOLDEN,
+            "the golden pairs have to be two texts and a finite logit each": all(
+                _unicode(pair.query) and _unicode(pair.document) and _finite(pair.logit)
+                for pair in self.golden
+            ),
+        }
+        return next((sentence for sentence, holds in rules.items() if not holds), "")
+
+    def most_bytes(self, name: str) -> int:
+        """How large a file may be: as large as recorded; in format 1, what the number of parameters allows."""
+        if self.sizes:
+            return self.sizes[name]
+        return 8 * self.parameters + (1 << 20) if name.endswith("model.safetensors") else _MOST_OTHER
 
     def stages(self, folder: Path) -> list[Path]:
         """Return the folders of the models, all artefacts: `folder` itself, or the stages of its cascade."""
@@ -85,19 +142,24 @@ class Manifest:
         return [folder / STAGES / str(number) for number in range(len(self.keep) + 1)]
 
     def write(self, folder: Path) -> None:
+        """Write the manifest into `folder`, with the sizes that its files have there."""
         fields = {"format": FORMAT, **asdict(self)}
         if not self.keep:
             del fields["keep"]
+        here = {name: folder / name for name in self.files}
+        fields["sizes"] = self.sizes | {
+            name: path.stat().st_size for name, path in here.items() if path.is_file()
+        }
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
     def verify(self, folder: Path) -> None:
-        """Raise ArtefactError unless every file is there with the recorded SHA-256."""
+        """Raise ArtefactError unless every file is there with the recorded size and SHA-256."""
         for name, recorded in self.files.items():
             path = folder / name
             if not path.is_file():
                 raise ArtefactError(f"{path} is missing: build or fetch the artefact again.")
-            if sha256(path) != recorded:
+            if path.stat().st_size > self.most_bytes(name) or sha256(path) != recorded:
                 raise ArtefactError(
                     f"{path} does not have the SHA-256 of the manifest: build or fetch the artefact again."
                 )
@@ -122,44 +184,29 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def copy(source: Path, folder: Path) -> Manifest:
-    """Copy the artefact in `source` into `folder`, which is made where need be. Raises ArtefactError for a damaged one."""
-    manifest = Manifest.read(source)
-    manifest.verify(source)
-    for name in (*manifest.files, MANIFEST):  # the manifest last: it vouches for the others
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, folder / name)
-    return manifest
+def _names(stages: int) -> set[str]:
+    """The files of an artefact beside its manifest; of a cascade's with so many stages."""
+    if not stages:
+        return {*ARTEFACT_FILES}
+    return {f"{STAGES}/{number}/{name}" for number in range(stages) for name in (*ARTEFACT_FILES, MANIFEST)}
 
 
-def pack(members: Mapping[str, Path | bytes], archive: Path) -> None:
-    """Write `members` (name in the archive -> file or bytes) as a .tar.gz: equal bytes for equal contents."""
-    if archive.exists() and not archive.is_file():
-        raise ArtefactError(f"{archive} is no regular file: give another name for the archive.")
-    archive = archive.resolve()  # what a link points to, and not the link, is replaced
-    part = archive.with_name(archive.name + ".part")
-    try:
-        # Names, times and owners would be the only differences between two builds: none is recorded.
-        with (
-            part.open("wb") as raw,
-            gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for name, content in sorted(members.items()):
-                member = tarfile.TarInfo(name)
-                member.size = len(content) if isinstance(content, bytes) else content.stat().st_size
-                member.mode = 0o644
-                with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
-                    tar.addfile(member, file)
-        part.replace(archive)  # a build that is killed leaves no half archive under the name
-    finally:
-        part.unlink(missing_ok=True)
+def _text(value: object, most: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Extract a model.tar.gz; members that would leave the folder are refused."""
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ArtefactError(f"{archive} cannot be unpacked ({error}): build or fetch it again.") from None
+def _whole(value: object, most: int) -> bool:
+    return type(value) is int and 0 < value <= most
+
+
+def _sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _unicode(value: object) -> bool:
+    """Half a surrogate pair is no text, and no tokenizer takes it."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_FLOAT32

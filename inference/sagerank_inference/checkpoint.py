@@ -71,7 +71,7 @@ class JinaBertConfig:
             raise CheckpointError(
                 f"{folder} holds no config.json: give a Hugging Face model folder."
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is not JSON ({error}): fetch it again.") from None
         if not isinstance(raw, dict):
             raise CheckpointError(f"{path} must hold a JSON object.")
@@ -153,6 +153,10 @@ def tensor_shapes(config: JinaBertConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+# What code keeps beside the weights, and computes again from config.json.
+_BUFFERS = {"position_ids", "token_type_ids", "alibi", "slopes", "alibi_slopes"}
+
+
 def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
     """Map each stored tensor name to ours, or to None where it is known to carry no weight of a reranker.
 
@@ -168,7 +172,7 @@ def canonical_names(names: Iterable[str]) -> dict[str, str | None]:
                 f"The checkpoint holds {name!r}: that is another JinaBERT variant (qk-post-norm or flash), which loads into this one "
                 "without shape errors and with wrong scores; it is not supported."
             )
-        if name.endswith("position_ids") or name.startswith("cls."):
+        if name.startswith("cls.") or name.rpartition(".")[2] in _BUFFERS:
             result[name] = None
             continue
         ours = name.replace(".gamma", ".weight").replace(".beta", ".bias")

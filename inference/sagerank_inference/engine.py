@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,11 +16,14 @@ from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
 from .dialects import Call, render
+from .onnx_check import check_graph
 from .plan import plan
 from .tokenise import Tokeniser
 
 if TYPE_CHECKING:
     from .settings import Settings
+
+_ONNX_FILES = ("model.onnx", "model.safetensors")
 
 
 class Forward(Protocol):
@@ -63,6 +69,11 @@ class Engine:
         forwards = [load_forward(folder, settings, shared_arena=len(folders) > 1) for folder in folders]
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
         engine.check_golden()
+        for folder, stage, forward in zip(folders, stages, forwards, strict=True):
+            if not stage.manifest.golden:  # these settings cut every pair, and are no reason to check none
+                whole = Manifest.read(folder)
+                tokeniser = Tokeniser.load(folder, max_tokens=whole.max_tokens)
+                engine._check_golden(Stage(whole, tokeniser, None), forward)
         # Batches of full size claim the memory that serving needs, before anybody waits for it.
         for stage, forward in zip(stages, forwards, strict=True):
             pair = stage.tokeniser("", [""]).ids[0]
@@ -131,11 +142,14 @@ class Engine:
     def check_golden(self) -> None:
         """Raise ArtefactError unless each model scores its golden pairs as the reference scored them."""
         for stage, forward in zip(self.stages, self.forwards, strict=True):
-            logits = []
-            for pair in stage.manifest.golden:
-                windows = stage.tokeniser(pair.query, [pair.document])
-                logits += windows.scatter(self._logits(forward, windows.ids))
-            stage.manifest.check_golden(logits, forward.tolerance)
+            self._check_golden(stage, forward)
+
+    def _check_golden(self, stage: Stage, forward: Forward) -> None:
+        logits = []
+        for pair in stage.manifest.golden:
+            windows = stage.tokeniser(pair.query, [pair.document])
+            logits += windows.scatter(self._logits(forward, windows.ids))
+        stage.manifest.check_golden(logits, forward.tolerance)
 
 
 def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
@@ -189,7 +203,37 @@ def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = Fa
     if settings.backend == "onnx":
         from .onnx_model import OnnxModel
 
-        return OnnxModel(model_dir, threads=settings.threads, shared_arena=shared_arena)
+        check_graph(model_dir)
+        with _unlinked(model_dir) as folder:
+            try:
+                return OnnxModel(folder, threads=settings.threads, shared_arena=shared_arena)
+            except MemoryError:
+                raise
+            except Exception as error:  # ONNX Runtime's own are bare Exceptions
+                first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+                raise ArtefactError(
+                    f"ONNX Runtime does not load {model_dir / 'model.onnx'}: build the artefact again. It says: {first}"
+                ) from None
     from .torch_model import TorchModel
 
     return TorchModel(model_dir, device=settings.device, threads=settings.threads)
+
+
+@contextmanager
+def _unlinked(model_dir: Path) -> Iterator[Path]:
+    """The folder; for a moment another one with its graph and weights, where the weights are a link to elsewhere.
+
+    ONNX Runtime reads weights in the graph's own folder alone. Caches lay files out as links, and what is loaded or
+    mapped stays when its name is gone.
+    """
+    if all((model_dir / name).resolve().is_relative_to(model_dir.resolve()) for name in _ONNX_FILES):
+        yield model_dir
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        for name in _ONNX_FILES:
+            file = (model_dir / name).resolve()
+            try:
+                (Path(scratch) / name).hardlink_to(file)
+            except OSError:  # another file system
+                shutil.copyfile(file, Path(scratch) / name)
+        yield Path(scratch)

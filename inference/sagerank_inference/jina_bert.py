@@ -8,6 +8,8 @@ h hidden, n heads, d = h / n, f intermediate, R query rows.
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -136,15 +138,48 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     file.
     """
     if (folder / "model.safetensors").exists():
-        from safetensors.torch import load_file
-
-        stored = load_file(folder / "model.safetensors")
+        stored = _read_safetensors(folder / "model.safetensors")
     elif (folder / "pytorch_model.bin").exists():
-        stored = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        stored = _read_pickle(folder / "pytorch_model.bin")
+    elif parts := sorted(folder.glob("*.index.json")):
+        raise CheckpointError(
+            f"{folder} holds weights in several parts ({parts[0].name}): save them in one file, with "
+            "`model.save_pretrained(folder, max_shard_size='100GB')`."
+        )
     else:
         raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin.")
     names = canonical_names(stored)
     return {ours: stored[name] for name, ours in names.items() if ours is not None}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: of a dtype that PyTorch lacks
+        raise CheckpointError(f"{path} cannot be read ({error}): fetch it again.") from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    advice = "take the model's safetensors, or save it so: `model.save_pretrained(folder, safe_serialization=True)`"
+    try:
+        # Mapped: a buffer that is not ours may have gigabytes, and is not read.
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors, such as code, which is not run: {advice}."
+        ) from None
+    except Exception as error:  # PyTorch and the pickle raise whatever a damaged file leads them to
+        raise CheckpointError(
+            f"{path} cannot be read ({type(error).__name__}): {advice}, or fetch it again."
+        ) from None
+    if not isinstance(stored, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in stored.items()
+    ):
+        raise CheckpointError(f"{path} is no table of tensors by name: {advice}.")
+    return stored
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:

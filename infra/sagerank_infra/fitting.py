@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import tarfile
 from functools import cache
 from pathlib import Path
+
+from sagerank_inference.archive import limit, members
+from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
 from . import estimate
 from .config import DeployConfig
@@ -135,12 +137,14 @@ def _inspect(path: Path) -> tuple[int, bool]:
     # Names are sorted: both stand before the weights, and nothing large is read.
     code = False
     try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                code = code or member.name.startswith("code/")
-                if member.name == "manifest.json" and (file := archive.extractfile(member)):
-                    return int(json.load(file)["parameters"]), code
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError) as error:
+        with path.open("rb") as file:
+            for name, size, content in members(file, str(path), most=limit(path)):
+                code = code or name.startswith("code/")
+                if name == MANIFEST and size <= MOST_BYTES:
+                    return int(json.loads(b"".join(content))["parameters"]), code
+    except ArtefactError as error:
+        raise ConfigError(f"artefact {error}") from None
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"artefact {path} cannot be read ({error}): make it again with `sagerank build`."
         ) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sagerank.models.build import archive
 from sagerank.models.local_server import Server, ServerError, running, serving
-from sagerank_inference.artefact import unpack
+from sagerank_inference.archive import unpack
 
 from ..evaluation import EvaluationError
 from .process import PYTHON
@@ -92,7 +92,7 @@ def toolkit(model_dir: Path, *, workers: int, threads: int) -> Iterator[Served]:
         base = Path(scratch)
         packed = base / "model.tar.gz"
         archive(str(model_dir), packed, code=True)
-        unpack(packed, base / "model")
+        unpack(packed, base / "model", code=True)
         # Its workers read these settings alone: ours would be unknown to the copy of the code that they load.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGERANK_")}
         environment.pop("PYTHONPATH", None)

@@ -19,6 +19,7 @@ from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scorer import EngineScorer
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import archive, build
+from sagerank_inference.archive import replaced
 from sagerank_inference.artefact import Manifest
 
 from . import DistillationError
@@ -117,14 +118,11 @@ def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list
 def publish(work: Path, card: str, output: Path, name: str) -> Manifest:
     """Write the student's artefact: a folder with its model card as README.md, or a file ending in .tar.gz."""
     packed = output.name.endswith(".tar.gz")
-    folder = work / "artefact" if packed else output
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in ("config.json", "model.safetensors", "tokenizer.json"):
-        shutil.copyfile(work / "student" / file, folder / file)
-    manifest = replace(build(str(folder), folder), model=name)
-    manifest.write(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return archive(str(folder), output) if packed else manifest
+    built = work / "artefact" if packed else output
+    with replaced(built) as folder:
+        replace(build(str(work / "student"), folder), model=name).write(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return archive(str(built), output) if packed else Manifest.read(built)
 
 
 def _built(source: Path, target: Path) -> Path:

@@ -22,7 +22,8 @@ from sagerank.evaluation.first_stage import Run, bm25
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scores import ScoreStore
-from sagerank_inference.artefact import Manifest, copy
+from sagerank_inference.archive import copy, replaced
+from sagerank_inference.artefact import Manifest
 from sagerank_inference.cascade import Stage
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.engine import Engine, load_forward, load_tokeniser
@@ -118,7 +119,8 @@ def build_int8(
             compose(Spec(names, root.keep), folders, folder)
         if output.name.endswith(".tar.gz"):
             return archive(str(folder), output, code=code)
-        return copy(folder, output)
+        with replaced(output) as new:
+            return copy(folder, new)
 
 
 def _names(model: str, root: Manifest, sources: Sequence[Path]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -16,7 +15,8 @@ from pathlib import Path
 
 import sagerank_inference
 from sagerank_cost import nearest
-from sagerank_inference.artefact import FORMAT, MANIFEST, ArtefactError, Manifest, copy, pack, sha256, unpack
+from sagerank_inference.archive import copy, pack, replaced, unpack
+from sagerank_inference.artefact import ARTEFACT_FILES, FORMAT, MANIFEST, ArtefactError, Manifest, sha256
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 
 from . import hub
@@ -25,7 +25,6 @@ from .extras import install
 from .hub import HUB
 
 MICRO = Path(sagerank_inference.__file__).parent / "micro"
-ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
 
 
 # Shapes of the family. Base's is inferred: the published 137M parameters fit this vocabulary and no other of
@@ -69,25 +68,18 @@ def resolve(model: str, *, cache: Path | None = None) -> Path:
             f"There is no model {model!r}, and no folder or file of that name: {nearest(model, NAMES)}"
         )
     if path.is_file():
-        target = cache / f"{sha256(path)[:16]}"
-        if not (target / MANIFEST).is_file():
-            _publish(lambda folder: unpack(path, folder), target)
-        return target
+        return _cached(lambda folder: unpack(path, folder), cache / sha256(path)[:16])
     key = hashlib.sha256(f"{_identity(model)} {_writers()}".encode()).hexdigest()[:16]
-    target = cache / f"{model.replace(':', '-') if model in NAMES else path.resolve().name}-{key}"
-    if not (target / MANIFEST).is_file():
-        _publish(lambda folder: build(model, folder), target)
-    return target
+    name = model.replace(":", "-") if model in NAMES else path.resolve().name
+    return _cached(lambda folder: _write(model, folder), cache / f"{name}-{key}")
 
 
 def _resolve_cascade(spec: Spec, cache: Path) -> Path:
     stages = [resolve(model, cache=cache) for model in spec.models]
     writer = sha256(Path(__file__).with_name("cascade.py"))
     identity = json.dumps([FORMAT, writer, spec.keep, [sha256(stage / MANIFEST) for stage in stages]])
-    target = cache / f"cascade-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if not (target / MANIFEST).is_file():
-        _publish(lambda folder: compose(spec, stages, folder), target)
-    return target
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return _cached(lambda folder: compose(spec, stages, folder), cache / f"cascade-{key}")
 
 
 def default_cache() -> Path:
@@ -135,30 +127,48 @@ def _writers() -> str:
     return " ".join(map(sha256, [*ours, Path(sagerank_inference.__file__).with_name("jina_bert.py")]))
 
 
-def _publish(make: Callable[[Path], object], target: Path) -> None:
-    """Run `make` on a scratch folder that becomes `target` in one step: killed, it leaves nothing there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        folder = Path(scratch) / "artefact"
-        folder.mkdir()
-        make(folder)
-        if not (folder / MANIFEST).is_file():
-            raise ArtefactError(
-                f"{target.name} holds no {MANIFEST}: it is not an archive that `sagerank build` wrote."
-            )
-        shutil.rmtree(target, ignore_errors=True)
-        folder.replace(target)
+def _cached(make: Callable[[Path], object], target: Path) -> Path:
+    """`target`, made by `make` where it is not there whole; killed, it leaves nothing there.
+
+    Of several that make it at once each makes its own, and all take the first.
+    """
+    if not _whole(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(target, unless=_whole) as folder:
+            make(folder)
+    return target
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        Manifest.read(folder).verify(folder)
+    except (ArtefactError, OSError):
+        return False
+    return True
 
 
 def build(model: str, folder: Path) -> Manifest:
-    """Write a model's artefact into an empty folder (or into its own source folder) and return its manifest.
+    """Make `folder` a model's artefact, in one step, and return its manifest; it may be the model's own source folder.
 
-    The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in.
+    Other files in `folder` stay. The PyTorch reference scores the golden pairs in float32; weights keep the precision they are stored in.
     What is whole already is copied: micro, an archive, a cascade.
     """
+    with replaced(folder) as new:
+        manifest = _write(model, new, instead_of=folder)
+        check_graphs(new)
+    return manifest
+
+
+def _write(model: str, folder: Path, *, instead_of: Path | None = None) -> Manifest:
     if ">" in model:
         spec = Spec.parse(model)
-        return compose(spec, [resolve(name) for name in spec.models], folder)
+        stages = [resolve(name) for name in spec.models]
+        for name, stage in zip(spec.models, stages, strict=True):
+            if instead_of and stage.resolve() == instead_of.resolve():
+                raise CheckpointError(
+                    f"The cascade would replace its own model {name!r}: give another --output."
+                )
+        return compose(spec, stages, folder)
     known = _manifest(Path(model))
     if model == "micro" or Path(model).is_file() or (known and known.keep):
         return copy(resolve(model), folder)
@@ -183,7 +193,7 @@ def build(model: str, folder: Path) -> Manifest:
         export.write_stored(stored, folder)
     golden = export.write_graph(folder, model)
     config = JinaBertConfig.read(folder)
-    manifest = Manifest(
+    Manifest(
         model=_published_name(model),
         revision=HUB[model].revision if model in HUB else None,
         dtype=export.stored_dtype(folder),
@@ -191,15 +201,14 @@ def build(model: str, folder: Path) -> Manifest:
         max_tokens=config.max_position_embeddings,
         files={name: sha256(folder / name) for name in ARTEFACT_FILES},
         golden=golden,
-    )
-    manifest.write(folder)
-    return manifest
+    ).write(folder)
+    return Manifest.read(folder)
 
 
 def _manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest.read(folder)
-    except (ArtefactError, NotADirectoryError):
+    except ArtefactError:
         return None  # no artefact, or one that is built again because its manifest is outdated
 
 
@@ -212,6 +221,7 @@ def archive(model: str, output: Path, *, code: bool = False, cache: Path | None 
     folder = resolve(model, cache=cache)
     manifest = Manifest.read(folder)
     manifest.verify(folder)
+    check_graphs(folder)
     members: dict[str, Path | bytes] = {name: folder / name for name in (*manifest.files, MANIFEST)}
     if code:
         package = Path(sagerank_inference.__file__).parent
@@ -225,13 +235,46 @@ def archive(model: str, output: Path, *, code: bool = False, cache: Path | None 
     return manifest
 
 
+def check_graphs(folder: Path) -> bool:
+    """Raise ArtefactError unless each model.onnx of an artefact is, byte for byte, what this version writes for its weights.
+
+    False where onnx, which writes it, is not installed: nothing was compared.
+    """
+    if find_spec("onnx") is None:
+        return False
+    from . import graph, graph_int8
+
+    for stage in Manifest.read(folder).stages(folder):
+        manifest = Manifest.read(stage)
+        with tempfile.TemporaryDirectory() as written:
+            for name in ("config.json", "model.safetensors"):
+                (Path(written) / name).symlink_to((stage / name).resolve())
+            try:
+                graph.write(
+                    Path(written), graph_int8.Int8Graph if manifest.precision == "int8" else graph.Graph
+                )
+            except (LookupError, TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+                raise ArtefactError(
+                    f"{stage} holds no weights that a graph can be written for ({error}): build the artefact again."
+                ) from None
+            same = sha256(Path(written) / "model.onnx") == sha256(stage / "model.onnx")
+        if not same:
+            raise ArtefactError(
+                f"{stage / 'model.onnx'} is not what this version of sagerank writes for these weights: "
+                "build the artefact again, from the model that it was built from."
+            )
+    return True
+
+
 def _published_name(model: str) -> str:
     if model in HUB:
         return HUB[model].repository.removeprefix("jinaai/")
     if model in NAMES and model != "micro":
         return model
     path = Path(model).resolve()
-    return "sagerank-micro" if path == MICRO.resolve() else path.name
+    if path == MICRO.resolve():
+        return "sagerank-micro"
+    return "".join(sign if sign.isprintable() else "_" for sign in path.name) or "model"
 
 
 def source(model: str) -> Path:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sagerank_inference.artefact import MANIFEST, STAGES, Manifest, copy, sha256
+from sagerank_inference.archive import copy
+from sagerank_inference.artefact import MANIFEST, STAGES, Manifest, sha256
 from sagerank_inference.checkpoint import CheckpointError
 
 
@@ -58,18 +59,13 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
     """
     manifests = [Manifest.read(stage) for stage in stages]
     _check(spec, manifests)
-    for model, source in zip(spec.models, stages, strict=True):
-        if source.resolve() == folder.resolve():
-            raise CheckpointError(
-                f"The cascade would replace its own model {model!r}: give another --output."
-            )
     files: dict[str, str] = {}
     for number, (source, stage) in enumerate(zip(stages, manifests, strict=True)):
         place = f"{STAGES}/{number}"
         copy(source, folder / place)
         files |= {f"{place}/{name}": sha256(folder / place / name) for name in (*stage.files, MANIFEST)}
     precisions = [stage.precision for stage in manifests]
-    manifest = Manifest(
+    Manifest(
         model=spec.name([stage.model for stage in manifests]),
         revision=None,  # the stages' manifests have theirs
         dtype=">".join(stage.dtype for stage in manifests),
@@ -80,9 +76,8 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
         keep=spec.keep,
         precision=precisions[0] if len(set(precisions)) == 1 else ">".join(precisions),
         tolerance=manifests[-1].tolerance,
-    )
-    manifest.write(folder)
-    return manifest
+    ).write(folder)
+    return Manifest.read(folder)
 
 
 def _check(spec: Spec, stages: Sequence[Manifest]) -> None:

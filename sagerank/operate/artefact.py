@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagerank_inference.artefact import MANIFEST, pack
+from sagerank_inference.archive import pack, unpack
+from sagerank_inference.artefact import MANIFEST, ArtefactError
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
@@ -19,10 +21,28 @@ def built(model: str, *, code: bool) -> Path:
 
     folder = resolve(model)
     name = hashlib.sha256((folder / MANIFEST).read_bytes() + bytes([code])).hexdigest()[:16]
-    cache = default_cache() / "deploy" / name
-    if code or not (cache / "model.tar.gz").is_file():  # code/ changes with this source
-        archive(model, cache / "model.tar.gz", code=code)
-    return cache / "model.tar.gz"
+    target = default_cache() / "deploy" / name / "model.tar.gz"
+    if code or not _whole(target):  # code/ changes with this source
+        archive(model, target, code=code)
+    return target
+
+
+def _whole(archive: Path) -> bool:
+    try:
+        check(archive)
+    except (ArtefactError, OSError):
+        return False
+    return True
+
+
+def check(archive: Path) -> None:
+    """Raise ArtefactError unless an archive holds a whole artefact, with the graph that this version writes (where onnx is installed)."""
+    from sagerank.models.build import check_graphs
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        unpack(archive, folder)
+        check_graphs(folder)
 
 
 def of_shape(config: DeployConfig, folder: Path) -> Path:

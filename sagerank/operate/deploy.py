@@ -113,6 +113,10 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
             )
             options["artefact"] = str(made)
             config = rules.read(wanted.file, options)
+        elif config.traits.own_container:
+            for given in {config.artefact, *(variant.artefact for variant in config.variants)}:
+                if given and not given.startswith("s3://"):
+                    artefact.check(Path(given))
         assembly = cdk.synthesise(
             _absolute(config, options), folder or Path(scratch) / "cdk.out", file=wanted.file
         )

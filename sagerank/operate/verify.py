@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from sagerank_inference.artefact import MANIFEST, GoldenPair, Manifest
+from sagerank_inference.archive import manifest_of
+from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks
@@ -24,6 +21,7 @@ from .endpoint import Endpoint, Variant, describe
 
 # Of a logit, against the float32 reference: the server's own limits on CPU and in bfloat16.
 TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
+_MOST_BEFORE = 64 << 20  # bytes in an archive before its manifest
 _ASYNC_SECONDS = 600.0
 _PAUSES = (1.0, 2.0, 4.0)
 
@@ -172,25 +170,12 @@ def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manife
     body = _open(account, address)
     if body is None:
         raise OperateError(f"{address} does not exist any more: give --model, whose golden pairs are asked.")
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            text = body.read() if address.endswith(MANIFEST) else _member(body)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise OperateError(
-                f"{address} cannot be read ({error}): deploy an archive that `sagerank build` made."
-            ) from None
-        if text is None:
-            raise OperateError(f"{address} holds no {MANIFEST}: give --model, whose golden pairs are asked.")
-        (Path(folder) / MANIFEST).write_bytes(text)
-        return Manifest.read(Path(folder))
-
-
-def _member(body: io.RawIOBase) -> bytes | None:
-    with tarfile.open(fileobj=body, mode="r|gz") as archive:
-        for member in archive:
-            if member.name == MANIFEST and (file := archive.extractfile(member)):
-                return file.read()
-    return None
+    try:
+        whole = address.endswith(MANIFEST)
+        text = body.read(MOST_BYTES + 1) if whole else manifest_of(body, address, most=_MOST_BEFORE)
+        return Manifest.parse(text, address)
+    except (ArtefactError, OSError) as error:
+        raise OperateError(f"{error} Or give --model, whose golden pairs are asked.") from None
 
 
 def bucket_and_key(address: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import pytest
 
 from sagerank.models.build import MICRO, archive
 from sagerank_inference import handler
-from sagerank_inference.artefact import unpack
+from sagerank_inference.archive import unpack
 
 from ..conftest import alone
 from ..servers import wait_for
@@ -56,7 +56,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toolkit")
     archive("micro", folder / "model.tar.gz", code=True)
     (folder / "model").mkdir()
-    unpack(folder / "model.tar.gz", folder / "model")
+    unpack(folder / "model.tar.gz", folder / "model", code=True)
     return folder / "model"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,11 +161,66 @@ def test_loads_every_form_a_checkpoint_comes_in(
     assert _logit(tmp_path) == pytest.approx(expected, abs=1e-5), "from a .bin"
 
 
-def test_a_pickle_with_code_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False])
+def test_buffers_beside_the_weights_are_left_out(
+    tensors: dict[str, Tensor], small_folder: Path, tmp_path: Path, zipped: bool
+) -> None:
+    """As the original code saves them, where it registers them as persistent."""
+    buffers = {
+        "bert.encoder.alibi": torch.zeros(1, 4, 8, 8),
+        "bert.embeddings.position_ids": torch.arange(4),
+        "bert.embeddings.token_type_ids": torch.zeros(1, 4),
+    }
+    _write(tmp_path, {**tensors, **buffers})
+    assert _logit(tmp_path) == pytest.approx(_logit(small_folder), abs=1e-5)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tensors | buffers, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    assert _logit(tmp_path) == pytest.approx(_logit(small_folder), abs=1e-5)
+
+
+class _Code:
+    """What a pickle runs when it is read, if anybody lets it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_is_not_tensors_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
     _write(tmp_path, tensors)
     (tmp_path / "model.safetensors").unlink()
-    torch.save({"bert.x": Path("/")}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(Exception, match="[Ww]eights.?only"):
+    path = tmp_path / "pytorch_model.bin"
+    for content in (
+        {"bert.x": Path("/")},
+        {"bert.x": _Code(tmp_path / "ran")},
+        [1],
+        {"state_dict": tensors},
+        {1: 2},
+    ):
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match=r"take the model's safetensors, or save it so"):
+            jina_bert.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_truncated_checkpoint_is_a_sentence(
+    tensors: dict[str, Tensor], tmp_path: Path, zipped: bool
+) -> None:
+    _write(tmp_path, tensors)
+    torch.save(tensors, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        whole = (tmp_path / name).read_bytes()
+        for spoilt in (whole[: len(whole) // 2], whole[:7], whole[:-1], b"", b"\xff" * 100, b"\x80\x02" * 50):
+            (tmp_path / name).write_bytes(spoilt)
+            with pytest.raises(CheckpointError, match=f"{name} (cannot be read|is damaged)") as caught:
+                jina_bert.load(tmp_path)
+            assert "\n" not in str(caught.value)
+        (tmp_path / name).unlink()
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="in several parts .*: save them in one file"):
         jina_bert.load(tmp_path)
 
 

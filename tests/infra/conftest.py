@@ -16,7 +16,8 @@ import pytest
 from aws_cdk.assertions import Template
 
 from sagerank.models.build import MICRO
-from sagerank_inference.artefact import Manifest, pack
+from sagerank_inference.archive import pack
+from sagerank_inference.artefact import Manifest
 from sagerank_infra.app import build
 from sagerank_infra.config import PRESETS, DeployConfig
 

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from sagerank_inference.artefact import pack
+from sagerank_inference.archive import pack
 from sagerank_inference.settings import Settings
 from sagerank_infra import fitting, rules
 from sagerank_infra.app import main
@@ -392,7 +392,7 @@ def test_an_artefact_is_looked_into(archive: Path, tmp_path: Path) -> None:
     )
     bad = tmp_path / "bad.tar.gz"
     bad.write_bytes(b"no archive")
-    assert "cannot be read (" in refused({**local, "artefact": str(bad)})
+    assert "cannot be unpacked (Not a gzipped file" in refused({**local, "artefact": str(bad)})
     pack({"a": b"b"}, bad)
     assert "which holds no manifest.json" in refused({**local, "artefact": str(bad)})
 

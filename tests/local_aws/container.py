@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sagerank.models.local_server import ServerError, running
-from sagerank_inference.artefact import ArtefactError, unpack
+from sagerank_inference.archive import unpack
+from sagerank_inference.artefact import ArtefactError
 
 from .launch import free_port
 from .resources import client
@@ -96,7 +97,7 @@ def _fetch(primary: Mapping[str, Any], region: str, folder: Path) -> None:
         archive = folder.with_name("model.tar.gz")
         _download(region, bucket, key, archive)
         try:
-            unpack(archive, folder)
+            unpack(archive, folder, code=True)
         except ArtefactError as error:
             raise ContainerFailed(f"Failed to extract model data archive: {error}") from None
         return

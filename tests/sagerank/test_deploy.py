@@ -36,7 +36,8 @@ from sagerank.models.local_server import serving
 from sagerank.operate import OperateError, endpoint, transform
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.destroy import left, survey
-from sagerank_inference.artefact import Manifest, pack
+from sagerank_inference.archive import pack
+from sagerank_inference.artefact import Manifest
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/model"

@@ -19,7 +19,8 @@ import boto3
 import pytest
 
 from sagerank.models.build import MICRO, archive
-from sagerank_inference.artefact import Manifest, unpack
+from sagerank_inference.archive import unpack
+from sagerank_inference.artefact import Manifest
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 

@@ -86,6 +86,27 @@ def test_the_plan_needs_node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "The CDK needs Node.js 20 or newer, and there is none on PATH" in capsys.readouterr().err
 
 
+def test_a_damaged_archive_in_the_cache_is_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    packed = artefact.built("micro", code=False)
+    whole, made = packed.read_bytes(), packed.stat().st_ino
+    assert artefact.built("micro", code=False).stat().st_ino == made
+    packed.write_bytes(whole[: len(whole) // 2])
+    assert artefact.built("micro", code=False).read_bytes() == whole
+
+
+def test_an_archive_that_holds_no_artefact_is_not_planned_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though its manifest has the parameters that the model should have, which is all that the stacks ask."""
+    made = artefact.of_shape(DeployConfig(model="micro", instance="ml.c7i.large"), tmp_path)
+    arguments = ["--model", "micro", "--instance", "ml.c7i.large", "-c", f"artefact={made}"]
+    assert main(["deploy", *arguments, "--dry-run"]) == 2
+    assert "is not of format 2, nor of 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("image", ["dockerfile", "dlc"])
 @pytest.mark.parametrize("model", ["micro", "base", "tiny>base@20"])
 def test_the_shape_of_every_model_passes_for_its_artefact(model: str, image: str, tmp_path: Path) -> None:

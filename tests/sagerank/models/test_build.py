@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import hashlib
+import io
 import json
 import math
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from sagerank.doctor import examine
 from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
-from sagerank_inference import jina_bert
-from sagerank_inference.artefact import ArtefactError, Manifest, unpack
+from sagerank_inference import jina_bert, onnx_check
+from sagerank_inference.archive import unpack
+from sagerank_inference.artefact import ArtefactError, Manifest, sha256
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import best_first
 from sagerank_inference.engine import Engine
@@ -179,6 +185,143 @@ def test_a_killed_build_leaves_nothing_under_its_name(small_folder: Path, tmp_pa
     assert done.returncode == -9
     assert all(path.name.startswith(".") for path in tmp_path.iterdir())
     assert load(resolve(str(small_folder), cache=tmp_path)).score("q", ["a"])
+
+
+WHOLE = "import sys; from pathlib import Path; from sagerank.models.build import archive, resolve\n"
+LOAD = (
+    WHOLE + "from sagerank_inference.engine import Engine; from sagerank_inference.settings import Settings\n"
+    "folder = resolve(sys.argv[1], cache=Path(sys.argv[2]))\n"
+    "print(Engine.load(folder, Settings(model_dir=folder, threads=1)).score('q', ['a']).values[0])"
+)
+
+
+def at_once(code: str, *arguments: str, count: int = 4) -> list[str]:
+    """What so many processes print that start together; each has to succeed."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * count
+    return printed
+
+
+def test_first_uses_of_one_cache_entry_at_once_all_have_it(tmp_path: Path) -> None:
+    archive("micro", tmp_path / "model.tar.gz")
+    printed = at_once(LOAD, str(tmp_path / "model.tar.gz"), str(tmp_path / "cache"), count=6)
+    assert len(set(printed)) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_builds_to_one_archive_at_once_are_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out/model.tar.gz"
+    code = WHOLE + "for _ in range(2): archive('micro', Path(sys.argv[1]))"
+    seen: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            if target.exists():
+                seen.append(len(target.read_bytes()))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        at_once(code, str(target))
+    finally:
+        over.set()
+        looking.join()
+    assert set(seen) == {target.stat().st_size}
+    assert [path.name for path in target.parent.iterdir()] == ["model.tar.gz"]
+
+
+@pytest.mark.parametrize("name", [*ARTEFACT_FILES, "manifest.json"])
+def test_a_damaged_cache_entry_is_built_again(tmp_path: Path, name: str) -> None:
+    archive("micro", tmp_path / "model.tar.gz")
+    folder = resolve(str(tmp_path / "model.tar.gz"), cache=tmp_path / "cache")
+    whole = (folder / name).read_bytes()
+    for damage in (whole[:-1] + b"?", whole[:10], b""):
+        (folder / name).write_bytes(damage)
+        assert resolve(str(tmp_path / "model.tar.gz"), cache=tmp_path / "cache") == folder
+        assert (folder / name).read_bytes() == whole
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    resolve(str(tmp_path / "model.tar.gz"), cache=tmp_path / "cache")
+    assert (folder / name).read_bytes() == whole
+
+
+def test_what_is_built_over_an_artefact_and_killed_leaves_it_whole(artefact: Path, tmp_path: Path) -> None:
+    """From its own source folder too, whose other files stay."""
+    folder = tmp_path / "model"
+    shutil.copytree(artefact, folder)
+    (folder / "note").write_text("mine")
+    code = (
+        "import os, sys; from pathlib import Path; from sagerank.models import build\n"
+        "build.check_graphs = lambda folder: os.kill(os.getpid(), 9)\n"
+        "build.build(sys.argv[1], Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=120)
+    assert done.returncode == -9
+    Manifest.read(folder).verify(folder)
+    build(str(folder), folder)
+    Manifest.read(folder).verify(folder)
+    assert (folder / "note").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_hostile_archive_writes_nothing_outside_the_output(tmp_path: Path) -> None:
+    """A link in the archive, and a name in its manifest that goes through it."""
+    manifest = json.loads((MICRO / "manifest.json").read_text())
+    manifest["files"]["l/../../.bashrc"] = hashlib.sha256(b"evil").hexdigest()
+    text = json.dumps(manifest).encode()
+    for link in (True, False):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+            for name in ARTEFACT_FILES:
+                tar.add(MICRO / name, name)
+            entries = [("manifest.json", text), ("l/x" if not link else "x", b"evil")]
+            for name, content in entries:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            if link:
+                info = tarfile.TarInfo("l")
+                info.type, info.linkname = tarfile.SYMTYPE, "."
+                tar.addfile(info)
+        before = sorted(path for path in tmp_path.rglob("*"))
+        with pytest.raises(ArtefactError, match="and nothing else"):
+            build(str(tmp_path / "a.tar.gz"), tmp_path / "out/model")
+        assert not (tmp_path / ".bashrc").exists()
+        assert not list((tmp_path / "out").iterdir())
+        shutil.rmtree(tmp_path / "out")
+        assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_graph_that_this_version_does_not_write_is_not_packed(
+    artefact: Path, tmp_path: Path, precision: str
+) -> None:
+    """In our operators, so that only the comparison sees it."""
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "model"
+    shutil.copytree(artefact, folder)
+    graph = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    (last,) = (node for node in graph.graph.node if "logits" in node.output)
+    last.output[0] = "before"
+    graph.graph.node.append(onnx.helper.make_node("Abs", ["before"], ["logits"]))
+    if precision == "fp32":
+        (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    manifest = Manifest.read(folder)
+    manifest.files["model.onnx"] = sha256(folder / "model.onnx")
+    dataclasses.replace(manifest, precision=precision).write(folder)
+    onnx_check.check_graph(folder)
+    with pytest.raises(
+        ArtefactError,
+        match="not what this version of sagerank writes|no weights that a graph can be written for",
+    ):
+        archive(str(folder), tmp_path / "model.tar.gz")
+    checks = [check for check in examine(str(folder)) if check.ok is False]
+    assert [check.name for check in checks] == ["artefact"]
+    assert not (tmp_path / "model.tar.gz").exists()
 
 
 MATCHES = {

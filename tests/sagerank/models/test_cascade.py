@@ -137,15 +137,12 @@ def test_stages_of_another_length_and_cascades_as_stages_are_refused(
 
 
 def test_a_cascade_inside_a_cascade_is_not_loaded(folder: Path, tmp_path: Path) -> None:
-    inner = tmp_path / "stages/1"
-    for place in (tmp_path / "stages/0", inner):
-        shutil.copytree(folder, place)
-    shutil.rmtree(tmp_path / "stages/0")
-    shutil.copytree(MICRO, tmp_path / "stages/0")
-    hashes = {
-        f"stages/{number}/{MANIFEST}": sha256(tmp_path / f"stages/{number}/{MANIFEST}") for number in (0, 1)
-    }
-    dataclasses.replace(Manifest.read(folder), files=hashes).write(tmp_path)
+    manifest = Manifest.read(folder)
+    for number in (0, 1):
+        shutil.copytree(MICRO, tmp_path / f"stages/{number}")
+    shutil.copyfile(folder / MANIFEST, tmp_path / "stages/1" / MANIFEST)
+    hashes = {name: sha256(tmp_path / name) for name in manifest.files}
+    dataclasses.replace(manifest, files=hashes).write(tmp_path)
     with pytest.raises(ArtefactError, match=r"stages/1 is a cascade inside a cascade"):
         Engine.load(tmp_path, Settings(model_dir=tmp_path))
 

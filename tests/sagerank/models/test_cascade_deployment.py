@@ -12,7 +12,8 @@ from aws_cdk.assertions import Template
 from sagerank.models.build import MICRO
 from sagerank_cost.memory import copy_mb
 from sagerank_cost.models import choice
-from sagerank_inference.artefact import Manifest, pack
+from sagerank_inference.archive import pack
+from sagerank_inference.artefact import Manifest
 from sagerank_infra import rules
 from sagerank_infra.app import build as build_stacks
 from sagerank_infra.config import ConfigError
