@@ -10,7 +10,7 @@ from sagerank_cost import CostError
 from sagerank_cost.bill import Deployment, Scenario, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.lines import HOURS_PER_MONTH, Statement
-from sagerank_cost.memory import copy_mb, fit, serverless_mb
+from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
 from sagerank_cost.models import choice
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
@@ -87,12 +87,12 @@ def serverless_memory(config: DeployConfig) -> int:
 
 
 def component_memory(config: DeployConfig) -> int:
-    """Host memory that one copy of an inference component asks for, in MB, with a quarter to spare."""
+    """Host memory that one copy of an inference component asks for, in MB: the model's with a quarter to spare, and the server's."""
     cores = hardware(config.instance).cores
     needed = copy_mb(
         choice(config.model), precision(config, config.instance), max_tokens(config), cores=cores
     )
-    return int(1.25 * needed) + 128
+    return int(1.25 * needed + SERVER_MB)
 
 
 def invocations_per_minute(config: DeployConfig) -> float:

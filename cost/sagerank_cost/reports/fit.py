@@ -110,12 +110,12 @@ def fit_report(choice: Choice, precision: str, tokens: int, region: str, catalog
             _peaks(catalogue, tokens),
         ),
         conclusion=(
-            f"{held} of {len(rows)} types hold it{cheapest}. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes {SERVER_MB:.0f} MB beside the model.",
+            f"{held} of {len(rows)} types hold it{cheapest}. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes up to {SERVER_MB:.0f} MB beside the model.",
         ),
         notes=data_notes(catalogue),
         explained=(
             f"needs: {memory.__doc__}",
-            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
+            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and up to {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
             *dict.fromkeys(_price_source(catalogue, region, row[0]) for row in rows),
         ),
     )
