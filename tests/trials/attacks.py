@@ -121,9 +121,8 @@ def _text(unit: str, count: int) -> Case:
 
 
 async def _drip(server: Server, seconds: float) -> list[Finding]:
-    body = GIANTS["words"](1_000_000).body
-    pieces = [body[at : at + 1] for at in range(len(body))]
-    message = head("chunked") + chunked(pieces)
+    body = GIANTS["words"](MOST_BYTES // 2).body
+    message = head("chunked") + chunked([bytes([byte]) for byte in body])
     statuses = await _messages(server, [message] * 4, seconds)
     return [Finding(f"answers: {dict(statuses)}", "no 500", not statuses[500])]
 

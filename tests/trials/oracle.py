@@ -125,7 +125,8 @@ def _decoded(text: str) -> Any:
     except RecursionError:
         raise Open from None
     except ValueError:
-        raise Refused from None
+        # Other blanks than JSON's around it may be taken for such.
+        raise Refused if text.strip() == text.strip(" \t\r\n") else Open from None
     if not isinstance(value, dict):
         raise Refused
     if re.search(r"\\u[dD][89a-fA-F]", text) and not _sound(value):
