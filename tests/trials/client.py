@@ -22,6 +22,7 @@ from ..servers import Server
 from .bodies import CANARY, Case
 
 BUILD = ROOT / "build" / "trials"
+PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _MOST_LETTERS = 3000  # of texts that are scored here too, to know what the server should say
 
 
