@@ -136,7 +136,8 @@ def log_faults(name: str) -> list[str]:
             if CANARY.encode() in line:
                 fault = "a text of a request"
             if fault:
-                faults[fault[:160]] = faults.get(fault[:160], 0) + 1
+                shown = " ".join(fault.split())[:120]
+                faults[shown] = faults.get(shown, 0) + 1
     return [f"{count} x {fault}" for fault, count in sorted(faults.items(), key=lambda item: -item[1])]
 
 
