@@ -92,7 +92,9 @@ class Connection:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    lines = ["http/1.1 100"]
+    while lines[0].split()[1].startswith("1"):  # what comes before the answer
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     closes = fields.get("connection", "").strip() == "close"
     length = int(fields.get("content-length", "0"))
