@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench check demo docs e2e format help hooks lint micro notebooks pins release synth test test-env test-newest types
+.PHONY: audit bench chaos check demo docs e2e format fuzz help hooks lint micro notebooks pins release soak synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,20 @@ e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, 
 
 notebooks: test-env node_modules/.bin/cdk  ## run every walkthrough headless, executed copies in build/notebooks/: minutes, and Node.js
 	@$(TEST)/python -m tests.notebooks
+
+# Options of the trials: MINUTES (of fuzz: of each of its two), SEED, BODIES. docs/reliability.md has them all.
+TRIAL = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+fuzz: test-env  ## spoilt bodies of every dialect against an oracle, in one process and over HTTP: MINUTES of each, SEED, BODIES
+	@$(TEST)/python -m tests.trials.fuzz --in-process $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
+	@$(TEST)/python -m tests.trials.fuzz $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
+
+chaos: test-env  ## attacks on a server, then `kill -9` of its model's process under load: ten minutes of each
+	@$(TEST)/python -m tests.trials.attacks
+	@$(TEST)/python -m tests.trials.chaos $(TRIAL)
+
+soak: test-env  ## mixed load for an hour or MINUTES: does anything grow?
+	@$(TEST)/python -m tests.trials.soak $(TRIAL)
 
 # Before the notebooks, which have no network.
 node_modules/.bin/cdk: package-lock.json

@@ -25,13 +25,12 @@ from dataclasses import dataclass, field
 from ..servers import Server
 from . import oracle
 from .bodies import Case, Maker
-from .client import Connection, EngineTable, as_sent, launched, log_faults, say
+from .client import PING, Connection, EngineTable, as_sent, launched, log_faults, say
 from .monitor import Monitor, children
 
 _CLIENTS = 16
 _TIMEOUT = 70.0
 _ANSWERED = 0.99
-PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)

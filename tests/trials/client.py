@@ -22,6 +22,7 @@ from ..servers import Server
 from .bodies import CANARY, Case
 
 BUILD = ROOT / "build" / "trials"
+PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _MOST_LETTERS = 3000  # of texts that are scored here too, to know what the server should say
 
 
@@ -91,7 +92,9 @@ class Connection:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    lines = ["http/1.1 100"]
+    while lines[0].split()[1].startswith("1"):  # what comes before the answer
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     closes = fields.get("connection", "").strip() == "close"
     length = int(fields.get("content-length", "0"))
@@ -135,7 +138,8 @@ def log_faults(name: str) -> list[str]:
             if CANARY.encode() in line:
                 fault = "a text of a request"
             if fault:
-                faults[fault[:160]] = faults.get(fault[:160], 0) + 1
+                shown = " ".join(fault.split())[:120]
+                faults[shown] = faults.get(shown, 0) + 1
     return [f"{count} x {fault}" for fault, count in sorted(faults.items(), key=lambda item: -item[1])]
 
 

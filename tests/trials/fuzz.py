@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import itertools
 import multiprocessing
 import os
 import random
+import re
 import sys
 import time
 import zlib
@@ -37,22 +39,26 @@ from .monitor import Monitor, Report
 _BY_DESIGN = {503, 504}  # what a server may say that is not the caller's fault
 _SECONDS_IN_PROCESS = 10.0
 _SECONDS_HTTP = 70.0
-_MOST_FAILURES = 20
+_KEPT = 3  # bodies of each kind of failure
 # What the server must not exceed meanwhile.
 PING_P99, PING_MAX, FRONT_MB = 0.1, 1.0, 400.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the bodies. verdicts: the oracle's, before the answer; failures: a sentence for each, at most so many."""
+    """What became of the bodies. verdicts: the oracle's, before the answer; failures: of each kind, how often, and a few."""
 
     bodies: int = 0
     size: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    failed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest: tuple[float, str] = (0.0, "")
+
+    @property
+    def failed(self) -> int:
+        return self.kinds.total()
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -60,8 +66,8 @@ class Tally:
             self.size + other.size,
             self.verdicts + other.verdicts,
             self.statuses + other.statuses,
-            self.failed + other.failed,
-            (self.failures + other.failures)[:_MOST_FAILURES],
+            self.kinds + other.kinds,
+            self.failures + other.failures,
             max(self.slowest, other.slowest),
         )
 
@@ -104,10 +110,11 @@ def judge(
 def fail(tally: Tally, case: Case, reason: str, where: tuple[str, int, int]) -> None:
     """Count a failure, and keep its body."""
     how, seed, index = where
-    tally.failed += 1
-    if len(tally.failures) < _MOST_FAILURES:
+    kind = re.sub(r"[0-9.]+|request_id.*", "N", reason)
+    tally.kinds[kind] += 1
+    if tally.kinds[kind] <= _KEPT:
         path = save(case, BUILD / f"{how}-{seed}-{index}", reason=reason[:300])
-        tally.failures.append(f"seed {seed} index {index} ({len(case.body):,} bytes): {reason} -> {path}")
+        tally.failures.append(f"{reason[:200]}: {path}")
 
 
 # In this process: the server's reading and writing of bodies, with scores made up of the texts.
@@ -225,22 +232,20 @@ def fuzz_http(options: argparse.Namespace) -> tuple[Tally, Report | None]:
             tally = asyncio.run(_fuzz_http(server.host, server.port, options))
         _still_there(server, tally)
     for fault in log_faults("fuzz"):
-        tally.failed += 1
-        tally.failures.append(f"in the server's log: {fault}")
+        tally.kinds[f"in the server's log: {fault}"] += 1
     return tally, monitor.report
 
 
 def _still_there(server: Server, tally: Tally) -> None:
     if server.process.poll() is not None or server.post()[0] != 200:
-        tally.failed += 1
-        tally.failures.append("a small request got no answer at the end")
+        tally.kinds["a small request got no answer at the end"] += 1
 
 
 # Led by coverage.
 
 
 def fuzz_guided(options: argparse.Namespace) -> int:
-    """Let libFuzzer change bodies for what makes the server's readers go new ways. Ends at the first failure."""
+    """Let libFuzzer change bodies for what makes the server's readers go new ways. Ends the process."""
     try:
         import atheris  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -249,30 +254,27 @@ def fuzz_guided(options: argparse.Namespace) -> int:
     for name in [name for name in sys.modules if name.startswith("sagerank_inference.dialects")]:
         del sys.modules[name]
     with atheris.instrument_imports(include=["sagerank_inference.dialects"]):
-        from sagerank_inference import dialects
+        dialects = importlib.import_module("sagerank_inference.dialects")
     globals().update(parse=dialects.parse, render=dialects.render, render_error=dialects.render_error)
     corpus = BUILD / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for index in range(300):
         case = Maker(options.seed, index, spoil=False).case()
         (corpus / f"seed-{index}").write_bytes(bytes([_KINDS.index(case.content_type or ""), 0]) + case.body)
-    numbers = itertools.count()
+    tally, began = Tally(), time.monotonic()
+    numbers = _numbers(options)
 
     def one(data: bytes) -> None:
-        if len(data) < 2:
-            return
-        kind, path = _KINDS[data[0] % len(_KINDS)], _PATHS[data[1] % len(_PATHS)]
-        tally = Tally()
-        case = Case(body=data[2:], content_type=kind, path=path)
-        check_in_process(case, tally, ("guided", options.seed, next(numbers)))
-        if tally.failed:
-            raise oracle.Wrong(tally.failures[0])
+        if len(data) >= 2:
+            kind, path = _KINDS[data[0] % len(_KINDS)], _PATHS[data[1] % len(_PATHS)]
+            case = Case(body=data[2:], content_type=kind, path=path)
+            check_in_process(case, tally, ("guided", options.seed, tally.bodies))
+        if next(numbers, None) is None:  # libFuzzer's own end leaves no time for a report
+            held = report(f"guided, seed {options.seed}", tally, time.monotonic() - began, None)
+            os._exit(0 if held else 1)
 
-    limits = [f"-max_total_time={round(60 * options.minutes)}"] if options.minutes else []
-    limits += [f"-runs={options.bodies}"] if options.bodies else []
-    flags = [f"-seed={options.seed + 1}", "-max_len=4096", f"-artifact_prefix={BUILD}/", str(corpus)]
-    atheris.Setup([sys.argv[0], *limits, *flags], one)
-    atheris.Fuzz()  # ends the process
+    atheris.Setup([sys.argv[0], f"-seed={options.seed + 1}", "-max_len=4096", str(corpus)], one)
+    atheris.Fuzz()
     return 0
 
 
@@ -323,8 +325,10 @@ def report(title: str, tally: Tally, seconds: float, watched: Report | None) -> 
         for limit, kept in limits.items():
             say(f"  {'held    ' if kept else 'NOT HELD'} {limit}")
         held &= all(limits.values())
-    for failure in tally.failures:
-        say(f"  FAILED  {failure}")
+    for failure in sorted(tally.failures):
+        say(f"  kept    {failure}")
+    for kind, count in tally.kinds.most_common():
+        say(f"  FAILED  {count:,} x {kind}")
     say(f"  {tally.failed:,} failures")
     return held
 

@@ -23,7 +23,8 @@ _MEDIA = {
     "application/x-ndjson": LINES,
     CSV: CSV,
 }
-_MOST_DIGITS = 300
+# Within these every server is as wide.
+_MOST_DIGITS, _MOST_DEPTH = 300, 32
 
 
 class Refused(Exception):
@@ -124,12 +125,13 @@ def _decoded(text: str) -> Any:
     except RecursionError:
         raise Open from None
     except ValueError:
-        raise Refused from None
+        # Other blanks than JSON's around it may be taken for such.
+        raise Refused if text.strip() == text.strip(" \t\r\n") else Open from None
     if not isinstance(value, dict):
         raise Refused
     if re.search(r"\\u[dD][89a-fA-F]", text) and not _sound(value):
         raise Open
-    if doubtful or text.count("[") + text.count("{") > 500 and _depth(value) > 200:
+    if doubtful or (text.count("[") + text.count("{") > _MOST_DEPTH and _depth(value) > _MOST_DEPTH):
         raise Open
     return value
 
