@@ -539,6 +539,9 @@ def _connections() -> int:
 
 def _listen(address: Any, family: int, both: bool) -> socket.socket:
     listening = socket.create_server(address, family=family, dualstack_ipv6=both)
+    # Accepted sockets inherit it. asyncio sets it for sockets only that name their protocol, which these do not: an answer's
+    # body would wait for the client to acknowledge its head, 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # Accepted sockets inherit it: an answer waits here, where its progress is seen, and not by megabytes in the system.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * _PIECE)
