@@ -127,7 +127,7 @@ def members(file: BinaryIO, archive: str, *, most: int) -> Iterator[tuple[str, i
     try:
         with tarfile.TarFile(fileobj=data, mode="r", encoding="utf-8") as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
-                tar.members.clear()  # nothing is looked up
+                tar.members.clear()  # type: ignore[attr-defined]  # it would hold all, and nothing is looked up
                 name = member.name.removeprefix("./")  # as `tar -C FOLDER .` writes
                 shown = ascii(name[:80])
                 if name == "." and member.isdir():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagerank_inference import contract
+from sagerank_inference.batcher import WorkerDied
 from sagerank_inference.contract import Overloaded, RerankError, best_first, status
-from sagerank_inference.worker import WorkerDied
 
 
 def _subclasses(error: type[RerankError]) -> Iterator[type[RerankError]]:

@@ -236,7 +236,7 @@ def test_a_deadline_holds_whatever_drips(play: Play | bytes) -> None:
 
     with hostile(play) as server, ThreadPoolExecutor(4) as threads:
         both = [(kind, asynchronous) for kind in ("http", "sagemaker") for asynchronous in (True, False)]
-        took = list(threads.map(lambda each: seconds(*each, server.url), both))
+        took = list(threads.map(lambda each: seconds(each[0], each[1], server.url), both))
         assert max(took) < 2, "not the seconds that the server would take"
         wait_for(lambda: server.open == 0, 5)  # each call closed its connection
 

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +66,7 @@ class Attack:
     beside: /ping, a small request and memory are measured meanwhile.
     """
 
-    run: Callable[[Server, float], Awaitable[list[Finding]]]
+    run: Callable[[Server, float], Coroutine[Any, Any, list[Finding]]]
     beside: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     process: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ async def _messages(server: Server, messages: Sequence[bytes], seconds: float) -
     return Counter(await asyncio.gather(*map(one, messages)))
 
 
-def _bodies(*cases: Case) -> Callable[[Server, float], Awaitable[list[Finding]]]:
+def _bodies(*cases: Case) -> Callable[[Server, float], Coroutine[Any, Any, list[Finding]]]:
     """An attack that sends bodies at once. None of them may be answered with a status of our own fault."""
 
     async def run(server: Server, seconds: float) -> list[Finding]:
@@ -434,7 +434,9 @@ def beside(report: Report) -> list[Finding]:
 def run(name: str, seconds: float) -> list[Finding]:
     """One attack on a fresh server."""
     attack = ATTACKS[name]()
-    with launched(f"attack-{name}", process=dict(attack.process), **attack.environment) as server:
+    with launched(
+        f"attack-{name}", process=dict(attack.process), until_ready=True, **attack.environment
+    ) as server:
         if attack.beside:
             with Monitor(server, small=True) as monitor:
                 time.sleep(1)

@@ -241,7 +241,14 @@ class Maker:
     def _object(self, *names: str) -> dict[str, Any]:
         document: dict[str, Any] = {name: self._document() for name in names or ("text",)}
         if self._some(0.4):
-            extras = {"id": 7, "url": None, "score": 0.25, "tags": ["a", {"b": [True]}], "país": 1e5, "": {}}
+            extras: dict[str, Any] = {
+                "id": 7,
+                "url": None,
+                "score": 0.25,
+                "tags": ["a", {"b": [True]}],
+                "país": 1e5,
+                "": {},
+            }
             document |= {
                 name: extras[name]
                 for name in self._chance.sample(sorted(extras), k=self._chance.randint(1, 3))

@@ -247,7 +247,7 @@ def _still_there(server: Server, tally: Tally) -> None:
 def fuzz_guided(options: argparse.Namespace) -> int:
     """Let libFuzzer change bodies for what makes the server's readers go new ways. Ends the process."""
     try:
-        import atheris  # type: ignore[import-not-found, unused-ignore]
+        import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         say("--guided needs atheris, which the test environment does not hold: pip install atheris")
         return 2

@@ -154,7 +154,12 @@ def main(port: int, pid: int, small: int) -> None:
     if small:
         calls.append((port, "POST", "/invocations", BODY, SMALL_EVERY, seen["small"], stop))
     callers = [threading.Thread(target=_call_regularly, args=call, daemon=True) for call in calls]
-    reader = threading.Thread(target=lambda: (sys.stdin.buffer.readline(), stop.set()), daemon=True)
+
+    def read() -> None:
+        sys.stdin.buffer.readline()
+        stop.set()
+
+    reader = threading.Thread(target=read, daemon=True)
     began = time.monotonic()
     for thread in (*callers, reader):
         thread.start()

@@ -437,9 +437,9 @@ def _ranked(
     ):
         raise Wrong("an index twice, or of no document")
     logits = table(group.query, group.texts, one.keep, one.left)
-    values = logits and [logit if one.raw else sigmoid(logit) for logit in logits]
+    values = None if logits is None else [logit if one.raw else sigmoid(logit) for logit in logits]
     for index, score in results:
-        _same(score, values and values[index], max(tolerance, 1e-8), bounded=not one.raw)
+        _same(score, None if values is None else values[index], max(tolerance, 1e-8), bounded=not one.raw)
     scores = [score for _, score in results]
     if scores != sorted(scores, reverse=True):
         raise Wrong("not best first")

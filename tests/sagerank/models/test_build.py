@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from sagerank.doctor import examine
-from sagerank.models.build import ARTEFACT_FILES, MICRO, archive, build, resolve
+from sagerank.models.build import MICRO, archive, build, resolve
 from sagerank_inference import jina_bert, onnx_check
 from sagerank_inference.archive import unpack
-from sagerank_inference.artefact import ArtefactError, Manifest, sha256
+from sagerank_inference.artefact import ARTEFACT_FILES, ArtefactError, Manifest, sha256
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import best_first
 from sagerank_inference.engine import Engine
