@@ -6,6 +6,15 @@
   so it is full. Its score is the maximum over them.
 * Where truncation is not allowed, the text is refused instead, with its length.
 
+Text is text: `[SEP]` or `</s>` in a query or document is tokenised as the characters that it is, and no text yields
+the id of a special token but the unknown one's. Otherwise a document could forge the pair's structure.
+
+Work and memory are bounded at every step: a long text is tokenised in pieces. They are cut only where the pipeline
+begins a new word whatever stands before, so the tokens are those of the whole text; `_cuts` knows where that is. A
+text that gives no such place for half a piece (thousands of characters without a space or a punctuation mark) is cut
+where the piece ends, and so is one of a pipeline that is not known here, preferably before a space: there a word may
+become two.
+
 Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later
 rebuilds a byte-level pipeline from the published files and silently mis-tokenises them, and
 tokenizer_config.json says 512 tokens where the models take 8,192.
@@ -13,26 +22,31 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from array import array
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tokenizers import Tokenizer
 
 from .checkpoint import CheckpointError
 from .contract import TokenLimitExceeded, Truncation
 
-_SLICE = 100_000  # characters handed to the library at once, some 50 ms
+_PIECE = 16_384  # characters of one text that are tokenised as one
+_SLICE = 32_768  # characters handed to the library at once: 10 to 40 ms, and up to 20 MB
+_TEXT = 16  # what a text costs beside its characters, in characters
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
     """What one query with its documents becomes.
 
-    ids[w] are the token ids of window w with special tokens, document[w] is the document it belongs to
-    (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
+    ids[w] are the token ids of window w with special tokens, four bytes each; document[w] is the document it
+    belongs to (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
     most the context.
     """
 
@@ -67,8 +81,15 @@ class Tokeniser:
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # the library's words for: as any other text
         self._tokenizer = tokenizer
+        self._cuts = _cuts(tokenizer)
         self._prefix, self._middle, self._suffix = _template(tokenizer)
+        # The model may have a special token among its words all the same.
+        self._unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
+        added = tokenizer.get_added_tokens_decoder()
+        special = {id_ for id_, token in added.items() if token.special}
+        self._special = special.union(self._prefix, self._middle, self._suffix) - {self._unknown}
         self.special_tokens = len(self._prefix) + len(self._middle) + len(self._suffix)
         self.query_tokens, self.max_tokens, self.overlap_tokens = query_tokens, max_tokens, overlap_tokens
         if query_tokens < 1 or max_tokens < query_tokens + self.special_tokens + 1:
@@ -122,64 +143,215 @@ class Tokeniser:
         Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
         do not fit.
         """
-        texts = self._encode([query, *documents])
-        head = next(texts)
-        if len(head) > self.query_tokens:
-            if not truncation.allowed:
-                raise TokenLimitExceeded(
-                    f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
-                )
-            head = _clip(head, self.query_tokens, left=truncation.left)
-        room = self.max_tokens - self.special_tokens - len(head)
-        step = room - min(self.overlap_tokens, room // 4)
-        before, after = [*self._prefix, *head, *self._middle], self._suffix
-        ids: list[list[int]] = []
-        owner: list[int] = []
-        counts: list[int] = []
-        for index, tokens in enumerate(texts):
-            limit = truncation.max_document_tokens
-            if limit is not None and len(tokens) > limit:
-                tokens = _clip(tokens, limit, left=truncation.left)
-            if len(tokens) > room and not truncation.allowed:
-                raise TokenLimitExceeded(
-                    f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: {TokenLimitExceeded.REMEDY}"
-                )
-            counts.append(min(len(tokens) + 2, self.max_tokens))
-            for start in _starts(len(tokens), room, step):
-                ids.append([*before, *tokens[start : start + room], *after])
-                owner.append(index)
-        return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
+        steps = self.steps(query, documents, truncation)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                windows: Windows = end.value
+                return windows
 
-    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yield the ids of each text, encoded in slices.
+    def steps(
+        self,
+        query: str,
+        documents: Sequence[str],
+        truncation: Truncation = Truncation(),  # noqa: B008 - frozen
+    ) -> Generator[int, None, Windows]:
+        """Do what a call does step by step, each of bounded time and memory, and return the windows.
 
-        An encoding is many times its ids' size, and between slices the threads serve other callers.
+        Yields after each step how many tokens the windows of all that was read so far have: whoever sees too many,
+        or has no more time, goes no further.
         """
-        for first, last in _slices([len(text) for text in texts]):
-            for encoding in self._tokenizer.encode_batch_fast(texts[first:last], add_special_tokens=False):
-                yield encoding.ids
+        head = yield from self._head(query, truncation)
+        windows = _Making(self, head, truncation)
+        for batch in _batches(self._unread(documents, windows)):
+            for (index, _), part in zip(batch, self._encode(batch), strict=True):
+                if index > windows.document:
+                    windows.next_document()
+                windows.tokens += part
+            yield windows.size
+        if documents:
+            windows.next_document()
+        return Windows(
+            ids=windows.ids,
+            document=windows.owner,
+            query_tokens=len(head) + 2,
+            document_tokens=windows.counts,
+        )
+
+    def _head(self, query: str, truncation: Truncation) -> Generator[int, None, array[int]]:
+        """Return the tokens of the query, as many as it may have."""
+        head = array("i")
+        for batch in _batches((0, piece) for piece in self._pieces(query)):
+            for part in self._encode(batch):
+                head += part
+            yield 0
+            if len(head) >= self.query_tokens and truncation.allowed and not truncation.left:
+                break
+        if len(head) > self.query_tokens and not truncation.allowed:
+            raise TokenLimitExceeded(
+                f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
+            )
+        return _clip(head, self.query_tokens, left=truncation.left)
+
+    def _unread(self, documents: Sequence[str], windows: _Making) -> Iterator[tuple[int, str]]:
+        """Yield the pieces of all documents, but none that would be cut off."""
+        for index, text in enumerate(documents):
+            for piece in self._pieces(text):
+                if index == windows.document and windows.full:
+                    break
+                yield index, piece
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """Yield a text in pieces of at most _PIECE characters, whose tokens are together those of the text."""
+        start = 0
+        while len(text) - start > _PIECE:
+            end = self._cut(text, start + _PIECE // 2, start + _PIECE)
+            yield text[start:end]
+            start = end
+        yield text[start:]
+
+    def _cut(self, text: str, low: int, high: int) -> int:
+        """Return the last place in a range where a text can be cut; where there is none, its end."""
+        for start in (max(low, high - 256), low):  # it is seldom far
+            places = [found.start() for found in self._cuts.finditer(text, start, high)]
+            if places:
+                return places[-1]
+        return high
+
+    def _encode(self, batch: Sequence[tuple[int, str]]) -> Iterator[array[int]]:
+        """Yield the ids of each text of a batch, none of them special but the unknown token's."""
+        texts = [text for _, text in batch]
+        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            ids: list[int] = encoding.ids
+            if not self._special.isdisjoint(ids):
+                ids = [self._unknown if token in self._special else token for token in ids]
+                ids = [token for token in ids if token is not None]
+            yield array("i", ids)
 
 
-def _slices(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield ranges that together are all, of at most _SLICE characters or of one text."""
-    first, size = 0, 0
-    for index, more in enumerate(sizes):
-        if size + more > _SLICE and index > first:
-            yield first, index
-            first, size = index, 0
-        size += more
-    yield first, len(sizes)
+class _Making:
+    """The windows of a query's documents, while these are read one after the other."""
+
+    def __init__(self, tokeniser: Tokeniser, head: array[int], truncation: Truncation) -> None:
+        self._before = array("i", [*tokeniser._prefix, *head, *tokeniser._middle])
+        self._after = array("i", tokeniser._suffix)
+        self._max_tokens = tokeniser.max_tokens
+        self._room = self._max_tokens - len(self._before) - len(self._after)
+        self._step = self._room - min(tokeniser.overlap_tokens, self._room // 4)
+        self._truncation = truncation
+        self._made = 0  # tokens of `ids`
+        self.tokens = array("i")  # of the document at hand
+        self.ids: list[array[int]] = []
+        self.owner: list[int] = []
+        self.counts: list[int] = []
+
+    @property
+    def document(self) -> int:
+        """The number of the document at hand."""
+        return len(self.counts)
+
+    @property
+    def full(self) -> bool:
+        """Whether the document at hand has all the tokens that it may keep."""
+        limit = self._truncation.max_document_tokens
+        return limit is not None and len(self.tokens) >= limit and not self._truncation.left
+
+    @property
+    def size(self) -> int:
+        """The tokens of all windows, those of the document at hand among them."""
+        limit = self._truncation.max_document_tokens
+        length = len(self.tokens) if limit is None else min(len(self.tokens), limit)
+        count = len(_starts(length, self._room, self._step))
+        frame = len(self._before) + len(self._after)
+        return self._made + count * frame + (length if count == 1 else count * self._room)
+
+    def next_document(self) -> None:
+        """Make the windows of the document at hand. Raises TokenLimitExceeded."""
+        tokens, self.tokens = self.tokens, array("i")
+        if self._truncation.max_document_tokens is not None:
+            tokens = _clip(tokens, self._truncation.max_document_tokens, left=self._truncation.left)
+        if len(tokens) > self._room and not self._truncation.allowed:
+            raise TokenLimitExceeded(
+                f"documents[{self.document}] has {len(tokens)} tokens, and {self._room} fit beside this query: {TokenLimitExceeded.REMEDY}"
+            )
+        for start in _starts(len(tokens), self._room, self._step):
+            # The last is moved back so that it ends with the document.
+            start = max(0, min(start, len(tokens) - self._room))
+            self.ids.append(self._before + tokens[start : start + self._room] + self._after)
+            self.owner.append(self.document)
+            self._made += len(self.ids[-1])
+        self.counts.append(min(len(tokens) + 2, self._max_tokens))
 
 
-def _clip(tokens: list[int], count: int, *, left: bool) -> list[int]:
+def _batches(pieces: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield (text, piece of it) in batches of bounded size, one at a time: what follows may depend on what came."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for index, piece in pieces:
+        if batch and size + len(piece) > _SLICE:
+            yield batch
+            batch, size = [], 0
+        batch.append((index, piece))
+        size += len(piece) + _TEXT
+    if batch:
+        yield batch
+
+
+# Normalizers that treat a character before a cut and one after it alone, and make no space of either.
+_LOCAL = {"NFC", "NFD", "Lowercase"}
+_BEFORE_SPACE = r"(?<=\S) "
+# Every pattern matches a character before which a text may be cut.
+_PATTERNS = {
+    # Whitespace separates, each punctuation mark is a word, and spaces are put around each ideograph.
+    "BertPreTokenizer": r"[ \t\n\r!-/:-@\[-`{-~\u4e00-\u9fff]",
+    # \w+|[^\w\s]+
+    "Whitespace": r"[ \t\n\r]|(?<=[A-Za-z0-9])[!-/:-@\[-^`{-~]",
+    # GPT-2's expression: the space before a word is the word's, and of several all but the last are one.
+    "ByteLevel": r"(?<=\S)[ \t\n\r]|(?<=[A-Za-z0-9])[!-/:-@\[-`{-~]",
+}
+
+
+def _cuts(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Return what matches a character before which a text can be cut in two without another token.
+
+    Of an unknown pipeline that is a guess.
+    """
+    normalizers, (pre_tokenizer, *more) = (
+        _components(tokenizer.normalizer),
+        _components(tokenizer.pre_tokenizer),
+    )
+    kind = pre_tokenizer.get("type", "")
+    own = {"BertNormalizer"} if kind == "BertPreTokenizer" else set()
+    # An added token may hold a space, or take those beside it.
+    known = kind in _PATTERNS and not more
+    known = known and {part["type"] for part in normalizers if part} <= _LOCAL | own
+    known = known and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    if not known or (
+        kind == "ByteLevel" and (pre_tokenizer["add_prefix_space"] or not pre_tokenizer["use_regex"])
+    ):
+        return re.compile(_BEFORE_SPACE)
+    ideographs = any(part.get("handle_chinese_chars") for part in normalizers)
+    return re.compile(_PATTERNS[kind] if ideographs else _PATTERNS[kind].replace(r"\u4e00-\u9fff", ""))
+
+
+def _components(component: Any) -> list[dict[str, Any]]:
+    """Return a normalizer or pre-tokenizer as tokenizer.json describes it, those of a sequence one by one."""
+    if component is None:
+        return [{}]
+    state: dict[str, Any] = json.loads(component.__getstate__())
+    return state.get("normalizers") or state.get("pretokenizers") or [state]
+
+
+def _clip(tokens: array[int], count: int, *, left: bool) -> array[int]:
+    if len(tokens) <= count:
+        return tokens
     return tokens[len(tokens) - count :] if left else tokens[:count]
 
 
-def _starts(length: int, room: int, step: int) -> list[int]:
-    """Return where the windows of a document begin; the last is moved back so that it ends with the document."""
-    if length <= room:
-        return [0]
-    return [*range(0, length - room, step), length - room]
+def _starts(length: int, room: int, step: int) -> range:
+    """Return where the windows of a document begin, the last as if there were more to come."""
+    return range(0, max(length - room, 0) + step, step)
 
 
 def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:
