@@ -259,13 +259,14 @@ PIPELINES = [
     "bytes, NFC",
     "bytes, prefix",
     "bytes, lower case",
+    "words",
     "published",
 ]
 
 
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
-    """Both kinds that are published for this architecture, and their variants."""
+    """The kinds that are published for this architecture, and variants of them."""
     bert = [Tokenizer.from_file(str(MICRO / "tokenizer.json")) for _ in range(2)]
     bert[1].normalizer = normalizers.BertNormalizer(
         lowercase=False, strip_accents=True, handle_chinese_chars=False
