@@ -90,7 +90,7 @@ class Group:
     documents: tuple[str, ...]
     _: KW_ONLY
     top_n: int | None = None
-    originals: tuple[object, ...] | None = None  # echoed in place of the texts: objects with more fields
+    originals: tuple[str | None, ...] | None = None  # JSON to echo in place of a text; None: the text
     identity: str | None = None  # the caller's id of this query, where the dialect has one
 
 

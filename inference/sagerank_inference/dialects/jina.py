@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,8 +20,10 @@ from ..contract import (
     status,
 )
 from .dialect import Dialect, Scored, sigmoid
-from .fields import Fields, read_list, type_name
+from .fields import Allowance, Fields, read_list, type_name
 
+_IDENTITY = 256  # characters of an id, which is written beside each document
+_DIGITS = 100  # of a number in CSV: none counts so far
 _CODES = {
     400: "INVALID_REQUEST",
     413: "PAYLOAD_TOO_LARGE",
@@ -39,10 +41,11 @@ class Jina(Dialect):
 
     def read(self, fields: Fields) -> RerankRequest:
         fields.refuse("return_embeddings", "image", "images")
+        echo = fields.flag("return_documents", default=True)
         return RerankRequest(
             self.name,
-            (fields.group(),),
-            return_documents=fields.flag("return_documents", default=True),
+            (fields.group(echo=echo),),
+            return_documents=echo,
             truncation=Truncation(
                 allowed=fields.flag("truncate", "truncation", default=True),
                 max_document_tokens=fields.count("max_doc_length", "max_tokens_per_doc"),
@@ -76,22 +79,30 @@ class Marketplace(Jina):
                 raise InvalidRequest(
                     f"data[{index}] must be an object with query and documents, not {type_name(entry)}."
                 )
-            groups.append(Fields(entry).group())
+            groups.append(Fields(entry, fields.allowance).group())
         return RerankRequest(self.name, tuple(groups), return_documents=True)
 
-    def read_row(self, row: Sequence[str], decode: Callable[[str], Any]) -> RerankRequest:
+    def read_row(
+        self, row: Sequence[str], allowance: Allowance, decode: Callable[[str], Any]
+    ) -> RerankRequest:
         """Make the request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
         if len(row) not in (3, 4):
             raise InvalidRequest(
                 f"expected id,query,documents[,top_n], got {len(row)} columns: escape commas in a text with a backslash."
             )
         identity, query, documents, *rest = row
+        if not documents.strip():
+            raise InvalidRequest("documents is blank: send a JSON list of objects with text.")
         payload: dict[str, Any] = {"query": query, "documents": decode(documents)}
+        if len(identity) > _IDENTITY:
+            raise InvalidRequest(f"id has {len(identity)} characters: send at most {_IDENTITY}.")
         if rest and rest[0].strip():
-            if not rest[0].strip().isdecimal():
+            top_n = rest[0].strip()
+            if not top_n.isdecimal() or len(top_n) > _DIGITS:
                 raise InvalidRequest("top_n must be a whole number of at least 1.")
-            payload["top_n"] = int(rest[0])
-        return RerankRequest(self.name, (Fields(payload).group(identity=identity),), return_documents=True)
+            payload["top_n"] = int(top_n)
+        group = Fields(payload, allowance).group(identity=identity)
+        return RerankRequest(self.name, (group,), return_documents=True)
 
     def answer(self, scored: Scored) -> object:
         entries = zip(scored.request.groups, scored.scores, strict=True)
@@ -122,8 +133,9 @@ def _entry(group: Group, scores: Scores) -> dict[str, object]:
 def csv_rows(text: str, *, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
     """Yield numbered rows of CSV as jina-sagemaker writes it: commas and quotes are escaped by a backslash."""
     csv.field_size_limit(max_bytes + 1)
+    lines = (found.group() for found in re.finditer(r"[^\n]*\n|[^\n]+", text))
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(text), escapechar="\\", doublequote=True), 1):
+        for number, row in enumerate(csv.reader(lines, escapechar="\\", doublequote=True), 1):
             if row:
                 yield number, row
     except csv.Error as error:
