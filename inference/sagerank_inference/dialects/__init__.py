@@ -53,7 +53,7 @@ _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)=("(?:[^"\\]|\\.)*"|[^;]*)')
 _LIMITS = Limits()
 _MARKS = (b",", b":", b"[", b"{")
-_VALUES, _VALUES_OF_A_DOCUMENT = 500_000, 50  # some 60 MB and 60 ms
+_VALUES, _VALUES_OF_A_DOCUMENT = 300_000, 30  # at most some 60 MB and 60 ms
 _EMPTY = f"The body is empty: send a request such as {_SHAPES}."
 _WRITTEN = "\ud800"  # stands for a Written value: no text holds half of a surrogate pair
 
