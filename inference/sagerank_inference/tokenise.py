@@ -225,8 +225,8 @@ class Tokeniser:
         for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
             ids: list[int] = encoding.ids
             if not self._special.isdisjoint(ids):
-                ids = [self._unknown if token in self._special else token for token in ids]
-                ids = [token for token in ids if token is not None]
+                instead = [] if self._unknown is None else [self._unknown]
+                ids = [kept for token in ids for kept in (instead if token in self._special else [token])]
             yield array("i", ids)
 
 
