@@ -96,9 +96,7 @@ class Group:
     documents: tuple[str, ...]
     _: KW_ONLY
     top_n: int | None = None
-    originals: tuple[object, ...] | None = (
-        None  # echoed in place of the texts: those of objects as their JSON
-    )
+    originals: tuple[str | None, ...] | None = None  # JSON to echo in place of a text; None: the text
     identity: str | None = None  # the caller's id of this query, where the dialect has one
 
 

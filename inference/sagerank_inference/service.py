@@ -205,7 +205,7 @@ class Service:
         """Parse and tokenise a body."""
         exchange.call = parse(exchange.body, exchange.content_type, path=exchange.path, limits=self.limits)
         exchange.body = b""
-        exchange.dialect = exchange.call.requests[0].dialect
+        exchange.dialect = exchange.call.dialect
         exchange.rounds = [
             Rounds(self._stages, group.query, group.documents, request.truncation)
             for request in exchange.call.requests

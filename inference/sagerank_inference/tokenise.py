@@ -6,13 +6,14 @@
   so it is full. Its score is the maximum over them.
 * Where truncation is not allowed, the text is refused instead, with its length.
 
-Text is text: what spells a special token in a query or document, such as [SEP] or </s>, is encoded like any other
-characters. (The library's default, which the published models' own code has, makes it the special token: a document could
-end its own pair there.)
+Text is text: `[SEP]` or `</s>` in a query or document is tokenised as the characters that it is, and no text yields
+the id of a special token but the unknown one's. Otherwise a document could forge the pair's structure.
 
-A text is encoded in pieces, since an encoding is hundreds of times its text's size. They end before a lone space or line end between two
-words, or before punctuation where there is none near, where no tokenizer of these models joins anything; characters that
-go on for a whole piece without either are cut in two, which may encode the one word that they would be differently.
+Work and memory are bounded at every step: a long text is tokenised in pieces. They are cut only where the pipeline
+begins a new word whatever stands before, so the tokens are those of the whole text; `_cuts` knows where that is. A
+text that gives no such place for half a piece (thousands of characters without a space or a punctuation mark) is cut
+where the piece ends, and so is one of a pipeline that is not known here, preferably before a space: there a word may
+become two.
 
 Only tokenizer.json is read, with the `tokenizers` library: AutoTokenizer of transformers 5.6 and later
 rebuilds a byte-level pipeline from the published files and silently mis-tokenises them, and
@@ -21,14 +22,14 @@ tokenizer_config.json says 512 tokens where the models take 8,192.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tokenizers import Tokenizer
 
@@ -36,21 +37,17 @@ from .checkpoint import CheckpointError
 from .contract import TokenLimitExceeded, Truncation
 from .reader import Steps, finish
 
-_PIECE = 16_384  # characters of a text that are encoded as one
-_SLICE = 32_768  # characters handed to the library at once, some 20 ms, and 16 MB where each is a token
-_NEAR = 2_048  # characters before the end of a piece in which a better end is looked for
-
-# Where one word ends and the next begins, whatever the tokenizer; and where that holds for WordPiece's and byte-level BPE's.
-_SPACE = re.compile(r"(?<=\S)(?=[ \t\n]\S)")
-_PUNCTUATION = re.compile(r"(?<=[^\W_])(?=[.,;:!?()\[\]{}<>|/\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
+_PIECE = 16_384  # characters of one text that are tokenised as one
+_SLICE = 32_768  # characters handed to the library at once: 10 to 40 ms, and up to 20 MB
+_TEXT = 16  # what a text costs beside its characters, in characters
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
     """What one query with its documents becomes.
 
-    ids[w] are the token ids of window w with special tokens, document[w] is the document it belongs to
-    (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
+    ids[w] are the token ids of window w with special tokens, four bytes each; document[w] is the document it
+    belongs to (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
     most the context.
     """
 
@@ -81,20 +78,19 @@ class Windows:
 
 class Tokeniser:
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        query_tokens: int,
-        max_tokens: int,
-        overlap_tokens: int,
-        piece: int = _PIECE,
+        self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # as text, in spite of the name
-        self._tokenizer, self._piece = tokenizer, piece
-        self._prefix, self._middle, self._suffix = (array("i", ids) for ids in _template(tokenizer))
-        self._left_out = _specials_of_text(tokenizer)
+        tokenizer.encode_special_tokens = True  # the library's words for: as any other text
+        self._tokenizer = tokenizer
+        self._cuts = _cuts(tokenizer)
+        self._prefix, self._middle, self._suffix = _template(tokenizer)
+        # The model may have a special token among its words all the same.
+        self._unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
+        added = tokenizer.get_added_tokens_decoder()
+        special = {id_ for id_, token in added.items() if token.special}
+        self._special = special.union(self._prefix, self._middle, self._suffix) - {self._unknown}
         self.special_tokens = len(self._prefix) + len(self._middle) + len(self._suffix)
         self.query_tokens, self.max_tokens, self.overlap_tokens = query_tokens, max_tokens, overlap_tokens
         if query_tokens < 1 or max_tokens < query_tokens + self.special_tokens + 1:
@@ -143,131 +139,214 @@ class Tokeniser:
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
     ) -> Windows:
-        """As `steps`, at once."""
-        return finish(self.steps(query, documents, truncation))
-
-    def steps(self, query: str, documents: Sequence[str], truncation: Truncation) -> Steps[Windows]:
-        """Tokenise every text once, yielding the tokens of the pairs so far after every slice.
+        """Tokenise every text once.
 
         Raises TokenLimitExceeded where truncation is not allowed and the query, or query and document together,
         do not fit.
         """
-        head, before, after = array("i"), array("i"), self._suffix
-        room = step = 0
-        ids: list[Sequence[int]] = []
-        owner: list[int] = []
-        counts: list[int] = []
-        gathered = 0
-        for number, tokens, complete in self._encode([query, *documents]):
-            if not complete:
-                yield gathered + len(tokens)
-                continue
-            if number == 0:
-                if len(tokens) > self.query_tokens and not truncation.allowed:
-                    raise TokenLimitExceeded(
-                        f"query has {len(tokens)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
-                    )
-                head = _clip(tokens, self.query_tokens, left=truncation.left)
-                room = self.max_tokens - self.special_tokens - len(head)
-                step = room - min(self.overlap_tokens, room // 4)
-                before = self._prefix + head + self._middle
-                continue
-            index = number - 1
-            limit = truncation.max_document_tokens
-            if limit is not None:
-                tokens = _clip(tokens, limit, left=truncation.left)
-            if len(tokens) > room and not truncation.allowed:
-                raise TokenLimitExceeded(
-                    f"documents[{index}] has {len(tokens)} tokens, and {room} fit beside this query: {TokenLimitExceeded.REMEDY}"
-                )
-            counts.append(min(len(tokens) + 2, self.max_tokens))
-            for start in _starts(len(tokens), room, step):
-                ids.append(before + tokens[start : start + room] + after)
-                owner.append(index)
-                gathered += len(ids[-1])
-        return Windows(ids=ids, document=owner, query_tokens=len(head) + 2, document_tokens=counts)
+        return finish(self.steps(query, documents, truncation))
 
-    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[int, array[int], bool]]:
-        """Yield number, ids and whether these are all, for each text in turn; and after each slice, as far as it came."""
-        tokens, at = array("i"), 0
-        for pieces in _slices(texts, self._piece):
-            encodings = self._tokenizer.encode_batch_fast(
-                [piece for _, piece, _ in pieces], add_special_tokens=False
-            )
-            for (number, _, last), encoding in zip(pieces, encodings, strict=True):
-                tokens.extend(
-                    [token for token in encoding.ids if token not in self._left_out]
-                    if self._left_out
-                    else encoding.ids
-                )
-                if last:
-                    yield number, tokens, True
-                    tokens = array("i")
-                at = number
-            yield at, tokens, False
+    def steps(
+        self,
+        query: str,
+        documents: Sequence[str],
+        truncation: Truncation = Truncation(),  # noqa: B008 - frozen
+    ) -> Steps[Windows]:
+        """Do what a call does step by step, each of bounded time and memory, and return the windows.
 
+        Yields after each step how many tokens the windows of all that was read so far have: whoever sees too many,
+        or has no more time, goes no further.
+        """
+        head = yield from self._head(query, truncation)
+        windows = _Making(self, head, truncation)
+        for batch in _batches(self._unread(documents, windows)):
+            for (index, _), part in zip(batch, self._encode(batch), strict=True):
+                if index > windows.document:
+                    windows.next_document()
+                windows.tokens += part
+            yield windows.size
+        if documents:
+            windows.next_document()
+        return Windows(
+            ids=windows.ids,
+            document=windows.owner,
+            query_tokens=len(head) + 2,
+            document_tokens=windows.counts,
+        )
 
-def _slices(texts: Sequence[str], piece: int) -> Iterator[list[tuple[int, str, bool]]]:
-    """Yield pieces of the texts in order, with the text's number and whether it ends there, at most _SLICE characters at once."""
-    pieces: list[tuple[int, str, bool]] = []
-    size = 0
-    for number, text in enumerate(texts):
-        start = 0
-        while True:
-            end = _cut(text, start, piece)
-            if pieces and size + end - start > _SLICE:
-                yield pieces
-                pieces, size = [], 0
-            pieces.append((number, text[start:end], end == len(text)))
-            size += end - start
-            start = end
-            if end == len(text):
+    def _head(self, query: str, truncation: Truncation) -> Steps[array[int]]:
+        """Return the tokens of the query, as many as it may have."""
+        head = array("i")
+        for batch in _batches((0, piece) for piece in self._pieces(query)):
+            for part in self._encode(batch):
+                head += part
+            yield 0
+            if len(head) >= self.query_tokens and truncation.allowed and not truncation.left:
                 break
-    yield pieces
+        if len(head) > self.query_tokens and not truncation.allowed:
+            raise TokenLimitExceeded(
+                f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
+            )
+        return _clip(head, self.query_tokens, left=truncation.left)
+
+    def _unread(self, documents: Sequence[str], windows: _Making) -> Iterator[tuple[int, str]]:
+        """Yield the pieces of all documents, but none that would be cut off."""
+        for index, text in enumerate(documents):
+            for piece in self._pieces(text):
+                if index == windows.document and windows.full:
+                    break
+                yield index, piece
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """Yield a text in pieces of at most _PIECE characters, whose tokens are together those of the text."""
+        start = 0
+        while len(text) - start > _PIECE:
+            end = self._cut(text, start + _PIECE // 2, start + _PIECE)
+            yield text[start:end]
+            start = end
+        yield text[start:]
+
+    def _cut(self, text: str, low: int, high: int) -> int:
+        """Return the last place in a range where a text can be cut; where there is none, its end."""
+        for start in (max(low, high - 256), low):  # it is seldom far
+            places = [found.start() for found in self._cuts.finditer(text, start, high)]
+            if places:
+                return places[-1]
+        return high
+
+    def _encode(self, batch: Sequence[tuple[int, str]]) -> Iterator[array[int]]:
+        """Yield the ids of each text of a batch, none of them special but the unknown token's."""
+        texts = [text for _, text in batch]
+        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            ids: list[int] = encoding.ids
+            if not self._special.isdisjoint(ids):
+                instead = [] if self._unknown is None else [self._unknown]
+                ids = [kept for token in ids for kept in (instead if token in self._special else [token])]
+            yield array("i", ids)
 
 
-def _cut(text: str, start: int, size: int) -> int:
-    """Return where a piece of at most `size` characters from `start` ends."""
-    end = start + size
-    if end >= len(text):
-        return len(text)
-    near = max(start + 1, end - _NEAR)
-    for boundary in (_SPACE, _PUNCTUATION):
-        # What stands round a place decides, so it is looked at from one character before to two behind.
-        found = [near - 1 + match.start() for match in boundary.finditer(text[near - 1 : end + 2])]
-        found = [place for place in found if near <= place <= end]
-        if found:
-            return found[-1]
-    while end > near and unicodedata.combining(text[end]):
-        end -= 1
-    return end
+class _Making:
+    """The windows of a query's documents, while these are read one after the other."""
+
+    def __init__(self, tokeniser: Tokeniser, head: array[int], truncation: Truncation) -> None:
+        self._before = array("i", [*tokeniser._prefix, *head, *tokeniser._middle])
+        self._after = array("i", tokeniser._suffix)
+        self._max_tokens = tokeniser.max_tokens
+        self._room = self._max_tokens - len(self._before) - len(self._after)
+        self._step = self._room - min(tokeniser.overlap_tokens, self._room // 4)
+        self._truncation = truncation
+        self._made = 0  # tokens of `ids`
+        self.tokens = array("i")  # of the document at hand
+        self.ids: list[array[int]] = []
+        self.owner: list[int] = []
+        self.counts: list[int] = []
+
+    @property
+    def document(self) -> int:
+        """The number of the document at hand."""
+        return len(self.counts)
+
+    @property
+    def full(self) -> bool:
+        """Whether the document at hand has all the tokens that it may keep."""
+        limit = self._truncation.max_document_tokens
+        return limit is not None and len(self.tokens) >= limit and not self._truncation.left
+
+    @property
+    def size(self) -> int:
+        """The tokens of all windows, those of the document at hand among them."""
+        limit = self._truncation.max_document_tokens
+        length = len(self.tokens) if limit is None else min(len(self.tokens), limit)
+        count = len(_starts(length, self._room, self._step))
+        frame = len(self._before) + len(self._after)
+        return self._made + count * frame + (length if count == 1 else count * self._room)
+
+    def next_document(self) -> None:
+        """Make the windows of the document at hand. Raises TokenLimitExceeded."""
+        tokens, self.tokens = self.tokens, array("i")
+        if self._truncation.max_document_tokens is not None:
+            tokens = _clip(tokens, self._truncation.max_document_tokens, left=self._truncation.left)
+        if len(tokens) > self._room and not self._truncation.allowed:
+            raise TokenLimitExceeded(
+                f"documents[{self.document}] has {len(tokens)} tokens, and {self._room} fit beside this query: {TokenLimitExceeded.REMEDY}"
+            )
+        for start in _starts(len(tokens), self._room, self._step):
+            # The last is moved back so that it ends with the document.
+            start = max(0, min(start, len(tokens) - self._room))
+            self.ids.append(self._before + tokens[start : start + self._room] + self._after)
+            self.owner.append(self.document)
+            self._made += len(self.ids[-1])
+        self.counts.append(min(len(tokens) + 2, self._max_tokens))
+
+
+def _batches(pieces: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield (text, piece of it) in batches of bounded size, one at a time: what follows may depend on what came."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for index, piece in pieces:
+        if batch and size + len(piece) > _SLICE:
+            yield batch
+            batch, size = [], 0
+        batch.append((index, piece))
+        size += len(piece) + _TEXT
+    if batch:
+        yield batch
+
+
+# Normalizers that treat a character before a cut and one after it alone, and make no space of either.
+_LOCAL = {"NFC", "NFD", "Lowercase"}
+_BEFORE_SPACE = r"(?<=\S) "
+# Every pattern matches a character before which a text may be cut.
+_PATTERNS = {
+    # Whitespace separates, each punctuation mark is a word, and spaces are put around each ideograph.
+    "BertPreTokenizer": r"[ \t\n\r!-/:-@\[-`{-~\u4e00-\u9fff]",
+    # \w+|[^\w\s]+
+    "Whitespace": r"[ \t\n\r]|(?<=[A-Za-z0-9])[!-/:-@\[-^`{-~]",
+    # GPT-2's expression: the space before a word is the word's, and of several all but the last are one.
+    "ByteLevel": r"(?<=\S)[ \t\n\r]|(?<=[A-Za-z0-9])[!-/:-@\[-`{-~]",
+}
+
+
+def _cuts(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Return what matches a character before which a text can be cut in two without another token.
+
+    Of an unknown pipeline that is a guess.
+    """
+    normalizers, (pre_tokenizer, *more) = (
+        _components(tokenizer.normalizer),
+        _components(tokenizer.pre_tokenizer),
+    )
+    kind = pre_tokenizer.get("type", "")
+    own = {"BertNormalizer"} if kind == "BertPreTokenizer" else set()
+    # An added token may hold a space, or take those beside it.
+    known = kind in _PATTERNS and not more
+    known = known and {part["type"] for part in normalizers if part} <= _LOCAL | own
+    known = known and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    if not known or (
+        kind == "ByteLevel" and (pre_tokenizer["add_prefix_space"] or not pre_tokenizer["use_regex"])
+    ):
+        return re.compile(_BEFORE_SPACE)
+    ideographs = any(part.get("handle_chinese_chars") for part in normalizers)
+    return re.compile(_PATTERNS[kind] if ideographs else _PATTERNS[kind].replace(r"\u4e00-\u9fff", ""))
+
+
+def _components(component: Any) -> list[dict[str, Any]]:
+    """Return a normalizer or pre-tokenizer as tokenizer.json describes it, those of a sequence one by one."""
+    if component is None:
+        return [{}]
+    state: dict[str, Any] = json.loads(component.__getstate__())
+    return state.get("normalizers") or state.get("pretokenizers") or [state]
 
 
 def _clip(tokens: array[int], count: int, *, left: bool) -> array[int]:
-    return tokens[max(0, len(tokens) - count) :] if left else tokens[:count]
+    if len(tokens) <= count:
+        return tokens
+    return tokens[len(tokens) - count :] if left else tokens[:count]
 
 
-def _starts(length: int, room: int, step: int) -> list[int]:
-    """Return where the windows of a document begin; the last is moved back so that it ends with the document."""
-    if length <= room:
-        return [0]
-    return [*range(0, length - room, step), length - room]
-
-
-def _specials_of_text(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return ids of special tokens that text could still have, where a whole word is in the vocabulary as it stands."""
-    special = {
-        id: token.content for id, token in tokenizer.get_added_tokens_decoder().items() if token.special
-    }
-    found = {
-        id
-        for text in special.values()
-        for spelt in (text, f"a {text} a")
-        for id in tokenizer.encode(spelt, add_special_tokens=False).ids
-        if id in special
-    }
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    return frozenset(id for id in found if special[id] != unknown)
+def _starts(length: int, room: int, step: int) -> range:
+    """Return where the windows of a document begin, the last as if there were more to come."""
+    return range(0, max(length - room, 0) + step, step)
 
 
 def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import sys
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from sagerank.models.build import MICRO
 from sagerank_inference import tokenise
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import TokenLimitExceeded, Truncation
-from sagerank_inference.tokenise import Tokeniser, Windows
+from sagerank_inference.tokenise import Tokeniser
 
 from ..conftest import run_python
 
@@ -24,6 +26,11 @@ from ..conftest import run_python
 def tokeniser() -> Tokeniser:
     """Micro's, with a context small enough to overflow."""
     return Tokeniser.load(MICRO, query_tokens=8, max_tokens=40, overlap_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Tokeniser:
+    return Tokeniser.load(MICRO)
 
 
 def published_style(folder: Path) -> Path:
@@ -58,34 +65,99 @@ def published_style(folder: Path) -> Path:
     return folder
 
 
+PARTS = {
+    "words": [" ", " ", "a", "the", "Rain", "!", "'s", "é", ", "],
+    "everything": [
+        *"ab12_-'!?.,= \n\t\x00\x1c\x85Σςİé漢字한ा😀¨ﷺﬁ½²·\u00a0\u2003\u200b\u0301\u0338\u2028\ufffd\u0f73\u1100\u1161\ufeff\u00ad",
+        *(
+            "the",
+            "Rain",
+            "かな",
+            "क्",
+            "\u1e9b\u0323",
+            "👨\u200d👩",
+            "'s",
+            "'ll",
+            "...",
+            "  ",
+            "   ",
+            "\r\n",
+            "a_b",
+        ),
+        *("[SEP]", "</s>", "<mask>", " <mask> ", "[sep]"),
+    ],
+}
+
+
+def texts(seed: int, count: int) -> Iterator[str]:
+    chance = random.Random(seed)
+    for _ in range(count):
+        parts = PARTS[chance.choice(["words", "everything"])]
+        yield "".join(chance.choice(parts) for _ in range(chance.randrange(1, 40)))
+
+
+def byte_level(normalizer: normalizers.Normalizer | None = None, *, prefix: bool = False) -> Tokenizer:
+    """A pipeline as RoBERTa's, GPT-2's expression over bytes, with its special tokens as its tokenizer.json has them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    mask = AddedToken("<mask>", lstrip=True, normalized=True, special=True)
+    return trained(tokenizer, ["<s>", "<pad>", "</s>", "<unk>", mask])
+
+
+def trained(tokenizer: Tokenizer, special: list[str | AddedToken]) -> Tokenizer:
+    """With merges of whatever stands together in the texts below, where a wrong cut would be seen."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts(1, 1000), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return tokenizer
+
+
+def packed(*windows: list[int]) -> list[array[int]]:
+    return [array("i", ids) for ids in windows]
+
+
+def document_ids(tokeniser: Tokeniser, text: str) -> list[int]:
+    """The tokens of a document that fits, without the query and what frames it."""
+    frame, ids = (list(tokeniser("a", [document]).ids[0]) for document in ("", text))
+    end = len(tokeniser._suffix)
+    return ids[len(frame) - end : len(ids) - end]
+
+
 def test_the_published_pipeline_is_read_as_it_is_written(tmp_path: Path) -> None:
     tokeniser = Tokeniser.load(published_style(tmp_path))
     vocabulary = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()
     what, is_, panda, mark = (vocabulary[token] for token in ("what", "is", "panda", "?"))
-    assert ids(tokeniser("What is Panda?", ["PANDA"])) == [[0, what, is_, panda, mark, 2, 2, panda, 2]]
+    assert tokeniser("What is Panda?", ["PANDA"]).ids == packed([0, what, is_, panda, mark, 2, 2, panda, 2])
 
 
 def test_pair_template_is_the_files_own(tokeniser: Tokeniser) -> None:
     plain = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
-    assert ids(tokeniser("red planet", ["mars is red"])) == [plain.encode("red planet", "mars is red").ids]
+    assert tokeniser("red planet", ["mars is red"]).ids == packed(
+        plain.encode("red planet", "mars is red").ids
+    )
 
 
 def test_a_document_as_long_as_the_room_is_one_window(tokeniser: Tokeniser) -> None:
-    assert [len(window) for window in tokeniser("a", ["a " * 36]).ids] == [40]
-    assert [len(window) for window in tokeniser("a", ["a " * 37]).ids] == [40, 40]
+    assert [len(ids) for ids in tokeniser("a", ["a " * 36]).ids] == [40]
+    assert [len(ids) for ids in tokeniser("a", ["a " * 37]).ids] == [40, 40]
 
 
 @given(st.integers(0, 300), st.integers(1, 30))
 def test_windows_cover_every_token_and_the_last_is_full(
-    tokeniser: Tokeniser, length: int, query: int
+    tokeniser: Tokeniser, roomy: Tokeniser, length: int, query: int
 ) -> None:
     words = [f"{number}" for number in range(length)]
     windows = tokeniser("a " * query, [" ".join(words)])
     head = min(query, 8)
-    pieces = [window[head + 2 : -1] for window in ids(windows)]
-    whole = ids(tokeniser.__class__.load(MICRO)("a", [" ".join(words)]))[0][3:-1]
+    pieces = [list(ids[head + 2 : -1]) for ids in windows.ids]
+    whole = document_ids(roomy, " ".join(words))
     room = 40 - 3 - head
-    assert all(len(window) <= 40 for window in windows.ids)
+    assert all(len(ids) <= 40 for ids in windows.ids)
     assert pieces[0] == whole[:room]
     if len(whole) > room:
         assert pieces[-1] == whole[-room:]
@@ -175,148 +247,187 @@ def test_long_lists_are_tokenised_in_slices_of_bounded_size(monkeypatch: pytest.
     for size in (1, 7, 160, 300):
         monkeypatch.setattr(tokenise, "_SLICE", size)
         assert tokeniser("what causes rain", documents) == whole
-        slices = list(tokenise._slices(documents, 100))
-        assert [number for pieces in slices for number, _, last in pieces if last] == list(range(6))
-        assert all(len(one) == 1 or sum(len(text) for _, text, _ in one) <= size for one in slices)
+        batches = list(tokenise._batches(enumerate(documents)))
+        assert [index for batch in batches for index, _ in batch] == list(range(6))
+        assert all(len(batch) == 1 or sum(len(text) for _, text in batch) <= size for batch in batches)
 
 
-WORDS = [
-    "the",
-    "it's",
-    "dog",
-    "É",
-    "café",
-    "e\u0301",
-    "\u0301",
-    "Σ",
-    "ΟΔΟΣ",
-    "12",
-    "3.5",
-    "ﬁ",
-    "雪",
-    "中文",
-    "한글",
+PIPELINES = [
+    "bert",
+    "bert with case",
+    "bytes",
+    "bytes, NFC",
+    "bytes, prefix",
+    "bytes, lower case",
+    "words",
+    "published",
 ]
-WORDS += ["[SEP]", "[sep]", "</s>", " <mask>", "!", "!!!", "...", "'s", "-", "_", "(", ")", "。", "、"]
-WORDS += [" ", "  ", "\n", "\r\n", "\t", "\x00", "\x1c", "\x85", "\u2028", "\u200b", "🐈", "👩\u200d🚀"]
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "published", "micro"])
-def test_a_text_in_pieces_has_the_ids_that_it_has_whole(kind: str, tmp_path: Path) -> None:
-    whole = tokenizers(tmp_path)[kind]
-    whole.no_truncation()
-    whole.no_padding()
-    copy = Tokenizer.from_str(whole.to_str())
-    tokeniser = Tokeniser(copy, query_tokens=8, max_tokens=8192, overlap_tokens=0, piece=24)
-    whole.encode_special_tokens = True
-    dice, cut = random.Random(15), 0
-    for _ in range(3_000):
-        text = "".join(dice.choice(WORDS) for _ in range(dice.randrange(3, 30)))
-        pieces = [piece for one in tokenise._slices([text], 24) for _, piece, _ in one]
-        assert "".join(pieces) == text
-        ends = [len("".join(pieces[:count])) for count in range(1, len(pieces))]
-        soft = {
-            match.start() for one in (tokenise._SPACE, tokenise._PUNCTUATION) for match in one.finditer(text)
-        }
-        if soft.issuperset(ends):  # else somewhere there was no other way
-            cut += len(ends)
-            (window,) = ids(tokeniser("a", [text]))
-            assert window[-1 - len(whole.encode(text, add_special_tokens=False).ids) : -1] == (
-                whole.encode(text, add_special_tokens=False).ids
-            ), text
-    assert cut > 1_000
-
-
-def test_a_text_without_any_place_to_cut_is_cut_all_the_same(tmp_path: Path) -> None:
-    tokeniser = Tokeniser(
-        tokenizers(tmp_path)["bert"], query_tokens=8, max_tokens=8192, overlap_tokens=0, piece=24
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
+    """The kinds that are published for this architecture, and variants of them."""
+    bert = [Tokenizer.from_file(str(MICRO / "tokenizer.json")) for _ in range(2)]
+    bert[1].normalizer = normalizers.BertNormalizer(
+        lowercase=False, strip_accents=True, handle_chinese_chars=False
     )
-    assert ids(tokeniser("a", ["!" * 100])) == ids(tokeniser("a", ["! " * 100]))
-    pieces = [
-        piece for one in tokenise._slices(["e" + "\u0301" * 3 + "e\u0301" * 40], 24) for _, piece, _ in one
-    ]
-    assert all(piece[0] == "e" for piece in pieces), "an accent stays with its letter"
+    lower = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()])
+    published = published_style(tmp_path_factory.mktemp("published")) / "tokenizer.json"
+    bytes_ = [byte_level(), byte_level(normalizers.NFC()), byte_level(prefix=True), byte_level(lower)]
+    words = Tokenizer(models.BPE(unk_token="<unk>"))
+    words.normalizer, words.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    trained(words, ["<s>", "<pad>", "</s>", "<unk>"])
+    return dict(zip(PIPELINES, [*bert, *bytes_, words, Tokenizer.from_file(str(published))], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "published", "micro", "words"])
-def test_no_text_yields_a_special_token(kind: str, tmp_path: Path) -> None:
-    tokenizer = tokenizers(tmp_path)[kind]
-    added = tokenizer.get_added_tokens_decoder()
-    special = {id for id, token in added.items() if token.special} - {
-        tokenizer.token_to_id("[UNK]"),
-        tokenizer.token_to_id("<unk>"),
-    }
-    spelt = [token.content for token in added.values()]
-    assert spelt
-    texts = [
-        text for token in spelt for text in (token, f" {token} ", f"a{token}b", token.lower(), token * 3)
-    ]
-    tokeniser = Tokeniser(tokenizer, query_tokens=64, max_tokens=512, overlap_tokens=0)
-    for text in texts:
-        plain, forged = ids(tokeniser("a", ["b"]))[0], ids(tokeniser(f"a {text}", [f"b {text}"]))[0]
-        assert [id for id in forged if id in special] == [id for id in plain if id in special], text
+def own(tokenizer: Tokenizer) -> Tokeniser:
+    return Tokeniser(
+        Tokenizer.from_str(tokenizer.to_str()), query_tokens=8, max_tokens=10_000, overlap_tokens=0
+    )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM in /proc")
-@pytest.mark.parametrize("text", ["'!' * 1_500_000", "'a ' * 750_000", "'가' * 500_000"])
-def test_a_long_text_takes_little_more_memory_than_its_ids(text: str) -> None:
-    """Encoded whole, each took some 500 bytes a character."""
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_pieces_have_the_tokens_of_the_whole_text(
+    pipelines: dict[str, Tokenizer], pipeline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the pipeline itself begins a new word. A text without such a place is cut, and counted here."""
+    tokeniser = own(pipelines[pipeline])
+    several, exact = 0, 0
+    for size in (4, 9, 24):
+        for text in texts(size, 300):
+            monkeypatch.setattr(tokenise, "_PIECE", 10_000)
+            whole = document_ids(tokeniser, text)
+            assert whole == tokeniser._tokenizer.encode(text, add_special_tokens=False).ids
+            monkeypatch.setattr(tokenise, "_PIECE", size)
+            pieces = list(tokeniser._pieces(text))
+            assert "".join(pieces) == text
+            assert max(map(len, pieces)) <= size
+            if len(pieces) == 1:
+                continue
+            several += 1
+            ends = {sum(map(len, pieces[:number])) for number in range(1, len(pieces))}
+            if ends <= {found.start() for found in tokeniser._cuts.finditer(text)}:
+                exact += 1
+                assert document_ids(tokeniser, text) == whole, repr(text)
+    assert several > 500
+    assert exact > 80, "most of these texts have no good place in four characters, and some do"
+
+
+def test_prose_is_never_cut_within_a_word(pipelines: dict[str, Tokenizer]) -> None:
+    text = "The committee met on Tuesday (as it's wont to), and approved the minutes.\r\n" * 1000
+    for tokenizer in pipelines.values():
+        tokeniser = own(tokenizer)
+        assert len(list(tokeniser._pieces(text))) > 4
+        expected = tokeniser._tokenizer.encode(text, add_special_tokens=False).ids
+        windows = Tokeniser(tokeniser._tokenizer, query_tokens=8, max_tokens=100_000, overlap_tokens=0)
+        assert document_ids(windows, text) == expected
+
+
+def test_an_endless_word_and_an_unknown_pipeline_are_cut_all_the_same(tokeniser: Tokeniser) -> None:
+    assert [len(piece) for piece in tokeniser._pieces("a" * 40_000)] == [16_384, 16_384, 7_232]
+    tokenizer = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
+    for change in ("added", "other"):
+        if change == "added":
+            tokenizer.add_tokens(["two words"])
+        else:
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        pieces = list(own(tokenizer)._pieces("word " * 8000))
+        assert 2 < len(pieces) < 6
+        assert all(piece.startswith(" word") for piece in pieces[1:])
+
+
+def test_every_step_is_bounded_and_says_how_far_it_is(tokeniser: Tokeniser) -> None:
+    documents = ["y " * 60_000, *["x"] * 5_000, "z " * 1000]
+    steps = tokeniser.steps("a " * 20_000, documents)
+    sizes = []
+    while True:
+        try:
+            sizes.append(next(steps))
+        except StopIteration as end:
+            windows = end.value
+            break
+    assert windows == tokeniser("a " * 20_000, documents)
+    assert len(sizes) >= 1 + 122_000 // tokenise._SLICE
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == sum(map(len, windows.ids))
+    assert all(ids.typecode == "i" for ids in windows.ids)
+
+
+def test_what_would_be_cut_off_is_not_read(tokeniser: Tokeniser) -> None:
+    """The query's end, and a document's beyond its limit: a step for each, where all would be dozens."""
+    long = "a " * 500_000
+    steps = list(tokeniser.steps(long, [long, long], Truncation(max_document_tokens=3)))
+    assert len(steps) < 8
+    few = tokeniser("a " * 9, ["a " * 4, "a " * 4], Truncation(max_document_tokens=3))
+    assert tokeniser(long, [long, long], Truncation(max_document_tokens=3)) == few
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_a_text_of_six_megabytes_takes_little_memory() -> None:
     code = f"""
 from pathlib import Path
 from sagerank_inference.tokenise import Tokeniser
-def peak():
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+def kilobytes(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
 tokeniser = Tokeniser.load(Path({str(MICRO)!r}), threads=2)
-tokeniser("q", ["a"] * 500)
-before, text = peak(), {text}
-tokeniser("q", [text])
-print(peak() - before)
+tokeniser("q", ["a"] * 3000)
+for unit in ("!", "한", "a", "\u0301", "\U0001f600"):
+    text = unit * (6_000_000 // len(unit.encode()))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kilobytes("VmRSS")
+    tokeniser("q", [text])
+    print((kilobytes("VmHWM") - before) // 1024)
 """
-    done = run_python(code)
-    assert float(done.stdout) < 80, done.stderr
+    done = run_python(code, env={**os.environ})
+    assert max(map(int, done.stdout.split())) < 80, done.stdout + done.stderr
+    assert len(done.stdout.split()) == 5, done.stderr
 
 
-def ids(windows: Windows) -> list[list[int]]:
-    return [list(window) for window in windows.ids]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def tokenizers(folder: Path) -> dict[str, Tokenizer]:
-    """Pipelines as the field has them, over vocabularies of our own."""
-    texts = [
-        "the quick brown fox. it's a [test], isn't it? 12 3.5 É café 雪 中文。한글",
-        "Hello!!! ... ΟΔΟΣ straße ﬁ",
-    ]
-    bert = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    bert.normalizer, bert.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    bert.train_from_iterator(texts * 9, trainers.WordPieceTrainer(vocab_size=300, special_tokens=names))
-    bert.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    roberta = Tokenizer(models.BPE())
-    roberta.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    roberta.train_from_iterator(
-        texts * 9,
-        trainers.BpeTrainer(
-            vocab_size=500,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            special_tokens=["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)],
-        ),
-    )
-    roberta.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    # Whole words in the vocabulary, split at spaces alone: [SEP] is one of them.
-    words = Tokenizer(
-        models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "a": 3, "b": 4}, unk_token="[UNK]")
-    )
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.add_special_tokens(["[CLS]", "[SEP]", "[UNK]"])
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
-    )
-    micro = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
-    published = Tokenizer.from_file(str(published_style(folder) / "tokenizer.json"))
-    published.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
-    return {"bert": bert, "roberta": roberta, "words": words, "micro": micro, "published": published}
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_no_text_yields_a_special_token(pipelines: dict[str, Tokenizer], pipeline: str) -> None:
+    plain, tokeniser = pipelines[pipeline], own(pipelines[pipeline])
+    unknown = plain.token_to_id(plain.model.unk_token or "<unk>")
+    special = {plain.token_to_id(name) for name in SPECIAL} - {None, unknown}
+    frame = list(tokeniser("a", [""]).ids[0])
+    taken = 0
+    for name in SPECIAL:
+        for text in (
+            name,
+            name.lower(),
+            f" {name}",
+            f"{name} ",
+            f"a{name}b",
+            f"a  {name}\n{name}{name}",
+            name.title(),
+        ):
+            taken += not special.isdisjoint(plain.encode(text, add_special_tokens=False).ids)
+            assert special.isdisjoint(document_ids(tokeniser, text)), text
+            windows = tokeniser(text, [text])
+            found = [token for token in windows.ids[0] if token in special]
+            assert found == [token for token in frame if token in special], text
+    assert taken or pipeline == "published", "as transformers reads them, these are special"
+
+
+def test_a_special_token_among_the_models_words_is_unknown_in_a_text() -> None:
+    """Where the pipeline leaves it whole: text is text, whatever the file says."""
+    words = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "[MASK]": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["[MASK]"])
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    assert own(tokenizer)("a", ["a [SEP] [MASK]"]).ids == packed([1, 3, 2, 3, 0, 0, 2])
+    pieces = [("<unk>", 0.0), ("<s>", -1.0), ("</s>", -1.0), ("a", -2.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 1))
+    assert own(tokenizer)("a", ["a</s>b"]).ids == packed([1, 3, 2, 2, 3, 0, 0, 2])
+
+
+def test_added_tokens_that_are_not_special_are_words(tokeniser: Tokeniser) -> None:
+    tokenizer = Tokenizer.from_file(str(MICRO / "tokenizer.json"))
+    tokenizer.add_tokens(["<product>"])
+    added = tokenizer.token_to_id("<product>")
+    assert document_ids(own(tokenizer), "a <product> b")[1] == added

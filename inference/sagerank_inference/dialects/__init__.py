@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, NoReturn
 
 from ..contract import (
@@ -24,8 +24,8 @@ from ..contract import (
     UnsupportedMediaType,
 )
 from .cohere import CohereV1, CohereV2
-from .dialect import Dialect, Scored, sigmoid
-from .fields import Fields, Raw, type_name
+from .dialect import Dialect, Scored, Written, sigmoid
+from .fields import Allowance, Fields, type_name
 from .jina import Jina, Marketplace, csv_rows
 from .pairs import Dify, HuggingFace, LangChain
 from .tei import Tei
@@ -49,13 +49,13 @@ _MEDIA_TYPES = {
     "application/x-ndjson": JSON_LINES,
     CSV: CSV,
 }
+_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)=("(?:[^"\\]|\\.)*"|[^;]*)')
 _LIMITS = Limits()
-# JSON values in a body for each document that is allowed: an object of Python is up to forty times its text.
-_VALUES = 50
-# Without its end too: looked for again from every quote in it, that would take quadratic time.
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-# What stands for a Raw value while the rest is encoded. Half of a surrogate pair is in no text that was read.
-_MARK = "\ud800"
+_MARKS = (b",", b":", b"[", b"{")
+_VALUES, _VALUES_OF_A_DOCUMENT = 300_000, 30  # at most some 60 MB and 60 ms
+_EMPTY = f"The body is empty: send a request such as {_SHAPES}."
+_WRITTEN = "\ud800"  # stands for a Written value: no text holds half of a surrogate pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,11 @@ class Call:
 
     requests: tuple[RerankRequest, ...]
     media_type: str
+
+    @property
+    def dialect(self) -> str:
+        """By name: the form in which errors are answered, whatever else the lines hold."""
+        return self.requests[0].dialect
 
 
 def parse(
@@ -82,52 +87,72 @@ def parse(
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
+    allowance = Allowance(limits.max_documents)
+    values = max(_VALUES, limits.max_documents * _VALUES_OF_A_DOCUMENT)
+    if media_type != CSV:  # whose JSON is known by columns
+        _bound_values(body, values)
     requests = []
-    documents = 0
-    for request in _requests(text, media_type, path, limits):
-        requests.append(request)
-        documents += sum(len(group.documents) for group in request.groups)
-        if documents > limits.max_documents:
-            with _naming_the_dialect(DIALECTS[requests[0].dialect]):
-                more = "at least " if media_type != JSON else ""
-                raise PayloadTooLarge(
-                    f"The request has {more}{documents} documents, more than {limits.max_documents}: split it."
-                )
+    if media_type == JSON:
+        requests.append(_read(text, path, allowance))
+    elif media_type == JSON_LINES:
+        for number, line in _lines(text):
+            with _naming_the_line(number):
+                requests.append(_read(line, path, allowance))
+    else:
+        with _naming_the_dialect(_MARKETPLACE):
+            if body.count(b"\n") > values:
+                raise PayloadTooLarge(f"The body has more than {values} lines: leave out the blank ones.")
+
+            def decode(documents: str) -> Any:
+                _bound_values(documents.encode(), values)
+                return _decode(documents, "documents")
+
+            for number, row in csv_rows(text, max_bytes=limits.max_body_bytes):
+                with _naming_the_line(number):
+                    requests.append(_MARKETPLACE.read_row(row, allowance, decode))
     if not requests:
-        raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
+        raise InvalidRequest(_EMPTY)
     return Call(tuple(requests), media_type)
 
 
-def _requests(text: str, media_type: str, path: str, limits: Limits) -> Iterator[RerankRequest]:
-    def decode(text: str, name: str) -> Any:
-        return _decode(text, name, _VALUES * limits.max_documents)
-
-    if media_type == JSON:
-        yield _read(decode(text, "The body"), path)
-    elif media_type == JSON_LINES:
-        # At line feeds alone: other characters that end a line elsewhere may stand in a string.
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip(" \t\r"):
-                with _naming_the_line(number):
-                    yield _read(decode(line, "The line"), path)
-    else:
-        with _naming_the_dialect(_MARKETPLACE):
-            for number, row in csv_rows(text, max_bytes=limits.max_body_bytes):
-                with _naming_the_line(number):
-                    yield _MARKETPLACE.read_row(row, decode)
-
-
 def _media_type(content_type: str | None) -> str:
-    name, *parameters = (content_type or JSON).split(";")
-    if name.strip().lower() not in _MEDIA_TYPES:
+    name, semicolon, parameters = (content_type or JSON).partition(";")
+    media_type = _MEDIA_TYPES.get(name.strip().lower())
+    if not media_type:
         raise UnsupportedMediaType(
             f"Content-Type {name.strip()[:80]!r} is not read here: send {JSON}, {JSON_LINES} or {CSV}."
         )
-    for parameter in parameters:
-        key, _, value = parameter.strip().lower().partition("=")
-        if key == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii", "ascii"):
-            raise UnsupportedMediaType(f"Charset {value[:40]!r} is not read here: send UTF-8.")
-    return _MEDIA_TYPES[name.strip().lower()]
+    for key, value in _PARAMETER.findall(semicolon + parameters):
+        if key.lower() == "charset" and value.strip("\"' \t").lower() not in _CHARSETS:
+            raise UnsupportedMediaType(f"Charset {value.strip()[:40]!r} is not read here: send UTF-8.")
+    return media_type
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines, without blank ones. A line ends at \\n: other separators may stand in JSON's strings."""
+    number, counted = 1, 0
+    for line in re.finditer(r"[^ \t\r\n][^\n]*", text):
+        number += text.count("\n", counted, line.start())
+        counted = line.start()
+        yield number, line.group()
+
+
+def _bound_values(body: bytes, most: int) -> None:
+    """Raise PayloadTooLarge where JSON has more values and names than `most`, each of which takes much memory."""
+    # Each but the first follows one of four marks. Where strings hold too many of them, strings are left out: without
+    # escapes every quotation mark begins or ends one.
+    if sum(map(body.count, _MARKS)) < most:
+        return
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    count, inside = 0, 0
+    for start in range(0, len(plain), 65_536):
+        parts = plain[start : start + 65_536].split(b'"')
+        count += sum(map(b"".join(parts[inside::2]).count, _MARKS))
+        inside ^= (len(parts) - 1) % 2
+        if count >= most:
+            raise PayloadTooLarge(
+                f"The body has more than {most} JSON values: send only what is to be ranked."
+            )
 
 
 @contextmanager
@@ -148,7 +173,8 @@ def _naming_the_line(number: int) -> Iterator[None]:
         raise
 
 
-def _read(payload: object, path: str) -> RerankRequest:
+def _read(text: str, path: str, allowance: Allowance) -> RerankRequest:
+    payload = _decode(text, "The body")
     if not isinstance(payload, dict):
         raise InvalidRequest(
             f"The body must be a JSON object, not {type_name(payload)}: send one of {_SHAPES}."
@@ -159,22 +185,17 @@ def _read(payload: object, path: str) -> RerankRequest:
     if not dialect:
         raise InvalidRequest(f"The body has none of the shapes known here: send {_SHAPES}.")
     with _naming_the_dialect(dialect):
-        return dialect.read(Fields(payload))
+        return dialect.read(Fields(payload, allowance))
 
 
 def _of_path(path: str) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.path == path), None)
 
 
-def _decode(text: str, name: str, most: int) -> Any:
-    """Return the value of a JSON text, of at most so many values.
-
-    Raises InvalidRequest, for NaN and infinities too, without quoting it. name: of the text, for messages.
-    """
+def _decode(text: str, name: str) -> Any:
+    """Return the value of a JSON text. Raises InvalidRequest, for NaN and infinities too, without quoting it."""
     if not text.strip():
-        raise InvalidRequest(f"{name} is empty: send a request such as {_SHAPES}.")
-    if _separators(text) > most and _separators(_STRING.sub("", text)) > most:
-        raise PayloadTooLarge(f"{name} has more than {most} JSON values: send fewer fields, or split it.")
+        raise InvalidRequest(_EMPTY)
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
@@ -183,12 +204,7 @@ def _decode(text: str, name: str, most: int) -> Any:
         where = (
             f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         )
-        raise InvalidRequest(f"{name} is not JSON{where}: send a JSON object.") from None
-
-
-def _separators(text: str) -> int:
-    """Return about how many values a JSON text has, where it has no strings."""
-    return text.count(",") + text.count("[") + text.count("{")
+        raise InvalidRequest(f"{name} is not JSON{where}: send valid JSON.") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -215,16 +231,16 @@ def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
 
 
 def _encode(value: object) -> bytes:
-    """Return JSON, with every Raw in it as it stands."""
-    raws: list[str] = []
+    written: list[str] = []
 
-    def mark(raw: object) -> str:
-        assert isinstance(raw, Raw)
-        raws.append(raw.text)
-        return _MARK
+    def mark(value: object) -> str:
+        if not isinstance(value, Written):
+            raise TypeError(f"{type(value).__name__} is not for JSON")
+        written.append(value.json)
+        return _WRITTEN
 
-    text = json.dumps(value, default=mark, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    if raws:
-        parts = text.split(f'"{_MARK}"')
-        text = parts[0] + "".join(chain.from_iterable(zip(raws, parts[1:], strict=True)))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=mark)
+    if written:
+        between = text.split(f'"{_WRITTEN}"')
+        text = "".join(chain.from_iterable(zip_longest(between, written, fillvalue="")))
     return text.encode()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..contract import RerankError, RerankRequest, Truncation
 from .dialect import Dialect, Scored
-from .fields import Fields, read_list, read_text
+from .fields import Fields, read_rank_fields
 
 
 class CohereV2(Dialect):
@@ -21,11 +21,8 @@ class CohereV2(Dialect):
         return super().recognises(payload) and (payload.get("api_version") == 2 or "priority" in payload)
 
     def read(self, fields: Fields) -> RerankRequest:
-        rank_fields: Sequence[str] = ("text",)
         name, value = fields.get("rank_fields")
-        if value is not None:
-            names = enumerate(read_list(value, name))
-            rank_fields = [read_text(field, f"{name}[{index}]") for index, field in names]
+        rank_fields = ("text",) if value is None else read_rank_fields(value, name)
         echo = self.return_documents(fields)
         return RerankRequest(
             self.name,

@@ -21,6 +21,13 @@ def sigmoid(logit: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A value that is JSON already."""
+
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A request and the scores of each of its groups."""
 
@@ -44,14 +51,16 @@ class Scored:
     def results(self, *, texts_as_objects: bool = False) -> list[dict[str, object]]:
         """Return what Jina and Cohere call `results`. texts_as_objects: documents are echoed as {"text"}."""
         group, scores, indices = self.ranked()
-        originals = group.originals or group.documents
         results: list[dict[str, object]] = []
         for index in indices:
             results.append({"index": index, "relevance_score": round(sigmoid(scores.values[index]), 8)})
             if self.request.return_documents:
-                document = originals[index]
-                wrap = texts_as_objects and isinstance(document, str)
-                results[-1]["document"] = {"text": document} if wrap else document
+                original = group.originals[index] if group.originals else None
+                text = group.documents[index]
+                if original is not None:
+                    results[-1]["document"] = Written(original)
+                else:
+                    results[-1]["document"] = {"text": text} if texts_as_objects else text
         return results
 
 
@@ -73,7 +82,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def answer(self, scored: Scored) -> object:
-        """Return what is sent back, as a value for JSON."""
+        """Return what is sent back, as a value for JSON, of which parts may be Written."""
 
     @abstractmethod
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:

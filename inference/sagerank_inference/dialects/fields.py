@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import Group, InvalidRequest
+from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge
+
+_RANK_FIELDS = 64  # each is looked for in every document
+_compact = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 
 _TYPE_NAMES = {
     dict: "an object",
@@ -18,16 +23,6 @@ _TYPE_NAMES = {
     float: "a number",
     type(None): "null",
 }
-
-
-_SHOWN = 40  # characters of a caller's own name in a message
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """A value as the JSON text that it is echoed as: a body's objects are many times its size."""
-
-    text: str
 
 
 def type_name(value: object) -> str:
@@ -67,38 +62,58 @@ def read_list(value: object, name: str) -> list[Any]:
     return value
 
 
-def _read_document(value: object, name: str, rank_fields: Mapping[str, int]) -> str:
-    """Return a string, or the `rank_fields` of an object in lines, in their order. An empty text is a document like any other."""
+def read_rank_fields(value: object, name: str) -> Sequence[str]:
+    """Return the different names of a list."""
+    names = dict.fromkeys(
+        read_text(entry, f"{name}[{index}]") for index, entry in enumerate(read_list(value, name))
+    )
+    if len(names) > _RANK_FIELDS:
+        raise InvalidRequest(f"{name} has {len(names)} different names: send at most {_RANK_FIELDS}.")
+    return tuple(names)
+
+
+def _read_document(value: object, name: str, rank_fields: Sequence[str]) -> str:
+    """Return a string, or the `rank_fields` of an object in lines. An empty text is a document like any other."""
     if isinstance(value, dict):
-        # Of the object's fields those that rank, and not the other way round: either may be very many.
-        present = sorted(filter(rank_fields.__contains__, value), key=rank_fields.__getitem__)
+        present = [field for field in rank_fields if field in value]
         if not present:
-            fields = " or ".join(repr(field[:_SHOWN]) for field in list(rank_fields)[:3])
+            fields = " or ".join(repr(_short(field)) for field in rank_fields[:3])
             raise InvalidRequest(f"{name} has no field {fields}: name the text to rank.")
-        return "\n".join(read_text(value[field], f"{name}.{field[:_SHOWN]}") for field in present)
+        return "\n".join(read_text(value[field], f"{name}.{_short(field)}") for field in present)
     if not isinstance(value, str):
         raise InvalidRequest(f'{name} must be a string or an object with "text", not {type_name(value)}.')
     return read_text(value, name)
 
 
-def _echo(value: object, name: str) -> object:
-    """Return what goes back in place of a document. Raises InvalidRequest for what no answer can hold."""
-    if isinstance(value, str):
-        return value
+def _short(field: str) -> str:
+    return field if len(field) <= 40 else f"{field[:40]}..."
+
+
+def _written(value: object, name: str) -> str:
+    """Return the JSON of a decoded value, which can be sent back as it is. Raises InvalidRequest."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(
-            f"{name} holds half of a surrogate pair, which is no text: send valid Unicode."
-        ) from None
-    except ValueError:
-        raise InvalidRequest(
-            f"{name} holds a number that is not finite, such as 1e999: send finite ones."
-        ) from None
+        return read_text(_compact(value), name)
     except RecursionError:
         raise InvalidRequest(f"{name} is nested too deeply: send a flat object.") from None
-    return Raw(text)
+    except ValueError:  # an infinity: 1e999
+        raise InvalidRequest(
+            f"{name} holds a number too large to be sent back: send a smaller one."
+        ) from None
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How many documents one body may bring, and has brought so far."""
+
+    limit: int = Limits.max_documents
+    used: int = 0
+
+    def take(self, count: int) -> None:
+        self.used += count
+        if self.used > self.limit:
+            raise PayloadTooLarge(
+                f"The request has at least {self.used} documents, more than {self.limit}: split it."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,7 @@ class Fields:
     """A JSON object, whose options are read under the first of several names that is present and not null."""
 
     payload: Mapping[str, Any]
+    allowance: Allowance = field(default_factory=Allowance)
 
     def get(self, *names: str) -> tuple[str, Any]:
         """Return the name that was used and its value, or the first name and None."""
@@ -136,15 +152,30 @@ class Fields:
             if self.payload.get(name):
                 raise InvalidRequest(f"{name} is not offered by these models: leave it out.")
 
+    def documents(self, name: str) -> list[Any]:
+        """Read a list whose every entry brings a document, and none more than are allowed."""
+        values = read_list(self.payload.get(name), name)
+        self.allowance.take(len(values))
+        return values
+
     def group(
-        self, *, rank_fields: Sequence[str] = ("text",), identity: str | None = None, echo: bool = True
+        self, *, rank_fields: Sequence[str] = ("text",), identity: str | None = None, echo: bool = False
     ) -> Group:
-        """Read `query`, `documents` and `top_n`. Raises InvalidRequest. echo: documents go back as they came."""
+        """Read `query`, `documents` and `top_n`. Raises InvalidRequest.
+
+        echo: documents that are objects will be sent back.
+        """
         query = read_query(self.payload.get("query"))
-        given = read_list(self.payload.get("documents"), "documents")
-        ranks = {field: rank for rank, field in enumerate(dict.fromkeys(rank_fields))}
-        texts = tuple(_read_document(item, f"documents[{index}]", ranks) for index, item in enumerate(given))
-        originals = None
-        if echo and any(isinstance(item, dict) for item in given):
-            originals = tuple(_echo(item, f"documents[{index}]") for index, item in enumerate(given))
-        return Group(query, texts, top_n=self.count("top_n", "top_k"), originals=originals, identity=identity)
+        texts: list[str] = []
+        originals: list[str | None] = []
+        for index, value in enumerate(self.documents("documents")):
+            name = f"documents[{index}]"
+            texts.append(_read_document(value, name, rank_fields))
+            originals.append(_written(value, name) if echo and isinstance(value, dict) else None)
+        return Group(
+            query,
+            tuple(texts),
+            top_n=self.count("top_n", "top_k"),
+            originals=tuple(originals) if any(originals) else None,
+            identity=identity,
+        )

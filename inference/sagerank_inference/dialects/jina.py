@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,8 +20,10 @@ from ..contract import (
     status,
 )
 from .dialect import Dialect, Scored, sigmoid
-from .fields import Fields, read_list, type_name
+from .fields import Allowance, Fields, read_list, type_name
 
+_IDENTITY = 256  # characters of an id, which is written beside each document
+_DIGITS = 100  # of a number in CSV: none counts so far
 _CODES = {
     400: "INVALID_REQUEST",
     413: "PAYLOAD_TOO_LARGE",
@@ -30,9 +32,6 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
-_DIGITS = 18  # Python reads no number of more than 4,300, and no list is as long
 
 
 class Jina(Dialect):
@@ -80,24 +79,29 @@ class Marketplace(Jina):
                 raise InvalidRequest(
                     f"data[{index}] must be an object with query and documents, not {type_name(entry)}."
                 )
-            groups.append(Fields(entry).group(echo=False))
+            groups.append(Fields(entry, fields.allowance).group())
         return RerankRequest(self.name, tuple(groups), return_documents=True)
 
-    def read_row(self, row: Sequence[str], decode: Callable[[str, str], Any]) -> RerankRequest:
+    def read_row(
+        self, row: Sequence[str], allowance: Allowance, decode: Callable[[str], Any]
+    ) -> RerankRequest:
         """Make the request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
         if len(row) not in (3, 4):
             raise InvalidRequest(
                 f"expected id,query,documents[,top_n], got {len(row)} columns: escape commas in a text with a backslash."
             )
         identity, query, documents, *rest = row
-        payload: dict[str, Any] = {"query": query, "documents": decode(documents, "documents")}
-        if top_n := "".join(rest).strip():
+        if not documents.strip():
+            raise InvalidRequest("documents is blank: send a JSON list of objects with text.")
+        payload: dict[str, Any] = {"query": query, "documents": decode(documents)}
+        if len(identity) > _IDENTITY:
+            raise InvalidRequest(f"id has {len(identity)} characters: send at most {_IDENTITY}.")
+        if rest and rest[0].strip():
+            top_n = rest[0].strip()
             if not top_n.isdecimal() or len(top_n) > _DIGITS:
-                raise InvalidRequest(
-                    f"top_n must be a whole number of at least 1, in at most {_DIGITS} digits."
-                )
+                raise InvalidRequest("top_n must be a whole number of at least 1.")
             payload["top_n"] = int(top_n)
-        group = Fields(payload).group(identity=identity, echo=False)
+        group = Fields(payload, allowance).group(identity=identity)
         return RerankRequest(self.name, (group,), return_documents=True)
 
     def answer(self, scored: Scored) -> object:
@@ -129,8 +133,9 @@ def _entry(group: Group, scores: Scores) -> dict[str, object]:
 def csv_rows(text: str, *, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
     """Yield numbered rows of CSV as jina-sagemaker writes it: commas and quotes are escaped by a backslash."""
     csv.field_size_limit(max_bytes + 1)
+    lines = (found.group() for found in re.finditer(r"[^\n]*\n|[^\n]+", text))
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(text), escapechar="\\", doublequote=True), 1):
+        for number, row in enumerate(csv.reader(lines, escapechar="\\", doublequote=True), 1):
             if row:
                 yield number, row
     except csv.Error as error:

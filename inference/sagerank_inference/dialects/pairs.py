@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -14,12 +15,16 @@ from .fields import Fields, read_list, read_query, read_text
 
 class _Pairs(Dialect):
     def read(self, fields: Fields) -> RerankRequest:
-        runs = groupby(list(self.pairs(fields.payload)), key=lambda pair: pair[0])
-        groups = (Group(query, tuple(document for _, document in run)) for query, run in runs)
+        queries: dict[str, str] = {}  # equal ones are one object
+        pairs = [(queries.setdefault(query, query), document) for query, document in self.pairs(fields)]
+        groups = (
+            Group(query, tuple(document for _, document in run))
+            for query, run in groupby(pairs, key=lambda pair: pair[0])
+        )
         return RerankRequest(self.name, tuple(groups))
 
     @abstractmethod
-    def pairs(self, payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
         """Yield query and document of every entry, in order. Raises InvalidRequest."""
 
     def answer(self, scored: Scored) -> object:
@@ -34,8 +39,8 @@ class LangChain(_Pairs):
     keys = ("text_pairs",)
     shape = '{"text_pairs"} (LangChain)'
 
-    def pairs(self, payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        for index, pair in enumerate(read_list(payload["text_pairs"], "text_pairs")):
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        for index, pair in enumerate(fields.documents("text_pairs")):
             name = f"text_pairs[{index}]"
             if not isinstance(pair, list) or len(pair) != 2:
                 raise InvalidRequest(f"{name} must be a list of query and document.")
@@ -50,9 +55,11 @@ class HuggingFace(_Pairs):
     def recognises(self, payload: Mapping[str, Any]) -> bool:
         return super().recognises(payload) and "docs" not in payload
 
-    def pairs(self, payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        inputs = payload["inputs"]
-        for index, pair in enumerate([inputs] if isinstance(inputs, dict) else read_list(inputs, "inputs")):
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        inputs = fields.payload["inputs"]
+        if isinstance(inputs, dict):
+            fields = replace(fields, payload={"inputs": [inputs]})
+        for index, pair in enumerate(fields.documents("inputs")):
             name = f"inputs[{index}]"
             if not isinstance(pair, dict) or "text" not in pair or "text_pair" not in pair:
                 raise InvalidRequest(
@@ -69,8 +76,8 @@ class Dify(_Pairs):
     keys = ("inputs", "docs")
     shape = '{"inputs", "docs"} (Dify)'
 
-    def pairs(self, payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        queries, documents = read_list(payload["inputs"], "inputs"), read_list(payload["docs"], "docs")
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        queries, documents = read_list(fields.payload["inputs"], "inputs"), fields.documents("docs")
         if len(queries) != len(documents):
             raise InvalidRequest(
                 f"inputs has {len(queries)} entries and docs {len(documents)}: send one query for each document."

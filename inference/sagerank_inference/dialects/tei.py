@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..contract import Group, InvalidRequest, Overloaded, RerankError, RerankRequest, Truncation, Unavailable
 from .dialect import Dialect, Scored
-from .fields import Fields, read_list, read_query, read_text
+from .fields import Fields, read_query, read_text
 
 _ERROR_TYPES: dict[type[RerankError], str] = {Overloaded: "Overloaded", Unavailable: "Unhealthy"}
 
@@ -18,7 +18,7 @@ class Tei(Dialect):
         direction = fields.payload.get("truncation_direction") or "Right"
         if direction not in ("Left", "Right", "left", "right"):
             raise InvalidRequest('truncation_direction must be "Left" or "Right".')
-        texts = enumerate(read_list(fields.payload.get("texts"), "texts"))
+        texts = enumerate(fields.documents("texts"))
         documents = tuple([read_text(text, f"texts[{index}]") for index, text in texts])
         return RerankRequest(
             self.name,

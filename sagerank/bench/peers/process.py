@@ -162,7 +162,7 @@ def _calibration() -> list[tuple[str, str]]:
 
 
 def _check_tokens(peer: PeerProcess, artefact: Path) -> None:
-    ours = Tokeniser.load(artefact)(_PROBE[0], [_PROBE[1]]).ids[0]
+    ours = list(Tokeniser.load(artefact)(_PROBE[0], [_PROBE[1]]).ids[0])
     theirs = peer.ids(*_PROBE)
     if theirs != ours:
         raise PeerError(

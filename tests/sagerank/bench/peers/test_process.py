@@ -35,7 +35,7 @@ def test_plain_transformers_scores_as_the_engine_does(
         assert seconds > 0
         assert peer.batch == 32
         assert peer.score(QUERY, DOCUMENTS[2:3])[0] == pytest.approx(scores[2:3], abs=1e-4)
-        assert peer.ids(QUERY, SENTENCE) == micro.tokeniser(QUERY, [SENTENCE]).ids[0]
+        assert peer.ids(QUERY, SENTENCE) == list(micro.tokeniser(QUERY, [SENTENCE]).ids[0])
         with pytest.raises(PeerError, match="^transformers: "):
             peer.score(QUERY, [])
         assert peer.score(QUERY, DOCUMENTS)[0] == scores  # an error belongs to its call
