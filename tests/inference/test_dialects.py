@@ -517,7 +517,8 @@ def changed(value: Any, chance: random.Random) -> Any:
     if not value or not isinstance(value, dict | list) or chance.random() < 0.2:
         return chance.choice(ODD)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key, copy = chance.choice(keys), value.copy()
+    key: Any = chance.choice(keys)
+    copy: Any = value.copy()
     match chance.randrange(8):
         case 0:
             del copy[key]

@@ -105,7 +105,7 @@ def _written(value: object, name: str) -> str:
 class Allowance:
     """How many documents one body may bring, and has brought so far."""
 
-    limit: int = Limits.max_documents
+    limit: int = Limits().max_documents
     used: int = 0
 
     def take(self, count: int) -> None:
