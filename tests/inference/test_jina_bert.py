@@ -22,7 +22,9 @@ from sagerank_inference.torch_model import TorchModel
 from ..conftest import SMALL, random_model
 
 
-def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor) -> float:
+def naive_logit(
+    weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor, segments: Tensor | int = 0
+) -> float:
     """One pair [S], every layer for every token, every bias and probability matrix whole. From the formulas,
     in float32.
     """
@@ -38,7 +40,9 @@ def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor)
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     x = weights["bert.embeddings.word_embeddings.weight"][ids]
-    x = norm(x + weights["bert.embeddings.token_type_embeddings.weight"][0], "bert.embeddings.LayerNorm")
+    x = norm(
+        x + weights["bert.embeddings.token_type_embeddings.weight"][segments], "bert.embeddings.LayerNorm"
+    )
     place = torch.arange(len(ids))
     distance = (place[:, None] - place[None, :]).abs().float()
     for i in range(config.num_hidden_layers):
@@ -199,9 +203,20 @@ def test_folders_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
         jina_bert.load(tmp_path)
 
 
-def test_float16_is_refused(small_folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="bfloat16"):
-        jina_bert.load(small_folder, torch.float16)
+@pytest.mark.parametrize("length", [1, 129, 2048])
+def test_float16_is_nearer_than_bfloat16_and_does_not_overflow(length: int, tmp_path: Path) -> None:
+    sharp = random_model()
+    for parameter in sharp.parameters():  # so that what differs is the arithmetic
+        parameter.data = parameter.data.bfloat16().float()
+    jina_bert.save(sharp, tmp_path, torch.bfloat16)
+    ids, lengths = torch.stack([ids_of(length)] * 2), torch.tensor([length, max(1, length - 7)])
+    with torch.inference_mode():
+        exact, half, brain = (
+            jina_bert.load(tmp_path, dtype)(ids, lengths)
+            for dtype in (torch.float32, torch.float16, torch.bfloat16)
+        )
+    assert 0 < (half - exact).abs().max() < 0.01
+    assert (half - exact).abs().max() < (brain - exact).abs().max()
 
 
 def test_save_then_load_is_the_same_model_with_the_same_bytes(small_folder: Path, tmp_path: Path) -> None:
