@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sagerank.models import graph
 from sagerank_inference import jina_bert
+from sagerank_inference.artefact import ArtefactError, GoldenPair, Manifest
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, tensor_shapes
 from sagerank_inference.onnx_model import OnnxModel
 from sagerank_inference.torch_model import TorchModel
@@ -226,6 +228,38 @@ def test_save_then_load_is_the_same_model_with_the_same_bytes(small_folder: Path
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert _logit(tmp_path / "a") == pytest.approx(_logit(small_folder), abs=1e-5)
     assert set(load_file(tmp_path / "a/model.safetensors")) == set(tensor_shapes(SMALL))
+
+
+def golden_manifest(golden: Sequence[float]) -> Manifest:
+    pairs = tuple(GoldenPair("q", "d", logit) for logit in golden)
+    return Manifest(
+        model="m", revision=None, dtype="F32", parameters=1, max_tokens=8192, files={}, golden=pairs
+    )
+
+
+def test_bfloat16_is_judged_by_the_spread_of_the_logits(tmp_path: Path) -> None:
+    """A head ten times as steep is no worse a model, and drifts ten times as far."""
+    pairs = [ids_of(length).tolist() for length in (12, 13, 31, 725)]
+    jina_bert.save(random_model(), tmp_path, torch.float32)
+    model, rounded = jina_bert.load(tmp_path), jina_bert.load(tmp_path, torch.bfloat16)
+
+    def logits(model: jina_bert.JinaBert) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([model(torch.tensor([pair]), torch.tensor([len(pair)])) for pair in pairs])
+
+    exact, drift = logits(model), logits(rounded) - logits(model)
+    steep = 0.25 / drift.abs().max()
+    manifest = golden_manifest((steep * exact).tolist())
+    manifest.check_golden((steep * (exact + drift)).tolist(), manifest.bfloat16_tolerance)
+    with pytest.raises(ArtefactError, match="golden pairs"):
+        manifest.check_golden((steep * (exact + drift)).tolist(), 0.1)
+    for layer in model.bert.encoder["layer"]:  # type: ignore[union-attr]
+        gated = layer.mlp["gated_layers"].weight  # type: ignore[index,union-attr]
+        gated.data = gated.data.roll(SMALL.intermediate_size, 0)  # type: ignore[union-attr]
+    with pytest.raises(ArtefactError, match="golden pairs"):
+        manifest.check_golden((steep * logits(model)).tolist(), manifest.bfloat16_tolerance)
+    assert golden_manifest([1.0, 1.2, 1.1]).bfloat16_tolerance == 0.1
+    assert golden_manifest([-3.0, 7.0]).bfloat16_tolerance == pytest.approx(1.5)
 
 
 @pytest.mark.gpu
