@@ -45,6 +45,7 @@ except ImportError as error:
     ) from None
 
 from sagerank_inference.jina_bert import Backbone, Layer, read_weights
+from sagerank_inference.segments import read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -143,11 +144,9 @@ class JinaBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         dtype = options.pop("torch_dtype", None) or options.get("dtype")
         # "auto" would train 16-bit weights as they are stored.
         options["dtype"] = torch.float32 if dtype in (None, "auto") else dtype
-        if options["dtype"] in (torch.float16, "float16"):
-            raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
         if options.get("state_dict") is None and pretrained_model_name_or_path is not None:
             folder = source(str(pretrained_model_name_or_path))
-            config = JinaBertConfig.read(folder)
+            config = read_config(folder)
             options.setdefault("config", _wrapped(config))
             options["state_dict"] = read_weights(folder, config)
         model: JinaBertForSequenceClassification = super().from_pretrained(None, *arguments, **options)
@@ -199,7 +198,7 @@ def cross_encoder(model: str | Path, **options: Any) -> CrossEncoder:
 
     model = str(model)
     folder = source(model)
-    config = JinaBertConfig.read(folder)
+    config = read_config(folder)
     # Everything is on this machine by now.
     options = {"local_files_only": True, **options}
     named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")

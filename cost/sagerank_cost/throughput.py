@@ -30,8 +30,8 @@ _CORES_HALF = 32
 # AVX2 (docs/benchmarks.md).
 _INT8 = (("amx_int8", 2.5), ("avx512_vnni", 1.8), ("i8mm", 1.8), ("dotprod", 1.4), ("avx2", 1.2))
 _BF16 = (("amx_bf16", 2.5), ("bf16", 1.5))
-# Tera-operations per second as the makers state them: (bfloat16, float32). 0: the unit is missing, and float16
-# overflows on ALiBi models.
+# Tera-operations per second as the makers state them: (bfloat16, float32). 0: the unit is missing, and the engine does not
+# serve in float16.
 _GPUS = {
     "NVIDIA T4": (0.0, 8.1),
     "NVIDIA V100": (0.0, 15.7),

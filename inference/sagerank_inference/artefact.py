@@ -164,6 +164,16 @@ class Manifest:
                     f"{path} does not have the SHA-256 of the manifest: build or fetch the artefact again."
                 )
 
+    @property
+    def bfloat16_tolerance(self) -> float:
+        """How far a golden logit may be from the reference in bfloat16.
+
+        Rounding grows with a model's sharpness, as the spread of its logits does: 0.15 of the golden logits' own, and at least 0.1
+        (docs/benchmarks.md, "16-bit arithmetic"). Swapped halves of the feed-forward or foreign weights move them by more than all of it.
+        """
+        logits = [pair.logit for pair in self.golden]
+        return max(0.1, 0.15 * (max(logits, default=0.0) - min(logits, default=0.0)))
+
     def check_golden(self, logits: Sequence[float], tolerance: float) -> None:
         """Raise ArtefactError unless `logits`, one for each golden pair in order, agree with the reference.
 

@@ -36,7 +36,8 @@ class JinaBertConfig:
     layer_norm_eps: float = 1e-12
     type_vocab_size: int = 2
     max_position_embeddings: int = 8192
-    # Token id after whose first occurrence segment 1 begins. None, as published: every token is segment 0.
+    # Token id after whose first occurrence segment 1 begins. None: every token is of segment 0. Published configurations do not
+    # say; `segments` does.
     segment_separator_id: int | None = None
 
     def __post_init__(self) -> None:
@@ -90,14 +91,14 @@ class JinaBertConfig:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """Return config.json as Hugging Face tools expect it for this family."""
+        """Return config.json as Hugging Face tools expect it for this family, and with null for a model without segments."""
         return {
             "architectures": ["JinaBertForSequenceClassification"],
             "model_type": "bert",
             "position_embedding_type": "alibi",
             "feed_forward_type": "geglu",
             "num_labels": 1,
-            **{name: value for name, value in asdict(self).items() if value is not None},
+            **asdict(self),
         }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checkpoint import SCALE, CheckpointError, JinaBertConfig, alibi_slopes, canonical_names, check_tensors
+from .segments import read_config
 
 # Query rows attended at once: the largest temporary is [B, n, QUERY_BLOCK, S], so memory grows with S and not
 # with its square.
@@ -110,7 +111,6 @@ class Backbone(nn.Module):
         assert isinstance(table, Tensor)
         separator = self.config.segment_separator_id
         if separator is None:
-            # The reference path of the published models gives every token the segment 0, the document's too.
             return table[0]
         here = (input_ids == separator).long()
         return table[(here.cumsum(1) - here).clamp(max=1)]
@@ -185,12 +185,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> JinaBert:
     """Load the model of a folder (config.json and weights), in eval mode, every weight converted to `dtype`.
 
-    float16 is refused: ALiBi biases and masked scores overflow it and give NaN. Raises CheckpointError where
-    a tensor is missing, unexpected or mis-shaped.
+    Raises CheckpointError where a tensor is missing, unexpected or mis-shaped, and where the segments cannot be told.
     """
-    if dtype is torch.float16:
-        raise CheckpointError("float16 overflows on ALiBi models and gives NaN: use bfloat16 or float32.")
-    config = JinaBertConfig.read(folder)
+    config = read_config(folder)
     tensors = read_weights(folder, config)
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         model = JinaBert(config)

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# The graph computes a batch in windows where its longest pair has so many tokens, the shorter ones too, with windows that fit
+# all of them.
+LONG = 768
+
+
+def apart(lengths: Sequence[int]) -> list[list[int]]:
+    """Divide a batch into each long pair by itself, and all others: no pair's arithmetic depends on its company then."""
+    short = [index for index, length in enumerate(lengths) if length < LONG]
+    parts = [[index] for index, length in enumerate(lengths) if length >= LONG]
+    return [*parts, short] if short else parts
+
 
 def cost(longest: int, pairs: int) -> int:
     """Return the tokens that a batch is charged with: attention computes pairs x longest, and no layer more."""

@@ -54,7 +54,7 @@ def precisions(instance: str) -> tuple[str, ...]:
     gpu = hardware(instance).gpu if instance else ""
     if not gpu:
         return ("fp32", "int8")
-    # These have no bfloat16 units, and float16 overflows.
+    # These have no bfloat16 units, and float16 is not served.
     return ("fp32",) if gpu in ("NVIDIA T4", "NVIDIA V100") else ("bf16", "fp32")
 
 

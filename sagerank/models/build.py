@@ -124,7 +124,10 @@ def _identity(model: str) -> str:
 def _writers() -> str:
     """The code that writes graph and weights: a cached build by another version is not this one's."""
     ours = sorted(Path(__file__).parent.glob("graph*.py"))
-    return " ".join(map(sha256, [*ours, Path(sagerank_inference.__file__).with_name("jina_bert.py")]))
+    theirs = map(
+        Path(sagerank_inference.__file__).with_name, ("checkpoint.py", "jina_bert.py", "segments.py")
+    )
+    return " ".join(map(sha256, [*ours, *theirs]))
 
 
 def _cached(make: Callable[[Path], object], target: Path) -> Path:

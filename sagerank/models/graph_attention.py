@@ -1,8 +1,8 @@
 """Attention with ALiBi, in three forms that give the same result.
 
 * Short pairs: all heads over all keys at once.
-* Long pairs: blocks of query rows, and each head reads the keys of its own window only. ALiBi takes slope x
-  distance from a score; beyond some distance a steep head's keys weigh nothing, and at 8,192 tokens that is
+* Where the longest pair has LONG tokens (below, the bookkeeping costs more): blocks of query rows, and each
+  head reads the keys of its own window only. ALiBi takes slope x distance from a score; beyond some distance a steep head's keys weigh nothing, and at 8,192 tokens that is
   four fifths of all cells. The window comes from the norms of this batch's queries and keys, so what is left
   out is bounded, not guessed (`_windows`). No tensor has the size heads x P x P, so an 8,192-token pair is an
   ordinary request.
@@ -15,11 +15,10 @@ import numpy as np
 from onnx import TensorProto
 
 from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
+from sagerank_inference.plan import LONG
 
 from .graph_nodes import Nodes
 
-# A batch whose longest pair has so many tokens is computed in windows: below, their bookkeeping costs more.
-LONG = 768
 # Query rows of a window's block, and cells (rows x columns) of the blocks that run together.
 WINDOW_ROWS, WINDOW_CELLS = 64, 1 << 21
 # Share of a row's softmax mass that its window may leave out.

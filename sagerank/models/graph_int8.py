@@ -1,8 +1,8 @@
 """model.onnx whose large products run in int8: the graph of `graph`, with another product.
 
 Weights are int8 with a float32 scale for each output, made once by `quantise`. Activations are uint8 around
-128 with a scale for each token, computed at run time: a pair's score does not depend on the rest of its batch, no text is
-needed to calibrate, and the outliers that GEGLU gives to some tokens cost the others nothing. Embeddings,
+128 with a scale for each token, computed at run time: a pair's score does not depend on the rest of its batch (but for float32's own rounding, see
+`sagerank_inference.onnx_model`), no text is needed to calibrate, and the outliers that GEGLU gives to some tokens cost the others nothing. Embeddings,
 attention, LayerNorm and GELU stay float32, as does what only token 0 takes part in: the last layer, the pooler and
 the classifier are under 1 % of the arithmetic and next to the score.
 """

@@ -10,6 +10,7 @@ from threading import Thread
 
 from sagerank_inference.artefact import sha256
 from sagerank_inference.checkpoint import CheckpointError
+from sagerank_inference.segments import PUBLISHED
 
 from .extras import install
 
@@ -26,14 +27,13 @@ class HubModel:
     known: dict[str, str]
 
 
-_TOKENIZER = "0046da43cc8c424b317f56b092b0512aaaa65c4f925d2f16af9d9eeb4d0ef902"
 HUB = {
     "tiny": HubModel(
         "jinaai/jina-reranker-v1-tiny-en",
         "aca45de6945b5dc6399abcd2a9c55ded5dc9111f",
         {
             "config.json": "dc70646aa6c9e75e3c513cc9c037f35ad54308001c3961d45c0f69749bcfb022",
-            "tokenizer.json": _TOKENIZER,
+            "tokenizer.json": PUBLISHED,
         },
     ),
     "turbo": HubModel(
@@ -41,7 +41,7 @@ HUB = {
         "b8c14f4e723d9e0aab4732a7b7b93741eeeb77c2",
         {
             "config.json": "e050ff6a15ae9295e84882fa0e98051bd8754856cd5201395ebf00ce9f2d609b",
-            "tokenizer.json": _TOKENIZER,
+            "tokenizer.json": PUBLISHED,
         },
     ),
 }

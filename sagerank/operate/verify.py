@@ -19,8 +19,8 @@ from . import OperateError, stacks
 from .account import Account, look_up
 from .endpoint import Endpoint, Variant, describe
 
-# Of a logit, against the float32 reference: the server's own limits on CPU and in bfloat16.
-TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
+# Of a logit, against the float32 reference: the server's own limit on CPU.
+TOLERANCE = 1e-3
 _MOST_BEFORE = 64 << 20  # bytes in an archive before its manifest
 _ASYNC_SECONDS = 600.0
 _PAUSES = (1.0, 2.0, 4.0)
@@ -100,7 +100,7 @@ def verify(
             continue
         container = _container(account, variant)
         found = manifest or _deployed_manifest(account, container)
-        limit = tolerance if tolerance is not None else max(_tolerance(container), found.tolerance)
+        limit = tolerance if tolerance is not None else max(_tolerance(container, found), found.tolerance)
         invoke = partial(_invoke, account, name, arguments)
         if endpoint.asynchronous:  # its API chooses neither a variant nor a component
             invoke = partial(_invoke_async, account, name)
@@ -152,9 +152,9 @@ def _container(account: Account, variant: Variant) -> Mapping[str, Any]:
     return found
 
 
-def _tolerance(container: Mapping[str, Any]) -> float:
+def _tolerance(container: Mapping[str, Any], manifest: Manifest) -> float:
     device = container.get("Environment", {}).get("SAGERANK_DEVICE", "")
-    return GPU_TOLERANCE if device.startswith("cuda") else TOLERANCE
+    return manifest.bfloat16_tolerance if device.startswith("cuda") else TOLERANCE
 
 
 def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sagerank.models import graph
 from sagerank_inference import jina_bert
+from sagerank_inference.artefact import ArtefactError, GoldenPair, Manifest
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig, alibi_slopes, tensor_shapes
 from sagerank_inference.onnx_model import OnnxModel
 from sagerank_inference.torch_model import TorchModel
@@ -23,7 +25,9 @@ from sagerank_inference.torch_model import TorchModel
 from ..conftest import SMALL, random_model
 
 
-def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor) -> float:
+def naive_logit(
+    weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor, segments: Tensor | int = 0
+) -> float:
     """One pair [S], every layer for every token, every bias and probability matrix whole. From the formulas,
     in float32.
     """
@@ -39,7 +43,9 @@ def naive_logit(weights: dict[str, Tensor], config: JinaBertConfig, ids: Tensor)
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     x = weights["bert.embeddings.word_embeddings.weight"][ids]
-    x = norm(x + weights["bert.embeddings.token_type_embeddings.weight"][0], "bert.embeddings.LayerNorm")
+    x = norm(
+        x + weights["bert.embeddings.token_type_embeddings.weight"][segments], "bert.embeddings.LayerNorm"
+    )
     place = torch.arange(len(ids))
     distance = (place[:, None] - place[None, :]).abs().float()
     for i in range(config.num_hidden_layers):
@@ -255,9 +261,20 @@ def test_folders_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
         jina_bert.load(tmp_path)
 
 
-def test_float16_is_refused(small_folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="bfloat16"):
-        jina_bert.load(small_folder, torch.float16)
+@pytest.mark.parametrize("length", [1, 129, 2048])
+def test_float16_is_nearer_than_bfloat16_and_does_not_overflow(length: int, tmp_path: Path) -> None:
+    sharp = random_model()
+    for parameter in sharp.parameters():  # so that what differs is the arithmetic
+        parameter.data = parameter.data.bfloat16().float()
+    jina_bert.save(sharp, tmp_path, torch.bfloat16)
+    ids, lengths = torch.stack([ids_of(length)] * 2), torch.tensor([length, max(1, length - 7)])
+    with torch.inference_mode():
+        exact, half, brain = (
+            jina_bert.load(tmp_path, dtype)(ids, lengths)
+            for dtype in (torch.float32, torch.float16, torch.bfloat16)
+        )
+    assert 0 < (half - exact).abs().max() < 0.01
+    assert (half - exact).abs().max() < (brain - exact).abs().max()
 
 
 def test_save_then_load_is_the_same_model_with_the_same_bytes(small_folder: Path, tmp_path: Path) -> None:
@@ -267,6 +284,39 @@ def test_save_then_load_is_the_same_model_with_the_same_bytes(small_folder: Path
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert _logit(tmp_path / "a") == pytest.approx(_logit(small_folder), abs=1e-5)
     assert set(load_file(tmp_path / "a/model.safetensors")) == set(tensor_shapes(SMALL))
+
+
+def golden_manifest(golden: Sequence[float]) -> Manifest:
+    pairs = tuple(GoldenPair("q", "d", logit) for logit in golden)
+    return Manifest(
+        model="m", revision=None, dtype="F32", parameters=1, max_tokens=8192, files={}, golden=pairs
+    )
+
+
+def test_bfloat16_is_judged_by_the_spread_of_the_logits(tmp_path: Path) -> None:
+    """A head ten times as steep is no worse a model, and drifts ten times as far."""
+    pairs = [ids_of(length).tolist() for length in (12, 13, 31, 725)]
+    jina_bert.save(random_model(), tmp_path, torch.float32)
+    model, rounded = jina_bert.load(tmp_path), jina_bert.load(tmp_path, torch.bfloat16)
+
+    def logits(model: jina_bert.JinaBert) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([model(torch.tensor([pair]), torch.tensor([len(pair)])) for pair in pairs])
+
+    exact, drift = logits(model), logits(rounded) - logits(model)
+    steep = 0.25 / drift.abs().max()
+    manifest = golden_manifest((steep * exact).tolist())
+    manifest.check_golden((steep * (exact + drift)).tolist(), manifest.bfloat16_tolerance)
+    with pytest.raises(ArtefactError, match="golden pairs"):
+        manifest.check_golden((steep * (exact + drift)).tolist(), 0.1)
+    layers: Any = model.bert.encoder["layer"]
+    for layer in layers:
+        gated = layer.mlp["gated_layers"].weight
+        gated.data = gated.data.roll(SMALL.intermediate_size, 0)
+    with pytest.raises(ArtefactError, match="golden pairs"):
+        manifest.check_golden((steep * logits(model)).tolist(), manifest.bfloat16_tolerance)
+    assert golden_manifest([1.0, 1.2, 1.1]).bfloat16_tolerance == 0.1
+    assert golden_manifest([-3.0, 7.0]).bfloat16_tolerance == pytest.approx(1.5)
 
 
 @pytest.mark.gpu

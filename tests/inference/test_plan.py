@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagerank_inference.plan import cost, plan
+from sagerank_inference.plan import LONG, apart, cost, plan
 
 lengths = st.lists(st.integers(1, 9000), max_size=200)
 budgets = st.integers(1, 4096)
@@ -44,3 +44,13 @@ def test_lengths_never_rise(lengths: list[int], budget: int) -> None:
 def test_a_budget_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         plan([1], max_tokens=0)
+
+
+@given(lengths)
+def test_long_pairs_are_computed_by_themselves(lengths: list[int]) -> None:
+    parts = apart(lengths)
+    assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
+    assert all(len(part) == 1 or max(lengths[index] for index in part) < LONG for part in parts)
+    assert sum(any(lengths[index] < LONG for index in part) for part in parts) <= 1, (
+        "the short ones are together"
+    )

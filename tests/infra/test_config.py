@@ -293,7 +293,7 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"encryption.key": KEY}, "encryption.key is in eu-west-1, and region is 'us-east-1'"),
     (
         {"precision": "fp16", "instance": "ml.g5.xlarge"},
-        "precision is 'fp16': give bf16 (GPU), fp32 or int8 (CPU); fp16 overflows in models with ALiBi",
+        "precision is 'fp16': give bf16 (GPU), fp32 or int8 (CPU); fp16 is not served",
     ),
     ({"precision": "bf16"}, "precision is 'bf16', which is not used on ml.c7i.xlarge: give fp32 or int8"),
     (

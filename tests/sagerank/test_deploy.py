@@ -290,6 +290,17 @@ def test_other_weights_are_found(
     assert main(["verify", "--model", str(other), "--tolerance", "0.1"]) == 0
 
 
+def test_a_gpu_may_be_as_far_off_as_bfloat16_is(
+    stage: Stage, packed: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(packed)
+    monkeypatch.setitem(CONTAINER, "Environment", {"SAGERANK_DEVICE": "cuda"})
+    make_endpoint()
+    assert main(["verify", "--json"]) == 0
+    tolerance = json.loads(capsys.readouterr().out)["judged"][0]["tolerance"]
+    assert 0.1 < tolerance == Manifest.read(MICRO).bfloat16_tolerance
+
+
 def test_int8_may_be_as_far_off_as_its_manifest_says(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ _MEDIA = {
 }
 # Within these every server is as wide.
 _MOST_DIGITS, _MOST_DEPTH = 300, 32
+_MOST_VALUES = 300_000  # and names
 
 
 class Refused(Exception):
@@ -133,7 +134,24 @@ def _decoded(text: str) -> Any:
         raise Open
     if doubtful or (text.count("[") + text.count("{") > _MOST_DEPTH and _depth(value) > _MOST_DEPTH):
         raise Open
+    if len(text) > _MOST_VALUES and (count := _values(value)) > 0.9 * _MOST_VALUES:
+        # Of a body, that is: lines add up.
+        raise Refused if count > _MOST_VALUES else Open
     return value
+
+
+def _values(value: Any) -> int:
+    """How many values and names a decoded JSON text has."""
+    count, rest = 0, [value]
+    while rest:
+        one = rest.pop()
+        count += 1
+        if isinstance(one, dict):
+            count += len(one)
+            rest += one.values()
+        elif isinstance(one, list):
+            rest += one
+    return count
 
 
 def _refuse(_name: str) -> NoReturn:
