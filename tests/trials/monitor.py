@@ -78,7 +78,8 @@ class Monitor:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, *self._arguments],
+            [sys.executable, "-m", __name__, *self._arguments],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
