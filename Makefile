@@ -63,12 +63,12 @@ e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, 
 notebooks: test-env node_modules/.bin/cdk  ## run every walkthrough headless, executed copies in build/notebooks/: minutes, and Node.js
 	@$(TEST)/python -m tests.notebooks
 
-# Options of the trials: MINUTES (of fuzz: of each of its two), SEED, BODIES. docs/reliability.md has them all.
+# Options of the trials: MINUTES (of fuzz: of each of its two), SEED, BODIES, UNTIMED. docs/reliability.md has them all.
 TRIAL = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 fuzz: test-env  ## spoilt bodies of every dialect against an oracle, in one process and over HTTP: MINUTES of each, SEED, BODIES
 	@$(TEST)/python -m tests.trials.fuzz --in-process $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
-	@$(TEST)/python -m tests.trials.fuzz $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
+	@$(TEST)/python -m tests.trials.fuzz $(TRIAL) $(if $(BODIES),--bodies $(BODIES)) $(if $(UNTIMED),--untimed)
 
 chaos: test-env  ## attacks on a server, then `kill -9` of its model's process under load: ten minutes of each
 	@$(TEST)/python -m tests.trials.attacks

@@ -155,14 +155,18 @@ class Manifest:
 
     def verify(self, folder: Path) -> None:
         """Raise ArtefactError unless every file is there with the recorded size and SHA-256."""
-        for name, recorded in self.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise ArtefactError(f"{path} is missing: build or fetch the artefact again.")
-            if path.stat().st_size > self.most_bytes(name) or sha256(path) != recorded:
-                raise ArtefactError(
-                    f"{path} does not have the SHA-256 of the manifest: build or fetch the artefact again."
-                )
+        for name in self.files:
+            self.verify_file(folder, name)
+
+    def verify_file(self, folder: Path, name: str) -> None:
+        """Raise ArtefactError unless that file is there with the recorded size and SHA-256."""
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing: build or fetch the artefact again.")
+        if path.stat().st_size > self.most_bytes(name) or sha256(path) != self.files[name]:
+            raise ArtefactError(
+                f"{path} does not have the SHA-256 of the manifest: build or fetch the artefact again."
+            )
 
     @property
     def bfloat16_tolerance(self) -> float:

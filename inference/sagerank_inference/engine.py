@@ -161,8 +161,10 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
         manifest = Manifest.read(folder)
         if manifest.keep and root.keep:
             raise ArtefactError(f"{folder} is a cascade inside a cascade: build the artefact again.")
-        key = manifest.files.get("tokenizer.json", ""), manifest.max_tokens
+        key = manifest.files["tokenizer.json"], manifest.max_tokens
         if key not in tokenisers:
+            # A server reads it while the model's process, which verifies all files, is still loading.
+            manifest.verify_file(folder, "tokenizer.json")
             tokenisers[key] = load_tokeniser(folder, manifest, settings)
         stages.append(Stage(_whole(manifest, tokenisers[key]), tokenisers[key], keep))
     return stages

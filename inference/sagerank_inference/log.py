@@ -55,7 +55,7 @@ class _Repeats:
 
 
 class JsonLines(logging.Handler):
-    """Writes to a file descriptor. Of warnings and errors at most one a second of each kind, with a count of the others."""
+    """Writes to a file descriptor. Of others' entries at most one a second of each kind, with a count of the rest."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class JsonLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         entry = _entry(record)
         with self._lock:
-            if record.name != _OWN or record.levelno > logging.INFO:
+            if record.name != _OWN:
                 kind = entry.name, entry.message
                 if kind not in self._kinds and len(self._kinds) >= _MOST_KINDS:
                     kind = entry.name, ""

@@ -31,7 +31,15 @@ from starlette.types import Receive, Scope, Send
 from . import runtime_api
 from .connections import DrainedResponse, Server
 from .connections import listen as listen
-from .contract import InternalError, Overloaded, PayloadTooLarge, RequestTimeout, RerankError, status
+from .contract import (
+    InternalError,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    RerankError,
+    UnsupportedMediaType,
+    status,
+)
 from .dialects import JSON, render_error
 from .log import start as start_log
 from .metrics import Metrics
@@ -120,6 +128,11 @@ class _Routes:
         held = _Held(self._bodies, self._service.limits.max_body_bytes)
         try:
             self._service.admit()
+            encoding = request.headers.get("content-encoding", "identity")
+            if encoding.strip().lower() not in ("", "identity"):
+                raise UnsupportedMediaType(
+                    f"Content-Encoding {encoding[:40]!r} is not read here: send the body uncompressed."
+                )
             exchange.take(await held.read(request, exchange.left))
             answer = await _unless_disconnected(request, self._service.rerank(exchange))
             timings = answer.timings
@@ -167,7 +180,8 @@ class _Routes:
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    paths = ", ".join(("GET /ping", "GET /metrics", *(f"POST {path}" for path in _RERANK_PATHS)))
+    posts = (f"POST {path}" for path in (*_RERANK_PATHS, "/endpoints/NAME/invocations"))
+    paths = ", ".join(("GET /ping", "GET /metrics", *posts))
     message = f"There is no {request.method} {request.url.path[:80]} here: known are {paths}."
     return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
 

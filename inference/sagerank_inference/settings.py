@@ -138,7 +138,11 @@ class Settings:
             if not variable.startswith(PREFIX) or _KUBERNETES.match(f"{variable}={text}"):
                 continue
             if variable not in names:
-                near = difflib.get_close_matches(variable, names, n=1)
+                # Without what all of them begin with, which makes any two alike.
+                ends = {name.removeprefix(PREFIX): name for name in names}
+                near = [
+                    ends[end] for end in difflib.get_close_matches(variable.removeprefix(PREFIX), ends, n=1)
+                ]
                 hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(names)}."
                 raise SettingsError(f"{variable[:_LONGEST]} is not a setting{hint}")
             values[names[variable].name] = _read(variable, text, type(names[variable].default))

@@ -26,6 +26,7 @@ _IDENTITY = 256  # characters of an id, which is written beside each document
 _DIGITS = 100  # of a number in CSV: none counts so far
 _CODES = {
     400: "INVALID_REQUEST",
+    408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     429: "OVERLOADED",
