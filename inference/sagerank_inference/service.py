@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class Service:
         deaths = 0
         try:
             while True:
-                began = ready = time.monotonic()
+                began, ready = time.monotonic(), math.inf  # one that dies while it loads has not served
                 try:
                     # The tokenizer loads while the child loads the model.
                     loading = asyncio.to_thread(self._load_stages)
