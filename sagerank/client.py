@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass, field
 from queue import SimpleQueue
 from typing import Any, Self
+from weakref import WeakSet
 
 from sagerank_inference.contract import best_first
 
@@ -220,6 +221,19 @@ class _Client:
         return max(pause, error.retry_after) if isinstance(error, Overloaded) else pause
 
 
+# Another thread may hold a client's lock while this one forks: the child's is a new one.
+_clients: WeakSet[RerankClient] = WeakSet()
+
+
+def _after_fork() -> None:
+    for client in _clients:
+        client._lock, client._process = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class AsyncRerankClient(_Client):
     """The client for asyncio: one pool of connections; cancelling a rerank closes its requests."""
 
@@ -248,6 +262,10 @@ class RerankClient(_Client):
     _process: int = field(init=False, repr=False, default=0)
     _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     _thread: threading.Thread = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _clients.add(self)
 
     def rerank(
         self,

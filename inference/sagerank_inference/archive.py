@@ -91,10 +91,10 @@ def unpack(archive: Path, folder: Path, *, code: bool = False) -> Manifest:
             elif size > _MOST_CODE:
                 raise _refused(archive, f"{name} has {size:,} bytes, too many for code")
             path = inside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.resolve().is_relative_to(inside):
-                raise _refused(archive, f"{name} leads out of the folder")
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.resolve().is_relative_to(inside):
+                    raise _refused(archive, f"{name} leads out of the folder")
                 with path.open("xb") as out:
                     for chunk in content:
                         out.write(chunk)
@@ -117,6 +117,15 @@ def manifest_of(file: BinaryIO, archive: str, *, most: int) -> bytes:
     raise ArtefactError(f"{archive} holds no {MANIFEST}: it is not an archive that `sagerank build` wrote.")
 
 
+class _Plain(tarfile.TarInfo):
+    """A member that is not sparse: the maps of such are read whole, however long, before anybody can look at them."""
+
+    def _refuse(self, *_: object) -> tarfile.TarInfo:
+        raise tarfile.ReadError("a sparse file is no part of an artefact")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
+
+
 def members(file: BinaryIO, archive: str, *, most: int) -> Iterator[tuple[str, int, Iterator[bytes]]]:
     """Name, size and content of the files of a .tar.gz, one after the other, as long as it unpacks to at most so many bytes.
 
@@ -125,7 +134,7 @@ def members(file: BinaryIO, archive: str, *, most: int) -> Iterator[tuple[str, i
     data = _Inflated(file, archive, most)
     seen: set[str] = set()
     try:
-        with tarfile.TarFile(fileobj=data, mode="r", encoding="utf-8") as tar:  # type: ignore[arg-type]
+        with tarfile.TarFile(fileobj=data, mode="r", encoding="utf-8", tarinfo=_Plain) as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would hold all, and nothing is looked up
                 name = member.name.removeprefix("./")  # as `tar -C FOLDER .` writes

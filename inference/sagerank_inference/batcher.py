@@ -359,6 +359,8 @@ class Batcher:
     def _landed(self, answer: asyncio.Future[list[float]]) -> None:
         flight = self._flying.pop(answer)
         error = answer.exception()
+        if error is None and len(answer.result()) != len(flight.entries):
+            error = InternalError("The model's answer has another number of scores than the batch.")
         if error is None:
             self._scatter(flight, answer.result())
         elif isinstance(error, InternalError):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import logging
 import os
 import resource
 import select
 import socket
+import struct
+import sys
 import time
 from errno import EADDRINUSE
 from types import FrameType
@@ -30,13 +33,13 @@ from .process import end_within
 
 # A client is given up on that has a request's head not sent, or moves fewer bytes of a body or an answer, in so long.
 PATIENCE = 10.0
-_LEAST = 32_768 * int(PATIENCE)
+_LEAST = 16_384 * int(PATIENCE)
 # An idle connection stays this long: SageMaker keeps them between invocations, and a close in between is an error for it.
 IDLE = 75.0
 # To take what a client still sends after an answer that ends the connection: unread, it would turn the answer into a reset.
 _LINGER = 2.0
 
-_HEAD_BYTES = 65_536
+_HEAD_BYTES = 16_384
 _HEADERS = 256
 _PIPELINED = 8
 _PIECE = 65_536
@@ -250,6 +253,9 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._phase == "body" and self.pipeline:
             self.pipeline.popleft()
         last = self.pipeline[0][0] if self.pipeline else self._running
+        if last and self._phase == "body" and last.response_complete:  # answered before it was whole
+            self._linger()
+            return
         if last and self._answering and not last.more_body:
             last.keep_alive, self._deaf = False, True
         else:
@@ -278,7 +284,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         else:
             self._deaf, self._until = True, self.server_state.clock + _LINGER
             self.flow.resume_reading()
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the client has left already
+                self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -446,7 +455,10 @@ class Server(uvicorn.Server):
         state.clock += min(now - self._looked, 2.0)
         self._looked = now
         for connection in list(state.connections):
-            connection.check()
+            try:
+                connection.check()
+            except OSError:  # one connection does not end all others
+                connection.transport.abort()
 
     def _report(self) -> None:
         state = self.server_state
@@ -488,10 +500,15 @@ class Server(uvicorn.Server):
             self._look()
         await self._stop_listening(listening)
         await self._give_up()
+        self._report()
         await self.lifespan.shutdown()
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         accepted: list[socket.socket] = []
+        if sockets:
+            for listening in sockets:
+                _take_no_more(listening)
+            await asyncio.sleep(0.05)  # handshakes that have begun
         for listening in sockets:
             # What the system has accepted for us would be reset with the socket that listens.
             with contextlib.suppress(OSError):
@@ -537,13 +554,34 @@ def _connections() -> int:
     return max(min(_CONNECTIONS, soft - _RESERVE), soft // 4)
 
 
+def _take_no_more(listening: socket.socket) -> None:
+    """Have Linux ignore what asks for a new connection: one made in the instant before the socket closes would be reset.
+
+    Its client asks again in a second, and is refused, or is answered by the server that follows.
+    """
+    if sys.platform != "linux":
+        return
+    # Of the TCP header: the flags, of them SYN and ACK; drop it where they are SYN alone, let all else pass.
+    program = [
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+    with contextlib.suppress(OSError):
+        filtered = struct.pack("HP", len(program), ctypes.addressof(code))
+        listening.setsockopt(socket.SOL_SOCKET, 26, filtered)  # SO_ATTACH_FILTER
+
+
 def _listen(address: Any, family: int, both: bool) -> socket.socket:
     listening = socket.create_server(address, family=family, dualstack_ipv6=both)
-    # Accepted sockets inherit it. asyncio sets it for sockets only that name their protocol, which these do not: an answer's
-    # body would wait for the client to acknowledge its head, 40 ms.
+    # Accepted sockets inherit these. Head and body of an answer are two writes: without the first, a client that delays
+    # its acknowledgements has the second 40 ms late (asyncio sets it where the protocol is named, which nothing here does).
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # Accepted sockets inherit it: an answer waits here, where its progress is seen, and not by megabytes in the system.
+        # An answer waits here, where its progress is seen, and not by megabytes in the system.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * _PIECE)
     return listening
 

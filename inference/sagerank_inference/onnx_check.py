@@ -70,6 +70,7 @@ _MODEL = {1, 2, 7, 8}  # ir_version, producer_name, graph, opset_import
 _GRAPH = {1, 2, 5, 11, 12}  # node, name, initializer, input, output
 _NODE = {1, 2, 3, 4, 5, 7}  # input, output, name, op_type, attribute, domain
 _ATTRIBUTE = {1, 2, 3, 6, 8, 20}  # name, f, i, g, ints, type
+_MOST_DIMS = 8
 _TENSOR = {1, 2, 8, 9, 13, 14}  # dims, data_type, name, raw_data, external_data, data_location
 
 Value = int | bytes  # of a field
@@ -131,7 +132,12 @@ def _check_tensor(fields: dict[int, list[Value]], weights: str, size: int) -> No
     offset, length = (int(place[key]) if place[key].isdecimal() else -1 for key in ("offset", "length"))
     dims = [value for value in fields.get(1, []) if isinstance(value, int)]
     width = next((_WIDTHS.get(kind, 0) for kind in fields.get(2, []) if isinstance(kind, int)), 0)
-    if not width or length != width * math.prod(dims) or not 0 <= offset <= offset + length <= size:
+    if (
+        not width
+        or len(dims) > _MOST_DIMS
+        or length != width * math.prod(dims)
+        or not 0 <= offset <= offset + length <= size
+    ):
         raise _Strange("weights outside their file")
 
 

@@ -49,13 +49,26 @@ class Reader:
         When the caller is cancelled, the steps end where they are.
         """
         if size <= _AT_ONCE:
-            return finish(steps)
+            try:
+                return finish(steps)
+            except Exception:
+                raise
+            except BaseException as error:
+                raise _harmless(error) from None
         loop = asyncio.get_running_loop()
         item = _Item(time.monotonic() + _PATIENCE * size, next(self._numbers), steps, loop.create_future())
         with self._changed:
             heapq.heappush(self._items, item)
             self._changed.notify()
-        return cast(T, await item.done)
+        try:
+            return cast(T, await item.done)
+        except asyncio.CancelledError:
+            # What it holds is not to wait for its turn.
+            with self._changed:
+                if item in self._items:
+                    self._items.remove(item)
+                    heapq.heapify(self._items)
+            raise
 
     def _work(self) -> None:
         while True:
@@ -77,7 +90,7 @@ class Reader:
                 _hand(item, asyncio.Future.set_result, end.value)
                 return True
             except BaseException as error:
-                _hand(item, asyncio.Future.set_exception, error)
+                _hand(item, asyncio.Future.set_exception, _harmless(error))
                 return True
             if self._items and self._items[0] < item:
                 return False
@@ -92,6 +105,11 @@ def finish(steps: Steps[T]) -> T:
             next(steps)
         except StopIteration as end:
             return cast(T, end.value)
+
+
+def _harmless(error: BaseException) -> Exception:
+    """Return an error that ends no more than its request: a panic in Rust is no Exception."""
+    return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
 
 
 def _hand(item: _Item, settle: Callable[[asyncio.Future[Any], Any], None], value: object) -> None:

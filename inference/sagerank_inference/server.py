@@ -50,6 +50,7 @@ from .settings import Settings, SettingsError
 _RERANK_PATHS = ("/invocations", "/rerank", "/v1/rerank", "/v2/rerank")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499
+_LONGEST_PATH = 200  # in the log
 _COLLECT_SECONDS = 30.0  # at the latest
 _SWITCH_SECONDS = 0.0005
 _STAGES = ("tokenise", "queue", "forward")
@@ -73,7 +74,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
             task.cancel()
         await asyncio.wait(tasks)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/ping", routes.ping),
             Route("/metrics", routes.metrics),
@@ -83,6 +84,8 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         lifespan=lifespan,
         exception_handlers={HTTPException: _no_such_route},
     )
+    app.router.redirect_slashes = False  # to where the client's Host header says
+    return app
 
 
 async def _keep_house(service: Service) -> None:
@@ -125,6 +128,7 @@ class _Routes:
         )
         facts: dict[str, object] = {}
         response: Response
+        sent = False
         held = _Held(self._bodies, self._service.limits.max_body_bytes)
         try:
             self._service.admit()
@@ -143,14 +147,12 @@ class _Routes:
             timing = ", ".join(f"{name};dur={value}" for name, value in milliseconds.items())
             response = _HeldResponse(answer.body, 200, {"Server-Timing": timing}, answer.media_type)
             response.held = held
+            sent = True
             self._metrics.documents.inc(answer.sizes["documents"])
             for stage, value in milliseconds.items():
                 self._metrics.latency.labels(stage).observe(value / 1e3)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
-        except asyncio.CancelledError:
-            held.release()
-            raise
         except RerankError as error:
             exchange.dialect = error.dialect or exchange.dialect
             response = _error_response(error, exchange)
@@ -159,8 +161,9 @@ class _Routes:
             facts = {"exception": type(error).__name__}
             failure = InternalError("The server failed on this request; its log has the id.")
             response = _error_response(failure, exchange)
-        if response.status_code != 200:
-            held.release()
+        finally:
+            if not sent:
+                held.release()
         response.headers["X-Request-Id"] = exchange.request_id
         seconds = time.monotonic() - began
         dialect = exchange.dialect or "unknown"
@@ -169,7 +172,7 @@ class _Routes:
         entry = {
             "event": "request",
             "request_id": exchange.request_id,
-            "path": exchange.path,
+            "path": exchange.path[:_LONGEST_PATH],
             "dialect": dialect,
             "status": response.status_code,
             "total": _milliseconds(seconds),
@@ -230,8 +233,8 @@ class _Held:
     async def read(self, request: Request, timeout: float) -> bytes:
         """Return the body. Raises PayloadTooLarge, Overloaded and RequestTimeout as soon as that is known."""
         announced = request.headers.get("content-length", "")
-        # Taken before it comes: half a body that then finds no room was sent for nothing.
-        self._hold(int(announced[:20]) if announced.isdecimal() else 0)
+        if announced.isdecimal() and (len(announced) > 20 or int(announced) > self._largest):
+            self._hold(self._largest + 1)
         body = bytearray()
         try:
             async with asyncio.timeout(timeout):

@@ -14,7 +14,7 @@ from typing import TypeVar
 from .artefact import ArtefactError, Manifest
 from .batcher import Account, Batcher, Run, Work, WorkerDied
 from .cascade import Rounds, Stage, make_timings
-from .contract import DeadlineExceeded, Limits, RerankError, Scores, Timings, Unavailable
+from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Timings, Unavailable
 from .dialects import Call, parse, render
 from .engine import load_stages
 from .metrics import Metrics
@@ -268,6 +268,8 @@ class Service:
                         )
                         logits += windows.scatter(scored)
                     stage.manifest.check_golden(logits, tolerance)
+            except InternalError:
+                self._worker.kill()  # it fails on what it could do when it began
             except RerankError:
                 continue  # no time for it now, or no worker: that is known elsewhere
             except ArtefactError as error:

@@ -117,16 +117,24 @@ class Tokeniser:
             raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
         try:
             tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
-        except Exception as error:  # the library raises bare Exception
+            if threads and "RAYON_NUM_THREADS" not in os.environ:
+                # Read when the pool starts, which is here; left in the environment it would be every child's.
+                os.environ["RAYON_NUM_THREADS"] = str(threads)
+                try:
+                    tokenizer.encode_batch_fast(["", ""])
+                finally:
+                    del os.environ["RAYON_NUM_THREADS"]
+            return cls(
+                tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens
+            )
+        except (CheckpointError, KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the library raises bare Exception, and panics, which are not even that
             raise CheckpointError(
                 f"{path} is not a tokenizer this version of tokenizers reads: {error}"
             ) from None
-        if threads and "RAYON_NUM_THREADS" not in os.environ:
-            # Read when the pool starts, which is here; left in the environment it would be every child's.
-            os.environ["RAYON_NUM_THREADS"] = str(threads)
-            tokenizer.encode_batch_fast(["", ""])
-            del os.environ["RAYON_NUM_THREADS"]
-        return cls(tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
 
     @property
     def vocab_size(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import signal
 import socket
@@ -28,6 +29,8 @@ from .contract import InternalError
 from .log import relay
 from .settings import Settings
 
+_LOAD_SECONDS = 900.0  # of the largest model from the slowest disk; then something hangs
+_END_SECONDS = 5.0
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
 
 
@@ -78,7 +81,13 @@ class Worker(asyncio.Protocol):
         ours.setblocking(False)
         await loop.create_connection(lambda: self, sock=ours)
         try:
-            answer = await self._loaded
+            async with asyncio.timeout(_LOAD_SECONDS):
+                answer = await self._loaded
+        except TimeoutError:
+            self.kill()
+            raise WorkerDied(
+                f"The model was not loaded within {_LOAD_SECONDS:g} s: {await self.end()}."
+            ) from None
         except EOFError:
             raise WorkerDied(f"The model's process ended while loading: {await self.end()}.") from None
         if answer[:1] == _REFUSED:
@@ -148,12 +157,15 @@ class Worker(asyncio.Protocol):
 
     def _answer(self, payload: bytes) -> None:
         kind, number, content = payload[:1], int.from_bytes(payload[1:5], sys.byteorder), payload[5:]
+        logits = array("f", content).tolist() if kind == _LOGITS else []
         future, patience = self._pending.pop(number)
         patience.cancel()
         if future.done():
             return
-        if kind == _LOGITS:
-            future.set_result(array("f", content).tolist())
+        if kind == _LOGITS and math.isfinite(sum(logits)):
+            future.set_result(logits)
+        elif kind == _LOGITS:
+            future.set_exception(InternalError("The model's score of this batch is no number."))
         else:
             future.set_exception(InternalError(f"The model failed on this batch ({content.decode()})."))
 
@@ -171,8 +183,17 @@ class Worker(asyncio.Protocol):
         """Return how the child ended, once the system knows."""
         assert self._process is not None
         self._transport.close()
-        code = await asyncio.to_thread(self._process.wait)
+        code = await asyncio.to_thread(_wait, self._process)
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a child that hung up, or is to end."""
+    try:
+        return process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _import_path() -> list[str]:

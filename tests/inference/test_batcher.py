@@ -264,6 +264,20 @@ def test_who_kills_two_workers_is_refused_alone() -> None:
     run(test)
 
 
+def test_an_answer_of_another_size_is_an_error_of_its_batch() -> None:
+    async def test() -> None:
+        class Short(ScriptedWorker):
+            async def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+                return (await super().__call__(batch))[: 0 if len(batch) == 1 else None]
+
+        it = batcher(Short())
+        with pytest.raises(InternalError, match="another number of scores"):
+            await it.score(windows(10), timeout=9)
+        assert (await it.score(windows(7, 7), timeout=9))[0] == [7.0, 7.0]
+
+    run(test)
+
+
 def test_without_a_worker_until_the_deadline_nobody_is_told_to_send_less() -> None:
     async def test() -> None:
         it = batcher(ScriptedWorker())

@@ -431,3 +431,11 @@ def test_added_tokens_that_are_not_special_are_words(tokeniser: Tokeniser) -> No
     tokenizer.add_tokens(["<product>"])
     added = tokenizer.token_to_id("<product>")
     assert document_ids(own(tokenizer), "a <product> b")[1] == added
+
+
+def test_a_tokenizer_that_panics_is_refused(tmp_path: Path) -> None:
+    text = json.loads((MICRO / "tokenizer.json").read_text(encoding="utf-8"))
+    text["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": ""}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(text), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not a tokenizer"):
+        Tokeniser.load(tmp_path)

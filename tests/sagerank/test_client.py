@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from sagerank import AsyncRerankClient, RerankClient
 from sagerank.client import Retry, Split
-from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -521,3 +521,22 @@ def test_an_aws_configuration_that_cannot_be_used_is_one_sentence(monkeypatch: p
     monkeypatch.setenv("AWS_PROFILE", "nope")
     with pytest.raises(InvalidRequest, match="There is no AWS profile 'nope'"):
         RerankClient.sagemaker("ranker", region="eu-west-1")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_holds_the_client_leaves_a_client_that_works() -> None:
+    client = RerankClient.http("http://127.0.0.1:9")
+    with client._lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                client.rerank("q", ["a"], timeout=1.0)
+            except RerankError:
+                os._exit(0)
+            os._exit(1)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        assert time.monotonic() < deadline, "the child hangs"
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
