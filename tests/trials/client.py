@@ -64,6 +64,8 @@ class Connection:
         """Send a whole request, head and body, and return its answer."""
         try:
             async with asyncio.timeout(timeout):
+                if self._streams and self._streams[0].at_eof():
+                    self.close()  # idle for too long
                 if not self._streams:
                     self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 24)
                 reader, writer = self._streams
