@@ -334,14 +334,14 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from sagerank_inference import log, server
+    from sagerank_inference import connections, log, server
     from sagerank_inference.settings import Settings
 
     log.start()
     own = {"MODEL_DIR": _artefact(options.model), "HOST": options.host, "PORT": options.port}
     settings = Settings.from_env({**os.environ, **{f"SAGERANK_{name}": str(own[name]) for name in own}})
     try:
-        sockets = server.listen(settings.host, settings.port)
+        sockets = connections.listen(settings.host, settings.port)
     except OSError as error:
         raise Refused(f"{error}: give another --port, or another --host.") from None
     host = "localhost" if options.host in ("*", "0.0.0.0", "::") else options.host

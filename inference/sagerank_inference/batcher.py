@@ -120,7 +120,7 @@ class _Turns:
 
     @property
     def last(self) -> _Job | None:
-        return self._places[-1][-1] if self._places else None
+        return next(reversed(self._places), (0, 0, None))[-1]  # in one look: the reader's thread asks too
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ class Batcher:
         self._balance = 0  # of them, those given to the smallest less those given to who was due
         self._last_landing = 0.0
         # Of the last full batches that came back, the older ones for less: the worker's speed.
-        self._recent_tokens, self._recent_seconds = 10_000.0, 1.0
+        self._recent_tokens, self._recent_seconds, self._measured = 10_000.0, 1.0, False
         self._paused, self._generation = True, 0
         self._lanes = 1
 
@@ -209,9 +209,9 @@ class Batcher:
         if self.queued_tokens + tokens - max(tokens, largest) > self._max_queue_tokens:
             wait = round(max(1.0, self._seconds(self.queued_tokens)), 1)
             raise Overloaded(f"The queue is full: try again in {wait} s, or add instances.", retry_after=wait)
-        if self._seconds(tokens) > _HOPELESS * max(timeout, 1.0):
+        if self._measured and self._seconds(tokens) > _HOPELESS * timeout:
             raise DeadlineExceeded(
-                f"The request has more than {tokens} tokens, too many to score within {timeout:.0f} s: "
+                f"The request has more than {tokens} tokens, too many to score in time: "
                 "send fewer or shorter documents, or add instances."
             )
 
@@ -261,7 +261,7 @@ class Batcher:
             if self._paused:
                 raise Unavailable("No model is ready: its process ended and is being replaced.") from None
             raise DeadlineExceeded(
-                f"No answer within {timeout:g} s: send fewer or shorter documents, or add instances."
+                "No answer in time: send fewer or shorter documents, or add instances."
             ) from None
         finally:
             account.served = job.served
@@ -385,6 +385,7 @@ class Batcher:
         self._last_landing = now
         tokens = sum(job.lengths[index] for job, index in flight.entries)
         if 2 * flight.charged > self._batch_tokens:  # a smaller one says how long a turn takes
+            self._measured = True
             self._recent_tokens = 0.9 * self._recent_tokens + tokens
             self._recent_seconds = 0.9 * self._recent_seconds + seconds
         self._observe(BatchStats(len(flight.entries), tokens, flight.charged, seconds))

@@ -17,9 +17,10 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def end_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that ends: the kernel on Linux, a thread elsewhere.
+    """Have this process killed when its parent ends, however that ends, or has ended before.
 
-    Where the parent has ended before, this process does so now. The kernel's parent is the *thread* that started us.
+    A thread looks once a second; on Linux the kernel does it at once, and also when no more than the parent's thread ends
+    that started us.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -104,7 +104,7 @@ def _object(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}): fetch it again.") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")

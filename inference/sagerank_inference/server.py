@@ -29,8 +29,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from . import runtime_api
-from .connections import DrainedResponse, Server
-from .connections import listen as listen
+from .connections import DrainedResponse, Server, listen
 from .contract import (
     InternalError,
     Overloaded,

@@ -199,7 +199,7 @@ class Service:
                 return await self._reader.run(steps, exchange.size)
         except TimeoutError:
             raise DeadlineExceeded(
-                f"No answer within {self.settings.request_seconds:g} s: send fewer or shorter documents, or add instances."
+                "No answer in time: send fewer or shorter documents, or add instances."
             ) from None
 
     def _open(self, exchange: Exchange) -> Steps[_Prepared]:

@@ -69,15 +69,23 @@ class Worker(asyncio.Protocol):
         self._loaded: asyncio.Future[bytes] = loop.create_future()
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
-        with theirs, relay("worker") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid())],
-                env={**os.environ, **self._settings.to_env(), "PYTHONPATH": os.pathsep.join(_import_path())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        try:
+            with theirs, relay("worker") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid())],
+                    env={
+                        **os.environ,
+                        **self._settings.to_env(),
+                        "PYTHONPATH": os.pathsep.join(_import_path()),
+                    },
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+        except OSError as error:  # no memory or no descriptor, at the moment
+            ours.close()
+            raise WorkerDied(f"The model's process could not be started: {error.strerror}.") from None
         ours.setblocking(False)
         await loop.create_connection(lambda: self, sock=ours)
         try:

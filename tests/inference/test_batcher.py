@@ -144,6 +144,8 @@ def test_a_short_request_overtakes_many_that_are_overdue() -> None:
 def test_what_cannot_be_scored_in_time_is_refused_at_once() -> None:
     async def test() -> None:
         it = batcher(ScriptedWorker(held=True), max_queue_tokens=10**9)
+        it.check(1_000_000, timeout=9)  # how fast the worker is, nobody knows yet
+        it._measured = True
         it.check(100_000, timeout=9)
         with pytest.raises(DeadlineExceeded, match="more than 1000000 tokens"):
             it.check(1_000_000, timeout=9)
@@ -336,7 +338,7 @@ def test_a_deadline_or_a_departed_caller_drops_the_work() -> None:
         it = batcher(worker)
         first = asyncio.create_task(it.score(windows(*[100] * 2), timeout=9))
         await asyncio.sleep(0)
-        with pytest.raises(DeadlineExceeded, match="0.01 s"):
+        with pytest.raises(DeadlineExceeded, match="in time"):
             await it.score(windows(*[100] * 50), timeout=0.01)
         gone = asyncio.create_task(it.score(windows(*[100] * 50), timeout=9))
         await asyncio.sleep(0)

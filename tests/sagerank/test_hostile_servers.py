@@ -237,7 +237,7 @@ def test_a_deadline_holds_whatever_drips(play: Play | bytes) -> None:
     with hostile(play) as server, ThreadPoolExecutor(4) as threads:
         both = [(kind, asynchronous) for kind in ("http", "sagemaker") for asynchronous in (True, False)]
         took = list(threads.map(lambda each: seconds(each[0], each[1], server.url), both))
-        assert max(took) < 2, "not the seconds that the server would take"
+        assert max(took) < 8, "not the seconds that the server would take"
         wait_for(lambda: server.open == 0, 5)  # each call closed its connection
 
 
@@ -271,7 +271,7 @@ def test_credentials_that_do_not_come_hold_up_neither_the_call_nor_the_end(tmp_p
     """Twenty calls share one lookup, and the program ends without it."""
     started = tmp_path / "started"
     config = tmp_path / "config"
-    config.write_text(f"[default]\ncredential_process = sh -c 'echo >> {started}; exec sleep 3'\n")
+    config.write_text(f"[default]\ncredential_process = sh -c 'echo >> {started}; exec sleep 30'\n")
     code = (
         "import asyncio, sys, time\n"
         "from sagerank import AsyncRerankClient\n"
@@ -284,7 +284,7 @@ def test_credentials_that_do_not_come_hold_up_neither_the_call_nor_the_end(tmp_p
         "        assert await asyncio.to_thread(lambda: 1) == 1, 'the loop has threads left'\n"
         "start = time.monotonic()\n"
         "asyncio.run(main())\n"
-        "assert time.monotonic() - start < 2.5\n"
+        "assert time.monotonic() - start < 15\n"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = run_python(

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import os
 import random
-import re
 import signal
 import sys
 import time
@@ -168,14 +167,6 @@ async def trial(server: Server, options: argparse.Namespace, ledger: Ledger) -> 
     return ready
 
 
-def retried(server: Server) -> str:
-    """What the server itself counts of requests that it gave to another process, where it does."""
-    found = re.findall(
-        r"^(\w*(?:retr|again|requeue)\w*(?:\{[^}]*\})?) (\S+)$", server.call("GET", "/metrics")[1], re.M
-    )
-    return ", ".join(f"{name} {value}" for name, value in found)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.trials.chaos", description=(__doc__ or "").partition("\n")[0]
@@ -186,10 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     ledger = Ledger(EngineTable())
-    with launched("chaos") as server:
-        with Monitor(server) as monitor:
-            ready = asyncio.run(trial(server, options, ledger))
-        counted = retried(server) if server.process.poll() is None else ""
+    with launched("chaos") as server, Monitor(server) as monitor:
+        ready = asyncio.run(trial(server, options, ledger))
     shown = ", ".join(f"{status or 'none'} {count:,}" for status, count in sorted(ledger.statuses.items()))
     say(
         f"requests {ledger.statuses.total():,}: {shown}; answered {ledger.answered:.2%}, wrong {len(ledger.wrong)}"
@@ -197,8 +186,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(
         f"killed {len(ready)} times; under way then {ledger.hit.total()}, of which {dict(ledger.hit)} (by status)"
     )
-    if counted:
-        say(f"the server counts {counted}")
     say(f"ready again after {', '.join(f'{seconds:.1f}' for seconds in ready)} s")
     ordered = sorted(ledger.seconds)
     say(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -230,6 +230,15 @@ def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
     return _encode(dialect.error(error, request_id))
 
 
+def _json(value: object, encode: Callable[[object], str]) -> str:
+    """Return JSON, made of pieces: other threads wait while one is encoded."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{encode(name)}:{_json(one, encode)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(encode, value)) + "]"
+    return encode(value)
+
+
 def _encode(value: object) -> bytes:
     written: list[str] = []
 
@@ -239,7 +248,10 @@ def _encode(value: object) -> bytes:
         written.append(value.json)
         return _WRITTEN
 
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=mark)
+    encoder = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=mark
+    )
+    text = _json(value, encoder.encode)
     if written:
         between = text.split(f'"{_WRITTEN}"')
         text = "".join(chain.from_iterable(zip_longest(between, written, fillvalue="")))
