@@ -429,9 +429,8 @@ class SageMakerTransport:
             if credentials := self._session.get_credentials():
                 lookup.set_result(credentials.get_frozen_credentials())
                 return
-        except (
-            Exception
-        ) as error:  # botocore's, or whatever a plug-in of its raises; its text may hold a secret
+        # botocore's, or whatever a plug-in of its raises; its text may hold a secret.
+        except Exception as error:
             failure = f"The AWS credentials could not be read ({type(error).__name__}): {aws.SIGN_IN}."
         lookup.set_exception(AccessDenied(failure))
 

@@ -56,9 +56,8 @@ class Manifest:
     precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8; fp32>int8 of stages that differ
     # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
     tolerance: float = 0.0
-    sizes: dict[str, int] = field(
-        default_factory=dict
-    )  # name -> bytes, as `write` found them; none in format 1
+    # Name -> bytes, as `write` found them; none in format 1.
+    sizes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -168,9 +168,8 @@ class Batcher:
         self._by_due, self._by_size = _Turns(lambda job: job.due), _Turns(lambda job: job.waiting_tokens)
         self.queued_tokens = 0
         self._retries: deque[list[_Entry]] = deque()
-        self._suspects: deque[list[_Entry]] = (
-            deque()
-        )  # what a dead worker held: goes out with nothing beside it
+        # What a dead worker held: goes out with nothing beside it.
+        self._suspects: deque[list[_Entry]] = deque()
         self._flying: dict[asyncio.Future[list[float]], _Flight] = {}
         self._clock = 0  # tokens given out
         self._balance = 0  # of them, those given to the smallest less those given to who was due

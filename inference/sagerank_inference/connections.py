@@ -105,9 +105,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._fault = (400, "")
         self._upgrading = False  # between the head and the body of a request that has an Upgrade header
         self._written = 0
-        self._unread: tuple[float, int] | None = (
-            None  # when the client was last seen to take bytes, and how many it had
-        )
+        # When the client was last seen to take bytes, and how many it had.
+        self._unread: tuple[float, int] | None = None
         self._deaf = False  # what comes is thrown away
         self._half_closed = False
         self._until: float | None = None  # when it is closed in any case

@@ -86,15 +86,13 @@ def _pair(path: Path) -> tuple[list[int], list[int], list[int | None]]:
     """Token ids of a pair of two short texts, their segments, and which text each is of (None: a special token)."""
     from tokenizers import Tokenizer
 
-    try:
+    from .tokenise import reading
+
+    with reading(path):
         tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
         tokenizer.no_truncation()
         tokenizer.no_padding()
         pair = tokenizer.encode("a", "a")
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(
-            f"{path} is not a tokenizer this version of tokenizers reads: {error}"
-        ) from None
     return pair.ids, pair.type_ids, pair.sequence_ids
 
 

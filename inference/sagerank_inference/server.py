@@ -153,7 +153,7 @@ class _Routes:
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
         except RerankError as error:
-            exchange.dialect = error.dialect or exchange.dialect
+            exchange.dialect = exchange.dialect or error.dialect
             response = _error_response(error, exchange)
         except Exception as error:
             # The type is enough to find it by; a message could quote what the caller sent.
@@ -285,8 +285,8 @@ def _milliseconds(seconds: float) -> float:
 
 def _error_response(error: RerankError, exchange: Exchange) -> Response:
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else {}
-    error.dialect = exchange.dialect
-    body = render_error(error, path=exchange.path, request_id=exchange.request_id)
+    # The error's own dialect is not set: several requests may share the error.
+    body = render_error(error, path=exchange.path, request_id=exchange.request_id, dialect=exchange.dialect)
     return Response(body, status(error), headers, JSON)
 
 

@@ -164,14 +164,7 @@ class Service:
         self.batcher.check(timeout=self.settings.request_seconds)
 
     async def rerank(self, exchange: Exchange) -> Answer:
-        """Read, score and render. Raises a RerankError, in the dialect of the request where that is known."""
-        try:
-            return await self._rerank(exchange)
-        except RerankError as error:
-            error.dialect = error.dialect or exchange.dialect
-            raise
-
-    async def _rerank(self, exchange: Exchange) -> Answer:
+        """Read, score and render. Raises a RerankError; `exchange.dialect` is known once the body is read."""
         account = Account()
         logits: list[float] = []
         prepared = await self._tokenised(exchange, self._open(exchange))

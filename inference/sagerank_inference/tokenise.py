@@ -27,6 +27,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -40,6 +41,20 @@ from .reader import Steps, finish
 _PIECE = 16_384  # characters of one text that are tokenised as one
 _SLICE = 32_768  # characters handed to the library at once: 10 to 40 ms, and up to 20 MB
 _TEXT = 16  # what a text costs beside its characters, in characters
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise CheckpointError where the library cannot use what it reads there."""
+    try:
+        yield
+    except (CheckpointError, KeyboardInterrupt, SystemExit):
+        raise
+    # The library raises bare Exception, and panics, which are not even that.
+    except BaseException as error:
+        raise CheckpointError(
+            f"{path} is not a tokenizer this version of tokenizers reads: {error}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class Tokeniser:
         path = model_dir / "tokenizer.json"
         if not path.exists():
             raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
-        try:
+        with reading(path):
             tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
             if threads and "RAYON_NUM_THREADS" not in os.environ:
                 # Read when the pool starts, which is here; left in the environment it would be every child's.
@@ -127,14 +142,6 @@ class Tokeniser:
             return cls(
                 tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens
             )
-        except (CheckpointError, KeyboardInterrupt, SystemExit):
-            raise
-        except (
-            BaseException
-        ) as error:  # the library raises bare Exception, and panics, which are not even that
-            raise CheckpointError(
-                f"{path} is not a tokenizer this version of tokenizers reads: {error}"
-            ) from None
 
     @property
     def vocab_size(self) -> int:

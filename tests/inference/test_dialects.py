@@ -22,6 +22,7 @@ from sagerank_inference.contract import (
     RerankRequest,
     Scores,
     Timings,
+    Unavailable,
     status,
 )
 from sagerank_inference.dialects import Call, parse, render, render_error, sigmoid
@@ -335,6 +336,17 @@ def test_errors_come_in_the_form_of_the_dialect(payload: object, path: str, keys
     with pytest.raises(RerankError) as caught:
         parse(json.dumps(payload).encode(), None, path=path)
     assert set(json.loads(render_error(caught.value, path=path, request_id="r"))) == keys
+
+
+def test_an_error_that_several_requests_share_is_answered_to_each_in_its_form() -> None:
+    error = Unavailable("No model is ready here.")
+    for dialect, keys in (
+        ("tei", {"error", "error_type"}),
+        ("jina", {"detail"}),
+        ("cohere-v2", {"message", "id"}),
+    ):
+        body = render_error(error, path="/invocations", request_id="r", dialect=dialect)
+        assert set(json.loads(body)) == keys
 
 
 class Lucid(Dialect):

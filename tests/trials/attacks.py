@@ -434,9 +434,7 @@ def beside(report: Report) -> list[Finding]:
 def run(name: str, seconds: float) -> list[Finding]:
     """One attack on a fresh server."""
     attack = ATTACKS[name]()
-    with launched(
-        f"attack-{name}", process=dict(attack.process), until_ready=True, **attack.environment
-    ) as server:
+    with launched(f"attack-{name}", process=dict(attack.process), **attack.environment) as server:
         if attack.beside:
             with Monitor(server, small=True) as monitor:
                 time.sleep(1)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from ..servers import Server
 from . import oracle
 from .bodies import Case, Maker
-from .client import PING, Connection, EngineTable, as_sent, launched, log_faults, say
+from .client import PING, Connection, EngineTable, as_sent, by_status, launched, log_faults, say, verdict
 from .monitor import Monitor, children
 
 _CLIENTS = 16
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ledger = Ledger(EngineTable())
     with launched("chaos") as server, Monitor(server) as monitor:
         ready = asyncio.run(trial(server, options, ledger))
-    shown = ", ".join(f"{status or 'none'} {count:,}" for status, count in sorted(ledger.statuses.items()))
+    shown = by_status(ledger.statuses)
     say(
         f"requests {ledger.statuses.total():,}: {shown}; answered {ledger.answered:.2%}, wrong {len(ledger.wrong)}"
     )
@@ -203,9 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ready again after every kill": float("inf") not in ready,
         f"log: {'; '.join(faults[:3]) or 'clean'}": not faults,
     }
-    for limit, kept in limits.items():
-        say(f"{'held    ' if kept else 'NOT HELD'} {limit}")
-    return 0 if all(limits.values()) else 1
+    return 0 if verdict(limits) else 1
 
 
 if __name__ == "__main__":

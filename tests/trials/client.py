@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +105,13 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
 
 
 @contextmanager
-def launched(
-    name: str, *, process: dict[str, Any] | None = None, until_ready: bool = True, **variables: str
-) -> Iterator[Server]:
+def launched(name: str, *, process: dict[str, Any] | None = None, **variables: str) -> Iterator[Server]:
     """A server of its own that is ready, its log in BUILD/NAME.log. Killed at the end, its model's process with it."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / f"{name}.log").open("wb") as log:
         server = Server(variables, **{"stdout": log, "stderr": log, **(process or {})})
         try:
-            if until_ready:
-                server.wait_until_ready()
+            server.wait_until_ready()
             yield server
         finally:
             if server.process.poll() is None:
@@ -122,6 +119,18 @@ def launched(
             if server.process.stdout:
                 server.process.stdout.close()
             server.process.wait()
+
+
+def by_status(statuses: Mapping[int, int]) -> str:
+    """How many answers had each status; 0 stands for none."""
+    return ", ".join(f"{status or 'none'} {count:,}" for status, count in sorted(statuses.items()))
+
+
+def verdict(limits: Mapping[str, bool], *, indent: str = "") -> bool:
+    """Print which criteria were held. True where all were."""
+    for limit, kept in limits.items():
+        say(f"{indent}{'held    ' if kept else 'NOT HELD'} {limit}")
+    return all(limits.values())
 
 
 def log_faults(name: str) -> list[str]:

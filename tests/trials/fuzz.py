@@ -33,7 +33,20 @@ from sagerank_inference.dialects import parse, render, render_error
 from ..servers import Server
 from . import oracle
 from .bodies import Case, Maker
-from .client import BUILD, Connection, EngineTable, Pace, as_sent, launched, load, log_faults, save, say
+from .client import (
+    BUILD,
+    Connection,
+    EngineTable,
+    Pace,
+    as_sent,
+    by_status,
+    launched,
+    load,
+    log_faults,
+    save,
+    say,
+    verdict,
+)
 from .monitor import Monitor, Report
 
 _BY_DESIGN = {503, 504}  # what a server may say that is not the caller's fault
@@ -309,7 +322,7 @@ def report(
     """Print what became of the bodies. True where everything held. untimed: whatever the times of /ping."""
     say(f"{title}: {tally.bodies:,} bodies, {tally.size / 1e6:,.0f} MB in {seconds:,.0f} s")
     say("  oracle  " + ", ".join(f"{name} {count:,}" for name, count in tally.verdicts.most_common()))
-    say("  status  " + ", ".join(f"{code} {count:,}" for code, count in sorted(tally.statuses.items())))
+    say(f"  status  {by_status(tally.statuses)}")
     say(f"  slowest {tally.slowest[0]:.2f} s ({tally.slowest[1]})")
     missed = 0
     if watched:
@@ -318,15 +331,16 @@ def report(
         say(
             f"  memory  front {first:,.0f} MB at first, peak {watched.front_peak:,.0f} MB; model's process peak {watched.child_peak:,.0f} MB"
         )
-        limits = {  # the first two are times
+        times = {
             f"/ping p99 below {1e3 * PING_P99:g} ms": watched.ping.at(99) < PING_P99,
             f"/ping never above {PING_MAX:g} s": watched.ping.at(100) < PING_MAX,
+        }
+        others = {
             "/ping always 200": not watched.ping.other_than_200,
             f"front below {FRONT_MB:g} MB": watched.front_peak < FRONT_MB,
         }
-        for limit, kept in limits.items():
-            say(f"  {'held    ' if kept else 'NOT HELD'} {limit}")
-        judged = limits if not untimed else {limit: limits[limit] for limit in list(limits)[2:]}
+        verdict(times | others, indent="  ")
+        judged = others if untimed else times | others
         missed = sum(not kept for kept in judged.values())
     for failure in sorted(tally.failures):
         say(f"  kept    {failure}")

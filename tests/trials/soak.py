@@ -21,7 +21,7 @@ from statistics import median
 from ..servers import Server
 from .bodies import Maker
 from .chaos import Ledger, Request, capacity, open_loop, requests
-from .client import BUILD, Connection, EngineTable, as_sent, launched, log_faults, say
+from .client import BUILD, Connection, EngineTable, as_sent, by_status, launched, log_faults, say, verdict
 from .monitor import Monitor, Sample
 
 _GROWTH, _MEGABYTES, _THINGS = 1.1, 10.0, 5  # a tenth, and what comes and goes
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         alive = server.process.poll() is None
     report = monitor.report
     write(report.samples, BUILD / "soak.csv")
-    shown = ", ".join(f"{status or 'none'} {count:,}" for status, count in sorted(ledger.statuses.items()))
+    shown = by_status(ledger.statuses)
     say(
         f"requests {ledger.statuses.total():,}: {shown}; wrong {len(ledger.wrong)}; spoilt bodies beside them {spoilt:,}"
     )
@@ -106,9 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (before, after, kept) in growth(report.samples).items():
         unit = " MB" if name in ("front", "child") else ""
         limits[f"{name}: {before:,.0f} -> {after:,.0f}{unit}"] = kept
-    for limit, kept in limits.items():
-        say(f"{'held    ' if kept else 'NOT HELD'} {limit}")
-    return 0 if all(limits.values()) else 1
+    return 0 if verdict(limits) else 1
 
 
 if __name__ == "__main__":

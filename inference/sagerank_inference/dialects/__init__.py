@@ -224,10 +224,14 @@ def render(
     return b"".join(_encode(answer) + b"\n" for answer in answers), JSON_LINES
 
 
-def render_error(error: RerankError, *, path: str, request_id: str) -> bytes:
-    """Return JSON in the error form of the dialect; where the request could not be read that far, of the path."""
-    dialect = DIALECTS[error.dialect] if error.dialect else _of_path(path) or _JINA
-    return _encode(dialect.error(error, request_id))
+def render_error(error: RerankError, *, path: str, request_id: str, dialect: str = "") -> bytes:
+    """Return JSON in the error form of the dialect; where the request could not be read that far, of the path.
+
+    dialect: by name; by default the error's.
+    """
+    name = dialect or error.dialect
+    form = DIALECTS[name] if name else _of_path(path) or _JINA
+    return _encode(form.error(error, request_id))
 
 
 def _json(value: object, encode: Callable[[object], str]) -> str:
