@@ -26,7 +26,9 @@ class RerankError(Exception):
 
 
 class InvalidRequest(RerankError):
-    pass
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field  # of the body, where one alone is to blame
 
 
 class TokenLimitExceeded(InvalidRequest):
@@ -106,6 +108,7 @@ class Truncation:
 
     allowed: bool = True  # False: it is refused
     max_document_tokens: int | None = None  # a document keeps at most so many
+    max_pair_tokens: int | None = None  # query and document together, special tokens too, keep at most so many
     left: bool = False  # a limit cuts the start of a text, not its end
 
 
@@ -116,6 +119,8 @@ class RerankRequest:
     _: KW_ONLY
     return_documents: bool = False
     raw_scores: bool = False  # logits instead of their sigmoid
+    return_spans: bool = False  # with each document the characters that its score is of
+    min_score: float | None = None  # results below it are left out; a probability, or a logit with raw_scores
     truncation: Truncation = Truncation()
 
 
@@ -137,6 +142,8 @@ class Scores:
     query_tokens: int
     document_tokens: tuple[int, ...]
     timings: Timings
+    # First character of each document's best window and the one after its last; None where nobody asked.
+    spans: tuple[tuple[int, int], ...] | None = None
 
     @property
     def total_tokens(self) -> int:
