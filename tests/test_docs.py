@@ -22,7 +22,7 @@ from docs import generated
 from sagerank.cli import _parser
 from sagerank_inference.contract import Scores, Timings
 from sagerank_inference.dialects import DIALECTS, parse, render
-from sagerank_inference.server import _RERANK_PATHS
+from sagerank_inference.dialects import ROUTES
 from sagerank_inference.settings import Settings, SettingsError
 
 from .conftest import ROOT
@@ -80,7 +80,7 @@ def test_the_api_page_shows_every_dialect() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    for path in (*_RERANK_PATHS, "/ping", "/metrics"):
+    for path in (*ROUTES, "/ping", "/metrics"):
         assert path in SERVER
 
 

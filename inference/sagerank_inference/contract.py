@@ -17,6 +17,7 @@ document.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
@@ -108,7 +109,9 @@ class Truncation:
 
     allowed: bool = True  # False: it is refused
     max_document_tokens: int | None = None  # a document keeps at most so many
-    max_pair_tokens: int | None = None  # query and document together, special tokens too, keep at most so many
+    max_pair_tokens: int | None = (
+        None  # query and document together, special tokens too, keep at most so many
+    )
     left: bool = False  # a limit cuts the start of a text, not its end
 
 
@@ -118,8 +121,10 @@ class RerankRequest:
     groups: tuple[Group, ...]
     _: KW_ONLY
     return_documents: bool = False
+    alone: bool = False  # one pair that is in no list, and nor is its answer
     raw_scores: bool = False  # logits instead of their sigmoid
     return_spans: bool = False  # with each document the characters that its score is of
+    min_span_score: float = -math.inf  # a document below it comes without
     min_score: float | None = None  # results below it are left out; a probability, or a logit with raw_scores
     truncation: Truncation = Truncation()
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 
-from .contract import Limits, RerankError, status
+from .contract import Limits, RerankError
 from .dialects import Call, parse, render_error
 from .engine import Engine
 from .settings import Settings
@@ -57,10 +57,10 @@ def output_fn(prediction: tuple[bytes, str], _accept: str) -> tuple[str, str]:
 
 def _refuse(error: RerankError) -> NoReturn:
     """Raise what the toolkit answers with the error's own status and the dialect's own body."""
-    body = render_error(error, path="/invocations", request_id=uuid.uuid4().hex).decode()
+    refusal = render_error(error, path="/invocations", request_id=uuid.uuid4().hex)
+    body, code = refusal.body.decode(), refusal.status
     try:
         from sagemaker_inference.errors import BaseInferenceToolkitError
     except ImportError:
         raise ValueError(body) from None
-    code = status(error)
     raise BaseInferenceToolkitError(code, body, HTTPStatus(code).phrase) from None

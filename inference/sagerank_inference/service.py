@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Exchange:
     """One HTTP request on its way through here, from its body to its answer."""
 
-    content_type: str | None
+    headers: Mapping[str, str]  # by names of any case
     path: str
     request_id: str
     deadline: float  # of time.monotonic()
@@ -77,6 +77,7 @@ class Service:
         self.settings, self.metrics = settings, metrics
         self.state = "loading"
         self.model = ""
+        self.request_seconds = settings.request_seconds
         self.limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
         self._worker = Worker(settings)
         self._reader = Reader()
@@ -133,6 +134,16 @@ class Service:
     def children(self) -> list[int]:
         """Return the processes whose end is waited for here."""
         return [self._worker.pid] if self._worker.pid else []
+
+    @property
+    def idle(self) -> bool:
+        """Say whether nothing is under way."""
+        return self.batcher.idle
+
+    @property
+    def queued_tokens(self) -> int:
+        """Return how much waits to be scored."""
+        return self.batcher.queued_tokens
 
     def _load_stages(self) -> None:
         if self._stages:  # of an earlier worker
@@ -197,7 +208,13 @@ class Service:
 
     def _open(self, exchange: Exchange) -> Steps[_Prepared]:
         """Parse and tokenise a body."""
-        exchange.call = parse(exchange.body, exchange.content_type, path=exchange.path, limits=self.limits)
+        exchange.call = parse(
+            exchange.body,
+            exchange.headers.get("content-type"),
+            path=exchange.path,
+            headers=exchange.headers,
+            limits=self.limits,
+        )
         exchange.body = b""
         exchange.dialect = exchange.call.dialect
         exchange.rounds = [

@@ -6,40 +6,39 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..contract import RerankError, RerankRequest, Truncation
+from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
-from .fields import Fields, read_rank_fields
+from .fields import Fields, read_names
+
+
+def meta(scored: Scored, version: str) -> dict[str, object]:
+    """Return what Cohere says beside the results: a search unit is a query with up to 100 documents."""
+    units = sum(math.ceil(len(group.documents) / 100) for group in scored.request.groups)
+    return {
+        "api_version": {"version": version},
+        "billed_units": {"search_units": units},
+        "tokens": {"input_tokens": scored.total_tokens},
+    }
 
 
 class CohereV2(Dialect):
     name = "cohere-v2"
-    keys = ("documents",)
-    path: str | None = "/v2/rerank"
+    keys: tuple[str, ...] = ("documents",)
+    paths: tuple[str, ...] = ("/v2/rerank",)
     version = "2"
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
-        return super().recognises(payload) and (payload.get("api_version") == 2 or "priority" in payload)
+        own = str(payload.get("api_version")) == "2" or payload.get("priority") is not None
+        return super().recognises(payload) and own
 
     def read(self, fields: Fields) -> RerankRequest:
         name, value = fields.get("rank_fields")
-        rank_fields = ("text",) if value is None else read_rank_fields(value, name)
-        echo = self.return_documents(fields)
-        return RerankRequest(
-            self.name,
-            (fields.group(rank_fields=rank_fields, echo=echo),),
-            return_documents=echo,
-            truncation=Truncation(max_document_tokens=fields.count("max_tokens_per_doc")),
-        )
-
-    def return_documents(self, _fields: Fields) -> bool:
-        return False
+        rank_fields = () if value is None or value == [] else read_names(value, name)
+        echo = fields.flag("return_documents", default=False)
+        return fields.request(self.name, [fields.group(rank_fields=rank_fields, echo=echo)], echo=echo)
 
     def answer(self, scored: Scored) -> object:
-        meta = {
-            "api_version": {"version": self.version},
-            "billed_units": {"search_units": math.ceil(len(scored.request.groups[0].documents) / 100)},
-        }
-        return {"id": scored.request_id, "results": scored.results(texts_as_objects=True), "meta": meta}
+        return {"id": scored.request_id, "results": scored.results(), "meta": meta(scored, self.version)}
 
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
         return {"message": str(error), "id": request_id}
@@ -47,12 +46,12 @@ class CohereV2(Dialect):
 
 class CohereV1(CohereV2):
     name = "cohere-v1"
-    path = None
+    paths = ()
     version = "1"
 
-    def recognises(self, payload: Mapping[str, Any]) -> bool:
-        own = payload.get("api_version") == 1 or "rank_fields" in payload or "max_chunks_per_doc" in payload
-        return "documents" in payload and own
+    def greets(self, headers: Mapping[str, str], /) -> bool:
+        return "cohere" in headers.get("x-fern-sdk-name", "").lower()
 
-    def return_documents(self, fields: Fields) -> bool:
-        return fields.flag("return_documents", default=False)
+    def recognises(self, payload: Mapping[str, Any]) -> bool:
+        own = any(payload.get(name) is not None for name in ("rank_fields", "max_chunks_per_doc"))
+        return payload.get("documents") is not None and (own or str(payload.get("api_version")) == "1")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from ..contract import Group, RerankError, RerankRequest, Scores, best_first
+from ..contract import Group, RerankError, RerankRequest, Scores, best_first, status
 from .fields import Fields
 
 
@@ -36,32 +38,79 @@ class Scored:
     model: str
     request_id: str
 
-    def probabilities(self) -> list[float]:
-        """Return the sigmoids of all groups' logits, in the order of the request."""
-        return [sigmoid(logit) for scores in self.scores for logit in scores.values]
+    def shown(self, logits: Sequence[float]) -> list[float]:
+        """Return scores as the caller wants them: probabilities, or the logits as they are."""
+        return list(logits) if self.request.raw_scores else list(map(sigmoid, logits))
 
-    def ranked(self) -> tuple[Group, Scores, list[int]]:
-        """Return the only group, its scores, and the indices of the documents to show, best first.
+    def in_order(self) -> list[float]:
+        """Return the scores of all groups, in the order of the request."""
+        return [value for scores in self.scores for value in self.shown(scores.values)]
+
+    def ranked(self, number: int = 0) -> list[Ranked]:
+        """Return what there is to show of a group, best first.
 
         By logit: far from zero, the sigmoids of different logits are the same number.
         """
-        (group,), (scores,) = self.request.groups, self.scores
-        return group, scores, best_first(scores.values, group.top_n)
+        group, scores = self.request.groups[number], self.scores[number]
+        shown, lowest = self.shown(scores.values), self.request.min_score
 
-    def results(self, *, texts_as_objects: bool = False) -> list[dict[str, object]]:
-        """Return what Jina and Cohere call `results`. texts_as_objects: documents are echoed as {"text"}."""
-        group, scores, indices = self.ranked()
+        def span(index: int) -> tuple[int, int] | None:
+            wanted = scores.spans and shown[index] >= self.request.min_span_score
+            return scores.spans[index] if scores.spans and wanted else None
+
+        return [
+            Ranked(index, shown[index], group, span(index))
+            for index in best_first(scores.values, group.top_n)
+            if lowest is None or shown[index] >= lowest
+        ]
+
+    @property
+    def total_tokens(self) -> int:
+        """How many tokens are billed."""
+        return sum(scores.total_tokens for scores in self.scores)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Return what most APIs call `usage`."""
+        return {"prompt_tokens": self.total_tokens, "total_tokens": self.total_tokens}
+
+    def results(self) -> list[dict[str, object]]:
+        """Return what Jina and Cohere call `results`. A document that was a string is echoed as {"text"}."""
         results: list[dict[str, object]] = []
-        for index in indices:
-            results.append({"index": index, "relevance_score": round(sigmoid(scores.values[index]), 8)})
+        for one in self.ranked():
+            results.append({"index": one.index, "relevance_score": one.score} | one.relevant_spans)
             if self.request.return_documents:
-                original = group.originals[index] if group.originals else None
-                text = group.documents[index]
-                if original is not None:
-                    results[-1]["document"] = Written(original)
-                else:
-                    results[-1]["document"] = {"text": text} if texts_as_objects else text
+                results[-1]["document"] = one.document
         return results
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One document of an answer."""
+
+    index: int  # in the request
+    score: float
+    group: Group
+    characters: tuple[int, int] | None
+
+    @property
+    def text(self) -> str:
+        """The text that was scored."""
+        return self.group.documents[self.index]
+
+    @property
+    def document(self) -> object:
+        """The document as an object: as it was sent, or {"text"} where that was a string."""
+        original = self.group.originals[self.index] if self.group.originals else None
+        return {"text": self.text} if original is None else Written(original)
+
+    @property
+    def relevant_spans(self) -> dict[str, object]:
+        """Return Cohere's field that says where in `text` the score is from, if that was asked."""
+        if not self.characters:
+            return {}
+        start, end = self.characters
+        return {"relevant_spans": [{"start": start, "end": end, "score": self.score}]}
 
 
 class Dialect(ABC):
@@ -70,11 +119,19 @@ class Dialect(ABC):
     name: str  # in RerankRequest.dialect, in logs and metrics
     keys: tuple[str, ...]  # which a body of this dialect has
     shape = ""  # how its bodies look, shown to who sends one that no dialect reads
-    path: str | None = None  # the HTTP route where every body is taken for its own
+    paths: tuple[str, ...] = ()  # HTTP routes where every body is taken for its own; {name} stands for a part
+
+    def on(self, path: str) -> bool:
+        """Say whether all bodies on this route are its own."""
+        return any(_pattern(own).fullmatch(path) for own in self.paths)
+
+    def greets(self, _headers: Mapping[str, str], /) -> bool:
+        """Say whether the headers, by lower-case names, are those of its own SDK, which speaks no other dialect."""
+        return False
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
         """Say whether a body is of this dialect, where none that was asked before took it."""
-        return all(key in payload for key in self.keys)
+        return all(payload.get(key) is not None for key in self.keys)
 
     @abstractmethod
     def read(self, fields: Fields) -> RerankRequest:
@@ -87,3 +144,16 @@ class Dialect(ABC):
     @abstractmethod
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
         """Return what is sent instead of an answer, as a value for JSON."""
+
+    def status(self, error: RerankError) -> int:
+        """Return the HTTP status of an error."""
+        return status(error)
+
+    def error_headers(self, _error: RerankError, /) -> dict[str, str]:
+        """Return the headers that its clients know an error by."""
+        return {}
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile("[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", path))))

@@ -1,31 +1,29 @@
-"""Jina's API, and its AWS Marketplace package's, which nests the same under `data` and has a CSV form."""
+"""Jina's API, and its AWS Marketplace package's, which nests the same under `data`."""
 
 from __future__ import annotations
 
-import csv
-import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from ..contract import (
     Group,
     InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
     RerankError,
     RerankRequest,
     Scores,
     TokenLimitExceeded,
-    Truncation,
+    UnsupportedMediaType,
     best_first,
     status,
 )
+from .cohere import meta
 from .dialect import Dialect, Scored, sigmoid
-from .fields import Allowance, Fields, read_list, type_name
+from .fields import Fields, invalid, read_list, type_name
 
-_IDENTITY = 256  # characters of an id, which is written beside each document
-_DIGITS = 100  # of a number in CSV: none counts so far
 _CODES = {
     400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
     408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -36,6 +34,8 @@ _CODES = {
 
 
 class Jina(Dialect):
+    """Also that of vLLM, infinity, Xinference, LocalAI, GPUStack and Together: one answer has the fields of all."""
+
     name = "jina"
     keys = ("documents",)
     shape = '{"query", "documents"} (Jina, Cohere)'
@@ -43,28 +43,41 @@ class Jina(Dialect):
     def read(self, fields: Fields) -> RerankRequest:
         fields.refuse("return_embeddings", "image", "images")
         echo = fields.flag("return_documents", default=True)
-        return RerankRequest(
-            self.name,
-            (fields.group(echo=echo),),
-            return_documents=echo,
-            truncation=Truncation(
-                allowed=fields.flag("truncate", "truncation", default=True),
-                max_document_tokens=fields.count("max_doc_length", "max_tokens_per_doc"),
-            ),
-        )
+        return fields.request(self.name, [fields.group(echo=echo)], echo=echo)
 
     def answer(self, scored: Scored) -> object:
-        return {
+        raw = {"raw_scores": True} if scored.request.raw_scores else {}
+        return raw | {
+            "id": scored.request_id,
             "model": scored.model,
             "object": "list",
-            "usage": {"total_tokens": scored.scores[0].total_tokens},
+            "usage": scored.usage,
             "results": scored.results(),
+            "meta": meta(scored, "1"),
         }
 
+    def status(self, error: RerankError) -> int:
+        return 422 if _is_validation(error) else status(error)
+
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
-        limit = isinstance(error, TokenLimitExceeded)
-        code = "INPUT_TOKEN_LIMIT_EXCEEDED" if limit else _CODES.get(status(error), "INTERNAL_ERROR")
-        return {"detail": {"message": str(error), "request_id": request_id, "code": code}}
+        if _is_validation(error):
+            # Without `input`, which repeats what the caller sent.
+            entry = {"field": getattr(error, "field", ""), "message": str(error), "type": "value_error"}
+            return {"detail": str(error), "request_id": request_id, "errors": [entry]}
+        return detail(error, request_id)
+
+
+def detail(error: RerankError, request_id: str) -> dict[str, object]:
+    """Return the body of an error that is of no field."""
+    limit = isinstance(error, TokenLimitExceeded)
+    code = "INPUT_TOKEN_LIMIT_EXCEEDED" if limit else _CODES.get(status(error), "INTERNAL_ERROR")
+    return {"detail": {"message": str(error), "request_id": request_id, "code": code}}
+
+
+def _is_validation(error: RerankError) -> bool:
+    """Say whether a field of the body is to blame."""
+    others = TokenLimitExceeded | UnsupportedMediaType | PayloadTooLarge | RequestTimeout
+    return isinstance(error, InvalidRequest) and not isinstance(error, others)
 
 
 class Marketplace(Jina):
@@ -77,33 +90,12 @@ class Marketplace(Jina):
         groups = []
         for index, entry in enumerate(read_list(data, "data") if isinstance(data, list) else [data]):
             if not isinstance(entry, dict):
-                raise InvalidRequest(
-                    f"data[{index}] must be an object with query and documents, not {type_name(entry)}."
+                raise invalid(
+                    f"data[{index}]",
+                    f"must be an object with query and documents, not {type_name(entry)}.",
                 )
             groups.append(Fields(entry, fields.allowance).group())
-        return RerankRequest(self.name, tuple(groups), return_documents=True)
-
-    def read_row(
-        self, row: Sequence[str], allowance: Allowance, decode: Callable[[str], Any]
-    ) -> RerankRequest:
-        """Make the request of one row of CSV: id, query, JSON list of {"text"}, top_n. Raises InvalidRequest."""
-        if len(row) not in (3, 4):
-            raise InvalidRequest(
-                f"expected id,query,documents[,top_n], got {len(row)} columns: escape commas in a text with a backslash."
-            )
-        identity, query, documents, *rest = row
-        if not documents.strip():
-            raise InvalidRequest("documents is blank: send a JSON list of objects with text.")
-        payload: dict[str, Any] = {"query": query, "documents": decode(documents)}
-        if len(identity) > _IDENTITY:
-            raise InvalidRequest(f"id has {len(identity)} characters: send at most {_IDENTITY}.")
-        if rest and rest[0].strip():
-            top_n = rest[0].strip()
-            if not top_n.isdecimal() or len(top_n) > _DIGITS:
-                raise InvalidRequest("top_n must be a whole number of at least 1.")
-            payload["top_n"] = int(top_n)
-        group = Fields(payload, allowance).group(identity=identity)
-        return RerankRequest(self.name, (group,), return_documents=True)
+        return fields.request(self.name, groups, echo=True)
 
     def answer(self, scored: Scored) -> object:
         entries = zip(scored.request.groups, scored.scores, strict=True)
@@ -129,15 +121,3 @@ def _entry(group: Group, scores: Scores) -> dict[str, object]:
         "query_usage": {"id": identity, "total_tokens": scores.query_tokens},
         "results": results,
     }
-
-
-def csv_rows(text: str, *, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield numbered rows of CSV as jina-sagemaker writes it: commas and quotes are escaped by a backslash."""
-    csv.field_size_limit(max_bytes + 1)
-    lines = (found.group() for found in re.finditer(r"[^\n]*\n|[^\n]+", text))
-    try:
-        for number, row in enumerate(csv.reader(lines, escapechar="\\", doublequote=True), 1):
-            if row:
-                yield number, row
-    except csv.Error as error:
-        raise InvalidRequest(f"The body is not CSV ({error}): send id,query,documents,top_n.") from None

@@ -3,84 +3,84 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
 
-from ..contract import Group, InvalidRequest, RerankError, RerankRequest
+from ..contract import Group, RerankError, RerankRequest
 from .dialect import Dialect, Scored
-from .fields import Fields, read_list, read_query, read_text
+from .fields import Fields, invalid, read_document, read_list, read_query
 
 
-class _Pairs(Dialect):
+def runs(pairs: Iterable[tuple[str, str]]) -> Iterator[Group]:
+    """Yield a group for each run of pairs of query and document that have the same query."""
+    queries: dict[str, str] = {}  # equal ones are one object
+    shared = ((queries.setdefault(query, query), document) for query, document in pairs)
+    for query, run in groupby(shared, key=lambda pair: pair[0]):
+        yield Group(query, tuple(document for _, document in run))
+
+
+class Pairs(Dialect):
+    """A score for every pair, in the order of the request."""
+
     def read(self, fields: Fields) -> RerankRequest:
-        queries: dict[str, str] = {}  # equal ones are one object
-        pairs = [(queries.setdefault(query, query), document) for query, document in self.pairs(fields)]
-        groups = (
-            Group(query, tuple(document for _, document in run))
-            for query, run in groupby(pairs, key=lambda pair: pair[0])
-        )
-        return RerankRequest(self.name, tuple(groups))
+        return fields.request(self.name, runs(self.pairs(fields)), in_order=True)
 
     @abstractmethod
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
         """Yield query and document of every entry, in order. Raises InvalidRequest."""
 
     def answer(self, scored: Scored) -> object:
-        return {"scores": scored.probabilities()}
+        return {"scores": scored.in_order()}
 
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
         return {"error": str(error), "request_id": request_id}
 
 
-class LangChain(_Pairs):
+class LangChain(Pairs):
     name = "langchain"
     keys = ("text_pairs",)
     shape = '{"text_pairs"} (LangChain)'
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        for index, pair in enumerate(fields.documents("text_pairs")):
+        _, pairs = fields.documents("text_pairs", empty=True)
+        for index, pair in enumerate(pairs):
             name = f"text_pairs[{index}]"
             if not isinstance(pair, list) or len(pair) != 2:
-                raise InvalidRequest(f"{name} must be a list of query and document.")
-            yield read_query(pair[0], f"{name}[0]"), read_text(pair[1], f"{name}[1]")
+                raise invalid(name, "must be a list of query and document.")
+            yield read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
 
 
-class HuggingFace(_Pairs):
+class HuggingFace(Pairs):
     name = "huggingface"
     keys = ("inputs",)
     shape = '{"inputs": [{"text", "text_pair"}]} (Hugging Face)'
 
-    def recognises(self, payload: Mapping[str, Any]) -> bool:
-        return super().recognises(payload) and "docs" not in payload
-
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        inputs = fields.payload["inputs"]
-        if isinstance(inputs, dict):
-            fields = replace(fields, payload={"inputs": [inputs]})
-        for index, pair in enumerate(fields.documents("inputs")):
-            name = f"inputs[{index}]"
+        one = isinstance(fields.payload["inputs"], dict)
+        pairs = [fields.payload["inputs"]] if one else fields.documents("inputs", empty=True)[1]
+        for index, pair in enumerate(pairs):
+            name = "inputs" if one else f"inputs[{index}]"
             if not isinstance(pair, dict) or "text" not in pair or "text_pair" not in pair:
-                raise InvalidRequest(
-                    f"{name} must be an object with text (the query) and text_pair (the document)."
-                )
-            yield read_query(pair["text"], f"{name}.text"), read_text(pair["text_pair"], f"{name}.text_pair")
+                raise invalid(name, "must be an object with text (the query) and text_pair (the document).")
+            query, document = pair["text"], pair["text_pair"]
+            yield read_query(query, f"{name}.text"), read_document(document, f"{name}.text_pair")
 
     def answer(self, scored: Scored) -> object:
-        return [{"label": "LABEL_0", "score": score} for score in scored.probabilities()]
+        return [{"label": "LABEL_0", "score": score} for score in scored.in_order()]
 
 
-class Dify(_Pairs):
+class Dify(Pairs):
     name = "dify"
     keys = ("inputs", "docs")
     shape = '{"inputs", "docs"} (Dify)'
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        queries, documents = read_list(fields.payload["inputs"], "inputs"), fields.documents("docs")
+        queries = read_list(fields.payload["inputs"], "inputs", empty=True)
+        _, documents = fields.documents("docs", empty=True)
         if len(queries) != len(documents):
-            raise InvalidRequest(
-                f"inputs has {len(queries)} entries and docs {len(documents)}: send one query for each document."
+            raise invalid(
+                "inputs",
+                f"has {len(queries)} entries and docs {len(documents)}: send one query for each document.",
             )
         for index, (query, document) in enumerate(zip(queries, documents, strict=True)):
-            yield read_query(query, f"inputs[{index}]"), read_text(document, f"docs[{index}]")
+            yield read_query(query, f"inputs[{index}]"), read_document(document, f"docs[{index}]")

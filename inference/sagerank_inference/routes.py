@@ -1,0 +1,315 @@
+"""The HTTP routes: /ping and /invocations as SageMaker calls them, the doors of other APIs, and /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from . import runtime_api
+from .connections import DrainedResponse
+from .contract import (
+    InternalError,
+    Limits,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    RerankError,
+    UnsupportedMediaType,
+)
+from .dialects import JSON, ROUTES, render_error
+from .metrics import Metrics
+from .process import reap
+from .service import Answer, Exchange
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_LEFT = 499
+_LONGEST_PATH = 200  # in the log
+_COLLECT_SECONDS = 30.0  # at the latest
+_STAGES = ("tokenise", "queue", "forward")
+
+log = logging.getLogger("sagerank")
+
+
+class Backend(Protocol):
+    """What answers the requests that come in here: the model on this machine, or one elsewhere."""
+
+    state: str  # "ready" while it answers
+    model: str
+    limits: Limits
+    request_seconds: float  # after which nobody waits for an answer
+
+    async def run(self, on_failure: Callable[[], None]) -> None:
+        """Do what has to be done beside requests, until cancelled. Calls on_failure when there is no more use in it."""
+
+    def admit(self) -> None:
+        """Raise Unavailable or Overloaded where it is known before a request is read that it cannot be taken."""
+
+    async def rerank(self, exchange: Exchange) -> Answer:
+        """Read, score and render. Raises a RerankError; `exchange.dialect` is known once the body is read."""
+
+    @property
+    def idle(self) -> bool:
+        """Say whether nothing is under way."""
+
+    @property
+    def queued_tokens(self) -> int:
+        """Return how much waits to be scored."""
+
+    @property
+    def children(self) -> list[int]:
+        """Return the processes whose end is waited for here."""
+
+
+def create_app(
+    backend: Backend, metrics: Metrics, on_failure: Callable[[], None] = lambda: None
+) -> Starlette:
+    """Make the ASGI application. `on_failure` is called when the backend is of no more use, after that was logged."""
+    routes = _Routes(backend, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        # In the background: /ping has to answer 503 while the model loads.
+        tasks = [asyncio.create_task(backend.run(on_failure)), asyncio.create_task(_keep_house(backend))]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    app = Starlette(
+        routes=[
+            Route("/ping", routes.ping),
+            Route("/metrics", routes.metrics),
+            *(Route(path, routes.rerank, methods=["POST"]) for path in ROUTES),
+            runtime_api.route(routes.rerank),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _no_such_route},
+    )
+    app.router.redirect_slashes = False  # to where the client's Host header says
+    return app
+
+
+async def _keep_house(backend: Backend) -> None:
+    """Do now and then what would otherwise be done in the middle of a request, or by nobody."""
+    collected, frozen = time.monotonic(), False
+    while True:
+        await asyncio.sleep(1)
+        if not frozen and backend.state == "ready":
+            gc.collect()
+            gc.freeze()  # what was loaded stays: it need not be looked through again
+            frozen = True
+        if os.getpid() == 1:
+            reap(backend.children)
+        if backend.idle or time.monotonic() - collected > _COLLECT_SECONDS:
+            gc.collect()
+            collected = time.monotonic()
+
+
+class _Routes:
+    def __init__(self, backend: Backend, metrics: Metrics) -> None:
+        self._backend, self._metrics = backend, metrics
+        self._bodies = _Bodies(backend.limits.max_body_bytes)
+
+    async def ping(self, request: Request) -> Response:
+        state = "draining" if getattr(request.state, "draining", False) else self._backend.state
+        return JSONResponse({"status": state, "model": self._backend.model}, 200 if state == "ready" else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        self._metrics.queued.set(self._backend.queued_tokens)
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def rerank(self, request: Request) -> Response:
+        began = time.monotonic()
+        given = request.headers.get("x-request-id", "")
+        exchange = Exchange(
+            headers=request.headers,
+            path=request.url.path,
+            request_id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+            deadline=began + self._backend.request_seconds,
+        )
+        facts: dict[str, object] = {}
+        response: Response
+        sent = False
+        held = _Held(self._bodies, self._backend.limits.max_body_bytes)
+        try:
+            self._backend.admit()
+            encoding = request.headers.get("content-encoding", "identity")
+            if encoding.strip().lower() not in ("", "identity"):
+                raise UnsupportedMediaType(
+                    f"Content-Encoding {encoding[:40]!r} is not read here: send the body uncompressed."
+                )
+            exchange.take(await held.read(request, exchange.left))
+            answer = await _unless_disconnected(request, self._backend.rerank(exchange))
+            timings = answer.timings
+            milliseconds = {name: _milliseconds(getattr(timings, name)) for name in _STAGES}
+            facts = {**answer.sizes, **milliseconds}
+            if timings.stages:
+                facts["stages"] = list(map(_milliseconds, timings.stages))
+            timing = ", ".join(f"{name};dur={value}" for name, value in milliseconds.items())
+            response = _HeldResponse(answer.body, 200, {"Server-Timing": timing}, answer.media_type)
+            response.held = held
+            sent = True
+            self._metrics.documents.inc(answer.sizes["documents"])
+            for stage, value in milliseconds.items():
+                self._metrics.latency.labels(stage).observe(value / 1e3)
+        except ClientDisconnect:
+            response = Response(status_code=_CLIENT_LEFT)
+        except RerankError as error:
+            exchange.dialect = exchange.dialect or error.dialect
+            response = _error_response(error, exchange)
+        except Exception as error:
+            # The type is enough to find it by; a message could quote what the caller sent.
+            facts = {"exception": type(error).__name__}
+            failure = InternalError("The server failed on this request; its log has the id.")
+            response = _error_response(failure, exchange)
+        finally:
+            if not sent:
+                held.release()
+        response.headers["X-Request-Id"] = exchange.request_id
+        seconds = time.monotonic() - began
+        dialect = exchange.dialect or "unknown"
+        self._metrics.requests.labels(dialect, str(response.status_code)).inc()
+        self._metrics.latency.labels("total").observe(seconds)
+        entry = {
+            "event": "request",
+            "request_id": exchange.request_id,
+            "path": exchange.path[:_LONGEST_PATH],
+            "dialect": dialect,
+            "status": response.status_code,
+            "total": _milliseconds(seconds),
+        }
+        log.info(json.dumps(entry | facts))
+        return response
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    posts = (f"POST {path}" for path in (*ROUTES, "/endpoints/NAME/invocations"))
+    paths = ", ".join(("GET /ping", "GET /metrics", *posts))
+    message = f"There is no {request.method} {request.url.path[:80]} here: known are {paths}."
+    return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
+
+
+class _Bodies:
+    """How many bytes the requests under way may hold: their bodies, and then what is made of them.
+
+    Small ones have a share of their own, so that large ones do not keep them out.
+    """
+
+    SMALL = 65_536
+    _OF_SMALL = 16 * 1024 * 1024
+
+    def __init__(self, largest: int) -> None:
+        self._free = {True: self._OF_SMALL, False: 3 * largest}
+
+    def hold(self, size: int, held: int) -> None:
+        """Let a request that holds so many bytes hold `size` instead. Raises Overloaded where there is no room."""
+        self._free[held <= self.SMALL] += held
+        if size > self._free[size <= self.SMALL]:
+            self._free[held <= self.SMALL] -= held
+            raise Overloaded(
+                "Too many bytes of other requests are under way: try again in 1 s, or add instances.",
+                retry_after=1.0,
+            )
+        self._free[size <= self.SMALL] -= size
+
+
+class _Held:
+    """What one request holds of the bytes of all."""
+
+    def __init__(self, bodies: _Bodies, largest: int) -> None:
+        self._bodies, self._largest, self._size = bodies, largest, 0
+
+    def _hold(self, size: int) -> None:
+        if size > self._largest:
+            raise PayloadTooLarge(
+                f"The body has more than {self._largest} bytes: split the documents over several requests."
+            )
+        self._bodies.hold(size, self._size)
+        self._size = size
+
+    def release(self) -> None:
+        self._hold(0)
+
+    async def read(self, request: Request, timeout: float) -> bytes:
+        """Return the body. Raises PayloadTooLarge, Overloaded and RequestTimeout as soon as that is known."""
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and (len(announced) > 20 or int(announced) > self._largest):
+            self._hold(self._largest + 1)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(timeout):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self._size:
+                        self._hold(len(body))
+        except TimeoutError:
+            raise RequestTimeout("The body did not arrive in time: send it faster.") from None
+        return bytes(body)
+
+
+class _HeldResponse(DrainedResponse):
+    """An answer whose request holds its bytes until it is sent."""
+
+    held: _Held | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.held:
+                self.held.release()
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return the result of `work`. Raises ClientDisconnect, and cancels it, when nobody is left to read it."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        watching.cancel()
+        working.cancel()
+        # Nobody may be left to take what becomes of it.
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1e3 * seconds, 2)
+
+
+def _error_response(error: RerankError, exchange: Exchange) -> Response:
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else {}
+    # The error's own dialect is not set: several requests may share the error.
+    refusal = render_error(
+        error,
+        path=exchange.path,
+        headers=exchange.headers,
+        request_id=exchange.request_id,
+        dialect=exchange.dialect,
+    )
+    return Response(refusal.body, refusal.status, headers | dict(refusal.headers), JSON)
