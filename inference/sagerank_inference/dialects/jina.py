@@ -5,20 +5,17 @@ from __future__ import annotations
 import uuid
 
 from ..contract import (
-    Group,
     InvalidRequest,
     PayloadTooLarge,
     RequestTimeout,
     RerankError,
     RerankRequest,
-    Scores,
     TokenLimitExceeded,
     UnsupportedMediaType,
-    best_first,
     status,
 )
 from .cohere import meta
-from .dialect import Dialect, Scored, sigmoid
+from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_list, type_name
 
 _CODES = {
@@ -95,26 +92,28 @@ class Marketplace(Jina):
                     f"must be an object with query and documents, not {type_name(entry)}.",
                 )
             groups.append(Fields(entry, fields.allowance).group())
-        return fields.request(self.name, groups, echo=True)
+        return fields.within("data").request(self.name, groups, echo=True)
 
     def answer(self, scored: Scored) -> object:
-        entries = zip(scored.request.groups, scored.scores, strict=True)
-        return {"data": [_entry(group, scores) for group, scores in entries], "parameters": {}}
+        entries = [_entry(scored, number) for number in range(len(scored.scores))]
+        return {"data": entries, "parameters": {}}
 
 
-def _entry(group: Group, scores: Scores) -> dict[str, object]:
-    identity = group.identity or uuid.uuid4().hex
+def _entry(scored: Scored, number: int) -> dict[str, object]:
+    scores = scored.scores[number]
+    identity = scored.request.groups[number].identity or uuid.uuid4().hex
     results = []
-    for index in best_first(scores.values, group.top_n):
+    for one in scored.ranked(number):
         document = uuid.uuid4().hex
         results.append(
             {
                 "id": identity,
-                "index": index,
-                "document": {"id": document, "text": group.documents[index]},
-                "relevance_score": sigmoid(scores.values[index]),
-                "usage": {"id": document, "total_tokens": scores.document_tokens[index]},
+                "index": one.index,
+                "document": {"id": document, "text": one.text},
+                "relevance_score": one.score,
+                "usage": {"id": document, "total_tokens": scores.document_tokens[one.index]},
             }
+            | one.relevant_spans
         )
     return {
         "id": identity,
