@@ -22,7 +22,20 @@ from .pairs import Dify, HuggingFace, LangChain
 from .rows import Table, read_csv
 from .tei import Tei, error_type
 
-__all__ = ["DIALECTS", "JSON", "ROUTES", "Call", "Refusal", "parse", "render", "render_error", "sigmoid"]
+__all__ = [
+    "CSV",
+    "DIALECTS",
+    "JSON",
+    "JSON_LINES",
+    "ROUTES",
+    "SHARED",
+    "Call",
+    "Refusal",
+    "parse",
+    "render",
+    "render_error",
+    "sigmoid",
+]
 
 _JINA, _MARKETPLACE = Jina(), Marketplace()
 # By name. A body is read by the dialect of its route or headers, else by the first that recognises it.
