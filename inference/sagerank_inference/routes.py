@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import runtime_api
-from .backend import Backend
+from .backend import Answer, Backend, Exchange
 from .connections import DrainedResponse
 from .contract import (
     InternalError,
@@ -40,7 +40,6 @@ from .discovery import Discovery
 from .inflate import Inflated
 from .metrics import Metrics
 from .process import reap
-from .service import Answer, Exchange
 
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
