@@ -58,12 +58,12 @@ _JINA, _MARKETPLACE = Jina(), Marketplace()
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        CohereV2(),
-        CohereV1(),
         Bedrock(),
         Pinecone(),
         Weaviate(),
         Voyage(),
+        CohereV2(),
+        CohereV1(),
         Score(),
         _JINA,
         _MARKETPLACE,
