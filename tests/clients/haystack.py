@@ -15,10 +15,16 @@ SECRET = Secret.from_token(KEY)
 os.environ["AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME"] = URL
 
 
-def ranked(ranker: Any, *, score: str = "score") -> list[float | None]:
-    documents = [Document(content=text, meta={"index": index}) for index, text in enumerate(DOCUMENTS)]
-    found = ranker.run(query=QUERY, documents=documents)["documents"]
+def documents() -> list[Any]:
+    return [Document(content=text, meta={"index": index}) for index, text in enumerate(DOCUMENTS)]
+
+
+def scored(found: list[Any], *, score: str = "score") -> list[float | None]:
     return ordered(({"score": one.score, **one.meta} for one in found), score=score)
+
+
+def ranked(ranker: Any) -> list[float | None]:
+    return scored(ranker.run(query=QUERY, documents=documents())["documents"])
 
 
 @row("jina-haystack", "JinaRanker")
@@ -40,6 +46,14 @@ def _() -> list[float | None]:
     from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
 
     return ranked(HuggingFaceTEIRanker(url=URL))
+
+
+@row("huggingface-api-haystack", "HuggingFaceTEIRanker.run_async, top_k", top=2)
+async def _() -> list[float | None]:
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
+
+    found = await HuggingFaceTEIRanker(url=URL).run_async(query=QUERY, documents=documents(), top_k=2)
+    return scored(found["documents"])
 
 
 @row("huggingface-api-haystack", "HuggingFaceTEIRanker, raw_scores", raw=True)
@@ -74,4 +88,5 @@ def _() -> list[float | None]:
 def _() -> list[float | None]:
     from mixedbread_ai_haystack.rerankers import MixedbreadReranker
 
-    return ranked(MixedbreadReranker(api_key=SECRET, base_url=URL, max_retries=0), score="rerank_score")
+    ranker = MixedbreadReranker(api_key=SECRET, base_url=URL, max_retries=0)
+    return scored(ranker.run(query=QUERY, documents=documents())["documents"], score="rerank_score")

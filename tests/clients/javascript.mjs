@@ -32,6 +32,13 @@ await row("together-ai", "rerank.create", async ({ default: Together }) => {
   return ordered(results, { score: "relevance_score" });
 });
 
+await row("@openrouter/sdk", "rerank.rerank", async ({ OpenRouter }) => {
+  const client = new OpenRouter({ apiKey: KEY, serverURL: `${URL}/v1` });
+  const { results } = await client.rerank.rerank({ requestBody: ASKED });
+  texts(results, (result) => result.document.text);
+  return ordered(results);
+});
+
 await row("@mixedbread/sdk", "rerank", async ({ default: Mixedbread }) => {
   const client = new Mixedbread({ apiKey: KEY, baseURL: URL });
   const { data } = await client.rerank({ model: MODEL, query: QUERY, input: DOCUMENTS, return_input: true });
@@ -69,6 +76,10 @@ await row("@ai-sdk/togetherai", "rerank", ({ createTogetherAI }) =>
   ranking(createTogetherAI({ apiKey: KEY, baseURL: `${URL}/v1` }).reranking(MODEL)),
 );
 
+await row("voyage-ai-provider", "rerank", ({ createVoyage }) =>
+  ranking(createVoyage({ apiKey: KEY, baseURL: `${URL}/v1` }).reranking(MODEL)),
+);
+
 await row("@ai-sdk/amazon-bedrock", "rerank", ({ createAmazonBedrock }) => {
   const keys = { region: REGION, accessKeyId: KEY, secretAccessKey: KEY };
   return ranking(createAmazonBedrock({ ...keys, baseURL: URL }).reranking(BEDROCK_MODEL));
@@ -98,8 +109,13 @@ async function aws(Client) {
   return new Client({ region: REGION, endpoint: URL, credentials, requestHandler: new NodeHttpHandler() });
 }
 
-const read = (bytes) => ordered(JSON.parse(new TextDecoder().decode(bytes)).results, { score: "relevance_score" });
 const contentType = "application/json";
+
+/** Scores of a body. */
+function read(bytes) {
+  const { results } = JSON.parse(new TextDecoder().decode(bytes));
+  return ordered(results, { score: "relevance_score" });
+}
 
 await row("@aws-sdk/client-sagemaker-runtime", "InvokeEndpointCommand", async (sdk) => {
   const client = await aws(sdk.SageMakerRuntimeClient);

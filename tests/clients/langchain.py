@@ -20,11 +20,18 @@ os.environ |= {
 }
 
 
-def compressed(compressor: Any) -> list[float | None]:
+def documents() -> list[Any]:
     from langchain_core.documents import Document
 
-    documents = [Document(text, metadata={"index": index}) for index, text in enumerate(DOCUMENTS)]
-    return ordered(document.metadata for document in compressor.compress_documents(documents, QUERY))
+    return [Document(text, metadata={"index": index}) for index, text in enumerate(DOCUMENTS)]
+
+
+def compressed(compressor: Any) -> list[float | None]:
+    return ordered(document.metadata for document in compressor.compress_documents(documents(), QUERY))
+
+
+async def acompressed(compressor: Any) -> list[float | None]:
+    return ordered(one.metadata for one in await compressor.acompress_documents(documents(), QUERY))
 
 
 @row("langchain-cohere", "CohereRerank")
@@ -39,6 +46,13 @@ def _() -> list[float | None]:
     from langchain_voyageai import VoyageAIRerank
 
     return compressed(VoyageAIRerank(base_url=f"{URL}/v1", api_key=KEY, model=MODEL))
+
+
+@row("langchain-voyageai", "VoyageAIRerank.acompress_documents, top_k", top=2)
+async def _() -> list[float | None]:
+    from langchain_voyageai import VoyageAIRerank
+
+    return await acompressed(VoyageAIRerank(base_url=f"{URL}/v1", api_key=KEY, model=MODEL, top_k=2))
 
 
 @row("langchain-community", "SagemakerEndpointCrossEncoder")
@@ -77,6 +91,14 @@ def _() -> list[float | None]:
     from langchain_nvidia_ai_endpoints import NVIDIARerank
 
     return compressed(NVIDIARerank(base_url=f"{URL}/v1", api_key=KEY, model=MODEL, top_n=ALL))
+
+
+@row("langchain-nvidia-ai-endpoints", "NVIDIARerank.acompress_documents, truncate", raw=True)
+async def _() -> list[float | None]:
+    from langchain_nvidia_ai_endpoints import NVIDIARerank
+
+    settings = {"base_url": f"{URL}/v1", "api_key": KEY, "model": MODEL, "top_n": ALL}
+    return await acompressed(NVIDIARerank(**settings, truncate="END"))
 
 
 @row("langchain-pinecone", "PineconeRerank")
