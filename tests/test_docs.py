@@ -21,8 +21,7 @@ import sagerank.evaluation.commands
 from docs import generated
 from sagerank.cli import _parser
 from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.dialects import DIALECTS, parse, render
-from sagerank_inference.dialects import ROUTES
+from sagerank_inference.dialects import DIALECTS, ROUTES, parse, render
 from sagerank_inference.settings import Settings, SettingsError
 
 from .conftest import ROOT

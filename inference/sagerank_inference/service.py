@@ -77,7 +77,8 @@ class Service:
         self.settings, self.metrics = settings, metrics
         self.state = "loading"
         self.model = ""
-        self.request_seconds = settings.request_seconds
+        self.max_tokens, self.request_seconds = settings.max_tokens, settings.request_seconds
+        self.cors_origins = settings.cors_origins
         self.limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
         self._worker = Worker(settings)
         self._reader = Reader()
@@ -259,7 +260,13 @@ class Service:
         scores = [
             [next(rounds).scores(timings) for _ in request.groups] for request in exchange.call.requests
         ]
-        body, media_type = render(exchange.call, scores, model=self.model, request_id=exchange.request_id)
+        body, media_type = render(
+            exchange.call,
+            scores,
+            model=self.model,
+            request_id=exchange.request_id,
+            accept=exchange.headers.get("accept", ""),
+        )
         return Answer(body, media_type, sizes(scores), timings)
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:

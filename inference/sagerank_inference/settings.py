@@ -91,6 +91,9 @@ class Settings:
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
     drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
+    cors_origins: str = (
+        ""  # whose web pages may call, such as https://search.example, with commas between; *: any
+    )
 
     def __post_init__(self) -> None:
         if self.threads == 0:
@@ -158,7 +161,8 @@ class Settings:
 
     def to_env(self) -> dict[str, str]:
         """Return the variables of which `from_env` makes these settings."""
-        return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
+        values = {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
+        return {variable: value for variable, value in values.items() if value}
 
 
 def _variable(name: str) -> str:

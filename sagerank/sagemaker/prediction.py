@@ -15,7 +15,7 @@ from sagemaker.core.resources import Endpoint
 from sagemaker.core.serializers import BaseSerializer
 
 from sagerank import aws
-from sagerank.client import Ranked, RerankClient, Reranking, read_answer
+from sagerank.client import Document, Ranked, RerankClient, Reranking, read_answer
 from sagerank.errors import AccessDenied, BadAnswer, InvalidRequest, Unavailable
 from sagerank.transport import error_from_aws
 from sagerank_inference.dialects import DIALECTS
@@ -58,8 +58,15 @@ class RerankDeserializer(BaseDeserializer):  # type: ignore[misc]
             stream.close()
         if not all("document" in item for item in answered):
             raise BadAnswer("The answer holds no documents: ask for them, with return_documents.")
-        results = (Ranked(item["index"], item["relevance_score"], item["document"]) for item in answered)
+        results = (
+            Ranked(item["index"], item["relevance_score"], _document(item["document"])) for item in answered
+        )
         return Reranking(tuple(results), tokens, model, requests=1)
+
+
+def _document(echoed: Any) -> Document:
+    """What was sent: a string comes back as an object of its text alone."""
+    return echoed["text"] if isinstance(echoed, dict) and echoed.keys() == {"text"} else echoed
 
 
 class EndpointTransport:

@@ -194,7 +194,7 @@ def test_the_server_of_aws_containers_serves_the_handler(model_dir: Path, tmp_pa
         code, body = call("/invocations", json.dumps({"query": "rain", "texts": ["clouds", "cats"]}).encode())
         assert (code, len(json.loads(body))) == (200, 2)
         code, body = call("/invocations", b'{"query":"","texts":["a"]}')
-        assert code == 400
+        assert code == 422
         assert b"query is blank" in body
         assert call("/invocations", json.dumps({"query": "rain", "texts": ["clouds"]}).encode())[0] == 200
     finally:

@@ -251,7 +251,10 @@ def test_the_page_runs_as_it_stands(aws: Aws, tmp_path: Path, monkeypatch: pytes
     assert names["ranking"].results[0].document.startswith("Rain")
     assert [endpoint.get_name() for endpoint in Endpoint.get_all(region=REGION)] == ["queued"]
     scored = s3.get_object(Bucket="ours", Key="scored/requests.jsonl.out")["Body"].read().splitlines()
-    assert [json.loads(line)["results"][0]["document"] for line in scored] == [DOCUMENTS[2], DOCUMENTS[0]]
+    assert [json.loads(line)["results"][0]["document"]["text"] for line in scored] == [
+        DOCUMENTS[2],
+        DOCUMENTS[0],
+    ]
     training = names["job"]
     assert training.training_job_status == "Completed"  # at once, for nothing is trained here
     assert training.enable_managed_spot_training is True
