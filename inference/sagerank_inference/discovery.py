@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .backend import Backend
 from .openapi import describe
-
-if TYPE_CHECKING:
-    from .routes import Backend
 
 _MOST_MEGABYTES = 100  # that a batch transform takes, over all requests that are under way
 

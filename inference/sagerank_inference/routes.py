@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,10 +26,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import runtime_api
+from .backend import Answer, Backend, Exchange
 from .connections import DrainedResponse
 from .contract import (
     InternalError,
-    Limits,
     Overloaded,
     PayloadTooLarge,
     RequestTimeout,
@@ -40,7 +40,6 @@ from .discovery import Discovery
 from .inflate import Inflated
 from .metrics import Metrics
 from .process import reap
-from .service import Answer, Exchange
 
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -51,38 +50,6 @@ _COLLECT_SECONDS = 30.0  # at the latest
 _STAGES = ("tokenise", "queue", "forward")
 
 log = logging.getLogger("sagerank")
-
-
-class Backend(Protocol):
-    """What answers the requests that come in here: the model on this machine, or one elsewhere."""
-
-    state: str  # "ready" while it answers
-    model: str
-    limits: Limits
-    max_tokens: int  # of a pair
-    request_seconds: float  # after which nobody waits for an answer
-    cors_origins: str  # whose pages may call, with commas between; *: any
-
-    async def run(self, on_failure: Callable[[], None]) -> None:
-        """Do what has to be done beside requests, until cancelled. Calls on_failure when there is no more use in it."""
-
-    def admit(self) -> None:
-        """Raise Unavailable or Overloaded where it is known before a request is read that it cannot be taken."""
-
-    async def rerank(self, exchange: Exchange) -> Answer:
-        """Read, score and render. Raises a RerankError; `exchange.dialect` is known once the body is read."""
-
-    @property
-    def idle(self) -> bool:
-        """Say whether nothing is under way."""
-
-    @property
-    def queued_tokens(self) -> int:
-        """Return how much waits to be scored."""
-
-    @property
-    def children(self) -> list[int]:
-        """Return the processes whose end is waited for here."""
 
 
 def create_app(
@@ -111,7 +78,7 @@ def create_app(
     )
     origins = [origin.strip() for origin in backend.cors_origins.split(",") if origin.strip()]
     middleware = [Middleware(_WithoutSlash)]
-    if origins:
+    if origins != ["none"]:
         middleware.append(
             Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         )

@@ -91,9 +91,7 @@ class Settings:
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
     drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
-    cors_origins: str = (
-        ""  # whose web pages may call, such as https://search.example, with commas between; *: any
-    )
+    cors_origins: str = "none"  # whose web pages may call: origins with commas between, or *
 
     def __post_init__(self) -> None:
         if self.threads == 0:
@@ -161,8 +159,7 @@ class Settings:
 
     def to_env(self) -> dict[str, str]:
         """Return the variables of which `from_env` makes these settings."""
-        values = {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
-        return {variable: value for variable, value in values.items() if value}
+        return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
 
 
 def _variable(name: str) -> str:

@@ -54,7 +54,15 @@ DIALECTS: dict[str, Dialect] = {
     )
 }
 # Where requests are taken: on these in any dialect, on the others in their own.
-SHARED = ("/invocations", "/rerank", "/v1/rerank", "/model/{model}/invoke")
+SHARED = (
+    "/invocations",
+    "/rerank",
+    "/v1/rerank",
+    "/v1/reranks",
+    "/inference/v1/rerank",
+    "/compatible-api/v1/reranks",
+    "/model/{model}/invoke",
+)
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
 
 *_others, _last = dict.fromkeys(dialect.shape for dialect in DIALECTS.values() if dialect.shape)
