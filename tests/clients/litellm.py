@@ -4,14 +4,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from rows import DOCUMENTS, KEY, QUERY, URL, ordered, row, texts
-
-os.environ["HF_HUB_OFFLINE"] = (
-    "1"  # the huggingface provider counts tokens, by a tokenizer of the model's name if there is one
-)
 
 # Provider and model as LiteLLM names them, and the path that its users are told to add to the address.
 ROUTES = {
