@@ -17,15 +17,14 @@ from datetime import datetime
 from pathlib import Path
 
 from sagerank.models.build import MICRO
-from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
 from ..servers import running
 from . import table
+from .compare import fault
 from .groups import Group, GroupError, Row, groups
 
-TOLERANCE = 1e-6  # of scores from 0 to 1 and of logits
 # Each text once went wrong in a client or a server: an accent, quotes, a line break, a separator of lines that JSON has not,
 # an equal neighbour, a list's brackets.
 QUERY = 'How do "clouds" become rain — ¿cuándo llueve?'
@@ -61,20 +60,20 @@ def main() -> int:
     lines: table.Lines = {}
     failed = 0
     for row in rows:
-        fault = _fault(row, expected)
+        wrong = fault(row, expected)
         impossible = IMPOSSIBLE.get((row.client, row.asked), "")
         route, dialect = _answered(row, requests)
-        if not fault or impossible:
+        if not wrong or impossible:
             lines[row.client, row.asked] = table.line(
                 client=row.client,
                 version=row.version,
                 asked=row.asked,
                 route=route,
                 dialect=dialect,
-                scores=impossible if fault else "equal logits" if row.raw else "equal",
+                scores=impossible if wrong else "equal logits" if row.raw else "equal",
             )
-        failed += bool(fault) != bool(impossible)
-        verdict = fault or "equal"
+        failed += bool(wrong) != bool(impossible)
+        verdict = wrong or "equal"
         sys.stdout.write(f"{row.client:<24} {row.version:<10} {row.asked:<44} {dialect:<14} {verdict}\n")
     sys.stdout.write(
         f"{len(rows) - failed} of {len(rows)} rows as they should be, "
@@ -110,26 +109,6 @@ def _answered(row: Row, requests: list[dict[str, str]]) -> tuple[str, str]:
         if row.began - 0.001 <= at <= row.ended:
             return entry["path"], entry["dialect"]
     return "", ""
-
-
-def _fault(row: Row, logits: list[float]) -> str:
-    """What is wrong with a row; nothing where its scores are the engine's."""
-    if row.scores is None:
-        return row.error or "no scores"
-    expected = logits if row.raw else list(map(sigmoid, logits))
-    if len(row.scores) != len(expected):
-        return f"{len(row.scores)} scores of {len(expected)} documents"
-    given = {at: score for at, score in enumerate(row.scores) if score is not None}
-    if len(given) != (row.top or len(expected)):
-        return f"{len(given)} scores of {row.top or len(expected)} that were asked for"
-    if worst := max((at for at in given), key=lambda at: abs(given[at] - expected[at]), default=None):
-        difference = abs(given[worst] - expected[worst])
-        if difference > TOLERANCE:
-            return f"document {worst} has {given[worst]}, not {expected[worst]}"
-    others = [score for at, score in enumerate(expected) if at not in given]
-    if others and min(given.values()) < max(others) - TOLERANCE:
-        return "other documents are better"
-    return ""
 
 
 def _differing(lines: table.Lines, *, whole: bool) -> str:
