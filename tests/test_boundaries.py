@@ -42,7 +42,7 @@ ARROWS = {
 }
 # The client is files and not a folder: applications import it by these names.
 _ROOM_OF = dict.fromkeys(
-    ("sagerank", "sagerank.aws", "sagerank.client", "sagerank.transport", "sagerank.errors"),
+    ("sagerank", "sagerank.aws", "sagerank.client", "sagerank.transport", "sagerank.wire", "sagerank.errors"),
     "sagerank.client",
 )
 

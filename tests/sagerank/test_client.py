@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
 import threading
@@ -12,7 +13,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagerank import AsyncRerankClient, RerankClient
-from sagerank.client import Retry, Split
-from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError
+from sagerank.client import Options, Retry, Split
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError, TokenLimitExceeded
+from sagerank.transport import EngineTransport
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -29,6 +33,7 @@ from sagerank_inference.contract import (
     PayloadTooLarge,
     Unavailable,
 )
+from sagerank_inference.engine import Engine
 
 from ..conftest import run_python
 
@@ -50,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:
             self.server.bodies.append(body)
+            self.server.heads.append(self.headers)
             failure = self.server.failures.popleft() if self.server.failures else None
         if failure == "drop":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
@@ -106,6 +112,7 @@ class Script(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.failures: deque[Failure] = deque()
         self.bodies: list[bytes] = []
+        self.heads: list[Message] = []
         self.lock = threading.Lock()
         self.connections = 0
         self.closed = threading.Event()
@@ -306,6 +313,14 @@ def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: S
         ),
         (403, "AccessDeniedException", "no", AccessDenied, r"sagemaker:InvokeEndpoint on endpoint/ranker"),
         (500, "InternalFailure", "x", Unavailable, "InternalFailure"),
+        (403, "ExpiredTokenException", "no", AccessDenied, "have expired: run `aws configure`"),
+        (
+            400,
+            "ValidationError",
+            "Inference Component Name header is required for endpoints to which you plan to deploy them.",
+            EndpointNotFound,
+            r"deploy them\): name one of ranker's",
+        ),
     ],
 )
 def test_errors_of_sagemaker_itself_say_what_to_change(
@@ -540,3 +555,152 @@ def test_a_fork_while_another_thread_holds_the_client_leaves_a_client_that_works
         assert time.monotonic() < deadline, "the child hangs"
         time.sleep(0.05)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def test_options_are_sent_only_where_they_ask_for_something(script: Script) -> None:
+    options = Options(max_tokens_per_doc=9, truncate_prompt_tokens=1, truncation_direction="left")
+    with RerankClient.http(script.url) as client:
+        client.rerank("q", ["a"])
+        client.rerank("q", ["a"], truncate=False, options=options)
+    plain, asked = map(json.loads, script.bodies)
+    assert plain == {"query": "q", "return_documents": False, "truncate": True, "documents": ["a"]}
+    assert asked == plain | {
+        "truncate": False,
+        "max_tokens_per_doc": 9,
+        "truncate_prompt_tokens": 1,
+        "truncation_direction": "left",
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"max_tokens_per_doc": 0}, {"truncate_prompt_tokens": True}, {"truncation_direction": "up"}],
+)
+def test_an_option_that_means_nothing_is_named(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{next(iter(given))} is"):
+        Options(**given)
+
+
+def test_logits_are_the_engines_and_split_or_not_the_same(micro: Engine) -> None:
+    """Far from zero, too, where probabilities are all the same; and a lowest score is one of them."""
+    documents = ["Clouds cool and drop water.", "A cat sleeps.", "Rain falls.", "", "drops " * 400]
+    expected = micro.score("what causes rain", documents).values
+    with RerankClient(EngineTransport(micro), split=Split(max_documents=2)) as client:
+        ranking = client.rerank("what causes rain", documents, options=Options(raw_scores=True))
+        assert ranking.requests == 3
+        for item in ranking.results:
+            assert item.score == pytest.approx(expected[item.index], abs=1e-5)
+        lowest = ranking.results[1].score
+        few = client.rerank(
+            "what causes rain", documents, min_score=lowest - 1e-4, options=Options(raw_scores=True)
+        )
+    assert [item.index for item in few.results] == [item.index for item in ranking.results[:2]]
+
+
+def test_a_server_that_answers_probabilities_where_logits_were_asked_for_is_found_out(
+    script: Script,
+) -> None:
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer, match="leave raw_scores out"):
+        client.rerank("q", ["a"], options=Options(raw_scores=True))
+
+
+def spans(*values: Any) -> Failure:
+    results = [
+        {"index": index, "relevance_score": 0.5, "relevant_spans": value}
+        for index, value in enumerate(values)
+    ]
+    answer = {"model": "m", "usage": {"total_tokens": 1}, "results": results}
+    return 200, json.dumps(answer).encode(), {}
+
+
+def test_spans_are_of_their_documents(script: Script) -> None:
+    script.failures.append(spans([{"start": 1, "end": 3, "score": 0.5}], [{"start": 0, "end": 0}]))
+    with RerankClient.http(script.url) as client:
+        ranking = client.rerank("q", ["abc", ""], options=Options(return_spans=True))
+        assert json.loads(script.bodies[0])["return_spans"] is True
+        assert [item.span for item in ranking.results] == [(1, 3), (0, 0)]
+        assert client.rerank("q", ["abc"]).results[0].span is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        [{"start": 0}],
+        [{"start": 2, "end": 1}],
+        [{"start": -1, "end": 1}],
+        [{"start": 0, "end": 4}],
+        [{"start": True, "end": 1}],
+        [{"start": 0, "end": 1.0}],
+    ],
+)
+def test_a_span_that_is_none_is_refused(script: Script, value: Any) -> None:
+    script.failures.append(spans(value))
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer, match="leave return_spans out"):
+        client.rerank("q", ["abc"], options=Options(return_spans=True))
+
+
+def test_a_refused_document_has_the_callers_number(script: Script) -> None:
+    sentence = f"documents[1] has 9 tokens, and 8 fit beside this query: {TokenLimitExceeded.REMEDY}"
+    script.failures += [(200, json.dumps(ANSWER).encode(), {}), http_error(400, sentence)]
+    with (
+        RerankClient.http(script.url, split=Split(max_documents=2), concurrency=1) as client,
+        pytest.raises(TokenLimitExceeded, match=r"^documents\[3\] has 9 tokens"),
+    ):
+        client.rerank("q", ["a", "b", "c", "d"], truncate=False)
+
+
+ANSWER = {
+    "model": "m",
+    "usage": {"total_tokens": 1},
+    "results": [{"index": 0, "relevance_score": 0.5}, {"index": 1, "relevance_score": 0.25}],
+}
+
+
+@pytest.mark.parametrize("lowest", [True, "0.5", math.nan])
+def test_a_lowest_score_is_a_number(script: Script, lowest: Any) -> None:
+    with RerankClient.http(script.url) as client:
+        script.failures.append((200, json.dumps(ANSWER).encode(), {}))
+        assert len(client.rerank("q", ["a", "b"], min_score=0.5).results) == 1
+        with pytest.raises(InvalidRequest, match="min_score is"):
+            client.rerank("q", ["a"], min_score=lowest)
+
+
+def test_a_component_is_named_to_sagemaker(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    client = RerankClient.sagemaker(
+        "ranker", region="eu-west-1", endpoint_url=script.url, inference_component="part"
+    )
+    with client:
+        client.rerank("q", ["a"])
+    assert script.heads[0]["X-Amzn-SageMaker-Inference-Component"] == "part"
+    assert "x-amzn-sagemaker-inference-component, Signature" in script.heads[0]["Authorization"]  # signed
+
+
+def test_credentials_that_expired_are_read_anew(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those that `aws sso login` or a role's tool writes while a long-lived client runs."""
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    expired = (403, b'{"message": "no"}', {"x-amzn-errortype": "ExpiredTokenException"})
+
+    def sign_in(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+
+    sign_in("FIRST")
+    with RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url) as client:
+        client.rerank("q", ["a"])
+        script.failures.append(expired)
+        with pytest.raises(AccessDenied, match="have expired"):  # nobody has signed in: it is not tried again
+            client.rerank("q", ["a"])
+        sign_in("SECOND")
+        script.failures.append(expired)
+        client.rerank("q", ["a"])
+    keys = [head["Authorization"].partition("Credential=")[2].partition("/")[0] for head in script.heads]
+    assert keys == ["FIRST", "FIRST", "FIRST", "SECOND"]
