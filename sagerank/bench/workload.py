@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import random
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def from_file(query: str, path: Path) -> Workload:
     """The documents of a file, one a line. Raises EvaluationError where there is none."""
     # The locale of the command line may be C, its text is UTF-8.
     query = os.fsencode(query).decode("utf-8", "replace")
-    documents = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    documents = [line for line in re.split(r"\r?\n", path.read_text(encoding="utf-8")) if line.strip()]
     if not documents:
         raise EvaluationError(f"{path} holds no documents: give one a line.")
     return Workload(path.name, query, tuple(documents))

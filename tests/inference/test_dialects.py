@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import random
@@ -135,7 +137,7 @@ def test_pairs_keep_their_order() -> None:
 
 
 def test_json_lines_answer_line_by_line() -> None:
-    lines = b'{"query":"q","documents":["b"]}\n\n{"query":"q","texts":["b"]}\n'
+    lines = b'{"query":"q","documents":["b"]}\n{"query":"q","texts":["b"]}\n'
     call = parse(lines, "application/jsonlines")
     body, media_type = render(call, scored(call), model="m", request_id="r")
     first, second = map(json.loads, body.splitlines())
@@ -159,7 +161,7 @@ def test_csv_as_batch_transform_sends_it() -> None:
     assert len(first["data"][0]["results"]) == 1
     assert len(second["data"][0]["results"]) == 2
     with pytest.raises(RerankError, match="Line 1: expected id,query"):
-        parse(b"only,two\n", "text/csv")
+        parse(b"one of five,columns,[],1,x\n", "text/csv")
 
 
 @pytest.mark.parametrize(
@@ -169,15 +171,19 @@ def test_csv_as_batch_transform_sends_it() -> None:
         ('i,q,["a"],-1', "top_n must be a whole number"),
         ('i,q,["a"],1.5', "top_n must be a whole number"),
         ("i,q,[" + "9" * 5000 + "]", "documents is not JSON"),
-        ('i,q,["a"\\, 1e999]', r"documents\[1\] must be a string"),
+        ('i,q,"[""a"", 1e999]"', r"documents\[1\] must be a string"),
         ("i,q, ,1", "documents is blank"),
         ("i,q,,", "documents is blank"),
         ("i,,[]", "query is blank"),
         ("i,q,{}", "documents must be a list, not an object"),
         ("i,q," + "[" * 100_000, "nested too deeply|not JSON"),
         ("i" * 257 + ',q,["a"]', "id has 257 characters"),
-        ('i,q,["\\\\ud800"]', "surrogate"),
+        ('i,q,"[""\\ud800""]"', "surrogate"),
         ("i\rj,q,[]", "not CSV"),
+        ("a,b\n\nc,d", "Line 2 is blank"),
+        ('"a"b,c', "not CSV"),
+        ("a,b\nc,d,e", "Line 2 has 3 columns"),
+        ("a,b\n,d", "Line 2: query is blank"),
         ("," * 100_000, "100001 columns"),
         ("\n" * 300_001, "more than 300000 lines"),
         ("\n\n", "The body is empty"),
@@ -191,7 +197,7 @@ def test_csv_that_cannot_be_read_gets_a_sentence(row: str, sentence: str) -> Non
 
 
 def test_csv_takes_any_top_n_and_odd_characters() -> None:
-    huge = parse(b'i\0,q\0,["a\\\\u0000"],' + b"9" * 99, "text/csv")
+    huge = parse(b'i\0,q\0,["a\\u0000"],' + b"9" * 99, "text/csv")
     body, _ = render(huge, scored(huge), model="m", request_id="r")
     assert json.loads(body)["data"][0]["results"][0]["document"]["text"] == "a\0"
 
@@ -200,12 +206,102 @@ def test_a_line_ends_at_a_newline_only() -> None:
     """The others may stand in a JSON string as they are."""
     text = "a\u2028b\u2029c\x85d"
     lines = [json.dumps({"query": "q", "documents": [text]}, ensure_ascii=False)] * 2
-    call = parse(" \r\n".join(["", *lines, ""]).encode(), "application/jsonlines")
+    call = parse(" \r\n".join([*lines, "", ""]).encode(), "application/jsonlines")
     assert [request.groups[0].documents for request in call.requests] == [(text,)] * 2
-    with pytest.raises(RerankError, match="^Line 4: "):
-        parse(b"\r\n \n\n{\n", "application/jsonlines")
+    with pytest.raises(RerankError, match="^Line 2 is blank"):
+        parse(f"{lines[0]}\r\n \n{lines[0]}".encode(), "application/jsonlines")
+    body, _ = render(call, scored(call), model="m", request_id="r")
+    assert len(body.decode().splitlines()) == 2, "who splits an answer at any of them gets whole lines"
+    assert json.loads(body.splitlines()[1])["results"][0]["document"]["text"] == text
     with pytest.raises(RerankError, match="The body is empty"):
         parse(b" \r\n\n", "application/jsonlines")
+
+
+def lines_of(body: str, accept: str = "", content_type: str = "text/csv") -> tuple[list[str], str]:
+    call = parse(body.encode(), content_type)
+    rendered, media_type = render(call, scored(call), model="m", request_id="r", accept=accept)
+    return rendered.decode().splitlines(), media_type
+
+
+def test_two_columns_of_csv_give_one_score_a_line() -> None:
+    """As SQL engines send it: https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/postgresql-ml.html."""
+    rows = 'q,b\n"q","cc""c"\np,"a,\na"\nq,\n'
+    expected = [repr(sigmoid(value)) for value in (1.0, 4.0, 4.0, 0.0)]
+    assert lines_of(rows) == (expected, "text/csv")
+    assert lines_of(rows, accept="text/csv")[0] == expected
+    assert lines_of("query,passage\n" + rows)[0] == expected
+    assert lines_of("Document,Query\nb,q\n")[0] == expected[:1]
+    assert len(lines_of("query,passage\n", content_type="text/csv; header=absent")[0]) == 1
+    assert json.loads(lines_of(rows, accept="application/json")[0][0])["scores"] == list(map(float, expected))
+    with pytest.raises(RerankError, match="The header has other names"):
+        parse(b"what,where\nq,a", "text/csv; header=present")
+    with pytest.raises(RerankError) as caught:
+        parse(b",a", "text/csv")
+    assert caught.value.dialect == "csv"
+
+
+def test_scores_as_csv_of_any_body() -> None:
+    body = json.dumps({"query": "q", "documents": DOCS, "top_n": 1})
+    expected = [repr(sigmoid(value)) for value in (1.0, 3.0, 2.0)]
+    assert lines_of(body, "text/csv", "application/json") == (expected, "text/csv")
+    assert lines_of(f"{body}\n{body}", "text/csv", "application/jsonlines")[0] == [",".join(expected)] * 2
+    assert lines_of(body, "application/json;q=1, text/csv", "application/json")[1] == "application/json"
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=5))
+def test_standard_csv_keeps_every_character(rows: list[tuple[str, str]]) -> None:
+    rows = [("query ", "passage "), *((f"q{query}", passage) for query, passage in rows)]
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    (request,) = parse(written.getvalue().encode(), "text/csv; header=absent").requests
+    assert [(g.query, d) for g in request.groups for d in g.documents] == rows
+    written = io.StringIO()
+    documents = [passage for _, passage in rows]
+    csv.writer(written).writerow(["i", rows[-1][0], json.dumps(documents, ensure_ascii=False)])
+    (group,) = parse(written.getvalue().encode(), "text/csv").requests[0].groups
+    assert (group.query, list(group.documents)) == (rows[-1][0], documents)
+
+
+@given(st.text(min_size=1), st.lists(st.text(), min_size=1, max_size=4), st.integers(1, 9))
+def test_the_csv_of_jina_sagemaker_keeps_every_character(query: str, texts: list[str], top_n: int) -> None:
+    documents = json.dumps([{"text": text} for text in texts])
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n").writerow(
+        ["id", f"q{query}", documents, top_n]
+    )
+    call = parse(written.getvalue().encode(), "text/csv")
+    (group,) = call.requests[0].groups
+    assert (group.query, list(group.documents), group.top_n) == (f"q{query}", texts, top_n)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4), st.booleans())
+def test_json_lines_keep_every_character(texts: list[str], escaped: bool) -> None:
+    body = json.dumps({"query": "q", "documents": texts}, ensure_ascii=escaped)
+    for content_type, text in (
+        ("application/x-ndjson", f"{body}\n{body}\r\n"),
+        ("application/json", f"[{body},{body}]"),
+    ):
+        call = parse(text.encode(), content_type)
+        assert [r.groups[0].documents for r in call.requests] == [tuple(texts)] * 2
+        rendered, media_type = render(call, scored(call), model="m", request_id="r")
+        assert media_type == "application/jsonlines"
+        for line in rendered.decode().splitlines():
+            by_index = {r["index"]: r["document"]["text"] for r in json.loads(line)["results"]}
+            assert [by_index[n] for n in range(len(texts))] == texts
+
+
+def test_several_requests_under_a_label_of_one_are_answered_as_lines() -> None:
+    one, other = (
+        json.dumps({"query": "q", "documents": DOCS}),
+        json.dumps({"query": "q", "texts": DOCS}, indent=2),
+    )
+    for body in (f"{one}\n{other}", f"{one}{other}\n", f"[{one},\n{other}]"):
+        found, media_type = lines_of(body, content_type="application/json")
+        assert (len(found), media_type) == (2, "application/jsonlines")
+    with pytest.raises(RerankError, match="Request 2: query is blank"):
+        parse(f'{one} {{"query": "", "documents": []}}'.encode(), None)
+    with pytest.raises(RerankError, match=r"not JSON \(line 2, column 2\)"):
+        parse(f"{one}\n x".encode(), None)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +310,8 @@ def test_a_line_ends_at_a_newline_only() -> None:
         (b"", "empty"),
         (b"{", "not JSON"),
         (b"[]", "must be a JSON object, not a list"),
+        (b"[1]", "must be a JSON object, not a list"),
+        (b"1 " * 10_001, "more than 10000 JSON values one after"),
         (b"\xff\xfe", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply|not JSON"),
         (b'{"query":"q","documents":["a"],"top_n":NaN}', "NaN is not a JSON number"),
@@ -314,20 +412,29 @@ def test_media_types() -> None:
         'application/json;;charset="utf-8" ; q',
         'application/json;x="; charset=latin-1"',
         "application/json" + ";" * 50_000 + 'a="' * 20_000,
+        "",
+        "application/octet-stream",
+        "text/plain; charset=utf-8",
+        "application/x-www-form-urlencoded",
+        "*/*",
+        "application/vnd.sagerank+json",
     ):
         assert parse(body, accepted).requests[0].dialect == "jina"
     for refused in (
-        "text/plain",
         "application/json; charset=latin-1",
         "application/json; charset='latin-1",
         'application/json;x="; charset=utf-8";charset="latin-1"',
-        "application/x-www-form-urlencoded",
+        "image/png",
         "x" * 10_000,
     ):
         with pytest.raises(RerankError) as caught:
             parse(body, refused)
         assert status(caught.value) == 415
         assert len(str(caught.value)) < 300
+    with pytest.raises(RerankError, match="Content-Type 'text/plain' is not read here"):
+        parse(b"query,passage", "text/plain")
+    for label in ("jsonl", "ndjson", "json-lines", "jsonlines", "x-ndjson"):
+        assert parse(body, f"application/{label}").media_type == "application/jsonlines"
     with pytest.raises(RerankError) as caught:
         parse(body, None, limits=Limits(max_body_bytes=10))
     assert status(caught.value) == 413

@@ -426,7 +426,10 @@ def test_it_serves_any_text_in_the_posix_locale_without_home_user_or_writable_fo
     with running(process=process, SAGERANK_MODEL_DIR=str(model)) as server:
         server.wait_until_ready()
         code, answer = server.post(body)
-        assert (code, sorted(item["document"]["text"] for item in answer["results"])) == (200, ["ça 雪", "🐈"])
+        assert (code, sorted(item["document"]["text"] for item in answer["results"])) == (
+            200,
+            ["ça 雪", "🐈"],
+        )
         assert [entry["event"] for entry in server.stop()] == ["ready", "request"]
 
 

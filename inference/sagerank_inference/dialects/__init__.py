@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, RerankRequest, Scores, status
-from .body import CSV, JSON, JSON_LINES, bound_values, decode, lines, media_type, most_values
+from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
 from .cohere import CohereV1, CohereV2
 from .dialect import Dialect, Scored, sigmoid
 from .encode import encode
 from .fields import Allowance, Fields, type_name
 from .jina import Jina, Marketplace, detail
 from .pairs import Dify, HuggingFace, LangChain
-from .rows import csv_rows, read_row
+from .rows import Table, read_csv
 from .tei import Tei, error_type
 
 __all__ = ["DIALECTS", "JSON", "ROUTES", "Call", "Refusal", "parse", "render", "render_error", "sigmoid"]
@@ -37,6 +37,7 @@ DIALECTS: dict[str, Dialect] = {
         LangChain(),
         Dify(),
         HuggingFace(),
+        Table(),
     )
 }
 # Where requests are taken: on these in any dialect, on the others in their own.
@@ -45,6 +46,7 @@ ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.p
 
 *_others, _last = dict.fromkeys(dialect.shape for dialect in DIALECTS.values() if dialect.shape)
 _SHAPES = f"{', '.join(_others)} or {_last}"
+_EMPTY = f"The body is empty: send a request such as {_SHAPES}."
 _LIMITS = Limits()
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -89,38 +91,50 @@ def parse(
         raise PayloadTooLarge(
             f"The body has {len(body)} bytes, more than {limits.max_body_bytes}: split the documents over several requests."
         )
-    kind = media_type(content_type)
+    kind, parameters = media_type(content_type, body)
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
     known = dialect_of(path, headers)
     allowance = Allowance(limits.max_documents, calibrated)
-    values = most_values(limits)
-    if kind != CSV:  # whose JSON is known by columns
-        bound_values(body, values)
+    most = most_values(limits)
+    if kind == CSV:
+        return Call(tuple(_read_csv(text, allowance, limits, parameters)), kind)
+    bound_values(body, most)
     requests = []
     if kind == JSON:
-        requests.append(_read(decode(text, "The body"), known, allowance))
-    elif kind == JSON_LINES:
-        for number, line in lines(text):
-            with _naming_the_line(number):
-                requests.append(_read(decode(line, "The body"), known, allowance))
+        payloads, several = values(text, limits.max_documents)
+        kind = JSON_LINES if several else JSON
+        for number, payload in enumerate(payloads, 1):
+            with _naming(f"Request {number}" if several else ""):
+                requests.append(_read(payload, known, allowance))
     else:
-        with _naming_the_dialect(_MARKETPLACE):
-            if body.count(b"\n") > values:
-                raise PayloadTooLarge(f"The body has more than {values} lines: leave out the blank ones.")
-
-            def documents(text: str) -> Any:
-                bound_values(text.encode(), values)
-                return decode(text, "documents")
-
-            for number, row in csv_rows(text, max_bytes=limits.max_body_bytes):
-                with _naming_the_line(number):
-                    requests.append(read_row(_MARKETPLACE.name, row, allowance, documents))
+        for name, line in lines(text):
+            with _naming(name):
+                requests.append(_read(decode(line, "The body"), known, allowance))
     if not requests:
-        raise InvalidRequest(f"The body is empty: send a request such as {_SHAPES}.")
+        raise InvalidRequest(_EMPTY)
     return Call(tuple(requests), kind)
+
+
+def _read_csv(
+    text: str, allowance: Allowance, limits: Limits, parameters: Mapping[str, str]
+) -> list[RerankRequest]:
+    most = most_values(limits)
+
+    def documents(text: str) -> Any:
+        bound_values(text.encode(), most)
+        return decode(text, "documents")
+
+    header = {"present": True, "absent": False}.get(parameters.get("header", ""))
+    with _naming_the_dialect(_MARKETPLACE):
+        if text.count("\n") > most:
+            raise PayloadTooLarge(f"The body has more than {most} lines: leave out the blank ones.")
+        requests = list(read_csv(text, allowance, documents, max_bytes=limits.max_body_bytes, header=header))
+        if not requests:
+            raise InvalidRequest(_EMPTY)
+    return requests
 
 
 @contextmanager
@@ -128,16 +142,18 @@ def _naming_the_dialect(dialect: Dialect) -> Iterator[None]:
     try:
         yield
     except RerankError as error:
-        error.dialect = dialect.name
+        error.dialect = error.dialect or dialect.name
         raise
 
 
 @contextmanager
-def _naming_the_line(number: int) -> Iterator[None]:
+def _naming(name: str) -> Iterator[None]:
+    """Let the sentence of an error begin with the part of the body that it is of."""
     try:
         yield
     except RerankError as error:
-        error.args = (f"Line {number}: {error}",)
+        if name:
+            error.args = (f"{name}: {error}",)
         raise
 
 
@@ -167,14 +183,27 @@ def _read(payload: Any, known: Dialect | None, allowance: Allowance) -> RerankRe
 
 
 def render(
-    call: Call, scores: Sequence[Sequence[Scores]], *, model: str, request_id: str
+    call: Call, scores: Sequence[Sequence[Scores]], *, model: str, request_id: str, accept: str = ""
 ) -> tuple[bytes, str]:
-    """Return body and content type of the answer. scores[r][g] are those of group g of request r."""
-    answers = [
-        DIALECTS[request.dialect].answer(Scored(request, of_groups, model, request_id))
+    """Return body and content type of the answer. scores[r][g] are those of group g of request r.
+
+    accept: the caller's header. CSV has the scores in the order of the request: one a line, or of one request a line
+    where there are several.
+    """
+    scored = [
+        Scored(request, of_groups, model, request_id)
         for request, of_groups in zip(call.requests, scores, strict=True)
     ]
-    if call.media_type == JSON:
+    wanted = accepts(accept) or (CSV if scored[0].request.dialect == Table.name else "")
+    if wanted == CSV:
+        rows = (
+            [[value] for value in scored[0].in_order()]
+            if len(scored) == 1
+            else [s.in_order() for s in scored]
+        )
+        return "".join(",".join(map(repr, row)) + "\n" for row in rows).encode(), CSV
+    answers = [DIALECTS[one.request.dialect].answer(one) for one in scored]
+    if len(answers) == 1 and call.media_type != JSON_LINES and (call.media_type == JSON or wanted == JSON):
         return encode(answers[0]), JSON
     return b"".join(encode(answer) + b"\n" for answer in answers), JSON_LINES
 

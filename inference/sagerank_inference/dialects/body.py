@@ -12,37 +12,59 @@ from ..contract import InvalidRequest, Limits, PayloadTooLarge, UnsupportedMedia
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
 _MEDIA_TYPES = {
     JSON: JSON,
+    "text/json": JSON,
     JSON_LINES: JSON_LINES,
+    "application/jsonl": JSON_LINES,
+    "application/json-lines": JSON_LINES,
+    "application/ndjson": JSON_LINES,
     "application/x-jsonlines": JSON_LINES,
     "application/x-ndjson": JSON_LINES,
     CSV: CSV,
+    "application/csv": CSV,
 }
+# Labels that clients put on a body when nobody told them what it is: JSON may be in it.
+_UNLABELLED = (
+    "",
+    "*/*",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+    "binary/octet-stream",
+    "text/plain",
+)
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)=("(?:[^"\\]|\\.)*"|[^;]*)')
 _MARKS = (b",", b":", b"[", b"{")
 _VALUES, _VALUES_OF_A_DOCUMENT = 300_000, 30  # at most some 60 MB and 60 ms
+_BLANK = " \t\r\n"  # between JSON's values; other separators may stand in its strings
 
 
-def media_type(content_type: str | None) -> str:
-    name, semicolon, parameters = (content_type or JSON).partition(";")
-    found = _MEDIA_TYPES.get(name.strip().lower())
+def media_type(content_type: str | None, body: bytes) -> tuple[str, dict[str, str]]:
+    """Return JSON, JSON_LINES or CSV, and the label's parameters. Raises UnsupportedMediaType."""
+    name, semicolon, rest = (content_type or JSON).partition(";")
+    label = name.strip().lower()
+    found = JSON if label.endswith("+json") else _MEDIA_TYPES.get(label)
+    if not found and label in _UNLABELLED and body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        found = JSON
     if not found:
         raise UnsupportedMediaType(
             f"Content-Type {name.strip()[:80]!r} is not read here: send {JSON}, {JSON_LINES} or {CSV}."
         )
-    for key, value in _PARAMETER.findall(semicolon + parameters):
-        if key.lower() == "charset" and value.strip("\"' \t").lower() not in _CHARSETS:
-            raise UnsupportedMediaType(f"Charset {value.strip()[:40]!r} is not read here: send UTF-8.")
-    return found
+    parameters = {
+        key.lower(): value.strip("\"' \t").lower() for key, value in _PARAMETER.findall(semicolon + rest)
+    }
+    if (charset := parameters.get("charset", "utf-8")) not in _CHARSETS:
+        raise UnsupportedMediaType(f"Charset {charset[:40]!r} is not read here: send UTF-8.")
+    return found, parameters
 
 
-def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, without blank ones. A line ends at \\n: other separators may stand in JSON's strings."""
-    number, counted = 1, 0
-    for line in re.finditer(r"[^ \t\r\n][^\n]*", text):
-        number += text.count("\n", counted, line.start())
-        counted = line.start()
-        yield number, line.group()
+def accepts(accept: str) -> str:
+    """Return the media type that an Accept header names first: JSON, JSON_LINES or CSV; "" where it leaves that open."""
+    return _MEDIA_TYPES.get(accept.partition(",")[0].partition(";")[0].strip().lower(), "")
+
+
+def most_values(limits: Limits) -> int:
+    """Return how many JSON values and names a body may have."""
+    return max(_VALUES, limits.max_documents * _VALUES_OF_A_DOCUMENT)
 
 
 def bound_values(body: bytes, most: int) -> None:
@@ -63,25 +85,69 @@ def bound_values(body: bytes, most: int) -> None:
             )
 
 
+def lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of each line, which ends at \\n alone. Raises InvalidRequest for a blank one between others."""
+    whole = text.rstrip(_BLANK)
+    if not whole:
+        return
+    for number, found in enumerate(re.finditer(r"([^\n]*)(?:\n|$)", whole), 1):
+        if found.start() == len(whole):
+            return
+        if not found[1].strip(_BLANK):
+            raise InvalidRequest(f"Line {number} is blank, and answers go by lines: leave it out.")
+        yield f"Line {number}", found[1]
+
+
+def values(text: str, most: int) -> tuple[list[Any], bool]:
+    """Return the values of a JSON body and whether they are several: one after the other, or objects in a list.
+
+    Raises PayloadTooLarge where there are more than `most`.
+    """
+    found: list[Any] = []
+    at, whole = 0, text.rstrip(_BLANK)
+    while at < len(whole):
+        value, at = _value(whole, "The body", at)
+        found.append(value)
+        if len(found) > most:
+            raise PayloadTooLarge(f"The body has more than {most} JSON values one after the other: split it.")
+    if (
+        len(found) == 1
+        and isinstance(found[0], list)
+        and found[0]
+        and all(isinstance(one, dict) for one in found[0])
+    ):
+        return found[0], True
+    return found, len(found) > 1
+
+
 def decode(text: str, name: str) -> Any:
     """Return the value of a JSON text. Raises InvalidRequest, for NaN and infinities too, without quoting it."""
-    if not text.strip():
-        raise InvalidRequest("The body is empty: send a request.")
+    value, end = _value(text, name)
+    if text[end:].strip(_BLANK):
+        raise _not_json(name, text, end)
+    return value
+
+
+def _value(text: str, name: str, start: int = 0) -> tuple[Any, int]:
+    """Return the value that begins there, and where it ends."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.raw_decode(text, _NOT_BLANK.search(text, start).start())  # type: ignore[union-attr]
     except RecursionError:
         raise InvalidRequest(f"{name} is nested too deeply: send a flat request.") from None
-    except ValueError as error:
-        where = (
-            f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        )
-        raise InvalidRequest(f"{name} is not JSON{where}: send valid JSON.") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(name, text, error.pos) from None
+    except ValueError:  # a number of too many digits
+        raise InvalidRequest(f"{name} is not JSON: send valid JSON.") from None
+
+
+def _not_json(name: str, text: str, at: int) -> InvalidRequest:
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    return InvalidRequest(f"{name} is not JSON (line {line}, column {column}): send valid JSON.")
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise InvalidRequest(f"{name} is not a JSON number: send a finite one.")
 
 
-def most_values(limits: Limits) -> int:
-    """Return how many JSON values and names a body may have."""
-    return max(_VALUES, limits.max_documents * _VALUES_OF_A_DOCUMENT)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_NOT_BLANK = re.compile(r"[^ \t\r\n]|$")

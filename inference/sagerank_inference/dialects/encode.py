@@ -10,6 +10,8 @@ from .dialect import Written
 
 _WRITTEN = "\ud800"  # stands for a Written value: no text holds half of a surrogate pair
 
+_SEPARATORS = (("\u2028", "\\u2028"), ("\u2029", "\\u2029"), ("\x85", "\\u0085"))
+
 
 def _json(value: object, encoder: Callable[[object], str]) -> str:
     """Return JSON, made of pieces: other threads wait while one is encoded."""
@@ -37,4 +39,7 @@ def encode(value: object) -> bytes:
     if written:
         between = text.split(f'"{_WRITTEN}"')
         text = "".join(chain.from_iterable(zip_longest(between, written, fillvalue="")))
+    # JSON allows these in strings, and many who read line by line end a line there.
+    for separator, escaped in _SEPARATORS if not text.isascii() else ():
+        text = text.replace(separator, escaped)
     return text.encode()
