@@ -34,9 +34,9 @@ from .contract import (
     UnsupportedMediaType,
 )
 from .dialects import JSON, ROUTES, render_error
+from .exchange import Answer, Exchange
 from .metrics import Metrics
 from .process import reap
-from .service import Answer, Exchange
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_LEFT = 499

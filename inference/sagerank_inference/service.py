@@ -7,16 +7,17 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from .artefact import ArtefactError, Manifest
 from .batcher import Account, Batcher, Run, Work, WorkerDied
 from .cascade import Rounds, Stage, make_timings
-from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Timings, Unavailable
-from .dialects import Call, parse, render
+from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Unavailable
+from .dialects import parse, render
 from .engine import load_stages
+from .exchange import Answer, Exchange
 from .metrics import Metrics
 from .reader import Reader, Steps
 from .settings import Settings
@@ -28,43 +29,6 @@ _STEADY = 10.0
 
 log = logging.getLogger("sagerank")
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One HTTP request on its way through here, from its body to its answer."""
-
-    headers: Mapping[str, str]  # by names of any case
-    path: str
-    request_id: str
-    deadline: float  # of time.monotonic()
-    dialect: str = ""  # of the first request, once that is read
-    body: bytes = field(init=False)  # until it is parsed
-    size: int = field(init=False)  # of the body
-    call: Call = field(init=False)
-    rounds: list[Rounds] = field(init=False, default_factory=list)  # one for each query
-    # Seconds so far; `forwards` of each stage.
-    tokenise: float = field(init=False, default=0.0)
-    queue: float = field(init=False, default=0.0)
-    forwards: list[float] = field(init=False, default_factory=list)
-
-    def take(self, body: bytes) -> None:
-        self.body, self.size = body, len(body)
-
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline."""
-        return max(0.0, self.deadline - time.monotonic())
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back, and what the log and the metrics say of it."""
-
-    body: bytes
-    media_type: str
-    sizes: dict[str, int]
-    timings: Timings
 
 
 class Service:
