@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -12,33 +13,37 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import runtime_api
+from .backend import Answer, Backend, Exchange
 from .connections import DrainedResponse
 from .contract import (
     InternalError,
-    Limits,
     Overloaded,
     PayloadTooLarge,
     RequestTimeout,
     RerankError,
-    UnsupportedMediaType,
 )
 from .dialects import JSON, ROUTES, render_error
-from .exchange import Answer, Exchange
+from .discovery import Discovery
+from .inflate import Inflated
 from .metrics import Metrics
 from .process import reap
 
+_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAMED_ID = re.compile(r"\brequest[_-]id=([^,;&\s]*)", re.IGNORECASE)
 _CLIENT_LEFT = 499
 _LONGEST_PATH = 200  # in the log
 _COLLECT_SECONDS = 30.0  # at the latest
@@ -47,40 +52,17 @@ _STAGES = ("tokenise", "queue", "forward")
 log = logging.getLogger("sagerank")
 
 
-class Backend(Protocol):
-    """What answers the requests that come in here: the model on this machine, or one elsewhere."""
-
-    state: str  # "ready" while it answers
-    model: str
-    limits: Limits
-    request_seconds: float  # after which nobody waits for an answer
-
-    async def run(self, on_failure: Callable[[], None]) -> None:
-        """Do what has to be done beside requests, until cancelled. Calls on_failure when there is no more use in it."""
-
-    def admit(self) -> None:
-        """Raise Unavailable or Overloaded where it is known before a request is read that it cannot be taken."""
-
-    async def rerank(self, exchange: Exchange) -> Answer:
-        """Read, score and render. Raises a RerankError; `exchange.dialect` is known once the body is read."""
-
-    @property
-    def idle(self) -> bool:
-        """Say whether nothing is under way."""
-
-    @property
-    def queued_tokens(self) -> int:
-        """Return how much waits to be scored."""
-
-    @property
-    def children(self) -> list[int]:
-        """Return the processes whose end is waited for here."""
-
-
 def create_app(
-    backend: Backend, metrics: Metrics, on_failure: Callable[[], None] = lambda: None
+    backend: Backend,
+    metrics: Metrics,
+    on_failure: Callable[[], None] = lambda: None,
+    *,
+    inner: Sequence[Middleware] = (),
 ) -> Starlette:
-    """Make the ASGI application. `on_failure` is called when the backend is of no more use, after that was logged."""
+    """Make the ASGI application. `on_failure` is called when the backend is of no more use, after that was logged.
+
+    inner: what a request passes on its way to the routes, behind all that the routes have themselves.
+    """
     routes = _Routes(backend, metrics)
 
     @contextlib.asynccontextmanager
@@ -92,18 +74,41 @@ def create_app(
             task.cancel()
         await asyncio.wait(tasks)
 
+    every = [
+        *Discovery(backend).routes(),
+        Route("/metrics", routes.metrics),
+        *(Route(path, routes.rerank, methods=["POST"]) for path in ROUTES),
+        *runtime_api.routes(routes.rerank),
+    ]
+    known = ", ".join(
+        f"{'POST' if 'POST' in one.methods else 'GET'} {one.path}" for one in every if one.methods
+    )
+    origins = [origin.strip() for origin in backend.cors_origins.split(",") if origin.strip()]
+    middleware = [Middleware(_WithoutSlash)]
+    if origins != ["none"]:
+        middleware.append(
+            Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+        )
     app = Starlette(
-        routes=[
-            Route("/ping", routes.ping),
-            Route("/metrics", routes.metrics),
-            *(Route(path, routes.rerank, methods=["POST"]) for path in ROUTES),
-            runtime_api.route(routes.rerank),
-        ],
+        routes=every,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _no_such_route},
+        middleware=[*middleware, *inner],
+        exception_handlers={HTTPException: functools.partial(_no_such_route, known)},
     )
     app.router.redirect_slashes = False  # to where the client's Host header says
     return app
+
+
+class _WithoutSlash:
+    """Takes a path with a slash at its end for the one without."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/") and len(scope["path"]) > 1:
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)
 
 
 async def _keep_house(backend: Backend) -> None:
@@ -127,21 +132,16 @@ class _Routes:
         self._backend, self._metrics = backend, metrics
         self._bodies = _Bodies(backend.limits.max_body_bytes)
 
-    async def ping(self, request: Request) -> Response:
-        state = "draining" if getattr(request.state, "draining", False) else self._backend.state
-        return JSONResponse({"status": state, "model": self._backend.model}, 200 if state == "ready" else 503)
-
     async def metrics(self, _request: Request) -> Response:
         self._metrics.queued.set(self._backend.queued_tokens)
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def rerank(self, request: Request) -> Response:
         began = time.monotonic()
-        given = request.headers.get("x-request-id", "")
         exchange = Exchange(
             headers=request.headers,
-            path=request.url.path,
-            request_id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+            path=request.scope["path"],
+            request_id=_request_id(request),
             deadline=began + self._backend.request_seconds,
         )
         facts: dict[str, object] = {}
@@ -150,11 +150,6 @@ class _Routes:
         held = _Held(self._bodies, self._backend.limits.max_body_bytes)
         try:
             self._backend.admit()
-            encoding = request.headers.get("content-encoding", "identity")
-            if encoding.strip().lower() not in ("", "identity"):
-                raise UnsupportedMediaType(
-                    f"Content-Encoding {encoding[:40]!r} is not read here: send the body uncompressed."
-                )
             exchange.take(await held.read(request, exchange.left))
             answer = await _unless_disconnected(request, self._backend.rerank(exchange))
             timings = answer.timings
@@ -183,6 +178,8 @@ class _Routes:
             if not sent:
                 held.release()
         response.headers["X-Request-Id"] = exchange.request_id
+        # The only header of a container that SageMaker hands on.
+        response.headers[_ATTRIBUTES] = f"request_id={exchange.request_id}"
         seconds = time.monotonic() - began
         dialect = exchange.dialect or "unknown"
         self._metrics.requests.labels(dialect, str(response.status_code)).inc()
@@ -199,12 +196,23 @@ class _Routes:
         return response
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
+def _request_id(request: Request) -> str:
+    """Return the caller's id: a header's, or on SageMaker the custom attributes', alone or as request_id=ID; else a new one."""
+    attributes = request.headers.get(_ATTRIBUTES, "")
+    named = _NAMED_ID.search(attributes)
+    for given in (request.headers.get("x-request-id", ""), named[1] if named else attributes):
+        if _REQUEST_ID.fullmatch(given):
+            return given
+    return uuid.uuid4().hex
+
+
+async def _no_such_route(known: str, request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    posts = (f"POST {path}" for path in (*ROUTES, "/endpoints/NAME/invocations"))
-    paths = ", ".join(("GET /ping", "GET /metrics", *posts))
-    message = f"There is no {request.method} {request.url.path[:80]} here: known are {paths}."
-    return JSONResponse({"detail": {"message": message}}, error.status_code, error.headers)
+    message = f"There is no {request.method} {request.scope['path'][:80]} here: known are {known}."
+    if request.scope["path"].startswith("/endpoints/"):
+        return runtime_api.error("UnknownOperationException", message, error.status_code)
+    body = {"detail": {"message": message}, "message": message, "error": message}
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 class _Bodies:
@@ -253,15 +261,20 @@ class _Held:
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and (len(announced) > 20 or int(announced) > self._largest):
             self._hold(self._largest + 1)
+        inflated = Inflated(request.headers.get("content-encoding", ""))
         body = bytearray()
         try:
             async with asyncio.timeout(timeout):
                 async for part in request.stream():
-                    body += part
-                    if len(body) > self._size:
-                        self._hold(len(body))
+                    for piece in inflated.pieces(part):
+                        body += piece
+                        if len(body) > self._size:
+                            self._hold(len(body))
+                        if piece is not part:
+                            await asyncio.sleep(0)  # others take their turn between the pieces
         except TimeoutError:
             raise RequestTimeout("The body did not arrive in time: send it faster.") from None
+        inflated.check()
         return bytes(body)
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .artefact import ArtefactError, Manifest
+from .backend import Answer, Exchange
 from .batcher import Account, Batcher, Run, Work, WorkerDied
 from .cascade import Rounds, Stage, make_timings
 from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Unavailable
 from .dialects import parse, render
 from .engine import load_stages
-from .exchange import Answer, Exchange
 from .metrics import Metrics
 from .reader import Reader, Steps
 from .settings import Settings
@@ -41,7 +41,8 @@ class Service:
         self.settings, self.metrics = settings, metrics
         self.state = "loading"
         self.model = ""
-        self.request_seconds = settings.request_seconds
+        self.max_tokens, self.request_seconds = settings.max_tokens, settings.request_seconds
+        self.cors_origins = settings.cors_origins
         self.limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
         self._worker = Worker(settings)
         self._reader = Reader()
@@ -223,7 +224,13 @@ class Service:
         scores = [
             [next(rounds).scores(timings) for _ in request.groups] for request in exchange.call.requests
         ]
-        body, media_type = render(exchange.call, scores, model=self.model, request_id=exchange.request_id)
+        body, media_type = render(
+            exchange.call,
+            scores,
+            model=self.model,
+            request_id=exchange.request_id,
+            accept=exchange.headers.get("accept", ""),
+        )
         return Answer(body, media_type, sizes(scores), timings)
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:

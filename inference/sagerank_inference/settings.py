@@ -92,6 +92,7 @@ class Settings:
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
     drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
+    cors_origins: str = "none"  # whose web pages may call: origins with commas between, or *
 
     def __post_init__(self) -> None:
         if self.threads == 0:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from sagerank_inference.backend import Answer, Exchange
 from sagerank_inference.contract import BadGateway, Group, Limits, Overloaded, RerankRequest, Scores, Timings
 from sagerank_inference.dialects import parse, render
-from sagerank_inference.exchange import Answer, Exchange
 from sagerank_inference.metrics import Metrics
 from sagerank_inference.reader import Reader, Steps
 
@@ -20,6 +20,7 @@ from ..errors import AccessDenied, BadAnswer, DeadlineExceeded, EndpointNotFound
 # SageMaker's own limit is that of the client's requests, into which larger ones are split.
 LIMITS = Limits(max_documents=100_000, max_body_bytes=32 * 1024 * 1024)
 _MOST_UNDER_WAY = 512  # requests; the client asks for a few of them at once, and the others wait
+_MAX_TOKENS = 8192  # of a pair, as all the models that are deployed here take them
 # Of probabilities that say no more: their sigmoids are 1 and 0.
 _CERTAIN, _IMPOSSIBLE = 40.0, -750.0
 _LATE = "No answer in time: send fewer or shorter documents, or start the proxy with a longer --timeout."
@@ -38,10 +39,11 @@ class Proxy:
         name: str,
         request_seconds: float,
         limits: Limits = LIMITS,
+        cors_origins: str = "none",
     ) -> None:
-        """name: of what stands behind the client, told as the model's where no answer has named that."""
-        self.state, self.model = "ready", name
-        self.request_seconds, self.limits = request_seconds, limits
+        """name: of what stands behind the client, which is told as the model's where no answer has named that."""
+        self.state, self.model, self.max_tokens = "ready", name, _MAX_TOKENS
+        self.request_seconds, self.limits, self.cors_origins = request_seconds, limits, cors_origins
         self.children: list[int] = []
         self.queued_tokens = 0
         self._client, self._metrics = client, metrics

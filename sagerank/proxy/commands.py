@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 from pathlib import Path
@@ -43,6 +44,11 @@ def add(commands: Any) -> None:
         "--key-file", type=Path, help="keys that callers send, one a line (or one in SAGERANK_PROXY_KEY)"
     )
     proxy.add_argument(
+        "--cors-origins",
+        default="none",
+        help="whose web pages may call, with commas between, or * (default: %(default)s)",
+    )
+    proxy.add_argument(
         "--timeout",
         type=_seconds,
         default=120.0,
@@ -61,6 +67,8 @@ def _seconds(text: str) -> float:
 
 
 def _proxy(options: argparse.Namespace) -> int:
+    from starlette.middleware import Middleware
+
     from sagerank_inference import log, server
     from sagerank_inference.metrics import Metrics
     from sagerank_inference.routes import create_app
@@ -97,10 +105,13 @@ def _proxy(options: argparse.Namespace) -> int:
         client = AsyncRerankClient.http(options.url, headers=headers)
     name = options.component or options.endpoint or "reranker"
     metrics = Metrics()
-    proxy = Proxy(client, metrics, name=name, request_seconds=options.timeout)
-    app = create_app(proxy, metrics)
-    app.add_middleware(Guard, keys=keys, metrics=metrics)
+    proxy = Proxy(
+        client, metrics, name=name, request_seconds=options.timeout, cors_origins=options.cors_origins
+    )
+    app = create_app(proxy, metrics, inner=[Middleware(Guard, keys=keys, metrics=metrics)])
     log.start()
+    for name_of_log in ("botocore", "httpx2"):  # which have a line for each request
+        logging.getLogger(name_of_log).setLevel(logging.WARNING)
     sockets = open_sockets(options.host, options.port)
     shown = ['"Authorization: Bearer $KEY"'] if keys else []
     announce(name, options.host, options.port, *shown)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sagerank_inference import runtime_api
 from sagerank_inference.contract import Unauthorized
 from sagerank_inference.dialects import JSON, dialect_of, render_error
 from sagerank_inference.metrics import Metrics
@@ -81,11 +82,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        request, path = Request(scope), scope["path"]
         # A browser asks by OPTIONS whether it may ask, without a key; what is behind answers no question to it.
-        free = request.url.path in _OPEN or request.method == "OPTIONS"
+        free = path in _OPEN or request.method == "OPTIONS"
         reason = "" if free else self._reason(request.headers)
-        await (self._refusal(request, reason) if reason else self._app)(scope, receive, send)
+        await (self._refusal(request, path, reason) if reason else self._app)(scope, receive, send)
 
     def _reason(self, headers: Mapping[str, str]) -> str:
         """Return why a request may not pass; empty where it may."""
@@ -103,19 +104,22 @@ class Guard:
             known |= hmac.compare_digest(own, digest)
         return known
 
-    def _refusal(self, request: Request, reason: str) -> Response:
+    def _refusal(self, request: Request, path: str, reason: str) -> Response:
         request_id = uuid.uuid4().hex
-        path = request.url.path
-        refusal = render_error(
-            Unauthorized(reason), path=path, headers=request.headers, request_id=request_id
-        )
         dialect = dialect_of(path, request.headers)
         name = dialect.name if dialect else "unknown"
-        self._metrics.requests.labels(name, str(refusal.status)).inc()
+        if path.startswith("/endpoints/"):
+            response = runtime_api.error("UnrecognizedClientException", reason, 403)
+        else:
+            error = Unauthorized(reason)
+            refusal = render_error(error, path=path, headers=request.headers, request_id=request_id)
+            response = Response(refusal.body, refusal.status, dict(refusal.headers), JSON)
+            response.headers["WWW-Authenticate"] = 'Bearer realm="sagerank"'
+        response.headers["X-Request-Id"] = request_id
+        self._metrics.requests.labels(name, str(response.status_code)).inc()
         entry = {"event": "request", "request_id": request_id, "path": path[:_LONGEST_PATH]}
-        log.info(json.dumps(entry | {"dialect": name, "status": refusal.status}))
-        own = {"WWW-Authenticate": 'Bearer realm="sagerank"', "X-Request-Id": request_id}
-        return Response(refusal.body, refusal.status, own | dict(refusal.headers), JSON)
+        log.info(json.dumps(entry | {"dialect": name, "status": response.status_code}))
+        return response
 
 
 _NO_KEY = "No key was sent: send one in the header Authorization, as `Bearer KEY`."

@@ -66,8 +66,8 @@ def test_jina() -> None:
     assert got == {
         "id": "r",
         "model": "m",
-        "object": "list",
-        "usage": {"prompt_tokens": 11, "total_tokens": 11},
+        "object": "rerank",
+        "usage": {"prompt_tokens": 11, "total_tokens": 11, "completion_tokens": 0},
         "results": [
             {"index": 1, "relevance_score": TOP[0], "document": {"text": "ccc"}},
             {"index": 0, "relevance_score": TOP[2], "document": {"text": "b", "id": 7}},
@@ -141,7 +141,7 @@ def test_json_lines_answer_line_by_line() -> None:
     call = parse(lines, "application/jsonlines")
     body, media_type = render(call, scored(call), model="m", request_id="r")
     first, second = map(json.loads, body.splitlines())
-    assert (first["object"], second[0]["index"], media_type) == ("list", 0, "application/jsonlines")
+    assert (first["object"], second[0]["index"], media_type) == ("rerank", 0, "application/jsonlines")
     with pytest.raises(RerankError, match=r"^Line 2: .*not JSON"):
         parse(b'{"query":"q","documents":["b"]}\n{\n', "application/jsonlines")
 

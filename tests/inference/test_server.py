@@ -312,12 +312,6 @@ def test_who_announces_and_does_not_send_keeps_nobody_out() -> None:
                 one.close()
 
 
-def test_a_compressed_body_is_refused_by_name(server: Server) -> None:
-    code, answer, _ = server.call("POST", "/invocations", BODY, Content_Encoding="gzip")
-    assert code == 415
-    assert "uncompressed" in answer["detail"]["message"]
-
-
 def _gone(pid: int) -> bool:
     """Whether a process has ended; a zombie has."""
     path = Path(f"/proc/{pid}/cmdline")

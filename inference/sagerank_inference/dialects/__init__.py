@@ -22,7 +22,20 @@ from .pairs import Dify, HuggingFace, LangChain
 from .rows import Table, read_csv
 from .tei import Tei, error_type
 
-__all__ = ["DIALECTS", "JSON", "ROUTES", "Call", "Refusal", "parse", "render", "render_error", "sigmoid"]
+__all__ = [
+    "CSV",
+    "DIALECTS",
+    "JSON",
+    "JSON_LINES",
+    "ROUTES",
+    "SHARED",
+    "Call",
+    "Refusal",
+    "parse",
+    "render",
+    "render_error",
+    "sigmoid",
+]
 
 _JINA, _MARKETPLACE = Jina(), Marketplace()
 # By name. A body is read by the dialect of its route or headers, else by the first that recognises it.
@@ -41,7 +54,15 @@ DIALECTS: dict[str, Dialect] = {
     )
 }
 # Where requests are taken: on these in any dialect, on the others in their own.
-SHARED = ("/invocations", "/rerank", "/v1/rerank", "/model/{model}/invoke")
+SHARED = (
+    "/invocations",
+    "/rerank",
+    "/v1/rerank",
+    "/v1/reranks",
+    "/inference/v1/rerank",
+    "/compatible-api/v1/reranks",
+    "/model/{model}/invoke",
+)
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
 
 *_others, _last = dict.fromkeys(dialect.shape for dialect in DIALECTS.values() if dialect.shape)

@@ -23,6 +23,12 @@ def meta(scored: Scored, version: str) -> dict[str, object]:
 
 class CohereV2(Dialect):
     name = "cohere-v2"
+    example = {
+        "query": "where is the dog",
+        "documents": ["the dog is in my house", "hello world"],
+        "top_n": 2,
+        "max_tokens_per_doc": 4096,
+    }
     keys: tuple[str, ...] = ("documents",)
     paths: tuple[str, ...] = ("/v2/rerank",)
     version = "2"
@@ -46,6 +52,12 @@ class CohereV2(Dialect):
 
 class CohereV1(CohereV2):
     name = "cohere-v1"
+    example = {
+        "query": "where is the dog",
+        "documents": [{"title": "Pets", "text": "the dog is in my house"}],
+        "rank_fields": ["title", "text"],
+        "return_documents": True,
+    }
     paths = ()
     version = "1"
 

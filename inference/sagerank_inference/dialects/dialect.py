@@ -119,6 +119,7 @@ class Dialect(ABC):
     name: str  # in RerankRequest.dialect, in logs and metrics
     keys: tuple[str, ...]  # which a body of this dialect has
     shape = ""  # how its bodies look, shown to who sends one that no dialect reads
+    example: Mapping[str, Any] = {}  # a body with the fields that its clients send
     paths: tuple[str, ...] = ()  # HTTP routes where every body is taken for its own; {name} stands for a part
 
     def on(self, path: str) -> bool:

@@ -34,6 +34,12 @@ class Jina(Dialect):
     """Also that of vLLM, infinity, Xinference, LocalAI, GPUStack and Together: one answer has the fields of all."""
 
     name = "jina"
+    example = {
+        "query": "where is the dog",
+        "documents": ["the dog is in my house", "hello world"],
+        "top_n": 2,
+        "return_documents": True,
+    }
     keys = ("documents",)
     shape = '{"query", "documents"} (Jina, Cohere)'
 
@@ -47,8 +53,8 @@ class Jina(Dialect):
         return raw | {
             "id": scored.request_id,
             "model": scored.model,
-            "object": "list",
-            "usage": scored.usage,
+            "object": "rerank",  # infinity's client reads no other
+            "usage": scored.usage | {"completion_tokens": 0},  # Together's
             "results": scored.results(),
             "meta": meta(scored, "1"),
         }
@@ -79,6 +85,13 @@ def _is_validation(error: RerankError) -> bool:
 
 class Marketplace(Jina):
     name = "jina-marketplace"
+    example = {
+        "data": {
+            "query": "where is the dog",
+            "documents": [{"text": "the dog is in my house"}, {"text": "hello world"}],
+            "top_n": 2,
+        }
+    }
     keys = ("data",)
     shape = '{"data": {"query", "documents"}} (Jina on AWS Marketplace)'
 

@@ -38,6 +38,9 @@ class Pairs(Dialect):
 
 class LangChain(Pairs):
     name = "langchain"
+    example = {
+        "text_pairs": [["where is the dog", "the dog is in my house"], ["where is the dog", "hello world"]]
+    }
     keys = ("text_pairs",)
     shape = '{"text_pairs"} (LangChain)'
 
@@ -52,6 +55,7 @@ class LangChain(Pairs):
 
 class HuggingFace(Pairs):
     name = "huggingface"
+    example = {"inputs": [{"text": "where is the dog", "text_pair": "the dog is in my house"}]}
     keys = ("inputs",)
     shape = '{"inputs": [{"text", "text_pair"}]} (Hugging Face)'
 
@@ -71,6 +75,10 @@ class HuggingFace(Pairs):
 
 class Dify(Pairs):
     name = "dify"
+    example = {
+        "inputs": ["where is the dog", "where is the dog"],
+        "docs": ["the dog is in my house", "hello world"],
+    }
     keys = ("inputs", "docs")
     shape = '{"inputs", "docs"} (Dify)'
 

@@ -20,6 +20,12 @@ from .fields import EmptyList, Fields, read_query
 
 class Tei(Dialect):
     name = "tei"
+    example = {
+        "query": "where is the dog",
+        "texts": ["the dog is in my house", "hello world"],
+        "raw_scores": False,
+        "return_text": True,
+    }
     keys: tuple[str, ...] = ("texts",)
     shape = '{"query", "texts"} (TEI)'
 

@@ -1,0 +1,83 @@
+"""What the HTTP routes need behind them, and what passes between the two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from .contract import Limits, Timings
+from .dialects import Call
+
+if TYPE_CHECKING:
+    from .cascade import Rounds
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One HTTP request on its way through here, from its body to its answer."""
+
+    headers: Mapping[str, str]  # by names of any case
+    path: str
+    request_id: str
+    deadline: float  # of time.monotonic()
+    dialect: str = ""  # of the first request, once that is read
+    body: bytes = field(init=False)  # until it is parsed
+    size: int = field(init=False)  # of the body
+    call: Call = field(init=False)
+    rounds: list[Rounds] = field(init=False, default_factory=list)  # one for each query
+    # Seconds so far; `forwards` of each stage.
+    tokenise: float = field(init=False, default=0.0)
+    queue: float = field(init=False, default=0.0)
+    forwards: list[float] = field(init=False, default_factory=list)
+
+    def take(self, body: bytes) -> None:
+        self.body, self.size = body, len(body)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back, and what the log and the metrics say of it."""
+
+    body: bytes
+    media_type: str
+    sizes: dict[str, int]
+    timings: Timings
+
+
+class Backend(Protocol):
+    """What answers the requests that come in here: the model on this machine, or one elsewhere."""
+
+    state: str  # "ready" while it answers
+    model: str
+    limits: Limits
+    max_tokens: int  # of a pair
+    request_seconds: float  # after which nobody waits for an answer
+    cors_origins: str  # whose pages may call, with commas between; *: any, "none": none
+
+    async def run(self, on_failure: Callable[[], None]) -> None:
+        """Do what has to be done beside requests, until cancelled. Calls on_failure when there is no more use in it."""
+
+    def admit(self) -> None:
+        """Raise Unavailable or Overloaded where it is known before a request is read that it cannot be taken."""
+
+    async def rerank(self, exchange: Exchange) -> Answer:
+        """Read, score and render. Raises a RerankError; `exchange.dialect` is known once the body is read."""
+
+    @property
+    def idle(self) -> bool:
+        """Say whether nothing is under way."""
+
+    @property
+    def queued_tokens(self) -> int:
+        """Return how much waits to be scored."""
+
+    @property
+    def children(self) -> list[int]:
+        """Return the processes whose end is waited for here."""
