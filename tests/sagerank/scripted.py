@@ -37,6 +37,9 @@ class Handler(BaseHTTPRequestHandler):
         elif failure == "slow":
             time.sleep(1.5)
             self._answer(200, b"{}", {})
+        elif failure == "late":
+            time.sleep(1.0)
+            self._rank(body)
         elif failure == "drip":
             with contextlib.suppress(OSError):
                 for byte in b"HTTP/1.1 200 OK" + b" " * 200:
@@ -53,11 +56,14 @@ class Handler(BaseHTTPRequestHandler):
         elif isinstance(failure, tuple):
             self._answer(*failure)
         else:
-            texts = json.loads(body)["documents"]
-            results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(texts)]
-            results.sort(key=lambda item: -item["relevance_score"])
-            payload = {"model": "scripted", "usage": {"total_tokens": len(texts)}, "results": results}
-            self._answer(200, json.dumps(payload).encode(), {})
+            self._rank(body)
+
+    def _rank(self, body: bytes) -> None:
+        texts = json.loads(body)["documents"]
+        results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(texts)]
+        results.sort(key=lambda item: -item["relevance_score"])
+        payload = {"model": "scripted", "usage": {"total_tokens": len(texts)}, "results": results}
+        self._answer(200, json.dumps(payload).encode(), {})
 
     def setup(self) -> None:
         super().setup()
