@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from ...conftest import free_port
-from ...servers import wait_for
+from ...servers import BEARER, Proxied, proxied, wait_for
 from ..scripted import Failure, Script, http_error, model_error, score
-from .conftest import BEARER, Proxied, proxied
 
 BODY = json.dumps({"query": "q", "documents": ["a"]})
 

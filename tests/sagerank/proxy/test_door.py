@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ...servers import Server
-from .conftest import KEY, Proxied, proxied
+from ...servers import KEY, Proxied, Server, proxied
 
 QUERY, DOCUMENTS = "what causes rain", ["A cat sleeps.", "Clouds cool and drop water.", "", "Rain " * 90]
 JINA = {"query": QUERY, "documents": DOCUMENTS}
@@ -34,13 +33,28 @@ BODIES: list[tuple[str, Any, str]] = [
     ),
     ("/invocations", f'"{QUERY}","Clouds, cool."\n"{QUERY}",cats\n', "text/csv"),
     ("/endpoints/any/invocations", JINA, "application/json"),
+    ("/v1/rerank", {**JINA, "top_k": 2, "model": "rerank-2.5", "truncation": True}, "application/json"),
+    ("/v1/reranking", {"query": QUERY, "input": DOCUMENTS, "top_k": 2}, "application/json"),
+    (
+        "/v1/ranking",
+        {"query": {"text": QUERY}, "passages": [{"text": text} for text in DOCUMENTS]},
+        "application/json",
+    ),
+    ("/score", {"text_1": [QUERY, "cats"], "text_2": DOCUMENTS[:2]}, "application/json"),
+    ("/predict", {"inputs": [[QUERY, text] for text in DOCUMENTS]}, "application/json"),
+    (
+        "/api/v1/services/rerank/text-rerank/text-rerank",
+        {"model": "x", "input": JINA, "parameters": {"top_n": 1}},
+        "application/json",
+    ),
+    ("/v1/rerank", {**JINA, "raw_scores": True, "max_tokens_per_doc": 8}, "application/json"),
 ]
 
 
 def same(left: Any, right: Any) -> bool:
     """Whether two answers say the same: ids are each its own."""
     if isinstance(left, dict) and isinstance(right, dict):
-        kept = left.keys() - {"id", "request_id"}
+        kept = left.keys() - {"id", "request_id", "created"}
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in kept)
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(same, left, right))

@@ -13,8 +13,7 @@ from sagerank.models.build import archive
 from sagerank_inference.engine import Engine
 
 from ...local_aws.launch import REGION, running
-from ...servers import wait_for
-from .conftest import proxied
+from ...servers import proxied, wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 QUERY, DOCUMENTS = "what causes rain", ["A cat sleeps.", "Clouds cool and drop water.", "Rain falls. " * 40]

@@ -16,8 +16,8 @@ from sagerank.cli import main
 from sagerank.errors import InvalidRequest
 from sagerank.proxy.keys import is_loopback, read_keys
 
+from ...servers import KEY, Proxied, proxied
 from ..scripted import Script
-from .conftest import KEY, Proxied, proxied
 
 BODY = json.dumps({"query": "q", "documents": ["a"]})
 OTHER = "another-key-of-it"
