@@ -80,6 +80,13 @@ async def _() -> list[float | None]:
         return ordered((await client.rerank.create(**GIVEN, top_n=2)).results)
 
 
+@row("contextual-client", "ContextualAI.rerank.create")
+def _() -> list[float | None]:
+    from contextual import ContextualAI
+
+    return ordered(ContextualAI(api_key=KEY, base_url=f"{URL}/v1").rerank.create(**GIVEN).results)
+
+
 @row("infinity_client", "rerank.sync")
 def _() -> list[float | None]:
     from infinity_client import Client
