@@ -117,7 +117,13 @@ def running(*, process: dict[str, Any] | None = None, **variables: str) -> Itera
 
 
 def windows(*lengths: int, token: int = 1) -> Windows:
-    return Windows([[token] * length for length in lengths], list(range(len(lengths))), 1, list(lengths))
+    return Windows(
+        ids=[[token] * length for length in lengths],
+        document=list(range(len(lengths))),
+        place=[None] * len(lengths),
+        query_tokens=1,
+        document_tokens=list(lengths),
+    )
 
 
 class ScriptedWorker:

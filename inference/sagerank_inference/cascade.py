@@ -33,8 +33,15 @@ class Rounds:
     """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `scores` is the answer."""
 
     def __init__(
-        self, stages: Sequence[Stage], query: str, documents: Sequence[str], truncation: Truncation
+        self,
+        stages: Sequence[Stage],
+        query: str,
+        documents: Sequence[str],
+        truncation: Truncation,
+        *,
+        spans: bool = False,
     ) -> None:
+        """spans: the answer says which characters of each document its score is of."""
         self._stages, self._truncation = stages, truncation
         self._query, self._documents = query, documents
         self._number = 0
@@ -45,6 +52,9 @@ class Rounds:
         self._all: Windows
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
+        # By document: the tokeniser that read it last, and the place of its best window.
+        self._places: list[tuple[Tokeniser, tuple[int, int] | None]] | None = [] if spans else None
+        self._spans: tuple[tuple[int, int], ...] | None = None
 
     def read(self) -> Windows:
         """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does."""
@@ -96,8 +106,30 @@ class Rounds:
         self._forwards.append(now - self._tokenised)
         self._idle_since = now
         again = self._windows.scatter(logits)
+        if self._places is not None:
+            self._places = self._placed(self._places, logits)
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
         self._number += 1
+
+    def _placed(
+        self, places: list[tuple[Tokeniser, tuple[int, int] | None]], logits: Sequence[float]
+    ) -> list[tuple[Tokeniser, tuple[int, int] | None]]:
+        """Return the places with those of the stage at hand, which are also those of documents of equal text."""
+        tokeniser = self._stages[self._number].tokeniser
+        best = [(tokeniser, place) for place in self._windows.best(logits)]
+        if not places:
+            return best
+        later = dict(zip((self._documents[index] for index in self._scored), best, strict=True))
+        return [later.get(text, place) for text, place in zip(self._documents, places, strict=True)]
+
+    def find_spans(self) -> Steps[None]:
+        """Find, after the last stage, the characters that each score is of, where that was asked."""
+        if self._places is None:
+            return
+        spans = []
+        for text, (tokeniser, place) in zip(self._documents, self._places, strict=True):
+            spans.append((0, len(text)) if place is None else (yield from tokeniser.characters(text, place)))
+        self._spans = tuple(spans)
 
     def scores(self, timings: Timings | None = None) -> Scores:
         """Return the answer, after the last stage. timings: by default those of the calls.
@@ -109,6 +141,7 @@ class Rounds:
             query_tokens=self._all.query_tokens,
             document_tokens=tuple(self._all.document_tokens),
             timings=timings or make_timings(self._tokenise, 0.0, self._forwards),
+            spans=self._spans,
         )
 
 

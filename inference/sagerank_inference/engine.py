@@ -18,6 +18,7 @@ from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .onnx_check import check_graph
 from .plan import plan
+from .reader import finish
 from .tokenise import Tokeniser
 
 if TYPE_CHECKING:
@@ -86,14 +87,17 @@ class Engine:
         query: str,
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
+        *,
+        spans: bool = False,
     ) -> Scores:
         """Score every document for the query; logits are in the order of `documents`.
 
-        Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
+        spans: also find the characters of each document that its score is of: all, or its best window's. Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
         """
-        rounds = Rounds(self.stages, query, documents, truncation)
+        rounds = Rounds(self.stages, query, documents, truncation, spans=spans)
         for forward in self.forwards:
             rounds.take(self._logits(forward, rounds.read().ids))
+        finish(rounds.find_spans())
         return rounds.scores()
 
     def _logits(self, forward: Forward, pairs: Sequence[Sequence[int]]) -> list[float]:
@@ -132,7 +136,12 @@ class Engine:
         for request in call.requests:
             try:
                 scores.append(
-                    [self.score(group.query, group.documents, request.truncation) for group in request.groups]
+                    [
+                        self.score(
+                            group.query, group.documents, request.truncation, spans=request.return_spans
+                        )
+                        for group in request.groups
+                    ]
                 )
             except RerankError as error:
                 error.dialect = request.dialect

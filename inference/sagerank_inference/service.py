@@ -183,7 +183,13 @@ class Service:
         exchange.body = b""
         exchange.dialect = exchange.call.dialect
         exchange.rounds = [
-            Rounds(self._stages, group.query, group.documents, request.truncation)
+            Rounds(
+                self._stages,
+                group.query,
+                group.documents,
+                request.truncation,
+                spans=request.return_spans,
+            )
             for request in exchange.call.requests
             for group in request.groups
         ]
@@ -219,6 +225,8 @@ class Service:
     def _render(self, exchange: Exchange, logits: Sequence[float]) -> Steps[Answer]:
         _take(exchange, logits)
         yield 0
+        for one in exchange.rounds:
+            yield from one.find_spans()
         timings = make_timings(exchange.tokenise, exchange.queue, exchange.forwards)
         rounds = iter(exchange.rounds)
         scores = [

@@ -4,7 +4,9 @@
 * A document has the room that is left of `max_tokens`. A longer one becomes windows of that room which
   overlap by `overlap_tokens` (at most a quarter of the room); the last window ends where the document ends,
   so it is full. Its score is the maximum over them.
-* Where truncation is not allowed, the text is refused instead, with its length.
+* Where truncation is not allowed, a pair that does not fit is refused instead, with its length, and a query keeps all.
+* Where the pair has a limit of its own, the document is cut to what is left of it, into one window. The query keeps at
+  most half: both give way as the longer of two does, but one query is the same for all documents.
 
 Text is text: `[SEP]` or `</s>` in a query or document is tokenised as the characters that it is, and no text yields
 the id of a special token but the unknown one's. Otherwise a document could forge the pair's structure.
@@ -35,7 +37,7 @@ from typing import Any, Self
 from tokenizers import Tokenizer
 
 from .checkpoint import CheckpointError
-from .contract import TokenLimitExceeded, Truncation
+from .contract import InvalidRequest, TokenLimitExceeded, Truncation
 from .reader import Steps, finish
 
 _PIECE = 16_384  # characters of one text that are tokenised as one
@@ -62,26 +64,38 @@ class Windows:
     """What one query with its documents becomes.
 
     ids[w] are the token ids of window w with special tokens, four bytes each; document[w] is the document it
-    belongs to (ascending). Token counts are as the rerank dialects bill them: each text with its own special tokens, at
+    belongs to (ascending), place[w] which of its tokens these are, None: all. Token counts are as the rerank dialects bill them: each text with its own special tokens, at
     most the context.
     """
 
     ids: Sequence[Sequence[int]]
     document: list[int]
+    place: list[tuple[int, int] | None]
     query_tokens: int
     document_tokens: list[int]
 
     def select(self, documents: Sequence[int]) -> Windows:
         """Return the windows of some documents, in the order given: as if only they had been tokenised."""
-        of: dict[int, list[Sequence[int]]] = {}
-        for ids, document in zip(self.ids, self.document, strict=True):
-            of.setdefault(document, []).append(ids)
+        of: dict[int, list[int]] = {}
+        for window, document in enumerate(self.document):
+            of.setdefault(document, []).append(window)
+        windows = [window for document in documents for window in of[document]]
         return Windows(
-            ids=[ids for document in documents for ids in of[document]],
+            ids=[self.ids[window] for window in windows],
             document=[index for index, document in enumerate(documents) for _ in of[document]],
+            place=[self.place[window] for window in windows],
             query_tokens=self.query_tokens,
             document_tokens=[self.document_tokens[document] for document in documents],
         )
+
+    def best(self, logits: Sequence[float]) -> list[tuple[int, int] | None]:
+        """Return the place of each document's window with the highest logit."""
+        values = [float("-inf")] * len(self.document_tokens)
+        places: list[tuple[int, int] | None] = [None] * len(values)
+        for document, place, logit in zip(self.document, self.place, logits, strict=True):
+            if logit > values[document]:
+                values[document], places[document] = logit, place
+        return places
 
     def scatter(self, logits: Sequence[float]) -> list[float]:
         """Return the logit of each document, the maximum over its windows."""
@@ -185,6 +199,7 @@ class Tokeniser:
         return Windows(
             ids=windows.ids,
             document=windows.owner,
+            place=windows.place,
             query_tokens=len(head) + 2,
             document_tokens=windows.counts,
         )
@@ -192,17 +207,54 @@ class Tokeniser:
     def _head(self, query: str, truncation: Truncation) -> Steps[array[int]]:
         """Return the tokens of the query, as many as it may have."""
         head = array("i")
+        most = self._most_of_query(truncation)
         for batch in _batches((0, piece) for piece in self._pieces(query)):
             for part in self._encode(batch):
                 head += part
             yield 0
-            if len(head) >= self.query_tokens and truncation.allowed and not truncation.left:
+            if len(head) >= most and truncation.allowed and not truncation.left:
                 break
-        if len(head) > self.query_tokens and not truncation.allowed:
+        if len(head) > most and not truncation.allowed:
             raise TokenLimitExceeded(
-                f"query has {len(head)} tokens, more than {self.query_tokens}: {TokenLimitExceeded.REMEDY}"
+                f"query has {len(head)} tokens, and {most} fit: {TokenLimitExceeded.REMEDY}"
             )
-        return _clip(head, self.query_tokens, left=truncation.left)
+        return _clip(head, most, left=truncation.left)
+
+    def _most_of_query(self, truncation: Truncation) -> int:
+        """Return how many tokens a query may have. Raises InvalidRequest."""
+        pair = truncation.max_pair_tokens
+        if pair is not None and pair < self.special_tokens + 2:
+            raise InvalidRequest(
+                f"The pair may have {pair} tokens, of which {self.special_tokens} are special: allow at least {self.special_tokens + 2}."
+            )
+        room = min(self.max_tokens, pair or self.max_tokens) - self.special_tokens
+        if not truncation.allowed:
+            return room
+        return self.query_tokens if pair is None else min(self.query_tokens, room // 2)
+
+    def characters(self, text: str, place: tuple[int, int]) -> Steps[tuple[int, int]]:
+        """Return the first character of some of a document's tokens, and the one after the last.
+
+        place: the first token and the one after the last. Yields after each piece that is read.
+        """
+        first, last = place
+        begin = end = 0
+        seen = at = 0
+        for piece in self._pieces(text):
+            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            offsets = [
+                offset
+                for token, offset in zip(encoding.ids, encoding.offsets, strict=True)
+                if token not in self._special or self._unknown is not None
+            ]
+            if seen <= first < seen + len(offsets):
+                begin = at + offsets[first - seen][0]
+            if seen < last <= seen + len(offsets):
+                end = at + offsets[last - 1 - seen][1]
+                break
+            seen, at = seen + len(offsets), at + len(piece)
+            yield 0
+        return begin, end
 
     def _unread(self, documents: Sequence[str], windows: _Making) -> Iterator[tuple[int, str]]:
         """Yield the pieces of all documents, but none that would be cut off."""
@@ -246,14 +298,19 @@ class _Making:
     def __init__(self, tokeniser: Tokeniser, head: array[int], truncation: Truncation) -> None:
         self._before = array("i", [*tokeniser._prefix, *head, *tokeniser._middle])
         self._after = array("i", tokeniser._suffix)
-        self._max_tokens = tokeniser.max_tokens
+        pair = truncation.max_pair_tokens
+        self._max_tokens = min(tokeniser.max_tokens, pair or tokeniser.max_tokens)
         self._room = self._max_tokens - len(self._before) - len(self._after)
-        self._step = self._room - min(tokeniser.overlap_tokens, self._room // 4)
+        self._step = max(1, self._room - min(tokeniser.overlap_tokens, self._room // 4))
         self._truncation = truncation
+        # Of a document's tokens; where a pair has a limit there are no windows beyond it.
+        limits = [truncation.max_document_tokens, self._room if pair and truncation.allowed else None]
+        self._limit = min((limit for limit in limits if limit is not None), default=None)
         self._made = 0  # tokens of `ids`
         self.tokens = array("i")  # of the document at hand
         self.ids: list[array[int]] = []
         self.owner: list[int] = []
+        self.place: list[tuple[int, int] | None] = []
         self.counts: list[int] = []
 
     @property
@@ -264,14 +321,12 @@ class _Making:
     @property
     def full(self) -> bool:
         """Whether the document at hand has all the tokens that it may keep."""
-        limit = self._truncation.max_document_tokens
-        return limit is not None and len(self.tokens) >= limit and not self._truncation.left
+        return self._limit is not None and len(self.tokens) >= self._limit and not self._truncation.left
 
     @property
     def size(self) -> int:
         """The tokens of all windows, those of the document at hand among them."""
-        limit = self._truncation.max_document_tokens
-        length = len(self.tokens) if limit is None else min(len(self.tokens), limit)
+        length = len(self.tokens) if self._limit is None else min(len(self.tokens), self._limit)
         count = len(_starts(length, self._room, self._step))
         frame = len(self._before) + len(self._after)
         return self._made + count * frame + (length if count == 1 else count * self._room)
@@ -279,17 +334,24 @@ class _Making:
     def next_document(self) -> None:
         """Make the windows of the document at hand. Raises TokenLimitExceeded."""
         tokens, self.tokens = self.tokens, array("i")
-        if self._truncation.max_document_tokens is not None:
-            tokens = _clip(tokens, self._truncation.max_document_tokens, left=self._truncation.left)
+        read, skipped = len(tokens), 0
+        if self._limit is not None:
+            tokens = _clip(tokens, self._limit, left=self._truncation.left)
+            skipped = read - len(tokens) if self._truncation.left else 0
         if len(tokens) > self._room and not self._truncation.allowed:
             raise TokenLimitExceeded(
                 f"documents[{self.document}] has {len(tokens)} tokens, and {self._room} fit beside this query: {TokenLimitExceeded.REMEDY}"
             )
-        for start in _starts(len(tokens), self._room, self._step):
+        starts = _starts(len(tokens), self._room, self._step)
+        # At its limit a document may have more that was not read.
+        whole = len(starts) == 1 and (self._limit is None or read < self._limit)
+        for start in starts:
             # The last is moved back so that it ends with the document.
             start = max(0, min(start, len(tokens) - self._room))
-            self.ids.append(self._before + tokens[start : start + self._room] + self._after)
+            window = tokens[start : start + self._room]
+            self.ids.append(self._before + window + self._after)
             self.owner.append(self.document)
+            self.place.append(None if whole else (skipped + start, skipped + start + len(window)))
             self._made += len(self.ids[-1])
         self.counts.append(min(len(tokens) + 2, self._max_tokens))
 

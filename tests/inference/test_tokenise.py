@@ -16,7 +16,8 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from sagerank.models.build import MICRO
 from sagerank_inference import tokenise
 from sagerank_inference.checkpoint import CheckpointError
-from sagerank_inference.contract import TokenLimitExceeded, Truncation
+from sagerank_inference.contract import InvalidRequest, TokenLimitExceeded, Truncation
+from sagerank_inference.reader import finish
 from sagerank_inference.tokenise import Tokeniser
 
 from ..conftest import run_python
@@ -180,11 +181,100 @@ def test_the_query_keeps_its_first_tokens(tokeniser: Tokeniser) -> None:
     )
 
 
-def test_truncate_false_refuses_and_says_how_long(tokeniser: Tokeniser) -> None:
-    with pytest.raises(TokenLimitExceeded, match="query has 10 tokens, more than 8"):
-        tokeniser("a b c d e f g h i j", ["x"], Truncation(allowed=False))
+def test_truncate_false_judges_the_pair_and_says_how_long(tokeniser: Tokeniser) -> None:
+    query = "a b c d e f g h i j"  # more than a query keeps where truncation is allowed
+    whole = tokeniser(query, ["x"], Truncation(allowed=False))
+    assert len(whole.ids[0]) == 10 + 1 + tokeniser.special_tokens
+    assert len(tokeniser(query, ["x"]).ids[0]) == 8 + 1 + tokeniser.special_tokens
+    with pytest.raises(TokenLimitExceeded, match="query has 50 tokens, and 37 fit"):
+        tokeniser("a " * 50, ["x"], Truncation(allowed=False))
     with pytest.raises(TokenLimitExceeded, match=r"documents\[1\] has 50 tokens, and 36 fit"):
         tokeniser("a", ["x", "y " * 50], Truncation(allowed=False))
+    with pytest.raises(TokenLimitExceeded, match=r"documents\[0\] has 28 tokens, and 27 fit"):
+        tokeniser(query, ["y " * 28], Truncation(allowed=False))
+
+
+def test_a_query_that_leaves_no_room_takes_an_empty_document(tokeniser: Tokeniser) -> None:
+    assert len(tokeniser("a " * 37, [""], Truncation(allowed=False)).ids[0]) == 40
+
+
+@given(
+    query=st.integers(0, 60),
+    documents=st.lists(st.integers(0, 90), max_size=3),
+    most=st.integers(5, 60),
+    left=st.booleans(),
+)
+def test_a_limit_of_the_pair_gives_one_window_that_keeps_it(
+    tokeniser: Tokeniser, query: int, documents: list[int], most: int, left: bool
+) -> None:
+    """As the longer of two is cut first, but never a query to less than half."""
+    texts = [" ".join(f"{n % 10}" for n in range(count)) for count in documents]
+    truncation = Truncation(max_pair_tokens=most, left=left)
+    windows = tokeniser("a " * query, texts, truncation)
+    room = min(most, 40) - tokeniser.special_tokens
+    kept = min(query, 8, room // 2)
+    assert windows.document == list(range(len(documents)))
+    assert [len(ids) for ids in windows.ids] == [
+        tokeniser.special_tokens + kept + min(count, room - kept) for count in documents
+    ]
+    for ids, count, place in zip(windows.ids, documents, windows.place, strict=True):
+        begin, end = place or (0, count)
+        (alone,) = tokeniser("a " * kept, [" ".join(f"{n % 10}" for n in range(begin, end))]).ids
+        assert ids == alone
+        assert (begin == 0) or left
+
+
+def test_a_pair_without_room_is_refused(tokeniser: Tokeniser) -> None:
+    with pytest.raises(InvalidRequest, match="may have 4 tokens, of which 3 are special: allow at least 5"):
+        tokeniser("a", ["b"], Truncation(max_pair_tokens=4))
+
+
+def places(tokeniser: Tokeniser, text: str, truncation: Truncation) -> list[tuple[int, int]]:
+    """The characters of each window of a text."""
+    windows = tokeniser("q", [text], truncation)
+    return [
+        (0, len(text)) if place is None else finish(tokeniser.characters(text, place))
+        for place in windows.place
+    ]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_characters_of_a_window_hold_its_tokens(tokeniser: Tokeniser, name: str) -> None:
+    chance = random.Random(name)
+    for _ in range(100):
+        words = chance.choices(PARTS[name], k=chance.randrange(300))
+        text = "".join(words)
+        truncation = Truncation(
+            max_document_tokens=chance.choice([None, None, 30, 90]), left=chance.random() < 0.5
+        )
+        windows = tokeniser("q", [text], truncation)
+        spans = places(tokeniser, text, truncation)
+        assert len(spans) == len(windows.ids)
+        for (begin, end), place in zip(spans, windows.place, strict=True):
+            assert 0 <= begin <= end <= len(text)
+            if place is None:
+                continue
+            whole = tokeniser._tokenizer.encode(text, add_special_tokens=False)
+            covered = [n for n, (first, last) in enumerate(whole.offsets) if begin <= first and last <= end]
+            assert set(range(*place)) <= set(covered) | {
+                n for n, o in enumerate(whole.offsets) if o[0] == o[1]
+            }
+
+
+def test_characters_are_counted_over_pieces(roomy: Tokeniser) -> None:
+    words = [f"word{number}" for number in range(20_000)]
+    text = " ".join(words)
+    for place in ((0, 5), (5_000, 5_400), (60_000, 60_100)):
+        begin, end = finish(roomy.characters(text, place))
+        whole = roomy._tokenizer.encode(text, add_special_tokens=False)
+        assert (begin, end) == (whole.offsets[place[0]][0], whole.offsets[place[1] - 1][1])
+
+
+def test_the_best_window_has_the_place(tokeniser: Tokeniser) -> None:
+    windows = tokeniser("q", ["x", "y " * 60, ""])
+    assert windows.place[0] is None
+    assert windows.best([1.0, -5.0, -2.0, 0.5]) == [None, windows.place[2], None]
+    assert windows.place[2] == (60 - 36, 60)
 
 
 def test_max_document_tokens_clips_either_end(tokeniser: Tokeniser) -> None:
