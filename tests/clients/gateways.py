@@ -67,7 +67,7 @@ def _() -> list[float | None]:
 
 @row("litellm", "rerank deepinfra/micro")
 def _() -> list[float | None]:
-    return rerank("deepinfra/micro", "/v1", query=[QUERY] * len(DOCUMENTS))
+    return rerank("deepinfra/micro", "/v1")
 
 
 @row("litellm", "rerank nvidia_nim/micro", raw=True)
