@@ -3,16 +3,19 @@
 python -m tests.clients                # all
 python -m tests.clients sdk aws        # these groups
 python -m tests.clients --write        # and put what came out into the table
+python -m tests.clients --proxied      # with `sagerank proxy` before it
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from sagerank.models.build import MICRO
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
-from ..servers import running
+from ..servers import proxied, running
 from . import table
 from .compare import fault
 from .groups import Group, GroupError, Row, groups
@@ -44,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.clients", description="Run clients of others.")
     parser.add_argument("names", nargs="*", metavar="group", help=f"default: all of {', '.join(groups())}")
     parser.add_argument("--write", action="store_true", help="write the table in docs/api.md")
+    parser.add_argument("--proxied", action="store_true", help="ask a `sagerank proxy` before the server")
     options = parser.parse_args()
     if unknown := set(options.names) - set(groups()):
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(groups())}")
@@ -55,7 +59,7 @@ def main() -> int:
     except GroupError as error:
         sys.exit(str(error))
     installed = time.monotonic() - began
-    rows, requests = _run(chosen)
+    rows, requests = _run(chosen, behind=options.proxied)
     expected = Engine.load(MICRO, Settings()).score(QUERY, DOCUMENTS).values
     lines: table.Lines = {}
     failed = 0
@@ -88,16 +92,22 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _run(chosen: list[Group]) -> tuple[list[Row], list[dict[str, str]]]:
-    """The rows of all groups, and what the server's log says of each request."""
+def _run(chosen: list[Group], *, behind: bool) -> tuple[list[Row], list[dict[str, str]]]:
+    """The rows of all groups, and what the log of who is asked says of each request. behind: a proxy is."""
     with tempfile.TemporaryDirectory(prefix="sagerank-clients-") as folder:
         request, log = Path(folder, "request.json"), Path(folder, "log")
         request.write_text(json.dumps({"query": QUERY, "documents": DOCUMENTS}), encoding="utf-8")
-        with log.open("w") as stream, running(process={"stdout": stream}) as server:
-            server.wait_until_ready()
-            rows = [row for group in chosen for row in group.run(f"http://127.0.0.1:{server.port}", request)]
-            server.process.terminate()
-            server.process.wait(60)
+        with log.open("w") as stream, ExitStack() as stack:
+            own = {"stdout": subprocess.DEVNULL if behind else stream}
+            door = stack.enter_context(running(process=own))
+            door.wait_until_ready()
+            if behind:
+                shown = {"stdout": stream, "stderr": subprocess.DEVNULL}
+                url = f"http://127.0.0.1:{door.port}"
+                door = stack.enter_context(proxied("--url", url, process=shown, SAGERANK_PROXY_KEY=""))
+            rows = [row for group in chosen for row in group.run(f"http://127.0.0.1:{door.port}", request)]
+            door.process.terminate()
+            door.process.wait(60)
         entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return rows, [entry for entry in entries if entry["event"] == "request"]
 
