@@ -14,17 +14,17 @@ from .target import Connection, Target, missing
 try:
     from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
     from llama_index.core.callbacks import CBEventType, EventPayload
-    from llama_index.core.instrumentation import get_dispatcher
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+    from llama_index_instrumentation import get_dispatcher
 except ModuleNotFoundError as error:
     raise missing("llamaindex", error) from None
 
 _dispatcher = get_dispatcher(__name__)
 
 
-class SagerankRerank(BaseNodePostprocessor):  # type: ignore[misc]
+class SagerankRerank(BaseNodePostprocessor):
     """Keeps the best nodes, best first, each with its score from 0 to 1.
 
     endpoint: on SageMaker, with its inference_component, region and profile where it has them; or url. top_n: at most so
@@ -96,7 +96,7 @@ class SagerankRerank(BaseNodePostprocessor):  # type: ignore[misc]
         return str(query_bundle.query_str)
 
     def _event(self, nodes: list[NodeWithScore], query: str) -> Any:
-        payload = {
+        payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self._connection.target.name,
             EventPayload.QUERY_STR: query,

@@ -22,9 +22,10 @@ from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index_instrumentation import get_dispatcher
+from pydantic import SecretStr
 
 from sagerank.adapters.haystack import SagerankRanker
 from sagerank.adapters.langchain import SagerankCrossEncoder, SagerankReranker
@@ -115,7 +116,7 @@ def nodes() -> list[NodeWithScore]:
 def test_a_llamaindex_postprocessor(server: Server, expected: list[float]) -> None:
     seen = []
 
-    class Listening(BaseEventHandler):  # type: ignore[misc]
+    class Listening(BaseEventHandler):
         def handle(self, event: Any, **_: Any) -> None:
             seen.append(event.class_name())
 
@@ -201,7 +202,7 @@ def ranks(**target: Any) -> dict[str, Rank]:
         own = {**target, "api_key": Secret.from_token(target["api_key"])} if "api_key" in target else target
         given = [HaystackDocument(content=text, meta={"n": n}) for n, text in enumerate(texts)]
         found = SagerankRanker(**own, top_k=None).run(query=QUERY, documents=given)["documents"]
-        return [(document.content, document.score) for document in found]
+        return [(str(document.content), float(document.score or 0)) for document in found]
 
     return {"langchain": langchain, "llamaindex": llamaindex, "haystack": haystack}
 
@@ -275,8 +276,8 @@ def test_a_key_goes_to_the_proxy_and_nowhere_else(proxy: Proxied, name: str) -> 
 
 
 def test_secrets_are_not_written() -> None:
-    langchain = SagerankReranker(url="http://127.0.0.1:1", api_key="hush-hush")
-    llamaindex = SagerankRerank(url="http://127.0.0.1:1", api_key="hush-hush")
+    langchain = SagerankReranker(url="http://127.0.0.1:1", api_key=SecretStr("hush-hush"))
+    llamaindex = SagerankRerank(url="http://127.0.0.1:1", api_key=SecretStr("hush-hush"))
     haystack = SagerankRanker(url="http://127.0.0.1:1", api_key=Secret.from_token("hush-hush"))
     for text in (
         langchain.model_dump_json(),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest
+from sagerank_inference.backend import Exchange
 from sagerank_inference.batcher import Account
 from sagerank_inference.cascade import Rounds, Stage, merge
 from sagerank_inference.contract import (
@@ -30,7 +31,7 @@ from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
 from sagerank_inference.metrics import Metrics
 from sagerank_inference.reader import Steps
-from sagerank_inference.service import Exchange, Service
+from sagerank_inference.service import Service
 from sagerank_inference.settings import Settings
 from sagerank_inference.tokenise import Tokeniser
 
@@ -136,7 +137,7 @@ def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answe
     service = Service(settings, Metrics())
 
     async def ask() -> list[float]:
-        exchange = Exchange(None, "/invocations", "an id", deadline=time.monotonic() + 30)
+        exchange = Exchange({}, "/invocations", "an id", deadline=time.monotonic() + 30)
         exchange.take(body)
         answer = json.loads((await service.rerank(exchange)).body)
         return [item["score"] for item in sorted(answer, key=lambda item: item["index"])]

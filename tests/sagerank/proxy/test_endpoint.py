@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ BODY = json.dumps({"query": QUERY, "documents": DOCUMENTS, "raw_scores": True})
 
 @pytest.mark.parametrize("arguments", [["whole"], ["parts", "--component", "reranker"]])
 def test_an_endpoint_ranks_as_the_engine_does(
-    aws: dict[str, str], micro: Engine, arguments: list[str]
+    aws: dict[str, Any], micro: Engine, arguments: list[str]
 ) -> None:
     expected = micro.score(QUERY, DOCUMENTS).values
     with proxied("--endpoint", *arguments, **aws) as proxy:
@@ -37,13 +38,13 @@ def test_an_endpoint_ranks_as_the_engine_does(
         (["parts", "--component", "other"], "name one of parts's"),
     ],
 )
-def test_a_name_that_is_not_there_is_told(aws: dict[str, str], arguments: list[str], sentence: str) -> None:
+def test_a_name_that_is_not_there_is_told(aws: dict[str, Any], arguments: list[str], sentence: str) -> None:
     with proxied("--endpoint", *arguments, **aws) as proxy:
         code, answer, _ = proxy.ask("/v1/rerank", BODY)
         assert (code, sentence in answer["detail"]["message"]) == (502, True), answer
 
 
-def test_what_the_model_refuses_is_the_callers_to_change(aws: dict[str, str]) -> None:
+def test_what_the_model_refuses_is_the_callers_to_change(aws: dict[str, Any]) -> None:
     body = json.dumps({"query": QUERY, "documents": ["a", "rain " * 9_000], "truncate": False})
     with proxied("--endpoint", "whole", **aws) as proxy:
         code, answer, _ = proxy.ask("/v1/rerank", body)
