@@ -59,12 +59,12 @@ DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Bedrock(),
+        Score(),
         Pinecone(),
         Weaviate(),
         Voyage(),
         CohereV2(),
         CohereV1(),
-        Score(),
         _JINA,
         _MARKETPLACE,
         Tei(),
