@@ -10,14 +10,18 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .contract import Scores, Timings, Truncation, best_first
 from .reader import Steps, finish
 
 if TYPE_CHECKING:
     from .artefact import Manifest
-    from .tokenise import Tokeniser, Windows
+    from .spans import Span
+    from .tokenise import Tokeniser
+    from .windows import Windows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,15 @@ class Rounds:
     """Every stage in turn: `read` what it has to score, run it, `take` its logits. Then `scores` is the answer."""
 
     def __init__(
-        self, stages: Sequence[Stage], query: str, documents: Sequence[str], truncation: Truncation
+        self,
+        stages: Sequence[Stage],
+        query: str,
+        documents: Sequence[str],
+        truncation: Truncation,
+        *,
+        return_spans: bool = False,
     ) -> None:
-        self._stages, self._truncation = stages, truncation
+        self._stages, self._truncation, self._return_spans = stages, truncation, return_spans
         self._query, self._documents = query, documents
         self._number = 0
         self._idle_since = time.monotonic()
@@ -45,9 +55,10 @@ class Rounds:
         self._all: Windows
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
+        self.spans: list[Span] = []  # of the windows that have them, where that is asked
 
     def read(self) -> Windows:
-        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does."""
+        """Return the windows that the next stage has to score. Raises InvalidRequest as the tokenisers do."""
         return finish(self.steps())
 
     def steps(self) -> Steps[Windows]:
@@ -58,6 +69,8 @@ class Rounds:
         """
         stage, first = self._stages[self._number], self._stages[0]
         if self._number == 0:
+            for each in self._stages:
+                each.tokeniser.check(self._truncation)
             self._scored = list(range(len(self._documents)))
             self._windows = self._all = yield from self._windows_of(first, self._scored)
             if not self._truncation.allowed:
@@ -82,7 +95,7 @@ class Rounds:
 
     def _windows_of(self, stage: Stage, documents: Sequence[int]) -> Steps[Windows]:
         texts = [self._documents[index] for index in documents]
-        return stage.tokeniser.steps(self._query, texts, self._truncation)
+        return stage.tokeniser.steps(self._query, texts, self._truncation, spans=self._return_spans)
 
     @property
     def waiting(self) -> int:
@@ -97,6 +110,9 @@ class Rounds:
         self._idle_since = now
         again = self._windows.scatter(logits)
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
+        if self._return_spans:
+            found = self._windows.best(logits)
+            self.spans = _again(self.spans, self._scored, found, self._documents) if self._number else found
         self._number += 1
 
     def scores(self, timings: Timings | None = None) -> Scores:
@@ -109,6 +125,7 @@ class Rounds:
             query_tokens=self._all.query_tokens,
             document_tokens=tuple(self._all.document_tokens),
             timings=timings or make_timings(self._tokenise, 0.0, self._forwards),
+            spans=tuple(self.spans) if self._return_spans else None,
         )
 
 
@@ -123,16 +140,14 @@ def merge(
 ) -> list[float]:
     """Return logits of all documents, once a later model has scored the `best` of them `again`.
 
-    The same text has the same score: what equals one of the best is scored with it.
-
     Logits of different models do not compare, so what the later one scored stands above the rest. Its logits stay as
     they are: a threshold means what it means for that model alone. The rest keeps its order below; where it would
     reach higher, it is laid into the probabilities below the lowest of them, evenly by logit: a shift would sink most
     of it under the eight decimals of an answer, where everything is equal.
     """
-    later = dict(zip((documents[index] for index in best), again, strict=True))
-    merged = [later.get(text, value) for text, value in zip(documents, values, strict=True)]
-    rest = [index for index, text in enumerate(documents) if text not in later]
+    merged = _again(values, best, again, documents)
+    scored = {documents[index] for index in best}
+    rest = [index for index, text in enumerate(documents) if text not in scored]
     if not rest or not best:
         return merged
     lowest = min(again)
@@ -145,6 +160,15 @@ def merge(
         log_probability = math.log(share) + _log_sigmoid(lowest)
         merged[index] = log_probability - math.log(-math.expm1(log_probability))
     return merged
+
+
+def _again(values: Sequence[T], best: Sequence[int], again: Sequence[T], documents: Sequence[str]) -> list[T]:
+    """Return what is known of all documents, once a later model has said it of the `best` of them `again`.
+
+    The same text has the same score: what equals one of the best is scored with it.
+    """
+    later = dict(zip((documents[index] for index in best), again, strict=True))
+    return [later.get(text, value) for text, value in zip(documents, values, strict=True)]
 
 
 def _log_sigmoid(logit: float) -> float:

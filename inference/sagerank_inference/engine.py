@@ -86,12 +86,15 @@ class Engine:
         query: str,
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
+        *,
+        return_spans: bool = False,
     ) -> Scores:
         """Score every document for the query; logits are in the order of `documents`.
 
-        Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
+        return_spans: and say which characters of each document its score is of. Raises TokenLimitExceeded where
+        truncation is not allowed and a pair does not fit, InvalidRequest where a pair is to be cut to next to nothing.
         """
-        rounds = Rounds(self.stages, query, documents, truncation)
+        rounds = Rounds(self.stages, query, documents, truncation, return_spans=return_spans)
         for forward in self.forwards:
             rounds.take(self._logits(forward, rounds.read().ids))
         return rounds.scores()
@@ -132,7 +135,15 @@ class Engine:
         for request in call.requests:
             try:
                 scores.append(
-                    [self.score(group.query, group.documents, request.truncation) for group in request.groups]
+                    [
+                        self.score(
+                            group.query,
+                            group.documents,
+                            request.truncation,
+                            return_spans=request.return_spans,
+                        )
+                        for group in request.groups
+                    ]
                 )
             except RerankError as error:
                 error.dialect = request.dialect
@@ -175,10 +186,10 @@ def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
 
     def fits(pair: GoldenPair) -> bool:
         try:
-            tokeniser(pair.query, [pair.document], Truncation(allowed=False))
+            whole = tokeniser(pair.query, [pair.document], Truncation(allowed=False))
         except TokenLimitExceeded:
             return False
-        return True
+        return whole == tokeniser(pair.query, [pair.document])
 
     return replace(manifest, golden=tuple(filter(fits, manifest.golden)))
 

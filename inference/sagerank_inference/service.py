@@ -21,7 +21,7 @@ from .engine import load_stages
 from .metrics import Metrics
 from .reader import Reader, Steps
 from .settings import Settings
-from .tokenise import Windows
+from .windows import Windows
 from .worker import LoadFailed, Worker
 
 _DEATHS = 3  # of workers, none of which served for _STEADY seconds, are no accident
@@ -183,7 +183,13 @@ class Service:
         exchange.body = b""
         exchange.dialect = exchange.call.dialect
         exchange.rounds = [
-            Rounds(self._stages, group.query, group.documents, request.truncation)
+            Rounds(
+                self._stages,
+                group.query,
+                group.documents,
+                request.truncation,
+                return_spans=request.return_spans,
+            )
             for request in exchange.call.requests
             for group in request.groups
         ]
