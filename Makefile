@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench chaos check demo docs e2e format fuzz help hooks lint micro notebooks pins release soak synth test test-env test-newest types
+.PHONY: audit bench chaos check clients demo docs e2e format fuzz help hooks lint micro notebooks pins release soak synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ TRIAL = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 fuzz: test-env  ## spoilt bodies of every dialect against an oracle, in one process and over HTTP: MINUTES of each, SEED, BODIES
 	@$(TEST)/python -m tests.trials.fuzz --in-process $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
 	@$(TEST)/python -m tests.trials.fuzz $(TRIAL) $(if $(BODIES),--bodies $(BODIES)) $(if $(UNTIMED),--untimed)
+
+clients: test-env  ## install clients that others publish and compare their scores: docs/api.md's table, WRITE=1 writes it, PROXIED=1 asks `sagerank proxy`
+	@$(TEST)/python -m tests.clients $(if $(WRITE),--write) $(if $(PROXIED),--proxied)
 
 chaos: test-env  ## attacks on a server, then `kill -9` of its model's process under load: ten minutes of each
 	@$(TEST)/python -m tests.trials.attacks
@@ -128,6 +131,7 @@ micro: test-env  ## write graph and manifest of the embedded model beside its we
 pins:  ## resolve the extras again
 	$(COMPILE) --universal --generate-hashes --extra cpu pyproject.toml -o $(IMAGE)/requirements-cpu.txt
 	$(COMPILE) --universal --generate-hashes --extra cost --constraint $(IMAGE)/requirements-cpu.txt pyproject.toml -o requirements/cli.txt
+	$(COMPILE) --universal --generate-hashes --extra proxy --constraint $(IMAGE)/requirements-cpu.txt --constraint requirements/cli.txt pyproject.toml -o requirements/proxy.txt
 	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra notebooks --extra eval-hf --extra hf --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint $(IMAGE)/constraints-gpu.txt --extra gpu pyproject.toml -o $(IMAGE)/requirements-gpu.txt
 	$(COMPILE) --universal --generate-hashes --group tools -o requirements/tools.txt

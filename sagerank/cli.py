@@ -19,9 +19,11 @@ from . import __version__
 from .bench import commands as bench_commands
 from .distillation import commands as distillation_commands
 from .evaluation import commands as evaluation_commands
+from .listening import add_address, announce, open_sockets
 from .models import extras
 from .operate import commands as operate_commands
 from .parser import Parser, overview
+from .proxy import commands as proxy_commands
 from .waiting import waiting
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ def _parser() -> Parser:
     parser.set_defaults(run=lambda _: _help(parser), extra="")
     commands = parser.add_subparsers(prog="sagerank", metavar="COMMAND", help=argparse.SUPPRESS)
     _add_commands(commands)
+    proxy_commands.add(commands)
     bench_commands.add(commands)
     evaluation_commands.add(commands)
     sagerank_cost.commands.add(commands, _priced)
@@ -174,8 +177,7 @@ def _add_commands(commands: Any) -> None:
         extra=_server_extra,
     )  # fmt: skip
     with_model(serve, as_json=False)
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s)")
+    add_address(serve)
     build = command(
         "build", _build, "write a model's artefact, model.tar.gz or a folder",
         "sagerank build --model micro --output model.tar.gz",
@@ -257,12 +259,6 @@ def _server_extra(_: argparse.Namespace) -> str:
     return "gpu" if os.environ.get("SAGERANK_BACKEND") == "torch" else "cpu"
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65_536):
-        raise argparse.ArgumentTypeError(f"{text} is no port: give one from 1 to 65535")
-    return int(text)
-
-
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -334,34 +330,15 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from sagerank_inference import connections, log, server
+    from sagerank_inference import log, server
     from sagerank_inference.settings import Settings
 
     log.start()
     own = {"MODEL_DIR": _artefact(options.model), "HOST": options.host, "PORT": options.port}
     settings = Settings.from_env({**os.environ, **{f"SAGERANK_{name}": str(own[name]) for name in own}})
-    try:
-        sockets = connections.listen(settings.host, settings.port)
-    except OSError as error:
-        raise Refused(f"{error}: give another --port, or another --host.") from None
-    host = "localhost" if options.host in ("*", "0.0.0.0", "::") else options.host
-    url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
-    body = json.dumps(
-        {
-            "query": "how do glaciers move",
-            "documents": ["Cats sleep all day.", "Glaciers flow downhill under their own weight."],
-        }
-    )
-    hint = (
-        f"Serving {options.model} at {url} until Ctrl-C. Try:\n\n"
-        f"  curl {url}/v1/rerank -H 'Content-Type: application/json' -d '{body}'\n"
-    )
-    # Standard output has the log, a JSON object a line. Neither needs a reader.
-    if sys.stderr:
-        try:
-            print(hint, file=sys.stderr, flush=True)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sockets = open_sockets(settings.host, settings.port)
+    # Standard output has the log, a JSON object a line.
+    announce(options.model, options.host, options.port)
     return server.serve(settings, sockets)
 
 

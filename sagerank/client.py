@@ -10,12 +10,11 @@ merged into the exact ranking that one request would have given. `AsyncRerankCli
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import random
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass, field
 from queue import SimpleQueue
@@ -24,21 +23,27 @@ from weakref import WeakSet
 
 from sagerank_inference.contract import best_first
 
-from .errors import (
-    BadAnswer,
-    DeadlineExceeded,
-    InvalidRequest,
-    Overloaded,
-    PayloadTooLarge,
-    RerankError,
-    Unavailable,
-)
-from .transport import CONNECTIONS, REAL_TIME_BYTES, RETRYABLE, HttpTransport, SageMakerTransport, Transport
+from .errors import DeadlineExceeded, InvalidRequest, Overloaded, RerankError, Unavailable
+from .transport import CONNECTIONS, RETRYABLE, HttpTransport, SageMakerTransport, Transport
+from .wire import Document, Options, Split, check_texts, named_as_given, parts_of, read_answer, read_scores
 
-Document = str | Mapping[str, Any]
+__all__ = [
+    "AsyncRerankClient",
+    "Document",
+    "Options",
+    "Progress",
+    "Ranked",
+    "RerankClient",
+    "Reranking",
+    "Retry",
+    "Split",
+    "read_answer",
+]
+
 Progress = Callable[[int, int], None]
 _CONCURRENCY = 4
 _SECONDS = 120.0
+_SPLIT, _OPTIONS = Split(), Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,9 @@ class Ranked:
     """A document with its score."""
 
     index: int  # in the documents that were given
-    score: float  # 0 to 1
+    score: float  # 0 to 1; with raw_scores a logit
     document: Document
+    span: tuple[int, int] | None = None  # with return_spans: the characters of its text that the score is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +64,6 @@ class Reranking:
     total_tokens: int
     model: str
     requests: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """What one request may carry. Tokens are estimated as characters / 4, English text's average.
-
-    A serverless endpoint takes smaller bodies: Split(max_bytes=sagerank.transport.SERVERLESS_BYTES).
-    """
-
-    max_bytes: int = REAL_TIME_BYTES
-    max_documents: int = 1_000
-    max_tokens: int = 300_000  # about what a small CPU instance scores within SageMaker's 60 s
-
-    def __post_init__(self) -> None:
-        if min(self.max_bytes, self.max_documents, self.max_tokens) < 1:
-            raise InvalidRequest(f"{self} lets nothing through: give at least 1 of each.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +85,7 @@ class _Client:
 
     transport: Transport
     _: KW_ONLY
-    split: Split = Split()
+    split: Split = _SPLIT
     retry: Retry = Retry()
     concurrency: int = _CONCURRENCY  # requests of one rerank that are under way at once
 
@@ -110,19 +100,28 @@ class _Client:
         *,
         region: str | None = None,
         profile: str | None = None,
+        inference_component: str | None = None,
+        target_variant: str | None = None,
         endpoint_url: str | None = None,
-        split: Split = Split(),
+        split: Split = _SPLIT,
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
         connections: int = CONNECTIONS,
     ) -> Self:
         """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
 
-        region, profile: by default AWS_REGION's and AWS_PROFILE's (see sagerank.aws). endpoint_url: where the API is, if not at AWS.
+        region, profile: by default AWS_REGION's and AWS_PROFILE's (see sagerank.aws). inference_component, target_variant:
+        which of the endpoint's is asked, where it has several. endpoint_url: where the API is, if not at AWS.
         connections: how many at most are open at once, over all calls; a call's `timeout` counts the wait for a free one.
         """
         transport = SageMakerTransport(
-            endpoint, region=region, profile=profile, endpoint_url=endpoint_url, connections=connections
+            endpoint,
+            region=region,
+            profile=profile,
+            inference_component=inference_component,
+            target_variant=target_variant,
+            endpoint_url=endpoint_url,
+            connections=connections,
         )
         return cls(transport, split=split, retry=retry, concurrency=concurrency)
 
@@ -132,7 +131,7 @@ class _Client:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        split: Split = Split(),
+        split: Split = _SPLIT,
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
         connections: int = CONNECTIONS,
@@ -151,19 +150,25 @@ class _Client:
         documents: Sequence[Document],
         *,
         top_n: int | None = None,
+        min_score: float | None = None,
         truncate: bool = True,
+        options: Options = _OPTIONS,
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
         """Rank documents (strings, or objects with "text") for a query.
 
-        `progress` is called with documents done and their number. Raises an error of sagerank.errors that says what to
-        change, at the latest after `timeout` seconds, which include the wait for one of the client's connections.
+        min_score: results with a lower score are left out. truncate: a text that does not fit the model is cut, or else
+        refused. `progress` is called with documents done and their number. Raises an error of sagerank.errors that says
+        what to change, at the latest after `timeout` seconds, which include the wait for one of the client's connections.
         """
-        texts = _texts(query, documents, top_n)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        texts = check_texts(query, documents, top_n)
+        if min_score is not None and not _is_number(min_score):
+            raise InvalidRequest(f"min_score is {min_score!r}: give a number, or leave it out.")
+        if not _is_number(timeout):
             raise InvalidRequest(f"timeout is {timeout!r}: give a number of seconds.")
         scores = [0.0] * len(texts)
+        spans: list[tuple[int, int] | None] = [None] * len(texts)
         answers: list[tuple[int, str]] = []
         failures: dict[int, RerankError] = {}  # of the parts that are tried again
         done, free = 0, asyncio.Semaphore(self.concurrency)
@@ -177,6 +182,8 @@ class _Client:
                     async with free:
                         answer = await self.transport(body)
                     break
+                except InvalidRequest as error:
+                    raise named_as_given(error, part.start) from None
                 except RETRYABLE as error:
                     failures[part.start] = error
                     pause = self._pause(error, attempt)
@@ -184,8 +191,8 @@ class _Client:
                         raise
                 await asyncio.sleep(pause)
             failures.pop(part.start, None)
-            values, tokens, model = _read(answer, len(part))
-            scores[part.start : part.stop] = values
+            read = read_scores(answer, texts[part.start : part.stop], options)
+            scores[part.start : part.stop], spans[part.start : part.stop], tokens, model = read
             answers.append((tokens, model))
             done += len(part)
             if progress:
@@ -194,7 +201,9 @@ class _Client:
         try:
             async with asyncio.timeout_at(deadline):
                 # In a thread: megabytes of text would hold up whatever else this loop does.
-                parts = await asyncio.to_thread(lambda: list(_parts(query, texts, truncate, self.split)))
+                parts = await asyncio.to_thread(
+                    lambda: list(parts_of(query, texts, truncate, options, self.split))
+                )
                 async with asyncio.TaskGroup() as group:
                     for part, body in parts:
                         group.create_task(send(part, body))
@@ -208,7 +217,9 @@ class _Client:
             raise errors.exceptions[0] from None
         return Reranking(
             results=tuple(
-                Ranked(index, scores[index], documents[index]) for index in best_first(scores, top_n)
+                Ranked(index, scores[index], documents[index], spans[index])
+                for index in best_first(scores, top_n)
+                if min_score is None or scores[index] >= min_score
             ),
             total_tokens=sum(tokens for tokens, _ in answers),
             model=answers[0][1],
@@ -273,7 +284,9 @@ class RerankClient(_Client):
         documents: Sequence[Document],
         *,
         top_n: int | None = None,
+        min_score: float | None = None,
         truncate: bool = True,
+        options: Options = _OPTIONS,
         timeout: float = _SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
@@ -283,7 +296,9 @@ class RerankClient(_Client):
             query,
             documents,
             top_n=top_n,
+            min_score=min_score,
             truncate=truncate,
+            options=options,
             timeout=timeout,
             progress=(lambda *event: events.put(event)) if progress else None,
         )
@@ -334,95 +349,5 @@ class RerankClient(_Client):
         self.close()
 
 
-def _texts(query: str, documents: Sequence[Document], top_n: int | None) -> list[str]:
-    """The documents' texts. Raises InvalidRequest for what would be refused after it was sent."""
-    if not isinstance(query, str) or not query.strip():
-        raise InvalidRequest("query is blank: give the words to rank the documents for.")
-    if isinstance(documents, str | bytes) or not isinstance(documents, Sequence):
-        raise InvalidRequest('documents is no list: give one of strings, or of objects with "text".')
-    if not documents:
-        raise InvalidRequest("documents is empty: give at least one.")
-    if top_n is not None and (type(top_n) is not int or top_n < 1):
-        raise InvalidRequest(f"top_n is {top_n!r}: give a whole number from 1 on, or leave it out for all.")
-    return [_text(document, index) for index, document in enumerate(documents)]
-
-
-def _text(document: Document, index: int) -> str:
-    text = document.get("text") if isinstance(document, Mapping) else document
-    if not isinstance(text, str):
-        raise InvalidRequest(f'documents[{index}] must be a string or an object with "text".')
-    return text
-
-
-def _parts(query: str, texts: Sequence[str], truncate: bool, split: Split) -> Iterator[tuple[range, bytes]]:
-    """Consecutive documents that fit one request together, and its body."""
-    fields = {"query": query, "return_documents": False, "truncate": truncate}
-    head = _json(fields)[:-1] + b',"documents":['
-    written: list[bytes] = []
-    start, size, tokens = 0, len(head) + 2, 0.0
-    for index, text in enumerate(texts):
-        document = _json(text)
-        length = len(document) + 1
-        if len(head) + 2 + length > split.max_bytes:
-            raise PayloadTooLarge(
-                f"documents[{index}] makes a request of {len(head) + 2 + length} bytes, and {split.max_bytes} are allowed: cut it into passages."
-            )
-        estimate = (len(query) + len(text)) / 4
-        full = (
-            size + length > split.max_bytes
-            or len(written) == split.max_documents
-            or tokens + estimate > split.max_tokens
-        )
-        if full and written:
-            yield range(start, index), head + b",".join(written) + b"]}"
-            start, size, tokens, written = index, len(head) + 2, 0.0, []
-        size, tokens = size + length, tokens + estimate
-        written.append(document)
-    yield range(start, len(texts)), head + b",".join(written) + b"]}"
-
-
-def _json(value: object) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(
-            "A text holds half of a surrogate pair, which is no Unicode: clean it."
-        ) from None
-
-
-def read_answer(answer: bytes) -> tuple[list[dict[str, Any]], int, str]:
-    """The results, tokens and model of a Jina answer: each result has an index of its own and a score from 0 to 1.
-
-    Raises BadAnswer.
-    """
-    try:
-        payload = json.loads(answer)
-        results, tokens, model = payload["results"], payload["usage"]["total_tokens"], payload["model"]
-        indices = {item["index"] for item in results if type(item["index"]) is int and item["index"] >= 0}
-        scores = [item["relevance_score"] for item in results]
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # no JSON, too deep, a number too long, or other JSON
-        indices, scores, tokens, model, results = set(), [], None, None, None
-    known = type(tokens) is int and 0 <= tokens < 2**53 and isinstance(model, str) and model.isprintable()
-    if not known or not isinstance(results, list) or len(indices) != len(results):
-        raise BadAnswer("The answer is not that of a reranker: check the endpoint or URL.")
-    if not all(type(score) in (int, float) and 0 <= score <= 1 for score in scores):  # nor NaN
-        raise BadAnswer(
-            "A score is no number from 0 to 1: take a server that answers with those, not with logits."
-        )
-    return results, tokens, model
-
-
-def _read(answer: bytes, count: int) -> tuple[list[float], int, str]:
-    """Scores in request order, tokens and model of a Jina answer to `count` documents."""
-    results, tokens, model = read_answer(answer)
-    scores = {item["index"]: float(item["relevance_score"]) for item in results}
-    if scores.keys() != set(range(count)):
-        raise BadAnswer(
-            f"The answer ranks other documents than the {count} that were sent: check the endpoint or URL."
-        )
-    return [scores[index] for index in range(count)], tokens, model
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

@@ -35,6 +35,7 @@ from .errors import (
     Overloaded,
     PayloadTooLarge,
     RerankError,
+    TokenLimitExceeded,
     Unavailable,
 )
 
@@ -52,6 +53,8 @@ CONNECTIONS = 32  # of one client, over all its calls
 
 _LONGEST_SENTENCE = 500  # characters of another server's message
 _PUBLIC = re.compile(r"content-type|accept|user-agent|host|x-amz-date|x-amzn-sagemaker-.*", re.IGNORECASE)
+# AWS's words for credentials that were good once.
+_STALE = re.compile(r"ExpiredToken|UnrecognizedClient|InvalidClientToken|InvalidAccessKeyId")
 _SHORTEST_SECRET = 4  # letters; what is shorter is found in any sentence
 
 # Of the request under way, for httpx2 and httpcore2 log in its context.
@@ -366,6 +369,7 @@ class SageMakerTransport:
         """
         from botocore.exceptions import BotoCoreError
 
+        self._chosen = region, profile
         self._session = aws.session(region, profile)
         client = None
         try:
@@ -402,12 +406,21 @@ class SageMakerTransport:
 
     async def __call__(self, body: bytes) -> bytes:
         credentials = await self._credentials()
-        # In a thread, for six megabytes may have to be hashed.
-        headers = await asyncio.to_thread(self._sign, body, credentials)
-        answer = await self._connections.post(body, headers)
+        answer = await self._post(body, credentials)
+        if answer.status != 200 and _STALE.match(_code(answer)):
+            # A session reads each file once, and somebody may have signed in since.
+            self._session = await asyncio.to_thread(aws.session, *self._chosen)
+            renewed = await self._credentials()
+            if renewed != credentials:
+                answer = await self._post(body, renewed)
         if answer.status != 200:
             raise self._error(answer)
         return answer.content
+
+    async def _post(self, body: bytes, credentials: ReadOnlyCredentials) -> _Answer:
+        # In a thread, for six megabytes may have to be hashed.
+        headers = await asyncio.to_thread(self._sign, body, credentials)
+        return await self._connections.post(body, headers)
 
     async def _credentials(self) -> ReadOnlyCredentials:
         """The credentials of now, which may have to be fetched. All who wait share one lookup.
@@ -444,11 +457,10 @@ class SageMakerTransport:
 
     def _error(self, answer: _Answer) -> RerankError:
         """The error that an answer of AWS's API stands for."""
-        content = _object(answer.content)
-        code = answer.headers.get("x-amzn-errortype", str(content.get("__type", "")))
-        code = code.partition(":")[0].rpartition("#")[2]
+        code = _code(answer)
         if not code or answer.status < 400:  # something between us and AWS
             return _error(answer)
+        content = _object(answer.content)
         return error_from_aws(code, answer.status, content, endpoint=self._endpoint, region=self._region)
 
     async def close(self) -> None:
@@ -472,6 +484,12 @@ class EngineTransport:
 
     async def close(self) -> None:
         self._thread.shutdown(wait=False)
+
+
+def _code(answer: _Answer) -> str:
+    """AWS's name of an error; empty for an answer that is not AWS's."""
+    code = answer.headers.get("x-amzn-errortype", str(_object(answer.content).get("__type", "")))
+    return code.partition(":")[0].rpartition("#")[2]
 
 
 _PROXY_LOGIN = "The proxy asks for credentials: give them in HTTPS_PROXY or HTTP_PROXY, as http://user:password@host:port."
@@ -503,7 +521,11 @@ def error_from_status(status: int, body: bytes, retry_after: str | None = None) 
         return EndpointNotFound(f"{sentence} Check the URL: a path that does not end in / is taken as it is.")
     if status >= 500:
         return Unavailable(sentence)
-    return InvalidRequest(sentence)
+    return (
+        TokenLimitExceeded(sentence)
+        if sentence.endswith(TokenLimitExceeded.REMEDY)
+        else InvalidRequest(sentence)
+    )
 
 
 def _seconds(retry_after: str | None) -> float:
@@ -530,20 +552,38 @@ def error_from_aws(
         return Overloaded(
             f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
         )
-    # Of a signature that is wrong AWS's message repeats the request's headers.
-    if any(
-        word in code for word in ("AccessDenied", "UnrecognizedClient", "Token", "Signature", "Credential")
-    ):
-        return AccessDenied(
-            f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{endpoint} in {region}."
-        )
-    if code.startswith("ValidationE") and "not found" in message.lower():
-        return EndpointNotFound(
-            f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
-        )
+    if error := _refused(code, endpoint, region) or _misnamed(code, message, endpoint, region):
+        return error
     if status >= 500 or code in ("ModelNotReadyException", "InternalDependencyException"):
         return Unavailable(f"The endpoint {endpoint} is not answering ({code}).")
     return InvalidRequest(f"SageMaker refused the request ({code}): {message}")
+
+
+def _refused(code: str, endpoint: str, region: str) -> AccessDenied | None:
+    if code.startswith("ExpiredToken"):
+        return AccessDenied(f"The AWS credentials have expired: {aws.SIGN_IN}.")
+    # Of a signature that is wrong AWS's message repeats the request's headers.
+    words = ("AccessDenied", "UnrecognizedClient", "Token", "Signature", "Credential")
+    if any(word in code for word in words):
+        return AccessDenied(
+            f"AWS refused the call ({code}): the caller needs sagemaker:InvokeEndpoint on endpoint/{endpoint} in {region}."
+        )
+    return None
+
+
+def _misnamed(code: str, message: str, endpoint: str, region: str) -> EndpointNotFound | None:
+    if not code.startswith("ValidationE"):
+        return None
+    if "inference component" in message.lower():
+        return EndpointNotFound(
+            f"SageMaker refused the inference component ({message.rstrip('.')}): name one of {endpoint}'s "
+            "(in Python inference_component=), or none where it has none."
+        )
+    if "not found" in message.lower():
+        return EndpointNotFound(
+            f"There is no endpoint {endpoint} in {region}: see `aws sagemaker list-endpoints --region {region}`."
+        )
+    return None
 
 
 def _sentence(body: bytes) -> str:

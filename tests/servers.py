@@ -116,8 +116,50 @@ def running(*, process: dict[str, Any] | None = None, **variables: str) -> Itera
         server.process.communicate()
 
 
+KEY = "a-key-for-the-proxy-1"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+
+
+class Proxied(Server):
+    """`sagerank proxy` on a free port of loopback."""
+
+    def __init__(self, *arguments: str, process: dict[str, Any], **variables: str) -> None:
+        self.port, self.host = free_port(), "127.0.0.1"
+        own = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "SAGERANK_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sagerank", "proxy", "--port", str(self.port), *arguments],
+            env={**own, "AWS_ACCESS_KEY_ID": "AKIDlocal", "AWS_SECRET_ACCESS_KEY": "local", **variables},
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", **process},
+        )
+
+    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """POST a body with the key, or GET."""
+        return self.call("GET" if body is None else "POST", path, body, **{**BEARER, **headers})
+
+
+@contextmanager
+def proxied(*arguments: str, process: dict[str, Any] | None = None, **variables: str) -> Iterator[Proxied]:
+    """A proxy that answers; it has KEY unless the variables give another, or an empty one for none."""
+    given = {"SAGERANK_PROXY_KEY": KEY, **variables}
+    given = {name: value for name, value in given.items() if value}
+    proxy = Proxied(*arguments, process=process or {}, **given)
+    try:
+        proxy.wait_until_ready()
+        yield proxy
+    finally:
+        if proxy.process.poll() is None:
+            proxy.process.kill()
+        proxy.process.communicate()
+
+
 def windows(*lengths: int, token: int = 1) -> Windows:
-    return Windows([[token] * length for length in lengths], list(range(len(lengths))), 1, list(lengths))
+    return Windows(
+        ids=[[token] * length for length in lengths],
+        document=list(range(len(lengths))),
+        place=[None] * len(lengths),
+        query_tokens=1,
+        document_tokens=list(lengths),
+    )
 
 
 class ScriptedWorker:

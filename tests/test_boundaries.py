@@ -42,7 +42,7 @@ ARROWS = {
 }
 # The client is files and not a folder: applications import it by these names.
 _ROOM_OF = dict.fromkeys(
-    ("sagerank", "sagerank.aws", "sagerank.client", "sagerank.transport", "sagerank.errors"),
+    ("sagerank", "sagerank.aws", "sagerank.client", "sagerank.transport", "sagerank.wire", "sagerank.errors"),
     "sagerank.client",
 )
 
@@ -113,7 +113,7 @@ def test_the_light_modules_are_standard_library(module: str) -> None:
         ("sagerank.cli", ["torch", "onnxruntime", "numpy", "tokenizers", "boto3", "starlette"]),
         ("sagerank_cost.commands", ["numpy", "rich", "matplotlib", "boto3"]),
         ("sagerank_cost.memory", ["numpy", "rich", "matplotlib", "boto3"]),
-        ("sagerank_inference.server", ["torch", "onnxruntime", "numpy", "onnx"]),
+        ("sagerank_inference.server", ["torch", "onnxruntime", "numpy", "tokenizers", "onnx"]),
         ("sagerank_inference.handler", ["torch", "onnxruntime", "starlette", "onnx"]),
     ],
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .artefact import Manifest
     from .spans import Span
     from .tokenise import Tokeniser
-    from .windows import Windows
+    from .windows import Place, Windows
 
 T = TypeVar("T")
 
@@ -43,9 +43,10 @@ class Rounds:
         documents: Sequence[str],
         truncation: Truncation,
         *,
-        return_spans: bool = False,
+        spans: bool = False,
     ) -> None:
-        self._stages, self._truncation, self._return_spans = stages, truncation, return_spans
+        """spans: the answer says which characters of each document its score is of."""
+        self._stages, self._truncation = stages, truncation
         self._query, self._documents = query, documents
         self._number = 0
         self._idle_since = time.monotonic()
@@ -55,7 +56,9 @@ class Rounds:
         self._all: Windows
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
-        self.spans: list[Span] = []  # of the windows that have them, where that is asked
+        # By document: the tokeniser that read it last, and the place of its best window.
+        self._places: list[tuple[Tokeniser, Place]] | None = [] if spans else None
+        self._spans: tuple[Span, ...] | None = None
 
     def read(self) -> Windows:
         """Return the windows that the next stage has to score. Raises InvalidRequest as the tokenisers do."""
@@ -95,7 +98,7 @@ class Rounds:
 
     def _windows_of(self, stage: Stage, documents: Sequence[int]) -> Steps[Windows]:
         texts = [self._documents[index] for index in documents]
-        return stage.tokeniser.steps(self._query, texts, self._truncation, spans=self._return_spans)
+        return stage.tokeniser.steps(self._query, texts, self._truncation)
 
     @property
     def waiting(self) -> int:
@@ -109,11 +112,24 @@ class Rounds:
         self._forwards.append(now - self._tokenised)
         self._idle_since = now
         again = self._windows.scatter(logits)
+        if self._places is not None:
+            tokeniser = self._stages[self._number].tokeniser
+            best = [(tokeniser, place) for place in self._windows.best(logits)]
+            self._places = _again(self._places, self._scored, best, self._documents) if self._number else best
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
-        if self._return_spans:
-            found = self._windows.best(logits)
-            self.spans = _again(self.spans, self._scored, found, self._documents) if self._number else found
         self._number += 1
+
+    def find_spans(self) -> Steps[None]:
+        """Find, after the last stage, the characters that each score is of, where that was asked.
+
+        A document that is whole in one window costs nothing; another is tokenised once more, up to its best.
+        """
+        if self._places is None:
+            return
+        spans = []
+        for text, (tokeniser, place) in zip(self._documents, self._places, strict=True):
+            spans.append((0, len(text)) if place is None else (yield from tokeniser.characters(text, place)))
+        self._spans = tuple(spans)
 
     def scores(self, timings: Timings | None = None) -> Scores:
         """Return the answer, after the last stage. timings: by default those of the calls.
@@ -125,7 +141,7 @@ class Rounds:
             query_tokens=self._all.query_tokens,
             document_tokens=tuple(self._all.document_tokens),
             timings=timings or make_timings(self._tokenise, 0.0, self._forwards),
-            spans=tuple(self.spans) if self._return_spans else None,
+            spans=self._spans,
         )
 
 

@@ -6,9 +6,11 @@
     |   +-- UnsupportedMediaType  the body is of a type nobody here reads
     |   +-- PayloadTooLarge       more bytes or documents than one request may carry
     |   +-- RequestTimeout        the body did not arrive in time
+    +-- Unauthorized              the caller has no key, or one that is not known
     +-- Overloaded                the queue is full; come back after `retry_after` seconds
     +-- DeadlineExceeded          the answer would have come too late to be received
     +-- Unavailable               no model is ready: still loading, or its process died
+    +-- BadGateway                what has to answer in place of this server cannot be used
     +-- InternalError             a defect on this side
 
 `str(error)` is one sentence for the caller that says what to change. It never holds the text of a query or
@@ -48,6 +50,10 @@ class RequestTimeout(InvalidRequest):
     pass
 
 
+class Unauthorized(RerankError):
+    pass
+
+
 class Overloaded(RerankError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -62,6 +68,10 @@ class Unavailable(RerankError):
     pass
 
 
+class BadGateway(RerankError):
+    pass
+
+
 class InternalError(RerankError):
     pass
 
@@ -72,8 +82,10 @@ _STATUS: dict[type[RerankError], int] = {
     PayloadTooLarge: 413,
     RequestTimeout: 408,
     InvalidRequest: 400,
+    Unauthorized: 401,
     Overloaded: 429,
     DeadlineExceeded: 504,
+    BadGateway: 502,
     Unavailable: 503,
     InternalError: 500,
     RerankError: 500,

@@ -18,6 +18,7 @@ from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
 from .dialects import Call, render
 from .onnx_check import check_graph
 from .plan import plan
+from .reader import finish
 from .tokenise import Tokeniser
 
 if TYPE_CHECKING:
@@ -87,16 +88,19 @@ class Engine:
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
         *,
-        return_spans: bool = False,
+        spans: bool = False,
     ) -> Scores:
         """Score every document for the query; logits are in the order of `documents`.
 
-        return_spans: and say which characters of each document its score is of. Raises TokenLimitExceeded where
-        truncation is not allowed and a pair does not fit, InvalidRequest where a pair is to be cut to next to nothing.
+        spans: also find the characters of each document that its score is of: all, or its best window's.
+
+        Raises TokenLimitExceeded where truncation is not allowed and a pair does not fit, and InvalidRequest where one
+        is to be cut to next to nothing.
         """
-        rounds = Rounds(self.stages, query, documents, truncation, return_spans=return_spans)
+        rounds = Rounds(self.stages, query, documents, truncation, spans=spans)
         for forward in self.forwards:
             rounds.take(self._logits(forward, rounds.read().ids))
+        finish(rounds.find_spans())
         return rounds.scores()
 
     def _logits(self, forward: Forward, pairs: Sequence[Sequence[int]]) -> list[float]:
@@ -137,10 +141,7 @@ class Engine:
                 scores.append(
                     [
                         self.score(
-                            group.query,
-                            group.documents,
-                            request.truncation,
-                            return_spans=request.return_spans,
+                            group.query, group.documents, request.truncation, spans=request.return_spans
                         )
                         for group in request.groups
                     ]

@@ -13,7 +13,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -53,9 +53,16 @@ log = logging.getLogger("sagerank")
 
 
 def create_app(
-    backend: Backend, metrics: Metrics, on_failure: Callable[[], None] = lambda: None
+    backend: Backend,
+    metrics: Metrics,
+    on_failure: Callable[[], None] = lambda: None,
+    *,
+    inner: Sequence[Middleware] = (),
 ) -> Starlette:
-    """Make the ASGI application. `on_failure` is called when the backend is of no more use, after that was logged."""
+    """Make the ASGI application. `on_failure` is called when the backend is of no more use, after that was logged.
+
+    inner: what a request passes on its way to the routes, behind all that the routes have themselves.
+    """
     routes = _Routes(backend, metrics)
 
     @contextlib.asynccontextmanager
@@ -85,7 +92,7 @@ def create_app(
     app = Starlette(
         routes=every,
         lifespan=lifespan,
-        middleware=middleware,
+        middleware=[*middleware, *inner],
         exception_handlers={HTTPException: functools.partial(_no_such_route, known)},
     )
     app.router.redirect_slashes = False  # to where the client's Host header says

@@ -20,7 +20,6 @@ from . import routes
 from .connections import Server, listen
 from .log import start as start_log
 from .metrics import Metrics
-from .service import Service
 from .settings import Settings, SettingsError
 
 _SWITCH_SECONDS = 0.0005
@@ -31,6 +30,8 @@ log = logging.getLogger("sagerank")
 
 def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> Starlette:
     """Make the ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
+    from .service import Service  # who serves no model of this machine needs nothing of it
+
     metrics = Metrics()
     return routes.create_app(Service(settings, metrics), metrics, on_failure)
 

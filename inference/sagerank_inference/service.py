@@ -188,7 +188,7 @@ class Service:
                 group.query,
                 group.documents,
                 request.truncation,
-                return_spans=request.return_spans,
+                spans=request.return_spans,
             )
             for request in exchange.call.requests
             for group in request.groups
@@ -225,6 +225,8 @@ class Service:
     def _render(self, exchange: Exchange, logits: Sequence[float]) -> Steps[Answer]:
         _take(exchange, logits)
         yield 0
+        for one in exchange.rounds:
+            yield from one.find_spans()
         timings = make_timings(exchange.tokenise, exchange.queue, exchange.forwards)
         rounds = iter(exchange.rounds)
         scores = [

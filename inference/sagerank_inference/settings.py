@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self, cast
 
 PREFIX = "SAGERANK_"
+_OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
 _LONGEST = 100  # of a name or value that a message quotes
@@ -136,7 +137,8 @@ class Settings:
         values: dict[str, object] = {}
         names = {_variable(field.name): field for field in fields(cls)}
         for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or _KUBERNETES.match(f"{variable}={text}"):
+            own = variable.startswith(PREFIX) and not variable.startswith(_OTHERS)
+            if not own or _KUBERNETES.match(f"{variable}={text}"):
                 continue
             if variable not in names:
                 # Without what all of them begin with, which makes any two alike.

@@ -1,8 +1,11 @@
-"""Which characters of a text its tokens are of: where the window stands that gave a document its score."""
+"""Which characters of a text some of its tokens are of: where the window stands that gave a document its score.
+
+All tokens are of the whole text. Otherwise a span ends where the next token begins, so that an accent that the tokenizer
+drops stays with its letter, and white space at either end is left out. A character of several tokens is in the span of each.
+"""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
 Span = tuple[int, int]  # the first character, and the one after the last
@@ -13,36 +16,38 @@ _WHITE = "".join(
 )
 
 
-class Places:
-    """The characters that the tokens of one text are of, which is read piece by piece."""
+class Search:
+    """Looks for the tokens from `first` up to `last`, which is not among them, in a text that is read piece by piece."""
 
-    def __init__(self) -> None:
-        self._starts, self._ends = array("i"), array("i")
-        self._read = 0  # characters
+    def __init__(self, text: str, first: int, last: int) -> None:
+        self._text, self._first, self._last = text, first, last
+        self._tokens = self._read = 0  # of the text, so far; characters
+        self._begin = self._end = 0
+        self._next = -1  # where the token after the last begins
 
-    def __len__(self) -> int:
-        """Return how many tokens there are so far."""
-        return len(self._starts)
+    @property
+    def found(self) -> bool:
+        """Whether no other piece is needed."""
+        return self._next >= 0
 
     def add(self, piece: str, offsets: Sequence[Span]) -> None:
         """Accept the next piece, with the characters of it that each token is of."""
-        read = self._read
-        self._starts.extend([read + start for start, _ in offsets])
-        self._ends.extend([read + end for _, end in offsets])
-        self._read += len(piece)
+        known = range(self._tokens, self._tokens + len(offsets))
+        if self._first in known:
+            self._begin = self._read + offsets[self._first - known.start][0]
+        if self._last - 1 in known:
+            self._end = self._read + offsets[self._last - 1 - known.start][1]
+        if self._last in known:
+            self._next = self._read + offsets[self._last - known.start][0]
+        self._tokens, self._read = known.stop, self._read + len(piece)
 
-    def span(self, text: str, first: int, last: int) -> Span:
-        """Return where the tokens from `first` up to `last`, which is not among them, stand in the text.
-
-        All tokens are of the whole text. Otherwise a span ends where the next token begins, so that an accent that the
-        tokenizer drops stays with its letter, and white space at either end is left out. A character of several tokens
-        is in the span of each.
-        """
-        start = self._starts[first] if first else 0
-        end = self._starts[last] if last < len(self._starts) else self._read
-        end = max(end, self._ends[last - 1]) if last else end
-        if first:
-            start = end - len(text[start:end].lstrip(_WHITE))
-        if end < len(text):
-            end = start + len(text[start:end].rstrip(_WHITE))
-        return start, end
+    @property
+    def span(self) -> Span:
+        """The characters of these tokens, when they were found or the text has ended."""
+        begin = self._begin if self._first else 0
+        end = max(self._end, self._next) if self.found else len(self._text)
+        if self._first:
+            begin = end - len(self._text[begin:end].lstrip(_WHITE))
+        if end < len(self._text):
+            end = begin + len(self._text[begin:end].rstrip(_WHITE))
+        return begin, end

@@ -32,7 +32,7 @@ from .checkpoint import CheckpointError
 from .contract import InvalidRequest, TokenLimitExceeded, Truncation
 from .pieces import batches, cuts, pieces
 from .reader import Steps, finish
-from .spans import Places, Span
+from .spans import Search, Span
 from .windows import Frame, Making, Windows, clip
 
 
@@ -113,23 +113,19 @@ class Tokeniser:
         query: str,
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
-        *,
-        spans: bool = False,
     ) -> Windows:
-        """Tokenise every text once. spans: and find the characters of each window.
+        """Tokenise every text once.
 
         Raises TokenLimitExceeded where truncation is not allowed and query and document together do not fit, and
         InvalidRequest as `check` does.
         """
-        return finish(self.steps(query, documents, truncation, spans=spans))
+        return finish(self.steps(query, documents, truncation))
 
     def steps(
         self,
         query: str,
         documents: Sequence[str],
         truncation: Truncation = Truncation(),  # noqa: B008 - frozen
-        *,
-        spans: bool = False,
     ) -> Steps[Windows]:
         """Do what a call does step by step, each of bounded time and memory, and return the windows.
 
@@ -142,23 +138,17 @@ class Tokeniser:
         making = Making(
             self._frame,
             head,
-            documents,
             truncation,
             max_tokens=max_tokens,
             overlap_tokens=self.overlap_tokens,
-            spans=spans,
         )
         for batch in batches(self._unread(documents, making)):
             for (index, _), (part, _) in zip(batch, self._encode(batch), strict=True):
                 if index > making.document:
-                    if spans:
-                        yield from self._place(documents, making)
                     making.next_document()
                 making.tokens += part
             yield making.size
         if documents:
-            if spans:
-                yield from self._place(documents, making)
             making.next_document()
         return making.windows()
 
@@ -195,20 +185,19 @@ class Tokeniser:
                     break
                 yield index, piece
 
-    def _place(self, documents: Sequence[str], making: Making) -> Steps[None]:
-        """Find where the tokens of the document at hand stand, if it is more than one window, or is cut.
+    def characters(self, text: str, place: tuple[int, int]) -> Steps[Span]:
+        """Return where some of a document's tokens stand in it, as `spans` has it.
 
-        That is to tokenise it again, and slower; most documents are spared it.
+        place: of them, the number of the first, and of the one after the last. Yields 0 after each step.
         """
-        if making.whole:
-            return
-        making.places = Places()
-        for batch in batches((0, piece) for piece in pieces(documents[making.document], self._cuts)):
+        search = Search(text, *place)
+        for batch in batches((0, piece) for piece in pieces(text, self._cuts)):
             for (_, piece), (_, offsets) in zip(batch, self._encode(batch, placed=True), strict=True):
-                making.places.add(piece, offsets)
-            yield making.size
-            if len(making.places) >= len(making.tokens):
+                search.add(piece, offsets)
+            yield 0
+            if search.found:
                 break
+        return search.span
 
     def _encode(
         self, batch: Sequence[tuple[int, str]], *, placed: bool = False

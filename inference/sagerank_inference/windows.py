@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .contract import TokenLimitExceeded, Truncation
-from .spans import Places, Span
+
+Place = (
+    tuple[int, int] | None
+)  # tokens of a document: the first, and the one after the last; None: all there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +18,15 @@ class Windows:
     """What one query with its documents becomes.
 
     ids[w] are the token ids of window w with special tokens, four bytes each; document[w] is the document it
-    belongs to (ascending), spans[w] the characters of it that are in the window, where that was asked. Token counts are
-    as the rerank dialects bill them: each text with its own special tokens, at most what a pair may have.
+    belongs to (ascending), place[w] which of its tokens these are. Token counts are as the rerank dialects bill them:
+    each text with its own special tokens, at most what a pair may have.
     """
 
     ids: Sequence[Sequence[int]]
     document: list[int]
+    place: list[Place]
     query_tokens: int
     document_tokens: list[int]
-    spans: Sequence[Span] = ()
 
     def select(self, documents: Sequence[int]) -> Windows:
         """Return the windows of some documents, in the order given: as if only they had been tokenised."""
@@ -34,9 +37,9 @@ class Windows:
         return Windows(
             ids=[self.ids[window] for window in chosen],
             document=[index for index, document in enumerate(documents) for _ in of[document]],
+            place=[self.place[window] for window in chosen],
             query_tokens=self.query_tokens,
             document_tokens=[self.document_tokens[document] for document in documents],
-            spans=[self.spans[window] for window in chosen] if self.spans else (),
         )
 
     def scatter(self, logits: Sequence[float]) -> list[float]:
@@ -46,13 +49,13 @@ class Windows:
             values[document] = max(values[document], logit)
         return values
 
-    def best(self, logits: Sequence[float]) -> list[Span]:
-        """Return the span of each document's best window, the first of equals."""
+    def best(self, logits: Sequence[float]) -> list[Place]:
+        """Return the place of each document's best window, the first of equals."""
         best: dict[int, int] = {}
         for window, document in enumerate(self.document):
             if document not in best or logits[window] > logits[best[document]]:
                 best[document] = window
-        return [self.spans[best[document]] for document in range(len(self.document_tokens))]
+        return [self.place[best[document]] for document in range(len(self.document_tokens))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +78,25 @@ class Making:
         self,
         frame: Frame,
         head: array[int],
-        documents: Sequence[str],
         truncation: Truncation,
         *,
         max_tokens: int,
         overlap_tokens: int,
-        spans: bool,
     ) -> None:
-        """head: the query's tokens. max_tokens: of a pair, as the truncation limits it. spans: whether to find them."""
-        self._frame, self._head, self._documents, self._truncation = frame, head, documents, truncation
+        """head: the query's tokens. max_tokens: of a pair, as the truncation limits it."""
+        self._frame, self._head, self._truncation = frame, head, truncation
         self._max_tokens, self._both = max_tokens, max_tokens - frame.size
         self._before = frame.before + head + frame.between
         self._room = self._both - len(head)
         self._step = max(1, self._room - min(overlap_tokens, self._room // 4))
         self._windowed = truncation.allowed and truncation.max_pair_tokens is None
-        self._enough, self._placed = self._needed(), spans
+        self._enough = self._needed()
         self.tokens = array("i")  # of the document at hand
-        self.places: Places | None = None  # theirs; of a document that is whole there need not be any
         self._made = 0  # tokens of `_ids`
         self._ids: list[array[int]] = []
         self._owner: list[int] = []
         self._counts: list[int] = []
-        self._spans: list[Span] = []
+        self._place: list[Place] = []
 
     def _needed(self) -> int | None:
         """Return how many tokens of a document decide what it keeps; None: all."""
@@ -115,12 +115,6 @@ class Making:
     def full(self) -> bool:
         """Whether more of the document at hand would change nothing."""
         return self._enough is not None and len(self.tokens) >= self._enough
-
-    @property
-    def whole(self) -> bool:
-        """Whether the document at hand, all of which is read, is one window that leaves nothing out."""
-        limit = self._truncation.max_document_tokens
-        return len(self.tokens) <= self._room and (limit is None or len(self.tokens) < limit)
 
     @property
     def size(self) -> int:
@@ -150,32 +144,28 @@ class Making:
             before = self._frame.before + clip(self._head, kept, left=left) + self._frame.between
             room = self._both - kept
             tokens = clip(tokens, room, left=left)
-        cut = len(self.tokens) - len(tokens) if left else 0  # tokens, at the beginning
+        read, more = len(self.tokens), self.full  # where that is enough there may be more
+        skipped = read - len(tokens) if left else 0
         for start in _starts(len(tokens), room, self._step):
             # The last is moved back so that it ends with the document.
             start = max(0, min(start, len(tokens) - room))
             part = tokens[start : start + room]
             self._ids.append(before + part + self._frame.after)
             self._owner.append(self.document)
+            whole = len(part) == read and not more
+            self._place.append(None if whole else (skipped + start, skipped + start + len(part)))
             self._made += len(self._ids[-1])
-            if self._placed:
-                text, first = self._documents[self.document], cut + start
-                self._spans.append(
-                    (0, len(text))
-                    if self.places is None
-                    else self.places.span(text, first, first + len(part))
-                )
         self._counts.append(min(len(tokens) + 2, self._max_tokens))
-        self.tokens, self.places = array("i"), None
+        self.tokens = array("i")
 
     def windows(self) -> Windows:
         """Return them, once all documents are read."""
         return Windows(
             ids=self._ids,
             document=self._owner,
+            place=self._place,
             query_tokens=min(len(self._head) + 2, self._max_tokens),
             document_tokens=self._counts,
-            spans=self._spans,
         )
 
 

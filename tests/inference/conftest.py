@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from sagerank.models.build import MICRO
+from sagerank_inference.reader import finish
+from sagerank_inference.spans import Span
 from sagerank_inference.tokenise import Tokeniser
+from sagerank_inference.windows import Windows
 
 
 @pytest.fixture(scope="session")
@@ -153,3 +156,12 @@ def document_ids(tokeniser: Tokeniser, text: str) -> list[int]:
     frame, ids = (list(tokeniser("a", [document]).ids[0]) for document in ("", text))
     end = len(tokeniser._frame.after)
     return ids[len(frame) - end : len(ids) - end]
+
+
+def spans_of(tokeniser: Tokeniser, windows: Windows, documents: Sequence[str]) -> list[Span]:
+    """The characters of every window."""
+    texts = [documents[document] for document in windows.document]
+    return [
+        (0, len(text)) if place is None else finish(tokeniser.characters(text, place))
+        for text, place in zip(texts, windows.place, strict=True)
+    ]

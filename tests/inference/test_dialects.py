@@ -133,7 +133,7 @@ def test_pairs_keep_their_order() -> None:
     assert answer({"inputs": ["q"] * 3, "docs": DOCS}) == {"scores": scores}
     labelled = [{"label": "LABEL_0", "score": score} for score in scores]
     assert answer({"inputs": [{"text": "q", "text_pair": d} for d in DOCS]}) == labelled
-    assert answer({"inputs": {"text": "q", "text_pair": "b"}}) == labelled[:1]
+    assert answer({"inputs": {"text": "q", "text_pair": "b"}}) == labelled[0]
 
 
 def test_json_lines_answer_line_by_line() -> None:

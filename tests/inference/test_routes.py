@@ -193,3 +193,18 @@ def test_scores_as_csv_over_http(server: Server) -> None:
     assert len([float(line) for line in text.splitlines()]) == 2
     code, answer, _ = server.call("POST", "/v1/rerank", BODY, Accept="*/*")
     assert answer["results"]
+
+
+def test_spans_over_http(server: Server) -> None:
+    long = "A cat sleeps on the sofa. " * 2500
+    text = f"{long}Clouds cool, water condenses, and rain falls. {long}"
+    body = {"query": "what causes rain", "documents": [text, "Rain."], "return_spans": True}
+    code, answer = server.post(json.dumps(body).encode(), "/v1/rerank")
+    assert code == 200
+    (span,), (whole,) = (
+        next(item["relevant_spans"] for item in answer["results"] if item["index"] == index)
+        for index in (0, 1)
+    )
+    assert (whole["start"], whole["end"]) == (0, 5)
+    assert 0 <= span["start"] < span["end"] <= len(text)
+    assert span["end"] - span["start"] < len(text)

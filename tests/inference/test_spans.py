@@ -17,12 +17,13 @@ from sagerank_inference.artefact import Manifest
 from sagerank_inference.cascade import Rounds, Stage
 from sagerank_inference.contract import Truncation
 from sagerank_inference.engine import Engine
+from sagerank_inference.reader import finish
 from sagerank_inference.settings import Settings
 from sagerank_inference.spans import Span
 from sagerank_inference.tokenise import Tokeniser
-from sagerank_inference.windows import Windows
+from sagerank_inference.windows import Place, Windows
 
-from .conftest import PIPELINES, document_ids, own, texts
+from .conftest import PIPELINES, document_ids, own, spans_of, texts
 
 
 def narrow(roomy: Tokeniser, *, room: int, overlap: int) -> Tokeniser:
@@ -78,14 +79,13 @@ def test_the_text_of_a_span_has_the_tokens_of_its_window(
     roomy, bytes_ = own(pipelines[pipeline]), pipeline.startswith("bytes")
     for text in texts(3, 400):
         tokeniser = narrow(roomy, room=chance.randrange(3, 9), overlap=chance.randrange(3))
-        windows = tokeniser("a", [text], spans=True)
-        assert windows.ids == tokeniser("a", [text]).ids
+        windows = tokeniser("a", [text])
+        spans = spans_of(tokeniser, windows, [text])
         encoding = roomy._tokenizer.encode(text, add_special_tokens=False)
         whole = document_ids(roomy, text)
         covered = set()
         several += len(windows.ids) > 1
-        places = zip(positions(windows, tokeniser, whole), windows.spans, strict=True)
-        for (first, last), (start, end) in places:
+        for (first, last), (start, end) in zip(positions(windows, tokeniser, whole), spans, strict=True):
             assert 0 <= start <= end <= len(text)
             covered |= set(range(start, end))
             begins = apart(text, encoding, first, start, spaces=bytes_)
@@ -116,7 +116,7 @@ def test_what_a_limit_keeps_is_the_span(pipelines: dict[str, Tokenizer], pipelin
         if most >= frame - tokeniser.special_tokens:  # else the query is cut as well
             limits.append(Truncation(max_pair_tokens=frame + most, left=left))
         for truncation in limits:
-            ((start, end),) = tokeniser("a", [text], truncation, spans=True).spans
+            ((start, end),) = spans_of(tokeniser, tokeniser("a", [text], truncation), [text])
             if count <= most:
                 assert (start, end) == (0, len(text))
             elif count == len(encoding.ids):
@@ -137,22 +137,19 @@ def test_a_text_in_pieces_has_the_spans_of_the_whole(
     roomy, equal = own(pipelines[pipeline]), 0
     tokeniser = narrow(roomy, room=6, overlap=1)
     documents = [" ".join(texts(seed, 12)) for seed in range(100)]
-    whole = tokeniser("a", documents, spans=True)
+    whole = tokeniser("a", documents)
+    expected = [spans_of(tokeniser, whole.select([number]), [text]) for number, text in enumerate(documents)]
     monkeypatch.setattr(pieces, "_PIECE", 30)
     for number, document in enumerate(documents):
         # Where a piece ends within a word its tokens are others: see the tests of pieces.
-        cut = tokeniser("a", [document], spans=True)
-        expected = whole.select([number])
-        if cut.ids == expected.ids:
+        cut = tokeniser("a", [document])
+        spans = spans_of(tokeniser, cut, [document])
+        if cut.ids == whole.select([number]).ids:
             assert len(list(pieces.pieces(document, tokeniser._cuts))) > 3
-            assert cut.spans == expected.spans
+            assert spans == expected[number]
             equal += 1
-        assert (cut.spans[0][0], cut.spans[-1][1]) == (0, len(document))
+        assert (spans[0][0], spans[-1][1]) == (0, len(document))
     assert equal > 2
-    monkeypatch.setattr(pieces, "_SLICE", 50)
-    assert tokeniser("a", documents, spans=True).spans == [
-        span for document in documents for span in tokeniser("a", [document], spans=True).spans
-    ]
 
 
 def test_a_token_that_is_dropped_has_no_place() -> None:
@@ -165,33 +162,38 @@ def test_a_token_that_is_dropped_has_no_place() -> None:
     tokenizer.add_special_tokens(["<s>", "</s>"])
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), trim_offsets=False)
     tokeniser = Tokeniser(tokenizer, query_tokens=1, max_tokens=8, overlap_tokens=0)
-    windows = tokeniser("a", ["ab<s>ba<s>aab"], spans=True)
+    document = "ab<s>ba<s>aab"
+    windows = tokeniser("a", [document])
     assert [list(ids[4:-1]) for ids in windows.ids] == [[2, 3, 3], [2, 2, 2], [2, 2, 3]]
-    assert windows.spans == [(0, 6), (6, 12), (10, 13)]
+    assert spans_of(tokeniser, windows, [document]) == [(0, 6), (6, 12), (10, 13)]
 
 
-def test_spans_are_found_where_they_are_asked_alone(tokeniser: Tokeniser) -> None:
-    documents = ["a", "", "a b " * 40]
-    asked, plain = tokeniser("a", documents, spans=True), tokeniser("a", documents)
-    assert not plain.spans
-    assert plain.ids == asked.ids
-    assert len(asked.spans) == len(asked.ids)
-    assert asked.spans[:2] == [(0, 1), (0, 0)]
-    assert asked.select([2, 0]).spans == [*asked.spans[2:], (0, 1)]
-    assert plain.select([2]).spans == ()
-    # Who is whole is not tokenised again.
-    for texts_, more in (([*"abc"] * 3000, 0), (documents, 1)):
-        with_spans, without = tokeniser.steps("a", texts_, spans=True), tokeniser.steps("a", texts_)
-        assert len(list(with_spans)) == len(list(without)) + more
+def test_a_document_that_is_whole_has_no_place(tokeniser: Tokeniser) -> None:
+    """So its span costs nothing: all of it. Where just as much is read as is kept, there might be more."""
+    windows = tokeniser("a", ["a", "", "a b " * 40, "b " * 36])
+    assert windows.place == [None, None, (0, 36), (30, 66), (44, 80), None]
+    assert windows.select([3, 2]).place == [None, *windows.place[2:5]]
+    limited = Truncation(max_document_tokens=3)
+    windows = tokeniser("a", ["a", "a b c", "a b c d"], limited)
+    assert windows.place == [None, (0, 3), (0, 3)]
+    assert spans_of(tokeniser, windows, ["a", "a b c", "a b c d"]) == [(0, 1), (0, 5), (0, 5)]
+    assert spans_of(tokeniser, windows, ["a", "a b c ", "a b c d"])[1] == (0, 6)
 
 
-def brute(windows: Windows, logits: Sequence[float]) -> list[Span]:
-    """The spans of the best windows, by trying every one."""
+def test_a_span_is_sought_no_further_than_it_is(roomy: Tokeniser) -> None:
+    text = "word " * 200_000
+    assert len(list(roomy.characters(text, (0, 1000)))) < 2
+    assert len(list(roomy.characters(text, (199_000, 200_000)))) > 20
+    assert finish(roomy.characters(text, (150_000, 150_002))) == (750_000, 750_009)
+
+
+def brute(windows: Windows, logits: Sequence[float]) -> list[Place]:
+    """The places of the best windows, by trying every one."""
     found = []
     for document in range(len(windows.document_tokens)):
         own = [number for number, of in enumerate(windows.document) if of == document]
         best = max(logits[number] for number in own)
-        found.append(next(windows.spans[number] for number in own if logits[number] == best))
+        found.append(next(windows.place[number] for number in own if logits[number] == best))
     return found
 
 
@@ -199,7 +201,7 @@ def brute(windows: Windows, logits: Sequence[float]) -> list[Span]:
 def test_the_best_window_is_the_first_of_the_highest(
     tokeniser: Tokeniser, lengths: list[int], chance: random.Random
 ) -> None:
-    windows = tokeniser("a", ["b " * length for length in lengths], spans=True)
+    windows = tokeniser("a", ["b " * length for length in lengths])
     logits = [chance.choice([-2.0, 0.5, 3.0, float("-inf")]) for _ in windows.ids]
     assert windows.best(logits) == brute(windows, logits)
 
@@ -226,7 +228,7 @@ def test_a_planted_passage_is_found(engine: Engine, place: int) -> None:
     sentences = [chance.choice(FILLER) for _ in range(40)]
     document = " ".join([*sentences[:place], FACT, *sentences[place:]])
     query, documents = "what causes rain", [document, FACT, ""]
-    scores = engine.score(query, documents, return_spans=True)
+    scores = engine.score(query, documents, spans=True)
     assert scores.values == engine.score(query, documents).values
     assert scores.spans is not None
     (start, end), *others = scores.spans
@@ -234,9 +236,10 @@ def test_a_planted_passage_is_found(engine: Engine, place: int) -> None:
     found = document.index(FACT)
     assert start <= found + len(FACT) // 2 <= end
     assert end - start < len(document) / 4
-    windows = engine.tokeniser(query, [document], spans=True)
-    alone = engine.score(query, [document[begin:stop] for begin, stop in windows.spans]).values
-    assert windows.spans[max(range(len(alone)), key=alone.__getitem__)] == (start, end)
+    assert engine.score(query, documents).spans is None
+    every = spans_of(engine.tokeniser, engine.tokeniser(query, [document]), [document])
+    alone = engine.score(query, [document[begin:stop] for begin, stop in every]).values
+    assert every[max(range(len(alone)), key=alone.__getitem__)] == (start, end)
     assert max(alone) == pytest.approx(scores.values[0], abs=0.05)
 
 
@@ -248,18 +251,18 @@ def test_the_span_is_of_the_model_that_scored_last() -> None:
     documents = [long, other, "neither", long]
     for tokenisers in ([wide, narrower], [narrower, narrower]):
         stages = [Stage(manifest, tokenisers[0], None), Stage(manifest, tokenisers[1], 2)]
-        rounds = Rounds(stages, "q", documents, Truncation(), return_spans=True)
+        rounds = Rounds(stages, "q", documents, Truncation(), spans=True)
         first = rounds.read()
         rounds.take([float(document == 0) for document in first.document])
-        assert rounds.spans == first.best([float(document == 0) for document in first.document])
         second = rounds.read()
         assert len(second.document_tokens) == 2
         logits = [0.0] * len(second.ids)
         logits[2] = 1.0  # the third window of the long one
         rounds.take(logits)
+        finish(rounds.find_spans())
         spans = rounds.scores().spans
         assert spans is not None
-        assert spans[0] == narrower("q", [long], spans=True).spans[2] != (0, len(long))
+        assert spans[0] == spans_of(narrower, narrower("q", [long]), [long])[2] != (0, len(long))
         assert spans[1:] == ((0, len(other)), (0, len("neither")), spans[0]), (
             "an equal text has an equal span"
         )

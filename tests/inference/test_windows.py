@@ -109,7 +109,7 @@ def test_what_is_not_refused_is_whole(
 
 def test_a_document_that_is_cut_to_its_own_limit_fits(tokeniser: Tokeniser) -> None:
     kept = tokeniser("a", ["y " * 50], Truncation(allowed=False, max_document_tokens=20))
-    assert kept == tokeniser("a", ["y " * 20])
+    assert kept.ids == tokeniser("a", ["y " * 20]).ids
     with pytest.raises(TokenLimitExceeded, match="have 24 tokens together, and 12 fit"):
         tokeniser("a", ["y " * 50], Truncation(allowed=False, max_document_tokens=20, max_pair_tokens=12))
 
@@ -153,9 +153,8 @@ def test_a_limit_of_the_pair_counts_beside_the_others(
     assert found == tokeniser(shorter, texts, Truncation(max_pair_tokens=limit, left=left))
     both = Truncation(max_pair_tokens=limit, max_document_tokens=9, left=left)
     kept = words(document).split()[-9:] if left else words(document).split()[:9]
-    assert tokeniser(asked, texts, both) == tokeniser(
-        asked, ["", " ".join(kept), words(3)], Truncation(max_pair_tokens=limit, left=left)
-    )
+    cut = tokeniser(asked, ["", " ".join(kept), words(3)], Truncation(max_pair_tokens=limit, left=left))
+    assert tokeniser(asked, texts, both).ids == cut.ids
     if min(query, 8) + max(document, 3) + 3 <= min(limit, 40):
         assert found == tokeniser(asked, texts, Truncation(left=left))
 

@@ -1,7 +1,11 @@
-"""On PYTHONPATH: no Python process reaches, or looks up, any address but this machine's; not even without a proxy."""
+"""On PYTHONPATH: no Python process reaches, or looks up, any address but this machine's; not even without a proxy.
+
+What was asked for is added to the file that OFFLINE_REFUSED names: a program may take the error for its own affair.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 _HERE = {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
@@ -16,6 +20,9 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if isinstance(host, bytes):  # as anyio gives it
         host = host.decode("ascii", "replace")
     if host not in _HERE:
+        if path := os.environ.get("OFFLINE_REFUSED"):
+            with open(path, "a", encoding="utf-8") as refused:
+                refused.write(f"{host!s}\n")
         raise OSError(f"{host!s} is not this machine, and nothing else may be reached")
 
 

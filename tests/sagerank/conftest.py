@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from sagerank.models.build import MICRO, build
 
 from ..conftest import VOCABULARY
+from .scripted import Script
 
 QUERY = "how do glaciers shape valleys"
 
@@ -36,6 +38,16 @@ class Words:
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         self.asked += len(documents)
         return [self.sign * len(set(query.split()) & set(document.split())) for document in documents]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with Script() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import math
 import os
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagerank import AsyncRerankClient, RerankClient
-from sagerank.client import Retry, Split
-from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError
+from sagerank.client import Options, Retry, Split
+from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError, TokenLimitExceeded
+from sagerank.transport import EngineTransport
 from sagerank_inference.contract import (
     DeadlineExceeded,
     InvalidRequest,
@@ -29,104 +28,12 @@ from sagerank_inference.contract import (
     PayloadTooLarge,
     Unavailable,
 )
+from sagerank_inference.engine import Engine
 
 from ..conftest import run_python
+from .scripted import Failure, Script, http_error, model_error, score
 
 QUICK = Retry(first=0.001, longest=0.002)
-Failure = tuple[int, bytes, dict[str, str]] | str
-
-
-def score(text: str) -> float:
-    return round((len(text) * 37 + sum(map(ord, text))) % 1000 / 1000, 8)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Scores deterministically from the text, after the failures that are queued."""
-
-    protocol_version = "HTTP/1.1"
-    server: Script
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            self.server.bodies.append(body)
-            failure = self.server.failures.popleft() if self.server.failures else None
-        if failure == "drop":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
-            self.close_connection = True
-        elif failure == "slow":
-            time.sleep(1.5)
-            self._answer(200, b"{}", {})
-        elif failure == "drip":
-            with contextlib.suppress(OSError):
-                for byte in b"HTTP/1.1 200 OK" + b" " * 200:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(0.02)
-            self.close_connection = True
-        elif failure == "watch":  # answer nothing, and see whether the client goes
-            with contextlib.suppress(OSError):
-                if self.connection.recv(1) == b"":
-                    self.server.closed.set()
-            self.close_connection = True
-        elif failure == "garbage":
-            self._answer(200, b'{"hello":1}', {})
-        elif isinstance(failure, tuple):
-            self._answer(*failure)
-        else:
-            texts = json.loads(body)["documents"]
-            results = [{"index": i, "relevance_score": score(text)} for i, text in enumerate(texts)]
-            results.sort(key=lambda item: -item["relevance_score"])
-            payload = {"model": "scripted", "usage": {"total_tokens": len(texts)}, "results": results}
-            self._answer(200, json.dumps(payload).encode(), {})
-
-    def setup(self) -> None:
-        super().setup()
-        with self.server.lock:
-            self.server.connections += 1
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **headers,
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-class Script(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.failures: deque[Failure] = deque()
-        self.bodies: list[bytes] = []
-        self.lock = threading.Lock()
-        self.connections = 0
-        self.closed = threading.Event()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # the client has left, as some tests want
-            super().handle_error(request, client_address)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with Script() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(params=["http", "sagemaker"])
@@ -141,16 +48,6 @@ def client(
         made = RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url, retry=QUICK)
     with made:
         yield made
-
-
-def model_error(status: int, message: str) -> Failure:
-    inner = json.dumps({"detail": {"message": message}})
-    body = {"Message": "Received an error", "OriginalMessage": inner, "OriginalStatusCode": status}
-    return 424, json.dumps(body).encode(), {"x-amzn-errortype": "ModelError"}
-
-
-def http_error(status: int, message: str, **headers: str) -> Failure:
-    return status, json.dumps({"detail": {"message": message}}).encode(), headers
 
 
 def failure(client: RerankClient, status: int, message: str) -> Failure:
@@ -306,6 +203,14 @@ def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: S
         ),
         (403, "AccessDeniedException", "no", AccessDenied, r"sagemaker:InvokeEndpoint on endpoint/ranker"),
         (500, "InternalFailure", "x", Unavailable, "InternalFailure"),
+        (403, "ExpiredTokenException", "no", AccessDenied, "have expired: run `aws configure`"),
+        (
+            400,
+            "ValidationError",
+            "Inference Component Name header is required for endpoints to which you plan to deploy them.",
+            EndpointNotFound,
+            r"deploy them\): name one of ranker's",
+        ),
     ],
 )
 def test_errors_of_sagemaker_itself_say_what_to_change(
@@ -540,3 +445,152 @@ def test_a_fork_while_another_thread_holds_the_client_leaves_a_client_that_works
         assert time.monotonic() < deadline, "the child hangs"
         time.sleep(0.05)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def test_options_are_sent_only_where_they_ask_for_something(script: Script) -> None:
+    options = Options(max_tokens_per_doc=9, truncate_prompt_tokens=1, truncation_direction="left")
+    with RerankClient.http(script.url) as client:
+        client.rerank("q", ["a"])
+        client.rerank("q", ["a"], truncate=False, options=options)
+    plain, asked = map(json.loads, script.bodies)
+    assert plain == {"query": "q", "return_documents": False, "truncate": True, "documents": ["a"]}
+    assert asked == plain | {
+        "truncate": False,
+        "max_tokens_per_doc": 9,
+        "truncate_prompt_tokens": 1,
+        "truncation_direction": "left",
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"max_tokens_per_doc": 0}, {"truncate_prompt_tokens": True}, {"truncation_direction": "up"}],
+)
+def test_an_option_that_means_nothing_is_named(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{next(iter(given))} is"):
+        Options(**given)
+
+
+def test_logits_are_the_engines_and_split_or_not_the_same(micro: Engine) -> None:
+    """Far from zero, too, where probabilities are all the same; and a lowest score is one of them."""
+    documents = ["Clouds cool and drop water.", "A cat sleeps.", "Rain falls.", "", "drops " * 400]
+    expected = micro.score("what causes rain", documents).values
+    with RerankClient(EngineTransport(micro), split=Split(max_documents=2)) as client:
+        ranking = client.rerank("what causes rain", documents, options=Options(raw_scores=True))
+        assert ranking.requests == 3
+        for item in ranking.results:
+            assert item.score == pytest.approx(expected[item.index], abs=1e-5)
+        lowest = ranking.results[1].score
+        few = client.rerank(
+            "what causes rain", documents, min_score=lowest - 1e-4, options=Options(raw_scores=True)
+        )
+    assert [item.index for item in few.results] == [item.index for item in ranking.results[:2]]
+
+
+def test_a_server_that_answers_probabilities_where_logits_were_asked_for_is_found_out(
+    script: Script,
+) -> None:
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer, match="leave raw_scores out"):
+        client.rerank("q", ["a"], options=Options(raw_scores=True))
+
+
+def spans(*values: Any) -> Failure:
+    results = [
+        {"index": index, "relevance_score": 0.5, "relevant_spans": value}
+        for index, value in enumerate(values)
+    ]
+    answer = {"model": "m", "usage": {"total_tokens": 1}, "results": results}
+    return 200, json.dumps(answer).encode(), {}
+
+
+def test_spans_are_of_their_documents(script: Script) -> None:
+    script.failures.append(spans([{"start": 1, "end": 3, "score": 0.5}], [{"start": 0, "end": 0}]))
+    with RerankClient.http(script.url) as client:
+        ranking = client.rerank("q", ["abc", ""], options=Options(return_spans=True))
+        assert json.loads(script.bodies[0])["return_spans"] is True
+        assert [item.span for item in ranking.results] == [(1, 3), (0, 0)]
+        assert client.rerank("q", ["abc"]).results[0].span is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        [{"start": 0}],
+        [{"start": 2, "end": 1}],
+        [{"start": -1, "end": 1}],
+        [{"start": 0, "end": 4}],
+        [{"start": True, "end": 1}],
+        [{"start": 0, "end": 1.0}],
+    ],
+)
+def test_a_span_that_is_none_is_refused(script: Script, value: Any) -> None:
+    script.failures.append(spans(value))
+    with RerankClient.http(script.url) as client, pytest.raises(BadAnswer, match="leave return_spans out"):
+        client.rerank("q", ["abc"], options=Options(return_spans=True))
+
+
+def test_a_refused_document_has_the_callers_number(script: Script) -> None:
+    sentence = f"documents[1] has 9 tokens, and 8 fit beside this query: {TokenLimitExceeded.REMEDY}"
+    script.failures += [(200, json.dumps(ANSWER).encode(), {}), http_error(400, sentence)]
+    with (
+        RerankClient.http(script.url, split=Split(max_documents=2), concurrency=1) as client,
+        pytest.raises(TokenLimitExceeded, match=r"^documents\[3\] has 9 tokens"),
+    ):
+        client.rerank("q", ["a", "b", "c", "d"], truncate=False)
+
+
+ANSWER = {
+    "model": "m",
+    "usage": {"total_tokens": 1},
+    "results": [{"index": 0, "relevance_score": 0.5}, {"index": 1, "relevance_score": 0.25}],
+}
+
+
+@pytest.mark.parametrize("lowest", [True, "0.5", math.nan])
+def test_a_lowest_score_is_a_number(script: Script, lowest: Any) -> None:
+    with RerankClient.http(script.url) as client:
+        script.failures.append((200, json.dumps(ANSWER).encode(), {}))
+        assert len(client.rerank("q", ["a", "b"], min_score=0.5).results) == 1
+        with pytest.raises(InvalidRequest, match="min_score is"):
+            client.rerank("q", ["a"], min_score=lowest)
+
+
+def test_a_component_is_named_to_sagemaker(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    client = RerankClient.sagemaker(
+        "ranker", region="eu-west-1", endpoint_url=script.url, inference_component="part"
+    )
+    with client:
+        client.rerank("q", ["a"])
+    assert script.heads[0]["X-Amzn-SageMaker-Inference-Component"] == "part"
+    assert "x-amzn-sagemaker-inference-component, Signature" in script.heads[0]["Authorization"]  # signed
+
+
+def test_credentials_that_expired_are_read_anew(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those that `aws sso login` or a role's tool writes while a long-lived client runs."""
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    expired = (403, b'{"message": "no"}', {"x-amzn-errortype": "ExpiredTokenException"})
+
+    def sign_in(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+
+    sign_in("FIRST")
+    with RerankClient.sagemaker("ranker", region="eu-west-1", endpoint_url=script.url) as client:
+        client.rerank("q", ["a"])
+        script.failures.append(expired)
+        with pytest.raises(AccessDenied, match="have expired"):  # nobody has signed in: it is not tried again
+            client.rerank("q", ["a"])
+        sign_in("SECOND")
+        script.failures.append(expired)
+        client.rerank("q", ["a"])
+    keys = [head["Authorization"].partition("Credential=")[2].partition("/")[0] for head in script.heads]
+    assert keys == ["FIRST", "FIRST", "FIRST", "SECOND"]

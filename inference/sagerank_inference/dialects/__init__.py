@@ -12,15 +12,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, RerankRequest, Scores, status
+from .bedrock import Bedrock
 from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
 from .cohere import CohereV1, CohereV2
+from .dashscope import DashScope
 from .dialect import Dialect, Scored, sigmoid
+from .elastic import Elastic
 from .encode import encode
 from .fields import Allowance, Fields, type_name
+from .huggingface import (
+    HuggingFace,
+    HuggingFaceRanking,
+    HuggingFaceTexts,
+    SentenceSimilarity,
+    TeiPredict,
+)
 from .jina import Jina, Marketplace, detail
-from .pairs import Dify, HuggingFace, LangChain
+from .mixedbread import Mixedbread
+from .nvidia import Nvidia
+from .pairs import Dify, LangChain
+from .pinecone import Pinecone
 from .rows import Table, read_csv
+from .score import DeepInfra, Score
 from .tei import Tei, error_type
+from .voyage import Voyage
+from .weaviate import Weaviate
 
 __all__ = [
     "CSV",
@@ -42,19 +58,34 @@ _JINA, _MARKETPLACE = Jina(), Marketplace()
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
+        Bedrock(),
+        Pinecone(),
+        Weaviate(),
+        Voyage(),
         CohereV2(),
         CohereV1(),
+        Score(),
         _JINA,
         _MARKETPLACE,
         Tei(),
+        Nvidia(),
+        DashScope(),
+        Mixedbread(),
+        Elastic(),
         LangChain(),
         Dify(),
+        SentenceSimilarity(),
+        HuggingFaceTexts(),
+        HuggingFaceRanking(),
         HuggingFace(),
+        TeiPredict(),
+        DeepInfra(),
         Table(),
     )
 }
 # Where requests are taken: on these in any dialect, on the others in their own.
 SHARED = (
+    "/",
     "/invocations",
     "/rerank",
     "/v1/rerank",
@@ -65,9 +96,9 @@ SHARED = (
 )
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
 
-*_others, _last = dict.fromkeys(dialect.shape for dialect in DIALECTS.values() if dialect.shape)
-_SHAPES = f"{', '.join(_others)} or {_last}"
-_EMPTY = f"The body is empty: send a request such as {_SHAPES}."
+_SHAPES = ", ".join(dict.fromkeys(dialect.shape for dialect in DIALECTS.values() if dialect.shape))
+_SHAPES += " or what else GET /openapi.json shows"
+_EMPTY = f"The body is empty: send a request such as {_JINA.shape}."
 _LIMITS = Limits()
 _NO_HEADERS: Mapping[str, str] = {}
 

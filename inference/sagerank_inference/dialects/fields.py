@@ -260,11 +260,18 @@ class Fields:
         )
 
     def request(
-        self, dialect: str, groups: Iterable[Group], *, echo: bool = False, in_order: bool = False
+        self,
+        dialect: str,
+        groups: Iterable[Group],
+        *,
+        echo: bool = False,
+        in_order: bool = False,
+        alone: bool = False,
     ) -> RerankRequest:
         """Make a request of groups and the options that every dialect has.
 
         echo: documents are sent back. in_order: the answer has a score for every document, so none can be left out.
+        alone: one pair is in no list, and nor is its answer.
         """
         raw = self.raw_scores()
         lowest = self._min_score(raw=raw)
@@ -278,6 +285,7 @@ class Fields:
             dialect,
             tuple(groups),
             return_documents=echo,
+            alone=alone,
             raw_scores=raw,
             return_spans=spans is not None,
             min_span_score=-math.inf if spans is None else spans,

@@ -1,4 +1,4 @@
-"""Formats that name the query beside each document: LangChain's, Hugging Face's and OpenSearch's, Dify's."""
+"""Formats that name the query beside each document: what they have in common, and LangChain's and Dify's."""
 
 from __future__ import annotations
 
@@ -51,26 +51,6 @@ class LangChain(Pairs):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise invalid(name, "must be a list of query and document.")
             yield read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
-
-
-class HuggingFace(Pairs):
-    name = "huggingface"
-    example = {"inputs": [{"text": "where is the dog", "text_pair": "the dog is in my house"}]}
-    keys = ("inputs",)
-    shape = '{"inputs": [{"text", "text_pair"}]} (Hugging Face)'
-
-    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        one = isinstance(fields.payload["inputs"], dict)
-        pairs = [fields.payload["inputs"]] if one else fields.documents("inputs", empty=True)[1]
-        for index, pair in enumerate(pairs):
-            name = "inputs" if one else f"inputs[{index}]"
-            if not isinstance(pair, dict) or "text" not in pair or "text_pair" not in pair:
-                raise invalid(name, "must be an object with text (the query) and text_pair (the document).")
-            query, document = pair["text"], pair["text_pair"]
-            yield read_query(query, f"{name}.text"), read_document(document, f"{name}.text_pair")
-
-    def answer(self, scored: Scored) -> object:
-        return [{"label": "LABEL_0", "score": score} for score in scored.in_order()]
 
 
 class Dify(Pairs):

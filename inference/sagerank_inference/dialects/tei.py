@@ -30,7 +30,7 @@ class Tei(Dialect):
     shape = '{"query", "texts"} (TEI)'
 
     def read(self, fields: Fields) -> RerankRequest:
-        echo = fields.flag("return_text", default=False)
+        echo = fields.flag("return_text", "return_documents", default=False)
         group = Group(
             read_query(fields.payload.get("query")), fields.texts("texts"), top_n=fields.count("top_n")
         )

@@ -138,7 +138,7 @@ def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answe
     service = Service(settings, Metrics())
 
     async def ask() -> list[float]:
-        exchange = Exchange(None, "/invocations", "an id", deadline=time.monotonic() + 30)
+        exchange = Exchange({}, "/invocations", "an id", deadline=time.monotonic() + 30)
         exchange.take(body)
         answer = json.loads((await service.rerank(exchange)).body)
         return [item["score"] for item in sorted(answer, key=lambda item: item["index"])]

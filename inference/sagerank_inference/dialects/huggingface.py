@@ -1,0 +1,163 @@
+"""Hugging Face's inference toolkits and TEI's /predict: whatever stands under `inputs`. OpenSearch sends the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..contract import Group, RerankError, RerankRequest
+from .dialect import Dialect, Scored
+from .fields import Fields, invalid, read_document, read_list, read_query
+from .pairs import Pairs, runs
+from .tei import Tei
+
+_LABEL = "LABEL_0"
+
+
+class HuggingFace(Pairs):
+    """Text classification: objects of a text and its pair, in a list or alone, and the answer likewise."""
+
+    name = "huggingface"
+    keys = ("inputs",)
+    shape = '{"inputs": [{"text", "text_pair"}]} (Hugging Face)'
+    example: Mapping[str, Any] = {
+        "inputs": [{"text": "where is the dog", "text_pair": "the dog is in my house"}]
+    }
+
+    def read(self, fields: Fields) -> RerankRequest:
+        inputs = fields.payload["inputs"]
+        if not isinstance(inputs, dict):
+            return super().read(fields)
+        fields.allowance.take(1)
+        return fields.request(self.name, [_one(inputs, fields)], in_order=True, alone=True)
+
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        _, pairs = fields.documents("inputs", empty=True)
+        for index, pair in enumerate(pairs):
+            name = f"inputs[{index}]"
+            query, document = _texts(pair, name)
+            yield read_query(query, f"{name}.text"), read_document(document, f"{name}.text_pair")
+
+    def answer(self, scored: Scored) -> object:
+        found = [{"label": _LABEL, "score": score} for score in scored.in_order()]
+        return found[0] if scored.request.alone else found
+
+
+def _texts(pair: Any, name: str) -> tuple[Any, Any]:
+    if not isinstance(pair, dict) or "text" not in pair or "text_pair" not in pair:
+        raise invalid(name, "must be an object with text (the query) and text_pair (the document).")
+    return pair["text"], pair["text_pair"]
+
+
+def _one(pair: dict[str, Any], fields: Fields) -> Group:
+    """Return the query and the document of a pair that stands alone.
+
+    OpenSearch's by-field recipe has the document in `text`, everyone else the query. Where `parameters.document` does not
+    name its field, the longer text is the document.
+    """
+    texts = dict(zip(("text", "text_pair"), _texts(pair, "inputs"), strict=True))
+    named = fields.within("parameters").payload.get("document")
+    if named not in (None, *texts):
+        raise invalid("parameters.document", "must be text or text_pair.")
+    read = {name: read_document(text, f"inputs.{name}") for name, text in texts.items()}
+    document = named or ("text" if len(read["text"]) > len(read["text_pair"]) else "text_pair")
+    query = "text_pair" if document == "text" else "text"
+    return Group(read_query(read[query], f"inputs.{query}"), (read[document],))
+
+
+class HuggingFaceRanking(Pairs):
+    """Text ranking: lists of query and document."""
+
+    name = "huggingface-ranking"
+    keys = ("inputs",)
+    example: Mapping[str, Any] = {"inputs": [["where is the dog", "the dog is in my house"]]}
+
+    def recognises(self, payload: Mapping[str, Any]) -> bool:
+        inputs = payload.get("inputs")
+        return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], list)
+
+    def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        _, pairs = fields.documents("inputs", empty=True)
+        for index, pair in enumerate(pairs):
+            yield _pair(pair, f"inputs[{index}]")
+
+
+def _pair(pair: Any, name: str) -> tuple[str, str]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise invalid(name, "must be a list of query and document.")
+    return read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
+
+
+class HuggingFaceTexts(Tei):
+    """Text ranking: TEI's request under `inputs`."""
+
+    name = "huggingface-texts"
+    keys = ("inputs",)
+    example = {
+        "inputs": {
+            "query": "where is the dog",
+            "texts": ["the dog is in my house", "hello world"],
+            "return_documents": True,
+        }
+    }
+
+    def recognises(self, payload: Mapping[str, Any]) -> bool:
+        inputs = payload.get("inputs")
+        return isinstance(inputs, dict) and inputs.get("texts") is not None
+
+    def read(self, fields: Fields) -> RerankRequest:
+        return super().read(fields.within("inputs", "parameters"))
+
+
+class SentenceSimilarity(Dialect):
+    """A sentence and those that it is compared with; the answer has their scores alone."""
+
+    name = "huggingface-sentences"
+    keys = ("inputs",)
+    example = {
+        "inputs": {
+            "source_sentence": "where is the dog",
+            "sentences": ["the dog is in my house", "hello world"],
+        }
+    }
+
+    def recognises(self, payload: Mapping[str, Any]) -> bool:
+        inputs = payload.get("inputs")
+        return isinstance(inputs, dict) and inputs.get("source_sentence") is not None
+
+    def read(self, fields: Fields) -> RerankRequest:
+        inner = Fields(fields.payload["inputs"], fields.allowance)
+        query = read_query(inner.payload["source_sentence"], "inputs.source_sentence")
+        return fields.request(self.name, [Group(query, inner.texts("sentences"))], in_order=True)
+
+    def answer(self, scored: Scored) -> object:
+        return scored.in_order()
+
+    def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:
+        return {"error": str(error)}
+
+
+class TeiPredict(Tei):
+    """TEI's classification of a pair, or of several."""
+
+    name = "tei-predict"
+    keys = ()
+    shape = ""
+    paths = ("/predict",)
+    example = {"inputs": [["where is the dog", "the dog is in my house"]], "raw_scores": False}
+
+    def recognises(self, _payload: Mapping[str, Any]) -> bool:
+        return False
+
+    def read(self, fields: Fields) -> RerankRequest:
+        inputs = read_list(fields.payload.get("inputs"), "inputs")
+        alone = all(isinstance(text, str) for text in inputs)
+        pairs = (
+            [_pair(inputs, "inputs")] if alone else [_pair(p, f"inputs[{i}]") for i, p in enumerate(inputs)]
+        )
+        fields.allowance.take(len(pairs))
+        return fields.request(self.name, runs(pairs), in_order=True, alone=alone)
+
+    def answer(self, scored: Scored) -> object:
+        found = [[{"score": score, "label": _LABEL}] for score in scored.in_order()]
+        return found[0] if scored.request.alone else found
