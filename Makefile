@@ -132,7 +132,7 @@ pins:  ## resolve the extras again
 	$(COMPILE) --universal --generate-hashes --extra cpu pyproject.toml -o $(IMAGE)/requirements-cpu.txt
 	$(COMPILE) --universal --generate-hashes --extra cost --constraint $(IMAGE)/requirements-cpu.txt pyproject.toml -o requirements/cli.txt
 	$(COMPILE) --universal --generate-hashes --extra proxy --constraint $(IMAGE)/requirements-cpu.txt --constraint requirements/cli.txt pyproject.toml -o requirements/proxy.txt
-	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra notebooks --extra eval-hf --extra hf --group dev pyproject.toml -o requirements/test.txt
+	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra notebooks --extra eval-hf --extra hf --extra langchain --extra llamaindex --extra haystack --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint $(IMAGE)/constraints-gpu.txt --extra gpu pyproject.toml -o $(IMAGE)/requirements-gpu.txt
 	$(COMPILE) --universal --generate-hashes --group tools -o requirements/tools.txt
 	# The CPU build of PyTorch where pip finds one; elsewhere the registry's, with the CUDA packages it names itself.

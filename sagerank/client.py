@@ -315,6 +315,13 @@ class RerankClient(_Client):
             future.cancel()
             raise
 
+    def submit(self, query: str, documents: Sequence[Document], **options: Any) -> Future[Reranking]:
+        """Start what `rerank` does and return its future, which asyncio.wrap_future awaits on any loop. Thread-safe.
+
+        options: as rerank's, without progress. Cancelling the future closes its requests.
+        """
+        return self._start(self._rerank(query, documents, **options))
+
     def _start(self, work: Coroutine[Any, Any, Reranking]) -> Future[Reranking]:
         """Hand work to the event loop, which runs in its thread from the first call on."""
         with self._lock:

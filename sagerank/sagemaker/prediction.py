@@ -66,7 +66,8 @@ class RerankDeserializer(BaseDeserializer):  # type: ignore[misc]
 
 def _document(echoed: Any) -> Document:
     """What was sent: a string comes back as an object of its text alone."""
-    return echoed["text"] if isinstance(echoed, dict) and echoed.keys() == {"text"} else echoed
+    sent: Document = echoed["text"] if isinstance(echoed, dict) and echoed.keys() == {"text"} else echoed
+    return sent
 
 
 class EndpointTransport:

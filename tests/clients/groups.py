@@ -35,7 +35,7 @@ _QUIET = {
 
 
 # Hosts that a group asks for whatever it is told, and does without: it is refused them as any other.
-_ASKED = {"litellm": {"huggingface.co"}}  # the huggingface provider looks up how long a text the model takes
+_ASKED = {"gateways": {"huggingface.co"}}  # LiteLLM: how long a text a huggingface model takes
 
 
 class GroupError(RuntimeError):

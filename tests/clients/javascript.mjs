@@ -77,7 +77,7 @@ await row("@ai-sdk/togetherai", "rerank", ({ createTogetherAI }) =>
 );
 
 await row("voyage-ai-provider", "rerank", ({ createVoyage }) =>
-  ranking(createVoyage({ apiKey: KEY, baseURL: `${URL}/v1` }).reranking(MODEL)),
+  ranking(createVoyage({ apiKey: KEY, baseURL: `${URL}/v1` }).reranking("rerank-2.5")),
 );
 
 await row("@ai-sdk/amazon-bedrock", "rerank", ({ createAmazonBedrock }) => {

@@ -1,4 +1,4 @@
-"""Libraries that rank with whatever their user runs, and SDKs of a few who sell it."""
+"""Agno and Mem0, which rank with whatever their user runs, and the SDKs of ZeroEntropy and Baseten."""
 
 # mypy: disable-error-code="import-not-found, import-untyped"
 
@@ -60,49 +60,12 @@ def _() -> list[float | None]:
     return ordered(ranked, score="rerank_score")
 
 
-PATHS = {
-    "cohere": "/v1/rerank",
-    "jina": "/v1/rerank",
-    "voyage": "/v1/rerank",
-    "mixedbread.ai": "/v1/reranking",
-    "pinecone": "/rerank",
-    "text-embeddings-inference": "/rerank",
-}
-for provider, path in PATHS.items():
-
-    @row("rerankers", f"APIRanker, {provider}")
-    def _(provider: str = provider, path: str = path) -> list[float | None]:
-        from rerankers.models.api_rankers import APIRanker
-
-        ranker = APIRanker(MODEL, KEY, provider, url=URL + path)
-        ranked = ranker.rank(QUERY, DOCUMENTS, doc_ids=list(range(len(DOCUMENTS))))
-        return ordered({"index": one.document.doc_id, "relevance_score": one.score} for one in ranked.results)
-
-
 @row("zeroentropy", "models.rerank")
 def _() -> list[float | None]:
     from zeroentropy import ZeroEntropy
 
     client = ZeroEntropy(api_key=KEY, max_retries=0)
     return ordered(client.models.rerank(model=MODEL, query=QUERY, documents=DOCUMENTS).results)
-
-
-@row("contextual-client", "rerank.create")
-def _() -> list[float | None]:
-    from contextual import ContextualAI
-
-    client = ContextualAI(api_key=KEY, base_url=f"{URL}/v1", max_retries=0)
-    return ordered(client.rerank.create(model=MODEL, query=QUERY, documents=DOCUMENTS).results)
-
-
-@row("openrouter", "rerank.rerank")
-def _() -> list[float | None]:
-    from openrouter import OpenRouter
-
-    client = OpenRouter(api_key=KEY, server_url=f"{URL}/v1")
-    results = client.rerank.rerank(model=MODEL, query=QUERY, documents=DOCUMENTS).results
-    texts(results, lambda result: result.document.text)
-    return ordered(results)
 
 
 @row("baseten-performance-client", "PerformanceClient.rerank")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rows import DOCUMENTS, KEY, MODEL, QUERY, URL, ordered, row, texts
 
 GIVEN = {"query": QUERY, "documents": DOCUMENTS, "model": MODEL}
@@ -80,6 +82,13 @@ async def _() -> list[float | None]:
         return ordered((await client.rerank.create(**GIVEN, top_n=2)).results)
 
 
+@row("contextual-client", "ContextualAI.rerank.create")
+def _() -> list[float | None]:
+    from contextual import ContextualAI
+
+    return ordered(ContextualAI(api_key=KEY, base_url=f"{URL}/v1").rerank.create(**GIVEN).results)
+
+
 @row("infinity_client", "rerank.sync")
 def _() -> list[float | None]:
     from infinity_client import Client
@@ -117,7 +126,9 @@ def _() -> list[float | None]:
     from huggingface_hub import InferenceClient
 
     client = InferenceClient(f"{URL}/predict")
-    return [client.text_classification([QUERY, document])[0].score for document in DOCUMENTS]  # type: ignore[arg-type]
+    # What TEI takes of pairs and answers them with; the client is annotated with a text and a list.
+    pairs: Any = [[QUERY, document] for document in DOCUMENTS]
+    return [client.text_classification(pair).score for pair in pairs]  # type: ignore[attr-defined]
 
 
 @row("huggingface_hub", "InferenceClient.sentence_similarity")

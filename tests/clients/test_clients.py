@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +103,23 @@ def test_scores_are_far_enough_apart() -> None:
         {text: sigmoid(value) for text, value in zip(program.DOCUMENTS, values, strict=True)}.values()
     )
     assert min(high - low for low, high in zip(scores, scores[1:], strict=False)) > 1e-4
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+@pytest.mark.parametrize("address", ["http://example.org/", "https://192.0.2.1/"])
+def test_node_reaches_no_other_machine(tmp_path: Path, address: str) -> None:
+    refused = tmp_path / "refused"
+    code = f"fetch({address!r}).then(() => {{ throw 1; }}, (error) => console.log(error.cause.message))"
+    done = subprocess.run(
+        ["node", f"--import={groups.SHARED / 'offline.mjs'}", "--eval", code],
+        env={**os.environ, "OFFLINE_REFUSED": str(refused)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    host = address.split("/")[2]
+    assert f"{host} is not this machine" in done.stdout
+    assert refused.read_text() == f"{host}\n"
 
 
 @pytest.mark.parametrize("name", groups.groups())

@@ -6,14 +6,21 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 
-from sagerank.models.build import MICRO, build
+from sagerank.models.build import MICRO, archive, build
 
 from ..conftest import VOCABULARY
+from ..local_aws.launch import REGION
+from ..local_aws.launch import running as local_aws
+from ..servers import Server, running, wait_for
 from .scripted import Script
+
+ROLE = "arn:aws:iam::123456789012:role/any"
 
 QUERY = "how do glaciers shape valleys"
 
@@ -80,3 +87,47 @@ def second(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("second")
     build(str(small_folder), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server of micro."""
+    with running() as started:
+        started.wait_until_ready()
+        yield started
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A local AWS with an endpoint `whole` of a model, and one `parts` whose models are inference components."""
+    folder = tmp_path_factory.mktemp("aws")
+    archive("micro", folder / "model.tar.gz")
+    with local_aws(folder / "log") as environment:
+        session = boto3.Session("local", "local", region_name=REGION)
+        s3, sagemaker = (
+            session.client(name, endpoint_url=environment["AWS_ENDPOINT_URL"]) for name in ("s3", "sagemaker")
+        )
+        s3.create_bucket(Bucket="artefacts")
+        s3.upload_file(str(folder / "model.tar.gz"), "artefacts", "model.tar.gz")
+        container = {"Image": "any", "ModelDataUrl": "s3://artefacts/model.tar.gz", "Environment": {}}
+        sagemaker.create_model(ModelName="micro", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+        variant = {"VariantName": "All", "InstanceType": "ml.c7i.large", "InitialInstanceCount": 1}
+        for name, own in (("whole", {"ModelName": "micro"}), ("parts", {})):
+            sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[{**variant, **own}])
+            sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+            wait_for(lambda name=name: status(sagemaker, name) == "InService")  # type: ignore[misc]
+        sagemaker.create_inference_component(
+            InferenceComponentName="reranker",
+            EndpointName="parts",
+            VariantName="All",
+            Specification={
+                "ModelName": "micro",
+                "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024},
+            },
+            RuntimeConfig={"CopyCount": 1},
+        )
+        yield environment
+
+
+def status(sagemaker: Any, name: str) -> str:
+    return str(sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"])

@@ -90,6 +90,7 @@ SHARED = (
     "/rerank",
     "/v1/rerank",
     "/v1/reranks",
+    "/v1/models/rerank",
     "/inference/v1/rerank",
     "/compatible-api/v1/reranks",
     "/model/{model}/invoke",
@@ -217,6 +218,8 @@ def dialect_of(path: str, headers: Mapping[str, str] = _NO_HEADERS) -> Dialect |
     for dialect in DIALECTS.values():
         if dialect.on(path):
             return dialect
+    if path.startswith("/model/"):  # of Bedrock too, with bodies of every model
+        return None
     return next((dialect for dialect in DIALECTS.values() if dialect.greets(headers)), None)
 
 

@@ -14,6 +14,7 @@ from ..contract import (
     Overloaded,
     RerankError,
     RerankRequest,
+    Unauthorized,
 )
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_count, read_document, read_list, read_query, type_name, written
@@ -94,8 +95,13 @@ class Bedrock(Dialect):
         return 400 if isinstance(error, InvalidRequest) else super().status(error)
 
     def error_headers(self, error: RerankError, /) -> dict[str, str]:
-        kind = "ThrottlingException" if isinstance(error, Overloaded) else "InternalServerException"
-        return {"x-amzn-ErrorType": "ValidationException" if isinstance(error, InvalidRequest) else kind}
+        kinds = {
+            InvalidRequest: "ValidationException",
+            Unauthorized: "AccessDeniedException",
+            Overloaded: "ThrottlingException",
+        }
+        names = (name for kind, name in kinds.items() if isinstance(error, kind))
+        return {"x-amzn-ErrorType": next(names, "InternalServerException")}
 
 
 def _inside(value: Any, name: str, key: str, *, default: Any = None) -> Any:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest
+from sagerank_inference.backend import Exchange
 from sagerank_inference.batcher import Account
 from sagerank_inference.cascade import Rounds, Stage, merge
 from sagerank_inference.contract import (
@@ -30,7 +31,7 @@ from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
 from sagerank_inference.metrics import Metrics
 from sagerank_inference.reader import Steps
-from sagerank_inference.service import Exchange, Service
+from sagerank_inference.service import Service
 from sagerank_inference.settings import Settings
 from sagerank_inference.tokenise import Tokeniser
 

@@ -6,15 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ...servers import Proxied, Server, proxied, running
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """A server of micro."""
-    with running() as started:
-        started.wait_until_ready()
-        yield started
+from ...servers import Proxied, Server, proxied
 
 
 @pytest.fixture(scope="session")

@@ -132,17 +132,19 @@ def test_without_a_key_only_programs_of_this_machine_are_answered(script: Script
             return own.call("POST", "/v1/rerank", BODY, **headers)[0]
 
         assert status() == status(Host="localhost:1") == status(Host="[::1]:8080") == 200
+        assert status(Host="runtime.sagemaker.eu-west-1.amazonaws.com") == 200  # cohere's SageMaker client
         assert status(Origin="http://localhost:3000") == status(Sec_Fetch_Site="none") == 200
         for headers in (
             {"Host": "evil.example"},
             {"Host": "127.0.0.1.evil.example"},
+            {"Host": "amazonaws.com.evil.example"},
             {"Host": ""},
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Sec_Fetch_Site": "cross-site"},
         ):
             assert status(**headers) == 401, headers
-    assert len(script.bodies) == 5
+    assert len(script.bodies) == 6
 
 
 def test_a_page_of_an_origin_that_is_named_asks_before_it_has_a_key(script: Script) -> None:

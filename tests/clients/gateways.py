@@ -1,4 +1,4 @@
-"""LiteLLM, with each provider of its rerankers that can be sent to an address."""
+"""Libraries and services in front of several rerankers, with each of their providers that can be sent to an address."""
 
 # mypy: disable-error-code="import-not-found, import-untyped"
 
@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rows import DOCUMENTS, KEY, QUERY, URL, ordered, row, texts
+from rows import DOCUMENTS, KEY, MODEL, QUERY, URL, ordered, row, texts
+
+GIVEN = {"query": QUERY, "documents": DOCUMENTS, "model": MODEL, "api_key": KEY}
 
 # Provider and model as LiteLLM names them, and the path that its users are told to add to the address.
 ROUTES = {
@@ -26,8 +28,8 @@ ROUTES = {
 def rerank(model: str, path: str = "", **options: Any) -> list[float | None]:
     import litellm
 
-    given = {"query": QUERY, "documents": DOCUMENTS, "api_key": KEY, "api_base": URL + path, "num_retries": 0}
-    results = litellm.rerank(model=model, **given | options).results
+    given = GIVEN | {"model": model, "api_base": URL + path, "num_retries": 0} | options
+    results = litellm.rerank(**given).results
     if options.get("return_documents"):
         texts(results, lambda result: result["document"]["text"])
     return ordered(results)
@@ -65,7 +67,7 @@ def _() -> list[float | None]:
 
 @row("litellm", "rerank deepinfra/micro")
 def _() -> list[float | None]:
-    return rerank("deepinfra/micro", "/v1", query=[QUERY] * len(DOCUMENTS))
+    return rerank("deepinfra/micro", "/v1")
 
 
 @row("litellm", "rerank nvidia_nim/micro", raw=True)
@@ -88,5 +90,53 @@ def _() -> list[float | None]:
 async def _() -> list[float | None]:
     import litellm
 
-    given = {"query": QUERY, "documents": DOCUMENTS, "api_key": KEY, "api_base": URL, "top_n": 3}
-    return ordered((await litellm.arerank(model="hosted_vllm/micro", **given)).results)
+    given = GIVEN | {"model": "hosted_vllm/micro", "api_base": URL, "top_n": 3}
+    return ordered((await litellm.arerank(**given)).results)
+
+
+@row("any-llm-sdk", "rerank cohere:micro")
+def _() -> list[float | None]:
+    from any_llm import rerank
+
+    given = GIVEN | {"model": "cohere:micro", "client_args": {"base_url": URL}}
+    return ordered(rerank(**given).results)
+
+
+@row("any-llm-sdk", "arerank voyage:rerank-2.5", top=2)
+async def _() -> list[float | None]:
+    from any_llm import arerank
+
+    options = {"model": "voyage:rerank-2.5", "client_args": {"base_url": f"{URL}/v1"}, "top_n": 2}
+    return ordered((await arerank(**GIVEN | options)).results)
+
+
+@row("openrouter", "OpenRouter.rerank.rerank")
+def _() -> list[float | None]:
+    from openrouter import OpenRouter
+
+    with OpenRouter(api_key=KEY, server_url=f"{URL}/v1") as client:
+        results = client.rerank.rerank(query=QUERY, documents=DOCUMENTS, model=MODEL).results
+    texts(results, lambda result: result.document.text)
+    return ordered(results)
+
+
+@row("lightrag-hku", "jina_rerank")
+async def _() -> list[float | None]:
+    from lightrag.rerank import jina_rerank
+
+    return ordered(await jina_rerank(**GIVEN, base_url=f"{URL}/v1/rerank"))
+
+
+@row("lightrag-hku", "cohere_rerank")
+async def _() -> list[float | None]:
+    from lightrag.rerank import cohere_rerank
+
+    return ordered(await cohere_rerank(**GIVEN, base_url=f"{URL}/v2/rerank"))
+
+
+@row("lightrag-hku", "ali_rerank", top=2)
+async def _() -> list[float | None]:
+    from lightrag.rerank import ali_rerank
+
+    path = "/api/v1/services/rerank/text-rerank/text-rerank"
+    return ordered(await ali_rerank(**GIVEN, base_url=URL + path, top_n=2))

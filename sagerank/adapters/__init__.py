@@ -1,0 +1,1 @@
+"""The reranker in other people's frameworks: langchain, llamaindex and haystack, a module each."""
