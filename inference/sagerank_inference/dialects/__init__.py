@@ -11,12 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, RerankRequest, Scores, status
+from ..contract import (
+    InvalidRequest,
+    Limits,
+    PayloadTooLarge,
+    RerankError,
+    RerankRequest,
+    Scores,
+    sigmoid,
+    status,
+)
 from .bedrock import Bedrock
 from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
 from .cohere import CohereV1, CohereV2
 from .dashscope import DashScope
-from .dialect import Dialect, Scored, sigmoid
+from .dialect import Dialect, Scored
 from .elastic import Elastic
 from .encode import encode
 from .fields import Allowance, Fields, type_name

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankRequest, Truncation
+from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankRequest, Truncation, sigmoid
 
 _RANK_FIELDS = 64  # each is looked for in every document
 _DIGITS = 100  # of a number in a string: no count has more
@@ -316,7 +316,7 @@ class Fields:
                 "min_score",
                 "is calibrated, and this model has no cut-off: run `sagerank eval threshold`, or send a number.",
             )
-        return logit if raw else 1.0 / (1.0 + math.exp(-logit))
+        return logit if raw else sigmoid(logit)
 
     def _spans(self) -> float | None:
         """Return the lowest score whose span is wanted; None where none are."""
