@@ -118,7 +118,7 @@ class Service:
         self._runs = [self._runner(number) for number in range(len(stages))]
         manifest = Manifest.read(self.settings.model_dir)
         self.model = manifest.model
-        self._calibrated = manifest.threshold and manifest.threshold.logit
+        self._calibrated = manifest.threshold.logit if manifest.threshold else None
         self._stages = stages
 
     def _runner(self, number: int) -> Run:
