@@ -21,7 +21,7 @@ from .engine import load_stages
 from .metrics import Metrics
 from .reader import Reader, Steps
 from .settings import Settings
-from .tokenise import Windows
+from .windows import Windows
 from .worker import LoadFailed, Worker
 
 _DEATHS = 3  # of workers, none of which served for _STEADY seconds, are no accident

@@ -62,6 +62,11 @@ def test_every_example_is_read_by_its_own_dialect(name: str) -> None:
         assert read({**silent, **dialect.example}, where).dialect == name
 
 
+BEDROCK = (
+    "AWS4-HMAC-SHA256 Credential=id/20261127/eu-west-1/bedrock/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
 @pytest.mark.parametrize(
     ("payload", "headers", "name"),
     [
@@ -74,6 +79,10 @@ def test_every_example_is_read_by_its_own_dialect(name: str) -> None:
         ({"query": "q", "documents": DOCS, "truncation": True, "top_n": 2}, {}, "jina"),
         ({"query": "q", "documents": DOCS, "property": ""}, {}, "weaviate"),
         ({"query": "q", "documents": DOCS}, {"x-fern-sdk-name": "cohere-ai"}, "cohere-v1"),
+        ({"query": "q", "documents": DOCS, "api_version": 2}, {"x-fern-sdk-name": "cohere"}, "cohere-v2"),
+        # InvokeModel's signature, which names the same service as Rerank's.
+        ({"query": "q", "documents": DOCS}, {"authorization": BEDROCK}, "jina"),
+        ({"query": "q", "documents": DOCS, "api_version": 2}, {"authorization": BEDROCK}, "cohere-v2"),
         ({"query": "q", "documents": DOCS}, {"x-pinecone-api-version": "2025-04"}, "pinecone"),
         ({"query": "q", "input": DOCS}, {}, "elastic"),
         ({"query": "q", "input": DOCS, "top_k": 3}, {}, "mixedbread"),

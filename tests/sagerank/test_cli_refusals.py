@@ -40,6 +40,7 @@ COMMANDS = dict(leaves(PARSER))
 CALLS = {
     "demo": "",
     "serve": "--port PORT",
+    "proxy": "--endpoint none --region us-east-1 --port PORT",
     "rerank": "--sample query",
     "build": "--output FOLDER/model.tar.gz",
     "doctor": "",
@@ -73,6 +74,7 @@ CALLS = {
 EXTRAS = {
     "demo": "cpu",
     "serve": "cpu",
+    "proxy": "proxy",
     "rerank": "cpu",
     "bench throughput": "bench",
     "bench latency": "bench",

@@ -54,17 +54,17 @@ __all__ = [
 ]
 
 _JINA, _MARKETPLACE = Jina(), Marketplace()
-# By name. A body is read by the dialect of its route or headers, else by the first that recognises it.
+# By name. A body is read by the dialect of its route, else by the first that recognises it, or whose SDK's headers it came with.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Bedrock(),
+        Score(),
         Pinecone(),
         Weaviate(),
         Voyage(),
         CohereV2(),
         CohereV1(),
-        Score(),
         _JINA,
         _MARKETPLACE,
         Tei(),
@@ -90,9 +90,9 @@ SHARED = (
     "/rerank",
     "/v1/rerank",
     "/v1/reranks",
-    "/v1/models/rerank",
     "/inference/v1/rerank",
     "/compatible-api/v1/reranks",
+    "/v1/models/rerank",
     "/model/{model}/invoke",
 )
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
@@ -149,7 +149,7 @@ def parse(
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
-    known = dialect_of(path, headers)
+    known, greeted = _of_path(path), _of_headers(headers)
     allowance = Allowance(limits.max_documents, calibrated)
     most = most_values(limits)
     if kind == CSV:
@@ -161,11 +161,11 @@ def parse(
         kind = JSON_LINES if several else JSON
         for number, payload in enumerate(payloads, 1):
             with _naming(f"Request {number}" if several else ""):
-                requests.append(_read(payload, known, allowance))
+                requests.append(_read(payload, known, greeted, allowance))
     else:
         for name, line in lines(text):
             with _naming(name):
-                requests.append(_read(decode(line, "The body"), known, allowance))
+                requests.append(_read(decode(line, "The body"), known, greeted, allowance))
     if not requests:
         raise InvalidRequest(_EMPTY)
     return Call(tuple(requests), kind)
@@ -210,27 +210,33 @@ def _naming(name: str) -> Iterator[None]:
         raise
 
 
-def dialect_of(path: str, headers: Mapping[str, str] = _NO_HEADERS) -> Dialect | None:
-    """Return the dialect that a request must be of, before its body is read; None where that decides.
+def _of_path(path: str) -> Dialect | None:
+    return next((dialect for dialect in DIALECTS.values() if dialect.on(path)), None)
 
-    headers: by lower-case names.
-    """
-    for dialect in DIALECTS.values():
-        if dialect.on(path):
-            return dialect
-    if path.startswith("/model/"):  # of Bedrock too, with bodies of every model
-        return None
+
+def _of_headers(headers: Mapping[str, str]) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.greets(headers)), None)
 
 
-def _read(payload: Any, known: Dialect | None, allowance: Allowance) -> RerankRequest:
+def _shaped(payload: dict[str, Any], greeted: Dialect | None) -> Dialect | None:
+    """Return the dialect of a body: the first that recognises it, the SDK's own wherever its keys are there."""
+    for dialect in DIALECTS.values():
+        if dialect.recognises(payload) or (
+            dialect is greeted and all(key in payload for key in dialect.keys)
+        ):
+            return dialect
+    # A query alone is for Jina's reader, which says that the documents are missing.
+    return greeted or (_JINA if "query" in payload else None)
+
+
+def _read(
+    payload: Any, known: Dialect | None, greeted: Dialect | None, allowance: Allowance
+) -> RerankRequest:
     if not isinstance(payload, dict):
         raise InvalidRequest(
             f"The body must be a JSON object, not {type_name(payload)}: send one of {_SHAPES}."
         )
-    recognised = (one for one in DIALECTS.values() if one.recognises(payload))
-    # A query alone is for Jina's reader, which says that the documents are missing.
-    dialect = known or next(recognised, _JINA if "query" in payload else None)
+    dialect = known or _shaped(payload, greeted)
     if not dialect:
         raise InvalidRequest(f"The body has none of the shapes known here: send {_SHAPES}.")
     with _naming_the_dialect(dialect):
@@ -276,7 +282,7 @@ def render_error(
     dialect: by name; by default the error's. Where none is known, the body has the fields that all clients look for.
     """
     name = dialect or error.dialect
-    form = DIALECTS[name] if name else dialect_of(path, headers)
+    form = DIALECTS[name] if name else _of_path(path) or _of_headers(headers)
     if form:
         return Refusal(form.status(error), encode(form.error(error, request_id)), form.error_headers(error))
     unread = {"message": str(error), "error": str(error), "error_type": error_type(error)}

@@ -127,7 +127,7 @@ class Dialect(ABC):
         return any(_pattern(own).fullmatch(path) for own in self.paths)
 
     def greets(self, _headers: Mapping[str, str], /) -> bool:
-        """Say whether the headers, by lower-case names, are those of its own SDK, which speaks no other dialect."""
+        """Say whether the headers, by lower-case names, are those of its own SDK: a body with its keys is then its own."""
         return False
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:

@@ -27,7 +27,8 @@ class Score(Dialect):
     }
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
-        return any(all(payload.get(key) is not None for key in keys) for keys in _SHAPES)
+        sides = any(all(payload.get(key) is not None for key in keys) for keys in _SHAPES)
+        return sides and payload.get("query") is None
 
     def read(self, fields: Fields) -> RerankRequest:
         return fields.request(self.name, _groups(fields), in_order=True)
