@@ -16,7 +16,12 @@ from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankReq
 _RANK_FIELDS = 64  # each is looked for in every document
 _DIGITS = 100  # of a number in a string: no count has more
 _TEXTS = ("text", "content", "page_content")  # the fields that hold an object's text, in this order
-_IMAGES = {"image", "image_url", "video", "video_url"}  # a document for models that see has nothing else but `type`
+_IMAGES = {
+    "image",
+    "image_url",
+    "video",
+    "video_url",
+}  # a document for models that see has nothing else but `type`
 _WHOLE = 2**31 - 1  # tokens: more than any model takes
 _TRUE, _FALSE = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 _compact = json.JSONEncoder(
