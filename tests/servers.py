@@ -18,7 +18,7 @@ from typing import Any
 from sagerank.models.build import MICRO
 from sagerank_inference.batcher import Batcher, Work
 from sagerank_inference.contract import InternalError
-from sagerank_inference.tokenise import Windows
+from sagerank_inference.windows import Windows
 
 from .conftest import free_port
 

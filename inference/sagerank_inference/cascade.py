@@ -10,14 +10,18 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .contract import Scores, Timings, Truncation, best_first
 from .reader import Steps, finish
 
 if TYPE_CHECKING:
     from .artefact import Manifest
-    from .tokenise import Tokeniser, Windows
+    from .spans import Span
+    from .tokenise import Tokeniser
+    from .windows import Place, Windows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,11 @@ class Rounds:
         self._windows: Windows
         self.values: list[float] = []  # logits, in the order of the documents
         # By document: the tokeniser that read it last, and the place of its best window.
-        self._places: list[tuple[Tokeniser, tuple[int, int] | None]] | None = [] if spans else None
-        self._spans: tuple[tuple[int, int], ...] | None = None
+        self._places: list[tuple[Tokeniser, Place]] | None = [] if spans else None
+        self._spans: tuple[Span, ...] | None = None
 
     def read(self) -> Windows:
-        """Return the windows that the next stage has to score. Raises TokenLimitExceeded as its tokeniser does."""
+        """Return the windows that the next stage has to score. Raises InvalidRequest as the tokenisers do."""
         return finish(self.steps())
 
     def steps(self) -> Steps[Windows]:
@@ -68,6 +72,8 @@ class Rounds:
         """
         stage, first = self._stages[self._number], self._stages[0]
         if self._number == 0:
+            for each in self._stages:
+                each.tokeniser.check(self._truncation)
             self._scored = list(range(len(self._documents)))
             self._windows = self._all = yield from self._windows_of(first, self._scored)
             if not self._truncation.allowed:
@@ -107,23 +113,17 @@ class Rounds:
         self._idle_since = now
         again = self._windows.scatter(logits)
         if self._places is not None:
-            self._places = self._placed(self._places, logits)
+            tokeniser = self._stages[self._number].tokeniser
+            best = [(tokeniser, place) for place in self._windows.best(logits)]
+            self._places = _again(self._places, self._scored, best, self._documents) if self._number else best
         self.values = merge(self.values, self._scored, again, self._documents) if self._number else again
         self._number += 1
 
-    def _placed(
-        self, places: list[tuple[Tokeniser, tuple[int, int] | None]], logits: Sequence[float]
-    ) -> list[tuple[Tokeniser, tuple[int, int] | None]]:
-        """Return the places with those of the stage at hand, which are also those of documents of equal text."""
-        tokeniser = self._stages[self._number].tokeniser
-        best = [(tokeniser, place) for place in self._windows.best(logits)]
-        if not places:
-            return best
-        later = dict(zip((self._documents[index] for index in self._scored), best, strict=True))
-        return [later.get(text, place) for text, place in zip(self._documents, places, strict=True)]
-
     def find_spans(self) -> Steps[None]:
-        """Find, after the last stage, the characters that each score is of, where that was asked."""
+        """Find, after the last stage, the characters that each score is of, where that was asked.
+
+        A document that is whole in one window costs nothing; another is tokenised once more, up to its best.
+        """
         if self._places is None:
             return
         spans = []
@@ -156,16 +156,14 @@ def merge(
 ) -> list[float]:
     """Return logits of all documents, once a later model has scored the `best` of them `again`.
 
-    The same text has the same score: what equals one of the best is scored with it.
-
     Logits of different models do not compare, so what the later one scored stands above the rest. Its logits stay as
     they are: a threshold means what it means for that model alone. The rest keeps its order below; where it would
     reach higher, it is laid into the probabilities below the lowest of them, evenly by logit: a shift would sink most
-    of it under the eight decimals of an answer, where everything is equal.
+    of it to scores that nobody tells from 0.
     """
-    later = dict(zip((documents[index] for index in best), again, strict=True))
-    merged = [later.get(text, value) for text, value in zip(documents, values, strict=True)]
-    rest = [index for index, text in enumerate(documents) if text not in later]
+    merged = _again(values, best, again, documents)
+    scored = {documents[index] for index in best}
+    rest = [index for index, text in enumerate(documents) if text not in scored]
     if not rest or not best:
         return merged
     lowest = min(again)
@@ -178,6 +176,15 @@ def merge(
         log_probability = math.log(share) + _log_sigmoid(lowest)
         merged[index] = log_probability - math.log(-math.expm1(log_probability))
     return merged
+
+
+def _again(values: Sequence[T], best: Sequence[int], again: Sequence[T], documents: Sequence[str]) -> list[T]:
+    """Return what is known of all documents, once a later model has said it of the `best` of them `again`.
+
+    The same text has the same score: what equals one of the best is scored with it.
+    """
+    later = dict(zip((documents[index] for index in best), again, strict=True))
+    return [later.get(text, value) for text, value in zip(documents, values, strict=True)]
 
 
 def _log_sigmoid(logit: float) -> float:

@@ -2,7 +2,7 @@
 
     RerankError
     +-- InvalidRequest            the request cannot be read or means nothing
-    |   +-- TokenLimitExceeded    truncation is not allowed, and a text does not fit
+    |   +-- TokenLimitExceeded    truncation is not allowed, and a pair does not fit
     |   +-- UnsupportedMediaType  the body is of a type nobody here reads
     |   +-- PayloadTooLarge       more bytes or documents than one request may carry
     |   +-- RequestTimeout        the body did not arrive in time
@@ -119,11 +119,9 @@ class Group:
 class Truncation:
     """What happens to texts that do not fit."""
 
-    allowed: bool = True  # False: it is refused
+    allowed: bool = True  # False: a pair is refused, not cut
     max_document_tokens: int | None = None  # a document keeps at most so many
-    max_pair_tokens: int | None = (
-        None  # query and document together, special tokens too, keep at most so many
-    )
+    max_pair_tokens: int | None = None  # and so does a pair with its special tokens, in one window
     left: bool = False  # a limit cuts the start of a text, not its end
 
 
@@ -165,6 +163,14 @@ class Scores:
     @property
     def total_tokens(self) -> int:
         return self.query_tokens + sum(self.document_tokens)
+
+
+def sigmoid(logit: float) -> float:
+    """Return the probability of a logit, in [0, 1], without overflow for any finite one."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    power = math.exp(logit)
+    return power / (1.0 + power)
 
 
 def best_first(values: Sequence[float], top_n: int | None) -> list[int]:

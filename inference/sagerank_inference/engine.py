@@ -92,7 +92,10 @@ class Engine:
     ) -> Scores:
         """Score every document for the query; logits are in the order of `documents`.
 
-        spans: also find the characters of each document that its score is of: all, or its best window's. Raises TokenLimitExceeded where truncation is not allowed and a text does not fit.
+        spans: also find the characters of each document that its score is of: all, or its best window's.
+
+        Raises TokenLimitExceeded where truncation is not allowed and a pair does not fit, and InvalidRequest where one
+        is to be cut to next to nothing.
         """
         rounds = Rounds(self.stages, query, documents, truncation, spans=spans)
         for forward in self.forwards:
@@ -148,6 +151,12 @@ class Engine:
                 raise
         return render(call, scores, model=self.manifest.model, request_id=request_id)
 
+    @property
+    def calibrated(self) -> float | None:
+        """Return the logit of the artefact's cut-off, if it has one."""
+        threshold = self.manifest.threshold
+        return threshold.logit if threshold else None
+
     def check_golden(self) -> None:
         """Raise ArtefactError unless each model scores its golden pairs as the reference scored them."""
         for stage, forward in zip(self.stages, self.forwards, strict=True):
@@ -184,10 +193,10 @@ def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
 
     def fits(pair: GoldenPair) -> bool:
         try:
-            tokeniser(pair.query, [pair.document], Truncation(allowed=False))
+            whole = tokeniser(pair.query, [pair.document], Truncation(allowed=False))
         except TokenLimitExceeded:
             return False
-        return True
+        return whole == tokeniser(pair.query, [pair.document])
 
     return replace(manifest, golden=tuple(filter(fits, manifest.golden)))
 

@@ -20,7 +20,7 @@ _DRAIN_SECONDS = 25.0
 
 def add(commands: Any) -> None:
     """Add the command to those of the parser."""
-    description = "serve a SageMaker endpoint over HTTP, to clients that know a URL and a key"
+    description = "serve a SageMaker endpoint over HTTP, behind a key"
     shown = (
         "sagerank proxy --endpoint sagerank",
         "sagerank proxy --endpoint sagerank --host '*' --key-file keys.txt",

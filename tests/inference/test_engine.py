@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ import pytest
 from sagerank.models.build import MICRO
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.cascade import Rounds
-from sagerank_inference.contract import Truncation
+from sagerank_inference.contract import InvalidRequest, TokenLimitExceeded, Truncation
+from sagerank_inference.dialects import parse
 from sagerank_inference.engine import Engine, load_forward, load_stages
 from sagerank_inference.onnx_model import OnnxModel
 from sagerank_inference.reader import finish
@@ -187,5 +190,37 @@ def test_a_span_is_of_the_model_that_scored_the_document_last() -> None:
     finish(rounds.find_spans())
     spans = rounds.scores().spans
     assert spans is not None
-    assert spans[0] == spans[2] == (400 - 2 * (32 - 4), 399), "equal texts, the second model's last window"
+    assert spans[0] == spans[2] == (400 - 2 * (32 - 4), 400), "equal texts, the second model's last window"
     assert spans[1] == (0, 1)
+
+
+def test_golden_pairs_that_the_settings_cut_are_not_compared() -> None:
+    """A query beyond its limit is cut too, though it would be whole where truncation is not allowed."""
+    golden = Manifest.read(MICRO).golden
+    (stage,) = load_stages(MICRO, Settings(model_dir=MICRO, query_tokens=6))
+    assert len(stage.manifest.golden) < len(golden)
+    for pair in stage.manifest.golden:
+        assert stage.tokeniser(pair.query, [""], Truncation(allowed=False)).query_tokens <= 6 + 2
+    Engine.load(MICRO, Settings(model_dir=MICRO, query_tokens=6))
+
+
+def test_what_litellm_sends_tei_is_judged_by_the_pair() -> None:
+    """`truncate: false` with a query above its own 512 tokens, and a document beside which it fits."""
+    engine = Engine.load(MICRO, Settings(model_dir=MICRO, query_tokens=16, max_tokens=128))
+    tei = {"query": "rain " * 30, "texts": ["clouds and rain", "snow"], "truncate": False, "raw_scores": True}
+
+    def ask(body: dict[str, object]) -> Any:
+        call = parse(json.dumps(body).encode(), "application/json")
+        return json.loads(engine.answer(call, request_id="id")[0])
+
+    whole = Engine.load(MICRO, Settings(model_dir=MICRO)).score("rain " * 30, ["clouds and rain", "snow"])
+    answer = {item["index"]: item["score"] for item in ask(tei)}
+    assert [answer[0], answer[1]] == pytest.approx(whole.values, abs=1e-4)
+    with pytest.raises(TokenLimitExceeded, match=r"documents\[0\] have 153 tokens together, and 128 fit"):
+        ask({**tei, "texts": ["snow " * 120]})
+    # vLLM's field, in any dialect, and the characters that were read.
+    limited = {"query": "rain", "texts": ["snow " * 200], "truncate_prompt_tokens": 24, "return_spans": True}
+    (result,) = ask(limited)
+    assert result["relevant_spans"] == [{"start": 0, "end": 20 * 5 - 1, "score": result["score"]}]
+    with pytest.raises(InvalidRequest, match="cannot be cut to 2 tokens"):
+        ask({**limited, "truncate_prompt_tokens": 2})

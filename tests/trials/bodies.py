@@ -7,6 +7,8 @@ pool, so that their scores are known, and each holds CANARY, which no error and 
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import json
 import random
 import re
@@ -268,6 +270,8 @@ class Maker:
             return_documents=[True, False, None],
             truncate=[True, None],
             max_doc_length=[1, 3, 1024],
+            raw_scores=[True, False],
+            min_score=[0, 0.2, 0.5, 1],
             unknown=[1],
         )
         return payload, self._chance.choice(_PATHS)
@@ -309,6 +313,100 @@ class Maker:
         )
         return payload, self._chance.choice(_PATHS)
 
+    def voyage(self) -> tuple[dict[str, Any], str]:
+        payload = {"query": self._query(), "documents": self._documents(objects=0), "truncation": True}
+        payload |= {"top_k": self._chance.choice((None, 1, 3, 100))}
+        return payload | self._options(
+            model=["rerank-2.5"], return_documents=[True, False]
+        ), self._chance.choice(_PATHS)
+
+    def weaviate(self) -> tuple[dict[str, Any], str]:
+        return {"query": self._query(), "documents": self._documents(objects=0), "property": ""}, "/rerank"
+
+    def pinecone(self) -> tuple[dict[str, Any], str]:
+        payload: dict[str, Any] = {"query": self._query(), "documents": self._documents(objects=0.8), "model": "any"}
+        payload |= {"parameters": {"truncate": "END"}, "rank_fields": ["text"]}
+        return payload | self._options(top_n=[1, 3], return_documents=[True, False]), "/rerank"
+
+    def bedrock(self) -> tuple[dict[str, Any], str]:
+        texts = [{"type": "TEXT", "textDocument": {"text": self._document()}} for _ in range(self._count())]
+        inner: dict[str, Any] = {"modelConfiguration": {"modelArn": "arn:any"}}
+        payload = {
+            "queries": [{"type": "TEXT", "textQuery": {"text": self._query()}}],
+            "sources": [{"type": "INLINE", "inlineDocumentSource": text} for text in texts],
+            "rerankingConfiguration": {
+                "type": "BEDROCK_RERANKING_MODEL",
+                "bedrockRerankingConfiguration": inner | self._options(numberOfResults=[1, 3, 100]),
+            },
+        }
+        return payload, self._chance.choice(("/rerank", "/invocations"))
+
+    def nvidia(self) -> tuple[dict[str, Any], str]:
+        passages = [{"text": self._document()} for _ in range(self._count())]
+        payload = {"query": {"text": self._query()}, "passages": passages, "model": "any"}
+        return payload | self._options(truncate=["END"], top_n=[1, 5]), self._chance.choice(_PATHS)
+
+    def dashscope(self) -> tuple[dict[str, Any], str]:
+        inside = {"query": self._query(), "documents": self._documents(objects=0)}
+        return {
+            "input": inside,
+            "parameters": self._options(top_n=[1, 3, 100], return_documents=[True, False]),
+        }, "/invocations"
+
+    def mixedbread(self) -> tuple[dict[str, Any], str]:
+        payload = {
+            "query": self._query(),
+            "input": self._documents(objects=0.2),
+            "top_k": self._chance.choice((None, 1, 9)),
+        }
+        return payload | self._options(return_input=[True, False], rank_fields=[None]), self._chance.choice(
+            _PATHS
+        )
+
+    def elastic(self) -> tuple[dict[str, Any], str]:
+        texts = [self._document() for _ in range(self._count())]
+        payload = {"query": self._query(), "input": texts[0] if len(texts) == 1 else texts}
+        return payload | self._options(
+            top_n=[1, 3], return_documents=[True], task_settings=[{}]
+        ), "/invocations"
+
+    def score(self) -> tuple[dict[str, Any], str]:
+        left, right = self._chance.choice(
+            (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), ("queries", "items"))
+        )
+        documents = [self._document() for _ in range(self._count())]
+        roll = self._chance.random()
+        queries: Any = self._query() if roll < 0.4 else [self._query() for _ in documents]
+        if roll > 0.9:
+            queries, documents = documents, queries
+            queries = [text or "x" for text in queries]
+        return {left: queries, right: documents} | self._options(
+            raw_scores=[True, False]
+        ), self._chance.choice(_PATHS)
+
+    def deepinfra(self) -> tuple[dict[str, Any], str]:
+        documents = [self._document() for _ in range(self._count())]
+        return {"queries": [self._query()], "documents": documents}, "/v1/inference/a-model"
+
+    def predict(self) -> tuple[dict[str, Any], str]:
+        pairs = self._pairs()
+        alone = len(pairs) == 1 and self._some(0.5)
+        return {"inputs": pairs[0] if alone else pairs} | self._options(raw_scores=[True, False]), "/predict"
+
+    def ranking(self) -> tuple[dict[str, Any], str]:
+        return {"inputs": self._pairs()}, "/invocations"
+
+    def ranked_texts(self) -> tuple[dict[str, Any], str]:
+        inside = {"query": self._query(), "texts": [self._document() for _ in range(self._count())]}
+        return {"inputs": inside | self._options(return_documents=[True, False])}, "/invocations"
+
+    def sentences(self) -> tuple[dict[str, Any], str]:
+        inside = {
+            "source_sentence": self._query(),
+            "sentences": [self._document() for _ in range(self._count())],
+        }
+        return {"inputs": inside}, self._chance.choice(("/", "/invocations"))
+
     def langchain(self) -> tuple[dict[str, Any], str]:
         return {"text_pairs": self._pairs()}, "/invocations"
 
@@ -331,8 +429,8 @@ class Maker:
 
     # Of the content types.
 
-    def _request(self) -> tuple[dict[str, Any], str]:
-        payload, path = REQUESTS[self._chance.choice(tuple(REQUESTS))](self)
+    def _request(self, names: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+        payload, path = REQUESTS[self._chance.choice(names or tuple(REQUESTS))](self)
         if self._spoil and self._some(0.4):
             for _ in range(self._chance.choice((1, 1, 1, 2, 5))):
                 self._change(payload)
@@ -344,13 +442,29 @@ class Maker:
 
     def _lines(self) -> Case:
         count = self._chance.choice((1, 2, 3, 8)) if self._some(0.98) else 100
-        requests = [self._request()[0] for _ in range(count)]
-        ends = self._chance.choice((b"\n", b"\n", b"\r\n", b"\n\n"))
+        requests = [self._request(_ANYWHERE)[0] for _ in range(count)]
+        ends = self._chance.choice((b"\n", b"\n", b"\r\n"))
         body = ends.join(map(self._encoded, requests)) + (ends if self._some(0.7) else b"")
         return Case(body=body, content_type=self._chance.choice((LINES, "application/x-ndjson")))
 
     def _csv(self) -> Case:
-        rows, lines = [], []
+        return self._pairs_of_csv() if self._some(0.3) else self._requests_of_csv()
+
+    def _pairs_of_csv(self) -> Case:
+        rows: list[dict[str, Any]] = [
+            {"query": query, "passage": document} for query, document in self._pairs()
+        ]
+        cells = [[row["query"], row["passage"]] for row in rows]
+        if self._some(0.3):
+            cells.insert(0, ["query", "passage"])
+        body = self._table(cells, jina=False)
+        # What marks a text as UTF-8 is no part of its first cell.
+        known = not body.startswith(b"\xef\xbb\xbf")
+        return Case(body=body, content_type=CSV, rows=tuple(rows) if known else None)
+
+    def _requests_of_csv(self) -> Case:
+        rows, table = [], []
+        jina = self._some(0.5)
         for number in range(self._chance.choice((1, 2, 3, 8))):
             entry = {"id": f"row-{number}"} | self._entry()
             rows.append(entry)
@@ -366,19 +480,21 @@ class Maker:
                     self._chance.choice(("9" * 5000, "²", "٣", "0", "-1", "1e3", " 2 ", "", "a,b,c"))
                 ]
                 rows.clear()
-            lines.append(",".join(map(self._cell, cells)))
-        known = len(rows) == len(lines)
-        ends = self._chance.choice(("\n", "\r\n"))
-        return Case(
-            body=(ends.join(lines) + ends).encode(errors="surrogatepass"),
-            content_type=CSV,
-            rows=tuple(rows) if known else None,
-        )
+            table.append(cells)
+        # A lone carriage return has no form there.
+        jina = jina and not any("\r" in cell for cells in table for cell in cells)
+        known = len(rows) == len(table)
+        return Case(body=self._table(table, jina=jina), content_type=CSV, rows=tuple(rows) if known else None)
 
-    def _cell(self, text: str) -> str:
-        if any(letter in text for letter in "\r\n") or self._some(0.3):
-            return '"' + text.replace("\\", "\\\\").replace('"', '""') + '"'
-        return "".join(f"\\{letter}" if letter in '\\,"' else letter for letter in text)
+    def _table(self, rows: Sequence[Sequence[str]], *, jina: bool) -> bytes:
+        """As the standard has it, or as jina-sagemaker writes: commas and quotation marks behind a backslash."""
+        written = io.StringIO()
+        if jina:
+            writer = csv.writer(written, quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+        else:
+            writer = csv.writer(written, lineterminator="\r\n")
+        writer.writerows(rows)
+        return written.getvalue().encode(errors="surrogatepass")
 
     def _encoded(self, payload: Any, *, spaced: bool = False) -> bytes:
         raw: list[Raw] = []
@@ -484,6 +600,19 @@ class Maker:
         return GIANTS[name](size)
 
 
+# What a body alone tells, on any route.
+_ANYWHERE = (
+    "jina",
+    "cohere-v1",
+    "jina-marketplace",
+    "tei",
+    "langchain",
+    "huggingface",
+    "dify",
+    "voyage",
+    "score",
+)
+
 # By the server's names of the dialects.
 REQUESTS: dict[str, Callable[[Maker], tuple[dict[str, Any], str]]] = {
     "jina": Maker.jina,
@@ -494,6 +623,20 @@ REQUESTS: dict[str, Callable[[Maker], tuple[dict[str, Any], str]]] = {
     "langchain": Maker.langchain,
     "huggingface": Maker.huggingface,
     "dify": Maker.dify,
+    "voyage": Maker.voyage,
+    "weaviate": Maker.weaviate,
+    "pinecone": Maker.pinecone,
+    "bedrock": Maker.bedrock,
+    "nvidia": Maker.nvidia,
+    "dashscope": Maker.dashscope,
+    "mixedbread": Maker.mixedbread,
+    "elastic": Maker.elastic,
+    "score": Maker.score,
+    "deepinfra": Maker.deepinfra,
+    "tei-predict": Maker.predict,
+    "huggingface-ranking": Maker.ranking,
+    "huggingface-texts": Maker.ranked_texts,
+    "huggingface-sentences": Maker.sentences,
 }
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sagerank_inference.contract import RerankError, RerankRequest, Scores, Timings, status
+from sagerank_inference.contract import RerankError, RerankRequest, Scores, Timings
 from sagerank_inference.dialects import parse, render, render_error
 
 from ..servers import Server
@@ -153,7 +153,8 @@ def in_process(case: Case) -> tuple[int, bytes]:
         call = parse(case.body, case.content_type, path=case.path)
         return 200, render(call, [_scores(one) for one in call.requests], model="m", request_id="r")[0]
     except RerankError as error:
-        return status(error), render_error(error, path=case.path, request_id="r")
+        refusal = render_error(error, path=case.path, request_id="r")
+        return refusal.status, refusal.body
 
 
 def check_in_process(case: Case, tally: Tally, where: tuple[str, int, int]) -> None:

@@ -55,7 +55,7 @@ def test_what_the_server_answers_to_some_thousand_bodies(
 
 
 def test_every_dialect_is_made_and_read_as_itself() -> None:
-    assert bodies.REQUESTS.keys() == DIALECTS.keys()
+    assert bodies.REQUESTS.keys() == DIALECTS.keys() - {"csv"}
     for name, make in bodies.REQUESTS.items():
         payload, path = make(Maker(0, 0, spoil=False))
         case = Case(body=json.dumps(payload).encode(), path=path)

@@ -11,12 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, RerankRequest, Scores, status
+from ..contract import (
+    InvalidRequest,
+    Limits,
+    PayloadTooLarge,
+    RerankError,
+    RerankRequest,
+    Scores,
+    sigmoid,
+    status,
+)
 from .bedrock import Bedrock
 from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
 from .cohere import CohereV1, CohereV2
 from .dashscope import DashScope
-from .dialect import Dialect, Scored, sigmoid
+from .dialect import Dialect, Scored
 from .elastic import Elastic
 from .encode import encode
 from .fields import Allowance, Fields, type_name
@@ -54,17 +63,17 @@ __all__ = [
 ]
 
 _JINA, _MARKETPLACE = Jina(), Marketplace()
-# By name. A body is read by the dialect of its route or headers, else by the first that recognises it.
+# By name. A body is read by the dialect of its route, else by the first that recognises it, or whose SDK's headers it came with.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Bedrock(),
+        Score(),
         Pinecone(),
         Weaviate(),
         Voyage(),
         CohereV2(),
         CohereV1(),
-        Score(),
         _JINA,
         _MARKETPLACE,
         Tei(),
@@ -90,9 +99,9 @@ SHARED = (
     "/rerank",
     "/v1/rerank",
     "/v1/reranks",
-    "/v1/models/rerank",
     "/inference/v1/rerank",
     "/compatible-api/v1/reranks",
+    "/v1/models/rerank",
     "/model/{model}/invoke",
 )
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
@@ -149,7 +158,7 @@ def parse(
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
-    known = dialect_of(path, headers)
+    known, greeted = _of_path(path), _of_headers(headers)
     allowance = Allowance(limits.max_documents, calibrated)
     most = most_values(limits)
     if kind == CSV:
@@ -161,11 +170,11 @@ def parse(
         kind = JSON_LINES if several else JSON
         for number, payload in enumerate(payloads, 1):
             with _naming(f"Request {number}" if several else ""):
-                requests.append(_read(payload, known, allowance))
+                requests.append(_read(payload, known, greeted, allowance))
     else:
         for name, line in lines(text):
             with _naming(name):
-                requests.append(_read(decode(line, "The body"), known, allowance))
+                requests.append(_read(decode(line, "The body"), known, greeted, allowance))
     if not requests:
         raise InvalidRequest(_EMPTY)
     return Call(tuple(requests), kind)
@@ -210,27 +219,41 @@ def _naming(name: str) -> Iterator[None]:
         raise
 
 
-def dialect_of(path: str, headers: Mapping[str, str] = _NO_HEADERS) -> Dialect | None:
-    """Return the dialect that a request must be of, before its body is read; None where that decides.
+def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect | None:
+    """Return the dialect that errors are answered in before a body is read; None where nothing tells it.
 
     headers: by lower-case names.
     """
-    for dialect in DIALECTS.values():
-        if dialect.on(path):
-            return dialect
-    if path.startswith("/model/"):  # of Bedrock too, with bodies of every model
-        return None
+    return _of_path(path) or _of_headers(headers)
+
+
+def _of_path(path: str) -> Dialect | None:
+    return next((dialect for dialect in DIALECTS.values() if dialect.on(path)), None)
+
+
+def _of_headers(headers: Mapping[str, str]) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.greets(headers)), None)
 
 
-def _read(payload: Any, known: Dialect | None, allowance: Allowance) -> RerankRequest:
+def _shaped(payload: dict[str, Any], greeted: Dialect | None) -> Dialect | None:
+    """Return the dialect of a body: the first that recognises it, the SDK's own wherever its keys are there."""
+    for dialect in DIALECTS.values():
+        if dialect.recognises(payload) or (
+            dialect is greeted and all(key in payload for key in dialect.keys)
+        ):
+            return dialect
+    # A query alone is for Jina's reader, which says that the documents are missing.
+    return greeted or (_JINA if "query" in payload else None)
+
+
+def _read(
+    payload: Any, known: Dialect | None, greeted: Dialect | None, allowance: Allowance
+) -> RerankRequest:
     if not isinstance(payload, dict):
         raise InvalidRequest(
             f"The body must be a JSON object, not {type_name(payload)}: send one of {_SHAPES}."
         )
-    recognised = (one for one in DIALECTS.values() if one.recognises(payload))
-    # A query alone is for Jina's reader, which says that the documents are missing.
-    dialect = known or next(recognised, _JINA if "query" in payload else None)
+    dialect = known or _shaped(payload, greeted)
     if not dialect:
         raise InvalidRequest(f"The body has none of the shapes known here: send {_SHAPES}.")
     with _naming_the_dialect(dialect):

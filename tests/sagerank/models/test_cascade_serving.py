@@ -77,7 +77,9 @@ def test_a_text_too_long_for_any_stage_is_refused_wherever_it_ranks() -> None:
     wide, narrow = (Tokeniser.load(MICRO, query_tokens=8, max_tokens=length) for length in (512, 32))
     stages = [Stage(manifest, wide, None), Stage(manifest, narrow, 1)]
     documents = ["short", "word " * 50]
-    with pytest.raises(TokenLimitExceeded, match=r"documents\[1\] has"):
+    with pytest.raises(
+        TokenLimitExceeded, match=r"query and documents\[1\] have 5\d tokens together, and 32 fit"
+    ):
         Rounds(stages, "a query", documents, Truncation(allowed=False)).read()
     assert len(Rounds(stages, "a query", documents, Truncation()).read().ids) == 2
 

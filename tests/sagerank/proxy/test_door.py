@@ -48,6 +48,8 @@ BODIES: list[tuple[str, Any, str]] = [
         "application/json",
     ),
     ("/v1/rerank", {**JINA, "raw_scores": True, "max_tokens_per_doc": 8}, "application/json"),
+    ("/v1/rerank", {**JINA, "return_spans": True}, "application/json"),
+    ("/v2/rerank", {**JINA, "relevant_spans": {"mode": "enabled", "threshold": 0.5}}, "application/json"),
 ]
 
 
