@@ -480,7 +480,8 @@ class EngineTransport:
     def _answer(self, body: bytes) -> bytes:
         from sagerank_inference.dialects import parse
 
-        return self._engine.answer(parse(body, None), request_id="local")[0]
+        call = parse(body, None, calibrated=self._engine.calibrated)
+        return self._engine.answer(call, request_id="local")[0]
 
     async def close(self) -> None:
         self._thread.shutdown(wait=False)

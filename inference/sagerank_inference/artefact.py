@@ -44,6 +44,18 @@ class GoldenPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """The logit from which on a result is relevant often enough, as `sagerank eval threshold` found it."""
+
+    logit: float
+    low: float  # of its 95 % interval
+    high: float
+    precision: float  # that was wanted
+    pairs: int  # that were labelled
+    queries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     model: str
     revision: str | None  # of the source on the hub; None for a local folder or random weights
@@ -58,6 +70,7 @@ class Manifest:
     tolerance: float = 0.0
     # Name -> bytes, as `write` found them; none in format 1.
     sizes: dict[str, int] = field(default_factory=dict)
+    threshold: Threshold | None = None  # of the last model's scores
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -86,7 +99,10 @@ class Manifest:
             )
         try:
             golden = tuple(GoldenPair(**pair) for pair in raw["golden"])
-            manifest = cls(**{**raw, "golden": golden, "keep": tuple(raw.get("keep", ()))})
+            threshold = Threshold(**raw["threshold"]) if raw.get("threshold") is not None else None
+            manifest = cls(
+                **{**raw, "golden": golden, "keep": tuple(raw.get("keep", ())), "threshold": threshold}
+            )
         except (KeyError, TypeError) as error:
             raise ArtefactError(
                 f"{path} has other fields than expected ({str(error)[:200]}): build the artefact again."
@@ -121,6 +137,9 @@ class Manifest:
             f"golden has to hold 1 to {_MOST_GOLDEN} pairs, which show that the model scores as it should": 1
             <= len(self.golden)
             <= _MOST_GOLDEN,
+            "threshold has to have finite logits in order, a precision up to 1, and counts": self.threshold
+            is None
+            or _sound(self.threshold),
             "the golden pairs have to be two texts and a finite logit each": all(
                 _unicode(pair.query) and _unicode(pair.document) and _finite(pair.logit)
                 for pair in self.golden
@@ -145,6 +164,8 @@ class Manifest:
         fields = {"format": FORMAT, **asdict(self)}
         if not self.keep:
             del fields["keep"]
+        if not self.threshold:
+            del fields["threshold"]
         here = {name: folder / name for name in self.files}
         fields["sizes"] = self.sizes | {
             name: path.stat().st_size for name, path in here.items() if path.is_file()
@@ -214,6 +235,17 @@ def _whole(value: object, most: int) -> bool:
 
 def _sha256(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _sound(threshold: Threshold) -> bool:
+    logits = (threshold.low, threshold.logit, threshold.high, threshold.precision)
+    counts = _whole(threshold.pairs, 10**12) and _whole(threshold.queries, 10**12)
+    return (
+        all(map(_finite, logits))
+        and threshold.low <= threshold.high
+        and 0 < threshold.precision <= 1
+        and counts
+    )
 
 
 def _unicode(value: object) -> bool:

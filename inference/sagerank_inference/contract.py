@@ -165,6 +165,14 @@ class Scores:
         return self.query_tokens + sum(self.document_tokens)
 
 
+def sigmoid(logit: float) -> float:
+    """Return the probability of a logit, in [0, 1], without overflow for any finite one."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    power = math.exp(logit)
+    return power / (1.0 + power)
+
+
 def best_first(values: Sequence[float], top_n: int | None) -> list[int]:
     """Return the indices of the top_n highest values (None: of all), best first, and equal values in their order."""
     order = sorted(range(len(values)), key=lambda index: -values[index])

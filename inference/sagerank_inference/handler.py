@@ -18,7 +18,9 @@ from .dialects import Call, parse, render_error
 from .engine import Engine
 from .settings import Settings
 
-_limits = Limits()  # of the settings that model_fn read: input_fn gets nothing but the request
+# Of the settings and the artefact that model_fn read: input_fn gets nothing but the request.
+_limits = Limits()
+_calibrated: float | None = None
 
 
 def model_fn(model_dir: str) -> Engine:
@@ -26,17 +28,19 @@ def model_fn(model_dir: str) -> Engine:
 
     Raises SettingsError or ArtefactError.
     """
-    global _limits
+    global _limits, _calibrated
     settings = dataclasses.replace(Settings.from_env(), model_dir=Path(model_dir))
     _limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
-    return Engine.load(settings.model_dir, settings)
+    engine = Engine.load(settings.model_dir, settings)
+    _calibrated = engine.calibrated
+    return engine
 
 
 def input_fn(body: bytes | str, content_type: str) -> Call:
     """Read a request of any dialect, within the limits that the settings had when the model was loaded."""
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     try:
-        return parse(data, content_type, limits=_limits)
+        return parse(data, content_type, limits=_limits, calibrated=_calibrated)
     except RerankError as error:
         _refuse(error)
 

@@ -53,6 +53,7 @@ class Service:
         )
         self._stages: list[Stage] = []
         self._runs: list[Run]  # the model of each
+        self._calibrated: float | None = None  # the logit of the artefact's cut-off
 
     async def run(self, on_failure: Callable[[], None]) -> None:
         """Keep a worker until cancelled. Calls on_failure when no worker will do."""
@@ -115,7 +116,9 @@ class Service:
             return
         stages = load_stages(self.settings.model_dir, self.settings)
         self._runs = [self._runner(number) for number in range(len(stages))]
-        self.model = Manifest.read(self.settings.model_dir).model
+        manifest = Manifest.read(self.settings.model_dir)
+        self.model = manifest.model
+        self._calibrated = manifest.threshold.logit if manifest.threshold else None
         self._stages = stages
 
     def _runner(self, number: int) -> Run:
@@ -179,6 +182,7 @@ class Service:
             path=exchange.path,
             headers=exchange.headers,
             limits=self.limits,
+            calibrated=self._calibrated,
         )
         exchange.body = b""
         exchange.dialect = exchange.call.dialect

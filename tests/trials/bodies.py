@@ -324,7 +324,7 @@ class Maker:
         return {"query": self._query(), "documents": self._documents(objects=0), "property": ""}, "/rerank"
 
     def pinecone(self) -> tuple[dict[str, Any], str]:
-        payload = {"query": self._query(), "documents": self._documents(objects=0.8), "model": "any"}
+        payload: dict[str, Any] = {"query": self._query(), "documents": self._documents(objects=0.8), "model": "any"}
         payload |= {"parameters": {"truncate": "END"}, "rank_fields": ["text"]}
         return payload | self._options(top_n=[1, 3], return_documents=[True, False]), "/rerank"
 
@@ -451,7 +451,9 @@ class Maker:
         return self._pairs_of_csv() if self._some(0.3) else self._requests_of_csv()
 
     def _pairs_of_csv(self) -> Case:
-        rows = [{"query": query, "passage": document} for query, document in self._pairs()]
+        rows: list[dict[str, Any]] = [
+            {"query": query, "passage": document} for query, document in self._pairs()
+        ]
         cells = [[row["query"], row["passage"]] for row in rows]
         if self._some(0.3):
             cells.insert(0, ["query", "passage"])

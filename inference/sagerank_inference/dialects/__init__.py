@@ -11,12 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, RerankRequest, Scores, status
+from ..contract import (
+    InvalidRequest,
+    Limits,
+    PayloadTooLarge,
+    RerankError,
+    RerankRequest,
+    Scores,
+    sigmoid,
+    status,
+)
 from .bedrock import Bedrock
 from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
 from .cohere import CohereV1, CohereV2
 from .dashscope import DashScope
-from .dialect import Dialect, Scored, sigmoid
+from .dialect import Dialect, Scored
 from .elastic import Elastic
 from .encode import encode
 from .fields import Allowance, Fields, type_name
@@ -210,6 +219,14 @@ def _naming(name: str) -> Iterator[None]:
         raise
 
 
+def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect | None:
+    """Return the dialect that errors are answered in before a body is read; None where nothing tells it.
+
+    headers: by lower-case names.
+    """
+    return _of_path(path) or _of_headers(headers)
+
+
 def _of_path(path: str) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.on(path)), None)
 
@@ -282,7 +299,7 @@ def render_error(
     dialect: by name; by default the error's. Where none is known, the body has the fields that all clients look for.
     """
     name = dialect or error.dialect
-    form = DIALECTS[name] if name else _of_path(path) or _of_headers(headers)
+    form = DIALECTS[name] if name else dialect_of(path, headers)
     if form:
         return Refusal(form.status(error), encode(form.error(error, request_id)), form.error_headers(error))
     unread = {"message": str(error), "error": str(error), "error_type": error_type(error)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,16 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..contract import Group, RerankError, RerankRequest, Scores, best_first, status
+from ..contract import Group, RerankError, RerankRequest, Scores, best_first, sigmoid, status
 from .fields import Fields
-
-
-def sigmoid(logit: float) -> float:
-    """Return the probability of a logit, in [0, 1], without overflow for any finite one."""
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    power = math.exp(logit)
-    return power / (1.0 + power)
 
 
 @dataclass(frozen=True, slots=True)

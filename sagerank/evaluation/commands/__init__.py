@@ -16,10 +16,12 @@ COMMANDS = {
     "table": "beside the published numbers",
     "rag": "hit rate and MRR",
     "cascade": "quality against cost for every K of FIRST>SECOND",
+    "threshold": "the lowest score with a wanted precision",
 }
 EXAMPLES = (
     "sagerank eval --data DATA/scifact --model micro --model tiny",
     "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
+    "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --precision 0.9 --store",
 )
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
@@ -95,6 +97,20 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--arithmetic", action="store_true", help="cascade: cost by the models' shapes instead of timing them"
     )
+    sub.add_argument(
+        "--labels",
+        type=Path,
+        help='threshold: JSON Lines of "query", "document", "label" (true, false or a grade), in place of --data',
+    )
+    sub.add_argument(
+        "--precision",
+        type=float,
+        default=0.9,
+        help="threshold: share of what is kept that has to be relevant (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--store", action="store_true", help="threshold: keep it in the artefact that --model names"
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -140,6 +156,8 @@ def _check_values(options: argparse.Namespace) -> None:
         "questions": ("rag",),
         "embedder": ("rag",),
         "arithmetic": ("cascade",),
+        "labels": ("threshold",),
+        "store": ("threshold",),
     }
     for name, commands in goes_with.items():
         if getattr(options, name) and options.what not in commands:
@@ -160,6 +178,8 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError(
                 "--embedder is missing: give bm25, lsa, bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
             )
+    elif options.what == "threshold":
+        _check_labels(options, sources, models)
     elif not sources:
         raise EvaluationError(
             "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
@@ -174,3 +194,12 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
     for name in names:
         if names.count(name) > 1:
             raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
+
+
+def _check_labels(options: argparse.Namespace, sources: list[str], models: list[str]) -> None:
+    if len(sources) + bool(options.labels) != 1:
+        raise EvaluationError(
+            "Give one --labels or one --data: JSON Lines of labelled pairs, or a BEIR folder whose candidates are judged."
+        )
+    if len(models) > 1:
+        raise EvaluationError("threshold takes one --model: each has a cut-off of its own.")
