@@ -182,6 +182,7 @@ def test_elasticsearch() -> None:
         ({"text": "q", "text_pair": "a document"}, "q", "a document"),
         ({"text": "a document", "text_pair": "q"}, "q", "a document"),
         ({"text": "aa", "text_pair": "bb"}, "aa", "bb"),
+        ({"text": "a query", "text_pair": ""}, "a query", ""),
     ],
 )
 def test_a_pair_alone_is_answered_alone_whichever_comes_first(

@@ -374,7 +374,8 @@ def _common(payload: dict[str, Any], *, raw: bool = False, in_order: bool = Fals
     ):
         if payload.get(name) is not None:
             raise Open
-    if not _flag(payload, "truncate", "truncation", default=True) or _flag(
+    cut = {**payload, "truncate": None} if payload.get("truncate") == "END" else payload
+    if not _flag(cut, "truncate", "truncation", default=True) or _flag(
         payload, "return_spans", default=False
     ):
         raise Open
@@ -443,7 +444,8 @@ def _lists_of_two(entries: Sequence[Any]) -> list[tuple[Any, Any]]:
 def _longer_last(first: Any, second: Any) -> tuple[Any, Any]:
     if isinstance(first, dict) or isinstance(second, dict):
         raise Open
-    return (second, first) if len(_text(first)) > len(_text(second)) else (first, second)
+    swapped = len(_text(first)) > len(_text(second)) and second.strip()
+    return (second, first) if swapped else (first, second)
 
 
 def _score(dialect: str, payload: dict[str, Any]) -> Expected:
@@ -552,7 +554,9 @@ def _names(payload: dict[str, Any]) -> Sequence[str]:
 
 def _query(value: Any) -> str:
     if isinstance(value, dict):
-        raise Open
+        if value.keys() != {"text"}:
+            raise Open
+        value = value["text"]
     text = _text(value)
     if not text.strip():
         raise Refused
