@@ -182,7 +182,6 @@ def test_elasticsearch() -> None:
         ({"text": "q", "text_pair": "a document"}, "q", "a document"),
         ({"text": "a document", "text_pair": "q"}, "q", "a document"),
         ({"text": "aa", "text_pair": "bb"}, "aa", "bb"),
-        ({"text": "a query", "text_pair": ""}, "a query", ""),
     ],
 )
 def test_a_pair_alone_is_answered_alone_whichever_comes_first(
@@ -194,6 +193,11 @@ def test_a_pair_alone_is_answered_alone_whichever_comes_first(
     for name in ("text", "text_pair"):
         body = {"inputs": pair, "parameters": {"document": name}}
         assert read(body).requests[0].groups[0].documents == (pair[name],)
+
+
+def test_a_blank_text_is_the_document() -> None:
+    (group,) = read({"inputs": {"text": "a query", "text_pair": " "}}).requests[0].groups
+    assert (group.query, group.documents) == ("a query", (" ",))
 
 
 def test_hugging_face_ranks_texts() -> None:
