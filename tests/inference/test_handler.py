@@ -102,7 +102,7 @@ def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(
         ],
     )
     assert [status for status, _ in answers] == [200, 200, 400, 415, 400, 200]
-    assert json.loads(answers[0][1])["object"] == "list"
+    assert json.loads(answers[0][1])["object"] == "rerank"
     scores = {item["index"]: item["score"] for item in json.loads(answers[1][1])}
     expected = micro.score("what causes rain", ["Clouds drop water.", "Cats."]).values
     assert [scores[0], scores[1]] == pytest.approx(list(expected), abs=1e-5)
