@@ -249,7 +249,7 @@ def _dialect(payload: dict[str, Any], path: str) -> str:
 def _of_input(payload: dict[str, Any]) -> str:
     if isinstance(payload["input"], dict):
         return "dashscope"
-    own = {"top_k", "return_input", "rewrite_query"} & payload.keys()
+    own = any(payload.get(name) is not None for name in ("top_k", "return_input", "rewrite_query"))
     if own and not isinstance(payload["input"], list):
         raise Open
     return "mixedbread" if own else "elastic"
@@ -260,8 +260,8 @@ def _of_documents(payload: dict[str, Any]) -> str:
     if isinstance(version, bool | float | list | dict):
         raise Open
     marks = {
-        "voyage": "top_n" not in payload
-        and ({"top_k", "truncation"} <= payload.keys() or payload.get("model") == "rerank-2.5"),
+        "voyage": payload.get("top_n") is None
+        and ({"top_k", "truncation"} <= payload.keys() or str(payload.get("model")).startswith("rerank-2")),
         "weaviate": isinstance(payload.get("property"), str),
         "pinecone": isinstance(payload.get("parameters"), dict)
         and payload["parameters"].get("truncate") is not None,
