@@ -135,5 +135,6 @@ pins:  ## resolve the extras again
 	$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --extra notebooks --extra eval-hf --extra hf --extra langchain --extra llamaindex --extra haystack --group dev pyproject.toml -o requirements/test.txt
 	$(COMPILE) --generate-hashes --python-platform x86_64-manylinux_2_28 --constraint $(IMAGE)/constraints-gpu.txt --extra gpu pyproject.toml -o $(IMAGE)/requirements-gpu.txt
 	$(COMPILE) --universal --generate-hashes --group tools -o requirements/tools.txt
+	for each in tests/clients/*.in; do $(COMPILE) --universal $$each -o $${each%.in}.txt || exit 1; done
 	# The CPU build of PyTorch where pip finds one; elsewhere the registry's, with the CUDA packages it names itself.
 	sed -i -E 's/^torch==.*/torch==2.13.0/; /^(nvidia-|cuda-|triton)/d' requirements/test.txt

@@ -17,6 +17,7 @@ from sagerank_cost.text import examples
 
 from . import __version__
 from .bench import commands as bench_commands
+from .connect import commands as connect_commands
 from .distillation import commands as distillation_commands
 from .evaluation import commands as evaluation_commands
 from .listening import add_address, announce, open_sockets
@@ -132,6 +133,7 @@ def _parser() -> Parser:
     sagerank_cost.commands.add(commands, _priced)
     distillation_commands.add(commands)
     operate_commands.add(commands)
+    connect_commands.add(commands)
     about = "Deploy and run the Jina Reranker v1 family: on AWS SageMaker, or on a laptop."
     parser.description = f"{about}\n{overview(commands)}"
     return parser

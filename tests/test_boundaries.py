@@ -37,6 +37,7 @@ ARROWS = {
     "sagerank.distillation": _CLIENT | _MODELS | {"sagerank.evaluation"},
     "sagerank.bench": _MODELS | {"sagerank.evaluation"},
     "sagerank.hf": _MODELS - {"sagerank_cost"},
+    "sagerank.adapters": _CLIENT | {"sagerank.models"},
     "sagerank.sagemaker": _CLIENT | _MODELS | {"sagerank.distillation", "sagerank.operate", "sagerank_infra"},
     "sagerank.operate": _CLIENT | _MODELS | {"sagerank_infra"},
 }

@@ -159,7 +159,7 @@ def merge(
     Logits of different models do not compare, so what the later one scored stands above the rest. Its logits stay as
     they are: a threshold means what it means for that model alone. The rest keeps its order below; where it would
     reach higher, it is laid into the probabilities below the lowest of them, evenly by logit: a shift would sink most
-    of it under the eight decimals of an answer, where everything is equal.
+    of it to scores that nobody tells from 0.
     """
     merged = _again(values, best, again, documents)
     scored = {documents[index] for index in best}

@@ -28,7 +28,10 @@ class Discovery:
             "/ping": self.ping,
             "/health": self.ping,
             "/healthz": self.ping,
+            "/.well-known/live": self.ping,
+            "/.well-known/ready": self.ping,
             "/info": self.info,
+            "/meta": self.meta,
             "/models": self.models,
             "/v1/models": self.models,
             "/v1/models/{model:path}": self.model,
@@ -68,6 +71,10 @@ class Discovery:
                 "docker_label": None,
             }
         )
+
+    def meta(self, _request: Request) -> Response:
+        """Answer what Weaviate shows of its reranker: any object will do."""
+        return JSONResponse({"model": self._backend.model, "version": _version()})
 
     def models(self, _request: Request) -> Response:
         """Answer as OpenAI's API does, which vLLM's, NVIDIA's and others follow; and, under `models`, as Pinecone's."""

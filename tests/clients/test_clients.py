@@ -126,6 +126,8 @@ def test_node_reaches_no_other_machine(tmp_path: Path, address: str) -> None:
 def test_every_group_is_pinned(name: str) -> None:
     if (groups.HERE / f"{name}.py").exists():
         pins = (groups.HERE / f"{name}.txt").read_text().splitlines()
+        wanted = (groups.HERE / f"{name}.in").read_text().split()
+        assert {re.sub(r"\[.*", "", each) for each in wanted} <= {pin.split("==")[0] for pin in pins}
         assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+( ; .+)?", pin) for pin in pins)
     else:
         lock = json.loads((groups.HERE / name / "package-lock.json").read_text())

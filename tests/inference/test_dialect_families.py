@@ -17,6 +17,7 @@ from sagerank_inference.contract import (
     RerankError,
     Scores,
     Timings,
+    Unauthorized,
 )
 from sagerank_inference.dialects import DIALECTS, SHARED, Call, parse, render, render_error, sigmoid
 
@@ -46,6 +47,10 @@ def order(results: list[dict[str, Any]]) -> list[int]:
     return [item["index"] for item in results]
 
 
+KEYS = {"priority", "api_version", "property", "max_chunks_per_doc", "return_input", "rewrite_query", "items"}
+KEYS |= {key for dialect in DIALECTS.values() for key in (*dialect.keys, *dialect.example)}
+
+
 @pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if dialect.example])
 def test_every_example_is_read_by_its_own_dialect(name: str) -> None:
     dialect = DIALECTS[name]
@@ -57,9 +62,9 @@ def test_every_example_is_read_by_its_own_dialect(name: str) -> None:
     for path in paths:
         where = path.replace("{", "").replace("}", "")
         assert read(dialect.example, where).dialect == name
-        # What others know their own by, without a value.
-        silent = dict.fromkeys(("rank_fields", "priority", "api_version", "property", "texts", "parameters"))
-        assert read({**silent, **dialect.example}, where).dialect == name
+        # What others know their own by, without a value. `top_k` beside `truncation` alone says something when null.
+        for silent in (KEYS - {"top_k"}, KEYS - {"truncation"}):
+            assert read({**dict.fromkeys(silent), **dialect.example}, where).dialect == name
 
 
 BEDROCK = (
@@ -86,6 +91,7 @@ BEDROCK = (
         ({"query": "q", "documents": DOCS}, {"x-pinecone-api-version": "2025-04"}, "pinecone"),
         ({"query": "q", "input": DOCS}, {}, "elastic"),
         ({"query": "q", "input": DOCS, "top_k": 3}, {}, "mixedbread"),
+        ({"query": "q", "input": DOCS, "top_k": None}, {}, "elastic"),
         ({"queries": "q", "documents": DOCS}, {}, "score"),
     ],
 )
@@ -176,6 +182,7 @@ def test_elasticsearch() -> None:
         ({"text": "q", "text_pair": "a document"}, "q", "a document"),
         ({"text": "a document", "text_pair": "q"}, "q", "a document"),
         ({"text": "aa", "text_pair": "bb"}, "aa", "bb"),
+        ({"text": "a query", "text_pair": ""}, "a query", ""),
     ],
 )
 def test_a_pair_alone_is_answered_alone_whichever_comes_first(
@@ -226,6 +233,7 @@ def test_score_in_four_shapes(body: dict[str, Any], scores: list[float]) -> None
         assert [item["score"] for item in got["data"]] == scores
         assert order(got["data"]) == list(range(len(scores)))
         assert (got["id"], got["object"], got["model"]) == ("r", "list", "m")
+        assert set(got["usage"]) == {"prompt_tokens", "total_tokens", "completion_tokens"}
     if "documents" in body:
         got = answer({"queries": ["q"], "documents": DOCS}, "/v1/inference/org/model")
         assert got == {"scores": scores, "input_tokens": 15, "request_id": "r"}
@@ -240,6 +248,42 @@ def test_score_refuses_lists_that_make_no_pairs() -> None:
         read({"text_1": "q", "text_2": []})
     with pytest.raises(RerankError, match="10001 documents, more than 10000"):
         read({"text_1": "q", "text_2": ["a"] * 10_001})
+    for body in ({}, {"text_1": "q"}, {"queries": "q", "documents": None}):
+        with pytest.raises(RerankError, match="^One of the two sides is missing: send text_1 and text_2"):
+            read(body, "/score")
+    with pytest.raises(RerankError, match="^text_1 is blank"):
+        read({"text_1": "", "text_2": "a"})
+    with pytest.raises(RerankError, match=r"^text_2\[1\] is null"):
+        read({"text_1": "q", "text_2": ["a", None]})
+
+
+@pytest.mark.parametrize("value", [-1, "-1", -1.0])
+def test_vllms_minus_one_is_one_window_of_what_the_model_takes(value: object) -> None:
+    truncation = read({"text_1": "q", "text_2": "a", "truncate_prompt_tokens": value}).requests[0].truncation
+    assert truncation.allowed
+    assert (truncation.max_pair_tokens or 0) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"image": "https://a/b.png"},
+        {"type": "image_url", "image_url": {"url": "https://a/b.png"}},
+        {"video": "https://a/b.mp4"},
+    ],
+)
+def test_an_image_is_no_text(document: dict[str, Any]) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"query": "q", "documents": ["a", document]},
+        {"query": {"text": "q"}, "passages": ["a", document]},
+        {"input": {"query": "q", "documents": ["a", document]}},
+        {"text_1": "q", "text_2": ["a", document]},
+    ]
+    for body in bodies:
+        with pytest.raises(RerankError, match=r"\[1\] is an image, and these models read text"):
+            read(body)
+    (group,) = read({"query": "q", "documents": [{"title": "A cat", "image": "cat.png"}]}).requests[0].groups
+    assert group.documents == ("title: A cat\nimage: cat.png",), "a record that has one among its fields"
 
 
 def test_nvidia_answers_logits() -> None:
@@ -318,6 +362,25 @@ def test_weaviate() -> None:
             429,
             {"code": "Throttling", "message": "x", "request_id": "r"},
         ),
+        (
+            "dashscope",
+            Unauthorized("x"),
+            401,
+            {"code": "InvalidApiKey", "message": "x", "request_id": "r"},
+        ),
+        (
+            "pinecone",
+            Unauthorized("x"),
+            401,
+            {"status": 401, "error": {"code": "UNAUTHENTICATED", "message": "x"}},
+        ),
+        (
+            "score",
+            Overloaded("x", retry_after=1),
+            429,
+            {"error": {"message": "x", "type": "Too Many Requests", "param": None, "code": 429}},
+        ),
+        ("deepinfra", InvalidRequest("x"), 400, {"detail": {"error": "x"}, "request_id": "r"}),
         (
             "pinecone",
             InvalidRequest("x"),

@@ -38,7 +38,9 @@ def runtime(server: Server) -> Any:
     )
 
 
-@pytest.mark.parametrize("path", ["/ping", "/health", "/healthz", "/health/"])
+@pytest.mark.parametrize(
+    "path", ["/ping", "/health", "/healthz", "/health/", "/.well-known/live", "/.well-known/ready"]
+)
 def test_health(server: Server, path: str) -> None:
     code, answer, _ = server.call("GET", path)
     assert (code, answer["status"]) == (200, "ready")
@@ -52,6 +54,7 @@ def test_clients_find_out_what_this_is(server: Server) -> None:
     assert models["data"][0]["id"] == models["models"][0]["model"] == info["model_id"]
     one = server.call("GET", "/v1/models/Org/any-name")[1]
     assert (one["id"], one["root"], one["model_ability"]) == ("Org/any-name", info["model_id"], ["rerank"])
+    assert server.call("GET", "/meta")[1]["model"] == info["model_id"], "Weaviate reads an object"
     assert server.call("GET", "/")[1]["links"]["schema"] == "/openapi.json"
     assert server.call("GET", "/execution-parameters")[1] == {
         "MaxConcurrentTransforms": 4,

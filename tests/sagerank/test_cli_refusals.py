@@ -63,6 +63,7 @@ CALLS = {
     "cost measure": "--endpoint none --instance ml.c7i.large --model tiny",
     "distil": "--recipe FOLDER/recipe.json",
     "deploy": "--model micro --instance ml.c7i.large --yes",
+    "connect": "opensearch --endpoint name",
     "verify": "--region us-east-1",
     "status": "--region us-east-1",
     "idle": "--region us-east-1",
@@ -86,7 +87,7 @@ EXTRAS = {
     "deploy": "infra",
 }
 # Exit codes that are an answer: help, an artefact, a script, and a doctor who finds something.
-ANSWERS = {"bench": 0, "build": 0, "completion": 0, "doctor": 1}
+ANSWERS = {"bench": 0, "build": 0, "completion": 0, "connect": 0, "doctor": 1}
 
 # Runs each command and tells its exit code on standard error, behind what it said there itself.
 RUN = """

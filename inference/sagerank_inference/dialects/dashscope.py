@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..contract import InvalidRequest, Overloaded, RerankError, RerankRequest
+from ..contract import InvalidRequest, RerankError, RerankRequest
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, type_name
 
@@ -37,6 +37,5 @@ class DashScope(Dialect):
 
     def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
         code = "InvalidParameter" if isinstance(error, InvalidRequest) else "InternalError"
-        if isinstance(error, Overloaded):
-            code = "Throttling"
+        code = {401: "InvalidApiKey", 429: "Throttling"}.get(self.status(error), code)
         return {"code": code, "message": str(error), "request_id": request_id}

@@ -16,6 +16,13 @@ from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankReq
 _RANK_FIELDS = 64  # each is looked for in every document
 _DIGITS = 100  # of a number in a string: no count has more
 _TEXTS = ("text", "content", "page_content")  # the fields that hold an object's text, in this order
+_IMAGES = {
+    "image",
+    "image_url",
+    "video",
+    "video_url",
+}  # a document for models that see has nothing else but `type`
+_WHOLE = 2**31 - 1  # tokens: more than any model takes
 _TRUE, _FALSE = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 _compact = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -140,6 +147,8 @@ def read_document(value: object, name: str, rank_fields: Sequence[str] = ()) -> 
         return "\n".join(_line(value[field], f"{name}.{_short(field)}") for field in present)
     if present:
         return read_text(value[present[0]], f"{name}.{present[0]}")
+    if value.keys() & _IMAGES and value.keys() <= _IMAGES | {"type"}:
+        raise invalid(name, "is an image, and these models read text: leave it out.")
     lines = [
         f"{read_text(key, name)}: {_line(entry, name)}" for key, entry in value.items() if entry is not None
     ]
@@ -334,12 +343,13 @@ class Fields:
         ends = {"none": False, "end": True, "start": True}
         end = value.lower() if isinstance(value, str) else ""
         allowed = True if value is None else ends[end] if end in ends else read_flag(value, name)
+        whole = self.payload.get("truncate_prompt_tokens") in (-1, "-1")  # as vLLM: what the model takes
         name, side = self.get("truncation_direction", "truncation_side")
         if side is not None and (not isinstance(side, str) or side.lower() not in ("left", "right")):
             raise invalid(name, 'must be "Left" or "Right".')
         return Truncation(
             allowed=allowed,
             max_document_tokens=self.count("max_tokens_per_doc", "max_doc_length"),
-            max_pair_tokens=self.count("truncate_prompt_tokens"),
+            max_pair_tokens=_WHOLE if whole else self.count("truncate_prompt_tokens"),
             left=end == "start" or (side or "").lower() == "left",
         )

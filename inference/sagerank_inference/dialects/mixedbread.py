@@ -23,7 +23,7 @@ class Mixedbread(Dialect):
     }
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
-        own = any(name in payload for name in ("return_input", "rewrite_query", "top_k"))
+        own = any(payload.get(name) is not None for name in ("return_input", "rewrite_query", "top_k"))
         return super().recognises(payload) and own and isinstance(payload["input"], list)
 
     def read(self, fields: Fields) -> RerankRequest:

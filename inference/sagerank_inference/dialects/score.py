@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
-from ..contract import Group, RerankError, RerankRequest
+from ..contract import Group, InvalidRequest, RerankError, RerankRequest
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_document, read_query
 from .pairs import runs
@@ -41,16 +42,16 @@ class Score(Dialect):
             "created": int(time.time()),
             "model": scored.model,
             "data": [{"index": index, "object": "score", "score": score} for index, score in scores],
-            "usage": scored.usage,
+            "usage": scored.usage | {"completion_tokens": 0},
         }
 
     def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:
         status = self.status(error)
-        kind = "BadRequestError" if status < 500 else "InternalServerError"
+        kinds = {400: "BadRequestError", 500: "InternalServerError"}
         return {
             "error": {
                 "message": str(error),
-                "type": kind,
+                "type": kinds.get(status, HTTPStatus(status).phrase),
                 "param": getattr(error, "field", "") or None,
                 "code": status,
             }
@@ -78,16 +79,15 @@ class DeepInfra(Score):
 
 def _groups(fields: Fields) -> list[Group]:
     """Return the pairs, those of neighbours with one query together."""
+    payload = fields.payload
     left, right = next(
-        (keys for keys in _SHAPES if all(fields.payload.get(key) is not None for key in keys)), _SHAPES[-1]
+        (keys for keys in _SHAPES if all(payload.get(key) is not None for key in keys)), ("", "")
     )
-    lists = {}
-    for name in (left, right):
-        value = fields.payload.get(name)
-        lists[name] = value if isinstance(value, list) else [value]
-        if not lists[name]:
-            raise invalid(name, "is empty: send at least one text.")
-    queries, documents = lists[left], lists[right]
+    if not left:
+        raise InvalidRequest(
+            "One of the two sides is missing: send text_1 and text_2, or queries and documents."
+        )
+    queries, documents = _side(payload[left], left), _side(payload[right], right)
     if len(queries) != len(documents) and 1 not in (len(queries), len(documents)):
         raise invalid(
             left,
@@ -95,11 +95,20 @@ def _groups(fields: Fields) -> list[Group]:
         )
     count = max(len(queries), len(documents))
     fields.allowance.take(count)
-    asked = [read_query(query, f"{left}[{index}]") for index, query in enumerate(queries)]
-    texts = [read_document(text, f"{right}[{index}]") for index, text in enumerate(documents)]
+    asked = [read_query(query, name) for name, query in queries]
+    texts = [read_document(text, name) for name, text in documents]
     return list(
         runs(
             (asked[index if len(asked) > 1 else 0], texts[index if len(texts) > 1 else 0])
             for index in range(count)
         )
     )
+
+
+def _side(value: Any, name: str) -> list[tuple[str, Any]]:
+    """Return the texts of a side, each with the name that an error calls it by."""
+    if not isinstance(value, list):
+        return [(name, value)]
+    if not value:
+        raise invalid(name, "is empty: send at least one text.")
+    return [(f"{name}[{index}]", text) for index, text in enumerate(value)]

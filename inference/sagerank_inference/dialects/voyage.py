@@ -31,7 +31,7 @@ class Voyage(Dialect):
         model = payload.get("model")
         named = isinstance(model, str) and model.lower().startswith(("voyage", "rerank-2", "rerank-lite-"))
         always = "top_k" in payload and "truncation" in payload
-        return super().recognises(payload) and "top_n" not in payload and (named or always)
+        return super().recognises(payload) and payload.get("top_n") is None and (named or always)
 
     def read(self, fields: Fields) -> RerankRequest:
         echo = fields.flag("return_documents", default=False)
