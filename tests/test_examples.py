@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pytest
@@ -95,27 +94,6 @@ def test_langchain_needs_no_code_of_ours(server: Server) -> None:
     local = {"AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": server.url, "NO_PROXY": "*"}
     keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
     assert python("langchain_rag.py", **local, **keys).startswith(RAIN)
-
-
-def test_opensearchs_connector_asks_what_the_server_answers(server: Server) -> None:
-    import httpx2
-
-    (action,) = json.loads((EXAMPLES / "opensearch/connector.json").read_text())["actions"]
-    documents = ['He said "rain", twice.', f"{RAIN}."]
-    # What connector.pre_process.cohere.rerank hands on, and how ml-commons puts it into the body.
-    given = {"query": "what causes rain", "documents": json.dumps(documents), "top_n": "2"}
-    body = Template(action["request_body"].replace("${parameters.", "${")).substitute(given)
-    answer = httpx2.post(
-        f"{server.url}/invocations", content=body, headers=action["headers"], trust_env=False
-    ).json()
-    # connector.post_process.cohere.rerank casts the two to Integer and Double, and needs every index.
-    kinds = [(type(item["index"]), type(item["relevance_score"])) for item in answer["results"]]
-    assert kinds == [(int, float)] * 2
-    assert [item["index"] for item in answer["results"]] == [1, 0]
-    pipeline = json.loads((EXAMPLES / "opensearch/pipeline.json").read_text())
-    (processor,) = pipeline["response_processors"]
-    assert processor["rerank"]["ml_opensearch"]["model_id"] == "MODEL_ID"  # which setup.sh replaces
-    run("bash", "-n", str(EXAMPLES / "opensearch/setup.sh"))
 
 
 def test_a_cdk_app_of_ones_own_may_call_the_endpoint_and_nothing_else(tmp_path: Path) -> None:

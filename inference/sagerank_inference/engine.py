@@ -135,6 +135,10 @@ class Engine:
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
         """Score what was parsed; return body and content type. Raises a RerankError with its dialect."""
+        return render(call, self.scores(call), model=self.manifest.model, request_id=request_id)
+
+    def scores(self, call: Call) -> list[list[Scores]]:
+        """Return the scores of each group of each request. Raises a RerankError with its dialect."""
         scores = []
         for request in call.requests:
             try:
@@ -149,7 +153,7 @@ class Engine:
             except RerankError as error:
                 error.dialect = request.dialect
                 raise
-        return render(call, scores, model=self.manifest.model, request_id=request_id)
+        return scores
 
     @property
     def calibrated(self) -> float | None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 
 from .contract import Limits, RerankError
-from .dialects import Call, parse, render_error
+from .dialects import CSV, Call, accepts, parse, render, render_error
 from .engine import Engine
 from .settings import Settings
 
+Render = Callable[..., tuple[bytes, str]]
 # Of the settings and the artefact that model_fn read: input_fn gets nothing but the request.
 _limits = Limits()
 _calibrated: float | None = None
@@ -45,17 +48,19 @@ def input_fn(body: bytes | str, content_type: str) -> Call:
         _refuse(error)
 
 
-def predict_fn(call: Call, engine: Engine) -> tuple[bytes, str]:
-    """Return the rendered answer and its content type."""
+def predict_fn(call: Call, engine: Engine) -> Render:
+    """Score a request, and return what makes its answer in the media type that the caller accepts."""
     try:
-        return engine.answer(call, request_id=uuid.uuid4().hex)
+        scores = engine.scores(call)
     except RerankError as error:
         _refuse(error)
+    return partial(render, call, scores, model=engine.manifest.model, request_id=uuid.uuid4().hex)
 
 
-def output_fn(prediction: tuple[bytes, str], _accept: str) -> tuple[str, str]:
-    """Return body and content type: the dialect decides both, whatever is accepted."""
-    body, content_type = prediction
+def output_fn(prediction: Render, accept: str) -> tuple[str, str]:
+    """Return body and content type: CSV where that is accepted, else what the request's dialect says."""
+    # The toolkit puts JSON where the caller names nothing.
+    body, content_type = prediction(accept=accept if accepts(accept) == CSV else "")
     return body.decode(), content_type
 
 

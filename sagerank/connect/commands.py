@@ -22,7 +22,7 @@ _ROLE = r"arn:aws[a-z-]*:iam::([0-9]{12}):role/[\w+=,.@/-]+"
 
 def add(commands: Any) -> None:
     """Add the command to those of the parser."""
-    description = "print the connector, policy and settings with which others call an endpoint"
+    description = "print what makes OpenSearch, LiteLLM and others call an endpoint"
     shown = (
         "sagerank connect opensearch --endpoint sagerank --account 111122223333",
         "sagerank connect litellm --endpoint sagerank --component reranker",

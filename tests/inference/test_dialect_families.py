@@ -195,6 +195,11 @@ def test_a_pair_alone_is_answered_alone_whichever_comes_first(
         assert read(body).requests[0].groups[0].documents == (pair[name],)
 
 
+def test_a_blank_text_is_the_document() -> None:
+    (group,) = read({"inputs": {"text": "a query", "text_pair": " "}}).requests[0].groups
+    assert (group.query, group.documents) == ("a query", (" ",))
+
+
 def test_hugging_face_ranks_texts() -> None:
     assert answer({"inputs": [["q", text] for text in DOCS]}) == {"scores": [B, CCC, AA]}
     got = answer(

@@ -102,7 +102,7 @@ def test_the_toolkit_serves_every_dialect_and_refuses_with_its_status(
         ],
     )
     assert [status for status, _ in answers] == [200, 200, 400, 415, 400, 200]
-    assert json.loads(answers[0][1])["object"] == "list"
+    assert json.loads(answers[0][1])["object"] == "rerank"
     scores = {item["index"]: item["score"] for item in json.loads(answers[1][1])}
     expected = micro.score("what causes rain", ["Clouds drop water.", "Cats."]).values
     assert [scores[0], scores[1]] == pytest.approx(list(expected), abs=1e-5)
@@ -177,8 +177,8 @@ def test_the_server_of_aws_containers_serves_the_handler(model_dir: Path, tmp_pa
         start_new_session=True,
     )
 
-    def call(path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
+    def call(path: str, body: bytes | None = None, **more: str) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", **more}
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
@@ -197,6 +197,12 @@ def test_the_server_of_aws_containers_serves_the_handler(model_dir: Path, tmp_pa
         assert code == 422
         assert b"query is blank" in body
         assert call("/invocations", json.dumps({"query": "rain", "texts": ["clouds"]}).encode())[0] == 200
+        texts = json.dumps({"query": "rain", "texts": ["clouds", "cats"]}).encode()
+        code, body = call("/invocations", texts, Accept="text/csv")
+        assert (code, len(list(map(float, body.split())))) == (200, 2)
+        pairs = {"Content-Type": "text/csv", "Accept": "text/csv"}
+        code, body = call("/invocations", b"rain,clouds\nrain,cats\n", **pairs)
+        assert (code, len(list(map(float, body.split())))) == (200, 2)
     finally:
         os.killpg(launcher.pid, signal.SIGKILL)
         launcher.wait()

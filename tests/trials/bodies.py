@@ -324,7 +324,11 @@ class Maker:
         return {"query": self._query(), "documents": self._documents(objects=0), "property": ""}, "/rerank"
 
     def pinecone(self) -> tuple[dict[str, Any], str]:
-        payload: dict[str, Any] = {"query": self._query(), "documents": self._documents(objects=0.8), "model": "any"}
+        payload: dict[str, Any] = {
+            "query": self._query(),
+            "documents": self._documents(objects=0.8),
+            "model": "any",
+        }
         payload |= {"parameters": {"truncate": "END"}, "rank_fields": ["text"]}
         return payload | self._options(top_n=[1, 3], return_documents=[True, False]), "/rerank"
 

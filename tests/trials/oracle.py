@@ -249,7 +249,7 @@ def _dialect(payload: dict[str, Any], path: str) -> str:
 def _of_input(payload: dict[str, Any]) -> str:
     if isinstance(payload["input"], dict):
         return "dashscope"
-    own = {"top_k", "return_input", "rewrite_query"} & payload.keys()
+    own = any(payload.get(name) is not None for name in ("top_k", "return_input", "rewrite_query"))
     if own and not isinstance(payload["input"], list):
         raise Open
     return "mixedbread" if own else "elastic"
@@ -260,8 +260,8 @@ def _of_documents(payload: dict[str, Any]) -> str:
     if isinstance(version, bool | float | list | dict):
         raise Open
     marks = {
-        "voyage": "top_n" not in payload
-        and ({"top_k", "truncation"} <= payload.keys() or payload.get("model") == "rerank-2.5"),
+        "voyage": payload.get("top_n") is None
+        and ({"top_k", "truncation"} <= payload.keys() or str(payload.get("model")).startswith("rerank-2")),
         "weaviate": isinstance(payload.get("property"), str),
         "pinecone": isinstance(payload.get("parameters"), dict)
         and payload["parameters"].get("truncate") is not None,
@@ -374,7 +374,8 @@ def _common(payload: dict[str, Any], *, raw: bool = False, in_order: bool = Fals
     ):
         if payload.get(name) is not None:
             raise Open
-    if not _flag(payload, "truncate", "truncation", default=True) or _flag(
+    cut = {**payload, "truncate": None} if payload.get("truncate") == "END" else payload
+    if not _flag(cut, "truncate", "truncation", default=True) or _flag(
         payload, "return_spans", default=False
     ):
         raise Open
@@ -443,7 +444,8 @@ def _lists_of_two(entries: Sequence[Any]) -> list[tuple[Any, Any]]:
 def _longer_last(first: Any, second: Any) -> tuple[Any, Any]:
     if isinstance(first, dict) or isinstance(second, dict):
         raise Open
-    return (second, first) if len(_text(first)) > len(_text(second)) else (first, second)
+    swapped = len(_text(first)) > len(_text(second)) and second.strip()
+    return (second, first) if swapped else (first, second)
 
 
 def _score(dialect: str, payload: dict[str, Any]) -> Expected:
@@ -552,7 +554,9 @@ def _names(payload: dict[str, Any]) -> Sequence[str]:
 
 def _query(value: Any) -> str:
     if isinstance(value, dict):
-        raise Open
+        if value.keys() != {"text"}:
+            raise Open
+        value = value["text"]
     text = _text(value)
     if not text.strip():
         raise Refused

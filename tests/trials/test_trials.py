@@ -150,13 +150,13 @@ def test_a_wrong_score_is_noticed_in_every_dialect(name: str) -> None:
     def plant(value: Any) -> bool:
         """Add to the first score that is found."""
         if isinstance(value, dict):
-            for key in ("relevance_score", "score"):
+            for key in ("relevance_score", "relevanceScore", "logit", "score"):
                 if key in value:
                     value[key] = value[key] * 0.9 + 0.001
                     return True
-            if "scores" in value:
-                value["scores"][0] = value["scores"][0] * 0.9 + 0.001
-                return True
+        if isinstance(value, list) and value and isinstance(value[0], float):
+            value[0] = value[0] * 0.9 + 0.001
+            return True
         inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return any(map(plant, inside))
 
@@ -170,7 +170,9 @@ def test_a_wrong_score_is_noticed_in_every_dialect(name: str) -> None:
     [
         (b'{"query":" ","documents":["a"]}', oracle.Refused),
         (b'{"query":"a","documents":[]}', oracle.Refused),
-        (b'{"query":"a","documents":["a"],"top_n":0}', oracle.Refused),
+        (b'{"query":"a","documents":["a"],"top_n":-2}', oracle.Refused),
+        (b'{"query":"a","documents":["a",null]}', oracle.Refused),
+        (b'{"query":"a","documents":["a"],"top_n":"1"}', oracle.Open),
         (b'{"query":"a","documents":["a"],"top_n":NaN}', oracle.Refused),
         (b'{"query":"a","documents":["\xed\xa0\x80"]}', oracle.Refused),
         (b"{", oracle.Refused),

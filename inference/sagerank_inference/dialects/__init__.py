@@ -56,6 +56,7 @@ __all__ = [
     "SHARED",
     "Call",
     "Refusal",
+    "accepts",
     "parse",
     "render",
     "render_error",

@@ -60,7 +60,10 @@ def _one(pair: dict[str, Any], fields: Fields) -> Group:
     if named not in (None, *texts):
         raise invalid("parameters.document", "must be text or text_pair.")
     read = {name: read_document(text, f"inputs.{name}") for name, text in texts.items()}
-    document = named or ("text" if len(read["text"]) > len(read["text_pair"]) else "text_pair")
+    longer = (
+        len(read["text"]) > len(read["text_pair"]) and read["text_pair"].strip()
+    )  # a blank one asks nothing
+    document = named or ("text" if longer else "text_pair")
     query = "text_pair" if document == "text" else "text"
     return Group(read_query(read[query], f"inputs.{query}"), (read[document],))
 

@@ -22,7 +22,7 @@ from sagerank_inference.contract import (
 )
 from sagerank_inference.dialects import parse
 from sagerank_inference.engine import Engine, load_forward
-from sagerank_inference.handler import model_fn, predict_fn
+from sagerank_inference.handler import model_fn, output_fn, predict_fn
 from sagerank_inference.settings import Settings
 
 from ...conftest import random_model
@@ -198,7 +198,7 @@ def test_the_toolkits_handler_and_the_doctor_take_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = parse(json.dumps({"query": QUERY, "documents": DOCUMENTS}).encode(), None)
-    body, _ = predict_fn(call, model_fn(str(folder)))
+    body, _ = output_fn(predict_fn(call, model_fn(str(folder))), "application/json")
     assert len(json.loads(body)["results"]) == len(DOCUMENTS)
     assert main(["doctor", "--model", str(folder)]) == 0
     assert capsys.readouterr().out.count("score as the reference does") == 2

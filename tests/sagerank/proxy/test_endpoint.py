@@ -49,4 +49,4 @@ def test_what_the_model_refuses_is_the_callers_to_change(aws: dict[str, Any]) ->
     with proxied("--endpoint", "whole", **aws) as proxy:
         code, answer, _ = proxy.ask("/v1/rerank", body)
         assert (code, answer["detail"]["code"]) == (400, "INPUT_TOKEN_LIMIT_EXCEEDED")
-        assert answer["detail"]["message"].startswith("documents[1] has ")
+        assert answer["detail"]["message"].startswith("query and documents[1] have ")
