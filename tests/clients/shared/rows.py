@@ -34,13 +34,9 @@ def row(client: str, asked: str, *, raw: bool = False, top: int | None = None) -
     """
 
     def run(call: Callable[[], Any]) -> None:
-        answer: dict[str, Any] = {
-            "client": client,
-            "version": version(client),
-            "asked": asked,
-            "began": time.time(),
-        }
+        answer: dict[str, Any] = {"client": client, "asked": asked, "began": time.time()}
         try:
+            answer["version"] = version(client)
             scores = call()
             answer["scores"] = asyncio.run(scores) if inspect.iscoroutine(scores) else scores
             if raw:
