@@ -23,6 +23,11 @@ from ...servers import KEY, Proxied, Server
 
 FOLDER = ROOT / "examples/proxy"
 DOCKERFILE = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+# Users of every Debian: useradd fails for these, and so does the build.
+DEBIANS = re.compile(
+    "root|daemon|bin|sys|sync|games|man|lp|mail|news|uucp|proxy|www-data|backup|list|irc|gnats|_apt|nobody"
+)
 (ENTRYPOINT,) = map(json.loads, re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.M))
 
 
@@ -80,15 +85,23 @@ def test_its_pins_are_of_all_that_it_needs() -> None:
 
 
 def test_the_compose_file_starts_that_image_with_the_key_as_a_secret() -> None:
-    compose = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
-    proxy = compose["services"]["proxy"]
+    proxy = COMPOSE["services"]["proxy"]
     assert (FOLDER / proxy["build"]["context"]).resolve() == ROOT
     assert (ROOT / proxy["build"]["dockerfile"]).samefile(FOLDER / "Dockerfile")
     given = options([*ENTRYPOINT[4:], *proxy["command"]])
     assert (given.host, given.port) == ("*", 8080)
     assert str(given.key_file) == "/run/secrets/keys"
-    assert proxy["secrets"] == list(compose["secrets"]) == ["keys"]
+    assert proxy["secrets"] == list(COMPOSE["secrets"]) == ["keys"]
     assert proxy["ports"] == ["127.0.0.1:8080:8080"]
+
+
+def test_the_image_has_a_user_of_its_own_in_whose_home_the_profile_is_found() -> None:
+    (name,) = re.findall(r"useradd --uid 1000 --create-home (\S+)$", DOCKERFILE, re.M)
+    assert not DEBIANS.fullmatch(name)
+    (home,) = re.findall(r"^ENV HOME=(\S+)", DOCKERFILE, re.M)
+    assert home == f"/home/{name}"
+    assert re.findall(r"-v ~/\.aws:(\S+):ro", DOCKERFILE) == [f"{home}/.aws"]
+    assert COMPOSE["services"]["proxy"]["volumes"] == [f"${{HOME}}/.aws:{home}/.aws:ro"]
 
 
 def test_the_unit_is_one_and_runs_what_there_is(tmp_path: Path) -> None:
