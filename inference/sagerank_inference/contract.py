@@ -166,11 +166,13 @@ class Scores:
 
 
 def sigmoid(logit: float) -> float:
-    """Return the probability of a logit, in [0, 1], without overflow for any finite one."""
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    power = math.exp(logit)
-    return power / (1.0 + power)
+    """Return the probability of a logit, in [0, 1], without overflow for any finite one.
+
+    To 16 decimals, which is at most 18 characters: of longer numbers the JSON readers of some clients in Java make a
+    BigDecimal, and those clients (OpenSearch's cohere.rerank) take none but a Double.
+    """
+    power = math.exp(-abs(logit))
+    return round((1.0 if logit >= 0 else power) / (1.0 + power), 16)
 
 
 def best_first(values: Sequence[float], top_n: int | None) -> list[int]:

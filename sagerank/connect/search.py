@@ -8,7 +8,7 @@ _NAME = "sagerank"  # of model, pipeline and inference endpoint
 _QUERY = "what causes rain"  # of the search that shows how
 
 # The scores come in the order of the documents. Not connector.post_process.cohere.rerank: ml-commons' reader of JSON makes
-# a BigDecimal of every number of more than 18 characters, as most scores are, and that function takes nothing but a Double.
+# a BigDecimal of every number of more than 18 characters, as logits can be, and that function takes nothing but a Double.
 _TENSORS = """\
 def out = new StringBuilder('[');
 for (int i = 0; i < params.result.length; i++) {

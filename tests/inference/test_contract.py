@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from sagerank_inference import contract
 from sagerank_inference.batcher import WorkerDied
-from sagerank_inference.contract import Overloaded, RerankError, best_first, status
+from sagerank_inference.contract import Overloaded, RerankError, best_first, sigmoid, status
 
 
 def _subclasses(error: type[RerankError]) -> Iterator[type[RerankError]]:
@@ -45,3 +46,12 @@ def test_an_error_of_a_kind_has_the_status_of_that_kind(error: RerankError, code
 def test_equal_scores_keep_the_order_of_the_request(values: list[float], top_n: int | None) -> None:
     order = best_first(values, top_n)
     assert order == sorted(range(len(values)), key=lambda index: (-values[index], index))[:top_n]
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_probability_is_a_short_number(logit: float) -> None:
+    """One that json-smart, which JsonPath reads with, makes a Double of."""
+    probability = sigmoid(logit)
+    assert len(repr(probability)) <= 18
+    assert probability == pytest.approx(1 / (1 + math.exp(-max(logit, -700))), abs=1e-16)
+    assert 0 <= sigmoid(logit - 1e-3) <= probability <= 1

@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
+from botocore.parsers import create_parser
+from botocore.retries.standard import RetryContext, ThrottledRetryableChecker, TransientRetryableChecker
 
 from sagerank_inference.contract import (
     InternalError,
@@ -18,6 +22,7 @@ from sagerank_inference.contract import (
     Scores,
     Timings,
     Unauthorized,
+    Unavailable,
 )
 from sagerank_inference.dialects import DIALECTS, SHARED, Call, parse, render, render_error, sigmoid
 
@@ -77,6 +82,7 @@ BEDROCK = (
     [
         ({"query": "q", "documents": DOCS, "top_k": None, "truncation": True}, {}, "voyage"),
         ({"query": "q", "documents": DOCS, "model": "rerank-2.5"}, {}, "voyage"),
+        ({"query": "q", "documents": DOCS, "model": "rerank-lite-1"}, {}, "voyage"),
         ({"query": "q", "documents": DOCS}, {"x-fern-sdk-name": "voyageai"}, "voyage"),
         ({"query": "q", "documents": DOCS, "model": "rerank-v3.5", "top_n": 3}, {}, "jina"),
         ({"query": "q", "documents": DOCS, "model": "rerank-english-v3.0"}, {}, "jina"),
@@ -165,6 +171,50 @@ def test_bedrock_refuses_as_aws_does(body: dict[str, Any]) -> None:
     assert refusal.headers["x-amzn-ErrorType"] == "ValidationException"
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "retried"),
+    [
+        (Overloaded("x", retry_after=1), "ThrottlingException", True),
+        (Unavailable("x"), "InternalServerException", True),
+        (InvalidRequest("x"), "ValidationException", False),
+        (Unauthorized("x"), "AccessDeniedException", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("operation", "path"), [("Rerank", "/rerank"), ("InvokeModel", "/model/cohere.rerank-v3-5:0/invoke")]
+)
+def test_botocore_reads_errors_and_tries_again(
+    error: RerankError, code: str, retried: bool, operation: str, path: str
+) -> None:
+    service = "bedrock-agent-runtime" if operation == "Rerank" else "bedrock-runtime"
+    model = botocore.session.get_session().get_service_model(service).operation_model(operation)
+    error.dialect = "bedrock" if operation == "Rerank" else "cohere-v2"
+    refusal = render_error(error, path=path, request_id="r")
+    headers = HeadersDict(refusal.headers)
+    wire = {"headers": headers, "status_code": refusal.status, "body": refusal.body}
+    parsed = create_parser("rest-json").parse(wire, model.output_shape)
+    assert parsed["Error"] == {"Code": code, "Message": "x"}
+    context = RetryContext(
+        attempt_number=1,
+        operation_model=model,
+        parsed_response=parsed,
+        http_response=AWSResponse("", refusal.status, headers, None),
+    )
+    checks = (TransientRetryableChecker(), ThrottledRetryableChecker())
+    assert any(check.is_retryable(context) for check in checks) is retried
+    expected = next((shape for shape in model.error_shapes if shape.name == code), None)
+    assert expected is not None
+    if code != "InternalServerException":
+        assert expected.metadata["error"]["httpStatusCode"] == refusal.status
+
+
+@pytest.mark.parametrize("body", [{"query": "q"}, {"query": "q", "documents": []}, {}])
+def test_invoke_model_takes_any_body_whoever_signed_it(body: dict[str, Any]) -> None:
+    """Rerank's and InvokeModel's signatures name the same service."""
+    with pytest.raises(RerankError, match="^(documents|The body has none)"):
+        read(body, "/model/any/invoke", {"authorization": BEDROCK})
+
+
 def test_elasticsearch() -> None:
     body = {"query": "q", "input": DOCS, "top_n": 2, "return_documents": True, "task_settings": {}}
     assert answer(body) == {
@@ -198,6 +248,34 @@ def test_a_pair_alone_is_answered_alone_whichever_comes_first(
 def test_a_blank_text_is_the_document() -> None:
     (group,) = read({"inputs": {"text": "a query", "text_pair": " "}}).requests[0].groups
     assert (group.query, group.documents) == ("a query", (" ",))
+
+
+def test_a_pair_with_an_object_has_that_for_its_document() -> None:
+    for body in (
+        {"text": "a query", "text_pair": {"text": "d"}},
+        {"text": {"text": "d"}, "text_pair": "a query"},
+    ):
+        (group,) = read({"inputs": body}).requests[0].groups
+        assert (group.query, group.documents) == ("a query", ("d",))
+    for lacking in ({"text": "q"}, {"text_pair": "q"}, {}):
+        with pytest.raises(RerankError, match="^inputs must be an object with text"):
+            read({"inputs": lacking})
+
+
+def test_the_field_of_the_document_is_named_for_a_list_too() -> None:
+    body = {"inputs": [{"text": "a", "text_pair": "q"}, {"text": "b", "text_pair": "q"}]}
+    (group,) = read({**body, "parameters": {"document": "text"}}).requests[0].groups
+    assert (group.query, group.documents) == ("q", ("a", "b"))
+    assert [g.query for g in read({**body, "parameters": {}}).requests[0].groups] == ["a", "b"]
+    with pytest.raises(RerankError, match="^parameters.document must be text or text_pair"):
+        read({**body, "parameters": {"document": "texts"}})
+
+
+def test_the_toolkit_refuses_in_its_own_form() -> None:
+    with pytest.raises(RerankError) as caught:
+        read({"inputs": {"query": "q", "texts": ["a", 3]}})
+    refusal = render_error(caught.value, path="/", request_id="r")
+    assert (refusal.status, set(json.loads(refusal.body))) == (400, {"error", "request_id"})
 
 
 def test_hugging_face_ranks_texts() -> None:

@@ -27,9 +27,9 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def runtime(server: Server) -> Any:
+def runtime(server: Server, service: str = "sagemaker-runtime") -> Any:
     return boto3.client(
-        "sagemaker-runtime",
+        service,
         endpoint_url=f"http://127.0.0.1:{server.port}",
         region_name="eu-west-1",
         aws_access_key_id="a",
@@ -112,6 +112,15 @@ def test_the_runtime_answers_errors_as_the_service_does(server: Server) -> None:
         assert "Received client error (422)" in caught.value.response["Error"]["Message"]
     with pytest.raises(botocore.exceptions.ClientError, match="reads its input from S3"):
         client.invoke_endpoint_async(EndpointName="any", InputLocation="s3://bucket/key")
+
+
+def test_invoke_model_answers_errors_as_bedrock_does(server: Server) -> None:
+    client = runtime(server, "bedrock-runtime")
+    for body in (b'{"query": "", "documents": ["a"], "api_version": 2}', b'{"query": "q"}', b"{"):
+        with pytest.raises(client.exceptions.ValidationException, match="send|must be"):
+            client.invoke_model(modelId="cohere.rerank-v3-5:0", body=body)
+    answer = client.invoke_model(modelId="amazon.rerank-v1:0", body=BODY)
+    assert {result["index"] for result in json.loads(answer["body"].read())["results"]} == {0, 1}
 
 
 def test_the_custom_attributes_carry_the_request_id(server: Server) -> None:

@@ -63,12 +63,12 @@ __all__ = [
     "sigmoid",
 ]
 
-_JINA, _MARKETPLACE = Jina(), Marketplace()
+_BEDROCK, _JINA, _MARKETPLACE = Bedrock(), Jina(), Marketplace()
 # By name. A body is read by the dialect of its route, else by the first that recognises it, or whose SDK's headers it came with.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        Bedrock(),
+        _BEDROCK,
         Score(),
         Pinecone(),
         Weaviate(),
@@ -93,6 +93,7 @@ DIALECTS: dict[str, Dialect] = {
         Table(),
     )
 }
+_MODEL = "/model/"  # what paths of Bedrock's InvokeModel begin with
 # Where requests are taken: on these in any dialect, on the others in their own.
 SHARED = (
     "/",
@@ -103,7 +104,7 @@ SHARED = (
     "/inference/v1/rerank",
     "/compatible-api/v1/reranks",
     "/v1/models/rerank",
-    "/model/{model}/invoke",
+    f"{_MODEL}{{model}}/invoke",
 )
 ROUTES = (*SHARED, *(path for dialect in DIALECTS.values() for path in dialect.paths))
 
@@ -159,7 +160,8 @@ def parse(
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
-    known, greeted = _of_path(path), _of_headers(headers)
+    # InvokeModel is signed as Rerank is, and its bodies are any model's.
+    known, greeted = _of_path(path), None if path.startswith(_MODEL) else _of_headers(headers)
     allowance = Allowance(limits.max_documents, calibrated)
     most = most_values(limits)
     if kind == CSV:
@@ -298,8 +300,9 @@ def render_error(
     """Return an error in the form of its dialect; where the request could not be read that far, of path and headers.
 
     dialect: by name; by default the error's. Where none is known, the body has the fields that all clients look for.
+    AWS's SDKs read AWS's form alone, whichever model's body they carried to InvokeModel.
     """
-    name = dialect or error.dialect
+    name = _BEDROCK.name if path.startswith(_MODEL) else dialect or error.dialect
     form = DIALECTS[name] if name else dialect_of(path, headers)
     if form:
         return Refusal(form.status(error), encode(form.error(error, request_id)), form.error_headers(error))

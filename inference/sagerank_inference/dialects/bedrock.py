@@ -1,4 +1,4 @@
-"""The `Rerank` operation of AWS's bedrock-agent-runtime.
+"""The `Rerank` operation of AWS's bedrock-agent-runtime, and the errors of bedrock-runtime's InvokeModel.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_Rerank.html
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..contract import (
+    BadGateway,
     Group,
     InvalidRequest,
     Overloaded,
@@ -17,7 +18,7 @@ from ..contract import (
     Unauthorized,
 )
 from .dialect import Dialect, Scored
-from .fields import Fields, invalid, read_count, read_document, read_list, read_query, type_name, written
+from .fields import Fields, invalid, read_count, read_document, read_list, read_query, type_name
 
 _KEYS = ("queries", "sources")
 
@@ -55,7 +56,6 @@ class Bedrock(Dialect):
             raise invalid("queries", f"has {len(queries)} entries: send one.")
         _, sources = fields.documents("sources")
         texts: list[str] = []
-        originals: list[str] = []
         for index, source in enumerate(sources):
             name = f"sources[{index}]"
             document = _inside(source, name, "inlineDocumentSource")
@@ -66,7 +66,6 @@ class Bedrock(Dialect):
                 else _inside(document, f"{name}.inlineDocumentSource", "textDocument")
             )
             texts.append(read_document(text, f"{name}.inlineDocumentSource"))
-            originals.append(written(document, name))
         configuration = fields.payload.get("rerankingConfiguration") or {}
         inner = _inside(configuration, "rerankingConfiguration", "bedrockRerankingConfiguration", default={})
         model = _inside(inner, "bedrockRerankingConfiguration", "modelConfiguration", default={})
@@ -92,13 +91,16 @@ class Bedrock(Dialect):
         return {"message": str(error)}
 
     def status(self, error: RerankError) -> int:
-        return 400 if isinstance(error, InvalidRequest) else super().status(error)
+        if isinstance(error, InvalidRequest):
+            return 400
+        return 403 if isinstance(error, Unauthorized) else super().status(error)
 
     def error_headers(self, error: RerankError, /) -> dict[str, str]:
         kinds = {
             InvalidRequest: "ValidationException",
             Unauthorized: "AccessDeniedException",
             Overloaded: "ThrottlingException",
+            BadGateway: "BadGatewayException",
         }
         names = (name for kind, name in kinds.items() if isinstance(error, kind))
         return {"x-amzn-ErrorType": next(names, "InternalServerException")}

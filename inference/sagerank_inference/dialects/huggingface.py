@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..contract import Group, RerankError, RerankRequest
+from ..contract import Group, RerankError, RerankRequest, status
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_document, read_list, read_query
 from .pairs import Pairs, runs
 from .tei import Tei
 
 _LABEL = "LABEL_0"
+_FIELDS = ("text", "text_pair")
 
 
 class HuggingFace(Pairs):
@@ -32,40 +34,46 @@ class HuggingFace(Pairs):
         return fields.request(self.name, [_one(inputs, fields)], in_order=True, alone=True)
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
+        document = _document(fields) or "text_pair"
         _, pairs = fields.documents("inputs", empty=True)
         for index, pair in enumerate(pairs):
-            name = f"inputs[{index}]"
-            query, document = _texts(pair, name)
-            yield read_query(query, f"{name}.text"), read_document(document, f"{name}.text_pair")
+            yield _pair_of(pair, f"inputs[{index}]", document)
 
     def answer(self, scored: Scored) -> object:
         found = [{"label": _LABEL, "score": score} for score in scored.in_order()]
         return found[0] if scored.request.alone else found
 
 
-def _texts(pair: Any, name: str) -> tuple[Any, Any]:
-    if not isinstance(pair, dict) or "text" not in pair or "text_pair" not in pair:
-        raise invalid(name, "must be an object with text (the query) and text_pair (the document).")
-    return pair["text"], pair["text_pair"]
-
-
 def _one(pair: dict[str, Any], fields: Fields) -> Group:
     """Return the query and the document of a pair that stands alone.
 
     OpenSearch's by-field recipe has the document in `text`, everyone else the query. Where `parameters.document` does not
-    name its field, the longer text is the document.
+    name its field, an object is the document, or the longer text.
     """
-    texts = dict(zip(("text", "text_pair"), _texts(pair, "inputs"), strict=True))
+
+    def length(name: str) -> float:
+        text = pair.get(name)
+        return (len(text) if text.strip() else math.inf) if isinstance(text, str) else math.inf
+
+    longer = max("text_pair", "text", key=length)  # a blank text asks nothing
+    query, text = _pair_of(pair, "inputs", _document(fields) or longer)
+    return Group(query, (text,))
+
+
+def _document(fields: Fields) -> str:
+    """Return the name of the field that holds the document; "" where the request does not say it."""
     named = fields.within("parameters").payload.get("document")
-    if named not in (None, *texts):
+    if named not in (None, *_FIELDS):
         raise invalid("parameters.document", "must be text or text_pair.")
-    read = {name: read_document(text, f"inputs.{name}") for name, text in texts.items()}
-    longer = (
-        len(read["text"]) > len(read["text_pair"]) and read["text_pair"].strip()
-    )  # a blank one asks nothing
-    document = named or ("text" if longer else "text_pair")
-    query = "text_pair" if document == "text" else "text"
-    return Group(read_query(read[query], f"inputs.{query}"), (read[document],))
+    return named or ""
+
+
+def _pair_of(pair: Any, name: str, document: str) -> tuple[str, str]:
+    """Return query and document of an object; document: the name of its field."""
+    if not isinstance(pair, dict) or not all(field in pair for field in _FIELDS):
+        raise invalid(name, "must be an object with text (the query) and text_pair (the document).")
+    query = "text" if document == "text_pair" else "text_pair"
+    return read_query(pair[query], f"{name}.{query}"), read_document(pair[document], f"{name}.{document}")
 
 
 class HuggingFaceRanking(Pairs):
@@ -110,6 +118,12 @@ class HuggingFaceTexts(Tei):
 
     def read(self, fields: Fields) -> RerankRequest:
         return super().read(fields.within("inputs", "parameters"))
+
+    def status(self, error: RerankError) -> int:
+        return status(error)
+
+    def error(self, error: RerankError, request_id: str, /) -> dict[str, object]:
+        return {"error": str(error), "request_id": request_id}
 
 
 class SentenceSimilarity(Dialect):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
 from .fields import Fields
+
+_MODEL = re.compile(
+    r"voyage|rerank-(lite-)?\d", re.IGNORECASE
+)  # Cohere's are rerank-v4.0, rerank-english-v3.0
 
 
 class Voyage(Dialect):
@@ -29,7 +34,7 @@ class Voyage(Dialect):
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
         model = payload.get("model")
-        named = isinstance(model, str) and model.lower().startswith(("voyage", "rerank-2", "rerank-lite-"))
+        named = isinstance(model, str) and bool(_MODEL.match(model))
         always = "top_k" in payload and "truncation" in payload
         return super().recognises(payload) and payload.get("top_n") is None and (named or always)
 
