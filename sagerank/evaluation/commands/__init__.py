@@ -21,7 +21,7 @@ COMMANDS = {
 EXAMPLES = (
     "sagerank eval --data DATA/scifact --model micro --model tiny",
     "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
-    "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --precision 0.9 --store",
+    "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --store",
 )
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
