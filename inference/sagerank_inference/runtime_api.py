@@ -37,13 +37,13 @@ def routes(invoke: Handler) -> list[Route]:
         if answer.status_code != 200:
             return _model_error(answer)
         body = bytes(answer.body)
-        frames = b"".join(_frame(body[at : at + _MOST]) for at in range(0, len(body), _MOST))
-        headers = {
-            "X-Amzn-SageMaker-Content-Type": answer.headers["content-type"],
-            _VARIANT: "AllTraffic",
-            "X-Request-Id": answer.headers["x-request-id"],
-        }
-        return Response(frames, 200, headers, "application/vnd.amazon.eventstream")
+        # The same answer, for it holds what its request took until it is sent.
+        answer.body = b"".join(_frame(body[at : at + _MOST]) for at in range(0, len(body), _MOST))
+        answer.headers["X-Amzn-SageMaker-Content-Type"] = answer.headers["content-type"]
+        answer.headers["content-type"] = "application/vnd.amazon.eventstream"
+        answer.headers["content-length"] = str(len(answer.body))
+        answer.headers[_VARIANT] = "AllTraffic"
+        return answer
 
     async def invoke_async(_request: Request) -> Response:
         return error(

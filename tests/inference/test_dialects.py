@@ -311,7 +311,7 @@ def test_several_requests_under_a_label_of_one_are_answered_as_lines() -> None:
         (b"{", "not JSON"),
         (b"[]", "must be a JSON object, not a list"),
         (b"[1]", "must be a JSON object, not a list"),
-        (b"1 " * 10_001, "more than 10000 JSON values one after"),
+        (b"1 " * 10_001, "more than 10000 requests"),
         (b"\xff\xfe", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply|not JSON"),
         (b'{"query":"q","documents":["a"],"top_n":NaN}', "NaN is not a JSON number"),
@@ -367,6 +367,9 @@ def test_several_requests_under_a_label_of_one_are_answered_as_lines() -> None:
             "no field 'a' or 'b' or 'c':",
         ),
         ({"query": "q", "documents": ["a"], "rank_fields": [1]}, r"rank_fields\[0\] must be a string"),
+        ({"query": "q", "documents": ["a"], "top_n": "--5"}, "top_n must be a whole number"),
+        ([{"inputs": []}] * 10_001, "more than 10000 requests"),
+        ({"text_1": ["q", "r"], "text_2": "a" * 3_200_000}, "2 times a document of 3200000 characters"),
         (b'{"query":"q","documents":[' + b"[]," * 250_000 + b"[]]}", "more than 300000 JSON values"),
         (
             b'{"a":"' + b'\\\\\\"' * 9 + b'","query":"q","documents":[' + b"[]," * 250_000 + b"[]]}",
@@ -380,6 +383,34 @@ def test_what_is_no_request_gets_a_sentence(payload: object, sentence: str) -> N
         parse(body, None)
     assert 400 <= status(caught.value) < 500
     assert len(str(caught.value)) < 500
+
+
+def test_lines_without_documents_are_bounded_too() -> None:
+    with pytest.raises(PayloadTooLarge, match="more than 10000 requests"):
+        parse(b'{"inputs":[]}\n' * 10_001, "application/jsonlines")
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b'a",', b'"a""",b\n', b'a\\,"\\"",', b"id,query,documents\n1,q,"]
+)
+def test_columns_of_csv_are_bounded(start: bytes) -> None:
+    """Each takes memory, and a row is read in one go: a body must not become forty times as much."""
+    with pytest.raises(PayloadTooLarge, match="more than 300000"):
+        parse(start + b"ab," * 310_000, "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("head", "comma"), [(b"", b","), (b"id,query,documents\n", b","), (b"id,query,documents\n", b"\\,")]
+)
+def test_texts_of_csv_with_many_commas_are_not_many_columns(head: bytes, comma: bytes) -> None:
+    text = b"a" + comma * 310_000
+    body = {
+        (b"", b","): b'q,"' + text + b'"',
+        (b"id,query,documents\n", b","): head + b'1,q,"[""b\\"" ' + text + b'""]"',
+        (b"id,query,documents\n", b"\\,"): head + b'1,q,[\\"' + text + b'\\"]',
+    }[head, comma]
+    (request,) = parse(body, "text/csv").requests
+    assert request.groups[0].documents[0].count(",") == 310_000
 
 
 def test_text_with_many_commas_is_not_many_values() -> None:

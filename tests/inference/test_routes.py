@@ -99,6 +99,15 @@ def test_the_runtime_streams_in_frames_that_boto3_reads(server: Server) -> None:
     assert json.loads(body)["results"] == json.loads(whole["Body"].read())["results"]
 
 
+def test_a_stream_gives_back_the_bytes_that_its_request_held(server: Server) -> None:
+    body = BODY + b" " * 6_000_000
+    for _ in range(5):  # three fit at once
+        answer = runtime(server).invoke_endpoint_with_response_stream(
+            EndpointName="any", ContentType="application/json", Body=body
+        )
+        assert sum(len(event["PayloadPart"]["Bytes"]) for event in answer["Body"])
+
+
 def test_the_runtime_answers_errors_as_the_service_does(server: Server) -> None:
     client = runtime(server)
     for call in (client.invoke_endpoint, client.invoke_endpoint_with_response_stream):

@@ -485,7 +485,7 @@ def _bedrock(payload: dict[str, Any]) -> Expected:
     if not sound or not (count is None or (type(count) is int and count > 0)):
         raise Open
     group = Group(
-        query=_query(text), texts=[_text(one) for one in _list(texts)], originals=texts, top_n=count
+        query=_query(_text(text)), texts=[_text(one) for one in _list(texts)], originals=texts, top_n=count
     )
     return Expected(dialect="bedrock", groups=[group])
 

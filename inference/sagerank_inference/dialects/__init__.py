@@ -22,7 +22,19 @@ from ..contract import (
     status,
 )
 from .bedrock import Bedrock
-from .body import CSV, JSON, JSON_LINES, accepts, bound_values, decode, lines, media_type, most_values, values
+from .body import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    accepts,
+    bound_values,
+    decode,
+    lines,
+    media_type,
+    most_values,
+    too_many,
+    values,
+)
 from .cohere import CohereV1, CohereV2
 from .dashscope import DashScope
 from .dialect import Dialect, Scored
@@ -162,7 +174,7 @@ def parse(
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
     # InvokeModel is signed as Rerank is, and its bodies are any model's.
     known, greeted = _of_path(path), None if path.startswith(_MODEL) else _of_headers(headers)
-    allowance = Allowance(limits.max_documents, calibrated)
+    allowance = Allowance(limits.max_documents, calibrated, limits.max_body_bytes)
     most = most_values(limits)
     if kind == CSV:
         return Call(tuple(_read_csv(text, allowance, limits, parameters)), kind)
@@ -175,7 +187,9 @@ def parse(
             with _naming(f"Request {number}" if several else ""):
                 requests.append(_read(payload, known, greeted, allowance))
     else:
-        for name, line in lines(text):
+        for number, (name, line) in enumerate(lines(text), 1):
+            if number > limits.max_documents:
+                raise too_many(limits.max_documents)
             with _naming(name):
                 requests.append(_read(decode(line, "The body"), known, greeted, allowance))
     if not requests:
@@ -196,7 +210,10 @@ def _read_csv(
     with _naming_the_dialect(_MARKETPLACE):
         if text.count("\n") > most:
             raise PayloadTooLarge(f"The body has more than {most} lines: leave out the blank ones.")
-        requests = list(read_csv(text, allowance, documents, max_bytes=limits.max_body_bytes, header=header))
+        found = read_csv(
+            text, allowance, documents, max_bytes=limits.max_body_bytes, most=most, header=header
+        )
+        requests = list(found)
         if not requests:
             raise InvalidRequest(_EMPTY)
     return requests

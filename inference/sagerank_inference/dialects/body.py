@@ -109,15 +109,22 @@ def values(text: str, most: int) -> tuple[list[Any], bool]:
         value, at = _value(whole, "The body", at)
         found.append(value)
         if len(found) > most:
-            raise PayloadTooLarge(f"The body has more than {most} JSON values one after the other: split it.")
+            raise too_many(most)
     if (
         len(found) == 1
         and isinstance(found[0], list)
         and found[0]
         and all(isinstance(one, dict) for one in found[0])
     ):
+        if len(found[0]) > most:
+            raise too_many(most)
         return found[0], True
     return found, len(found) > 1
+
+
+def too_many(most: int) -> PayloadTooLarge:
+    """Return the error of a body that holds more requests than documents are allowed: one may have none of these."""
+    return PayloadTooLarge(f"The body has more than {most} requests: split it.")
 
 
 def decode(text: str, name: str) -> Any:

@@ -99,7 +99,7 @@ def read_flag(value: object, name: str) -> bool:
 
 def read_count(value: object, name: str) -> int | None:
     """Return a whole number of at least 1; None for 0 and -1, by which many clients mean: no limit."""
-    if isinstance(value, str) and len(value) <= _DIGITS and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and len(value) <= _DIGITS and value.strip().removeprefix("-").isdecimal():
         value = float(value) if len(value) > 15 else int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -181,6 +181,9 @@ class Allowance:
 
     limit: int = Limits().max_documents
     calibrated: float | None = None  # a logit
+    characters: int = (
+        Limits().max_body_bytes
+    )  # of a document that stands in the body once and is ranked often
     used: int = 0
 
     def take(self, count: int) -> None:
@@ -188,6 +191,13 @@ class Allowance:
         if self.used > self.limit:
             raise PayloadTooLarge(
                 f"The request has at least {self.used} documents, more than {self.limit}: split it."
+            )
+
+    def repeat(self, text: str, times: int) -> None:
+        """Raise PayloadTooLarge where a text for so many queries is more than a body could bring without repeating it."""
+        if len(text) * times > self.characters:
+            raise PayloadTooLarge(
+                f"The request has {times} times a document of {len(text)} characters, more than {self.characters} together: split it."
             )
 
 

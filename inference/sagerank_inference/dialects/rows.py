@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
-from ..contract import InvalidRequest, RerankError, RerankRequest
+from ..contract import InvalidRequest, PayloadTooLarge, RerankError, RerankRequest
 from .fields import Allowance, Fields, invalid, read_query
 from .pairs import Pairs
 
@@ -17,6 +17,12 @@ _DIGITS = 100  # of a number in CSV: none counts so far
 _QUERIES = ("query", "question", "text_1")
 _PASSAGES = ("passage", "document", "text", "text_2")
 _REQUEST = ("id", "query", "documents", "top_n")
+
+# With the separator behind it, as csv reads it: a quotation mark means something where a field begins.
+_FIELD = re.compile(r'(?:"[^"]*+(?:""[^"]*+)*+"?)?[^,\n]*+(?:[,\n]|$)')
+_ESCAPED_FIELD = re.compile(
+    r'(?:"[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+"?)?[^,\n\\]*+(?:\\.[^,\n\\]*+)*+(?:[,\n]|$)', re.DOTALL
+)
 
 Row = tuple[int, list[str]]  # with its number
 
@@ -48,16 +54,22 @@ def read_csv(
     decode: Callable[[str], Any],
     *,
     max_bytes: int,
+    most: int,
     header: bool | None = None,
 ) -> Iterator[RerankRequest]:
     """Yield the requests of CSV: one of all rows where these are pairs, else one a row.
 
-    decode: reads JSON. header: whether the first row has names; None: by what it holds. Raises a RerankError.
+    decode: reads JSON. most: fields that there may be. header: whether the first row has names; None: by what it holds. Raises a RerankError.
 
     Quoted as RFC 4180 says, or, where the documents are no JSON then, as jina-sagemaker writes it: commas and quotation
     marks behind a backslash.
     """
-    backslash = _is_escaped(text, max_bytes, decode)
+    wide = _too_wide(text, most, backslash=False)
+    backslash = "\\" in text and (wide or _is_escaped(text, max_bytes, decode))
+    if _too_wide(text, most, backslash=True) if backslash else wide:
+        raise PayloadTooLarge(
+            f"The body has more than {most} columns: put a text with commas in quotation marks."
+        )
     rows = _rows(text, max_bytes, backslash=backslash)
     first = next(rows, None)
     if first is None:
@@ -88,10 +100,16 @@ def read_csv(
             raise
 
 
+def _too_wide(text: str, most: int, *, backslash: bool) -> bool:
+    """Say whether CSV has more fields than `most`: each takes much memory, and a row is read in one go."""
+    if text.count(",") < most:
+        return False
+    fields = (_ESCAPED_FIELD if backslash else _FIELD).finditer(text)
+    return next(islice(fields, most, None), None) is not None
+
+
 def _is_escaped(text: str, max_bytes: int, decode: Callable[[str], Any]) -> bool:
     """Say whether the documents of the first row that has some are no JSON as RFC 4180 quotes it."""
-    if "\\" not in text:
-        return False
     try:
         rows = (row for _, row in _rows(text, max_bytes, backslash=False))
         row = next(row for row in rows if not _names(row, pairs=False))

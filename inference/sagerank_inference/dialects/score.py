@@ -97,6 +97,8 @@ def _groups(fields: Fields) -> list[Group]:
     fields.allowance.take(count)
     asked = [read_query(query, name) for name, query in queries]
     texts = [read_document(text, name) for name, text in documents]
+    if len(texts) == 1:
+        fields.allowance.repeat(texts[0], count)
     return list(
         runs(
             (asked[index if len(asked) > 1 else 0], texts[index if len(texts) > 1 else 0])
