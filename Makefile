@@ -46,7 +46,7 @@ format: test-env  ## put imports and layout in order
 test: test-env  ## the whole suite, but for what deploys
 	@$(TEST)/python -m pytest
 
-test-newest: .venv-newest/ready  ## the suite without PyTorch on the newest Python here, or NEWEST=python3.14
+test-newest: .venv-newest/ready  ## the suite on the newest Python, no PyTorch; or NEWEST=python3.14
 	@.venv-newest/bin/python -m pytest
 
 # PyTorch has no wheel for a new Python for a while; everything else at the same versions, but what needs it.
@@ -57,23 +57,23 @@ test-newest: .venv-newest/ready  ## the suite without PyTorch on the newest Pyth
 	@$(@D)/bin/python $(PIP) --no-deps -e .
 	@touch $@
 
-e2e: test-env  ## deploy every mode to a local AWS with the CDK's command line, and destroy it: minutes, and Node.js
+e2e: test-env  ## deploy every mode to a local AWS, and destroy it: minutes, Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py
 
-notebooks: test-env node_modules/.bin/cdk  ## run every walkthrough headless, executed copies in build/notebooks/: minutes, and Node.js
+notebooks: test-env node_modules/.bin/cdk  ## run the walkthroughs into build/notebooks/: minutes, Node.js
 	@$(TEST)/python -m tests.notebooks
 
 # Options of the trials: MINUTES (of fuzz: of each of its two), SEED, BODIES, UNTIMED. docs/reliability.md has them all.
 TRIAL = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-fuzz: test-env  ## spoilt bodies of every dialect against an oracle, in one process and over HTTP: MINUTES of each, SEED, BODIES
+fuzz: test-env  ## spoilt bodies of all dialects and an oracle: MINUTES, SEED, BODIES
 	@$(TEST)/python -m tests.trials.fuzz --in-process $(TRIAL) $(if $(BODIES),--bodies $(BODIES))
 	@$(TEST)/python -m tests.trials.fuzz $(TRIAL) $(if $(BODIES),--bodies $(BODIES)) $(if $(UNTIMED),--untimed)
 
-clients: test-env  ## install clients that others publish and compare their scores: docs/api.md's table, WRITE=1 writes it, PROXIED=1 asks `sagerank proxy`
+clients: test-env  ## others' clients; WRITE=1 writes docs/api.md, PROXIED=1: `proxy`
 	@$(TEST)/python -m tests.clients $(if $(WRITE),--write) $(if $(PROXIED),--proxied)
 
-chaos: test-env  ## attacks on a server, then `kill -9` of its model's process under load: ten minutes of each
+chaos: test-env  ## attacks on a server, then `kill -9` under load: ten minutes each
 	@$(TEST)/python -m tests.trials.attacks
 	@$(TEST)/python -m tests.trials.chaos $(TRIAL)
 
@@ -85,7 +85,7 @@ node_modules/.bin/cdk: package-lock.json
 	@npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-docs: test-env  ## the pages as a site in build/site/, with the notebooks as `make notebooks` left them
+docs: test-env  ## the pages as a site in build/site/, notebooks as they are
 	@NO_MKDOCS_2_WARNING=1 $(TEST)/python -m mkdocs build --quiet
 
 lint: test-env  ## ruff: rules and layout (`make format` mends most)
@@ -111,7 +111,7 @@ audit: synth .venv-audit/ready  ## checkov on what `make synth` wrote
 	@.venv-audit/bin/python $(PIP) checkov==3.3.30
 	@touch $@
 
-release: test-env .venv-tools/ready  ## build sdist and wheel into dist/, check them, test the wheel in an empty environment
+release: test-env .venv-tools/ready  ## sdist and wheel into dist/, the wheel tested on its own
 	@rm -rf dist
 	@$(TOOLS)/python -m build --outdir dist
 	@$(TOOLS)/twine check --strict dist/*

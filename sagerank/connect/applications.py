@@ -44,23 +44,21 @@ def base(url: str) -> str:
 
 def litellm(endpoint: Endpoint | None, url: str) -> list[Piece]:
     """Return a configuration of LiteLLM's proxy."""
+    key = f"os.environ/{_KEY}" if endpoint else "none"
+    words = f"{_KEY} and a LITELLM_MASTER_KEY" if endpoint else "a LITELLM_MASTER_KEY"
     config = f"""\
 model_list:
   - model_name: {_NAME}
     litellm_params:
       model: hosted_vllm/{_NAME}
       api_base: {json.dumps(url)}
-      api_key: os.environ/{_KEY}
+      api_key: {key}
     model_info:
       mode: rerank
 """
     return [
         *_proxy(endpoint, url),
-        Piece(
-            "config.yaml",
-            f"litellm --config config.yaml, with {_KEY} and a LITELLM_MASTER_KEY in its environment",
-            config,
-        ),
+        Piece("config.yaml", f"litellm --config config.yaml, with {words} in its environment", config),
     ]
 
 

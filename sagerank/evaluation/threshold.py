@@ -60,7 +60,7 @@ class Cutoff:
         found = []
         if self.queries < _FEW_QUERIES or self.relevant < _FEW_RELEVANT:
             found.append(
-                f"{self.queries} queries with {self.relevant} relevant pairs are few: label at least {_FEW_QUERIES} and {_FEW_RELEVANT}"
+                f"{self.queries} queries with {self.relevant} relevant pairs are few: label at least {_FEW_QUERIES} queries and {_FEW_RELEVANT} relevant pairs"
             )
         if self.missed > 0.05:
             found.append(

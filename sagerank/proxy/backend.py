@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ _MAX_TOKENS = 8192  # of a pair, as all the models that are deployed here take t
 _CERTAIN, _IMPOSSIBLE = 40.0, -750.0
 _LATE = "No answer in time: send fewer or shorter documents, or start the proxy with a longer --timeout."
 
+log = logging.getLogger("sagerank")
 T = TypeVar("T")
 
 
@@ -83,7 +86,10 @@ class Proxy:
         except DeadlineExceeded:
             raise DeadlineExceeded(_LATE) from None
         except (AccessDenied, EndpointNotFound, BadAnswer) as error:
-            # No fault of the caller's, who is told what to tell the operator.
+            # No fault of the caller's, who is told what to tell the operator. The log has the kind alone: another
+            # server's sentence may quote a text.
+            cause = type(error).__name__
+            log.error(json.dumps({"event": "unusable", "request_id": exchange.request_id, "cause": cause}))
             raise BadGateway(f"The reranker behind this proxy cannot be used. {error}") from None
         finally:
             self._under_way -= 1

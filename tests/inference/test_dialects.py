@@ -662,7 +662,7 @@ def test_a_lowest_score_leaves_results_out() -> None:
         ({"text_pairs": [["q", "a"]], "min_score": 0.5}, "one for each document"),
         (body | {"min_score": "high"}, "must be a finite number"),
         (body | {"min_score": True}, "must be a finite number"),
-        (body | {"min_score": "calibrated"}, "this model has no cut-off"),
+        (body | {"min_score": "calibrated"}, "there is no cut-off here"),
     ):
         with pytest.raises(RerankError, match=sentence):
             parse(json.dumps(refused).encode(), None)

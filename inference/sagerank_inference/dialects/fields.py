@@ -333,7 +333,7 @@ class Fields:
         if logit is None:
             raise invalid(
                 "min_score",
-                "is calibrated, and this model has no cut-off: run `sagerank eval threshold`, or send a number.",
+                "is calibrated, and there is no cut-off here: send a number, or serve a model in which `sagerank eval threshold --store` kept one.",
             )
         return logit if raw else sigmoid(logit)
 

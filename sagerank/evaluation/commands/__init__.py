@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
         "--relevant-from",
         type=int,
         default=1,
-        help="lowest relevant grade of MRR, MAP, recall (default: %(default)s)",
+        help="lowest relevant grade of MRR, MAP, recall, threshold (default: %(default)s)",
     )
     sub.add_argument(
         "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"

@@ -140,7 +140,7 @@ def _show(found: Cutoff, name: str, spec: str, *, stored: bool) -> None:
     if stored:
         print(fit(f'Stored in {spec}: requests may say "min_score": "calibrated".'))
     else:
-        print(fit(f'In a request: "min_score": {sigmoid(found.logit):.6g}'))
+        print(fit(f'In a request: "min_score": {sigmoid(found.logit)}'))
 
 
 def _cells(interval: Interval) -> tuple[str, str]:

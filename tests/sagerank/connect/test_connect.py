@@ -319,6 +319,7 @@ def test_a_server_needs_no_proxy(capsys: pytest.CaptureFixture[str]) -> None:
         (content,) = pieces.values()
         assert "http://[::1]:8080/x" in content
         assert "YOUR" not in content
+        assert "PROXY" not in content
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,11 @@ def test_what_no_second_try_mends_is_told_at_once(
     assert got == status
     assert sentence in json.dumps(answer)
     assert len(script.bodies) == 1
+    proxy.process.terminate()
+    logged = [json.loads(line) for line in proxy.process.communicate()[0].splitlines() if line[:1] == "{"]
+    unusable = [one for one in logged if one["event"] == "unusable"]
+    assert len(unusable) == (status == 502)
+    assert all(set(one) == {"time", "level", "event", "request_id", "cause"} for one in unusable)
 
 
 def test_throttling_is_waited_for_and_then_told(proxy: Proxied, script: Script) -> None:
