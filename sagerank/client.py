@@ -341,6 +341,10 @@ class RerankClient(_Client):
             await asyncio.gather(*rest, return_exceptions=True)
             await self.transport.close()
 
+        if self._process == os.getpid() and threading.current_thread() is self._thread:
+            # Whoever owned it was garbage, which any thread collects: this one would wait for itself.
+            threading.Thread(target=self.close, daemon=True).start()
+            return
         with self._lock:
             if self._process == os.getpid():
                 asyncio.run_coroutine_threadsafe(finish(), self._loop).result()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import finalize
+from weakref import WeakSet, finalize
 
 from ..client import RerankClient, Reranking
 from ..errors import InvalidRequest
@@ -56,6 +56,19 @@ class Target:
         return RerankClient.http(str(self.url), headers={"Authorization": f"Bearer {key}"} if key else None)
 
 
+# Another thread may be making a client while this one forks: the child's lock is a new one.
+_connections: WeakSet[Connection] = WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in _connections:
+        connection._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Connection:
     """One client of a target for all threads and event loops, made when it is first needed, closed with its adapter."""
 
@@ -63,6 +76,7 @@ class Connection:
         self.target = target
         self._lock = threading.Lock()
         self._client: RerankClient | None = None
+        _connections.add(self)
 
     def __reduce__(self) -> tuple[type[Connection], tuple[Target]]:
         """Copies and pickles make a client of their own."""

@@ -78,6 +78,8 @@ def _pieces(options: argparse.Namespace) -> list[Piece]:
     for name in needless:
         if getattr(options, name):
             raise InvalidRequest(f"--{name} says nothing to {client}: leave it out.")
+    if options.field and not options.field.isprintable():
+        raise InvalidRequest(f"--field is {options.field!r}: give the name of a field.")
     role = re.fullmatch(_ROLE, options.role or "")
     if options.role and not role:
         raise InvalidRequest(
@@ -108,8 +110,8 @@ def _write(folder: Path, pieces: list[Piece]) -> None:
     """Write the files. Raises InvalidRequest where one is there already and differs."""
     for each in pieces:
         path = folder / each.name
-        if path.exists() and path.read_text(encoding="utf-8") != each.content:
+        if path.exists() and path.read_bytes() != each.content.encode():
             raise InvalidRequest(f"{path} is there already: give an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for each in pieces:
-        (folder / each.name).write_text(each.content, encoding="utf-8")
+        (folder / each.name).write_bytes(each.content.encode())

@@ -115,11 +115,14 @@ class Proxy:
 
     async def _ask(self, exchange: Exchange) -> list[Reranking]:
         """Return what is said of each group: a query is a call, and a call as many requests as it takes."""
-        free = asyncio.Semaphore(self._client.concurrency)
+        groups = [(request, group) for request in exchange.call.requests for group in request.groups]
+        answers: dict[int, Reranking] = {}
+        rest = iter(enumerate(groups))
 
-        async def ask(request: RerankRequest, group: Group) -> Reranking:
-            async with free:
-                return await self._client.rerank(
+        # Few tasks for all groups: of a hundred thousand that wait, each would be looked for among all when it is cancelled.
+        async def ask() -> None:
+            for number, (request, group) in rest:
+                answers[number] = await self._client.rerank(
                     group.query,
                     group.documents,
                     truncate=request.truncation.allowed,
@@ -129,14 +132,11 @@ class Proxy:
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                asked = [
-                    tasks.create_task(ask(request, group))
-                    for request in exchange.call.requests
-                    for group in request.groups
-                ]
+                for _ in range(min(self._client.concurrency, len(groups))):
+                    tasks.create_task(ask())
         except BaseExceptionGroup as errors:  # the first error ended the others
             raise errors.exceptions[0] from None
-        return [task.result() for task in asked]
+        return [answers[number] for number in range(len(groups))]
 
     def _render(self, exchange: Exchange, rerankings: Sequence[Reranking], timings: Timings) -> Steps[Answer]:
         rest = iter(rerankings)

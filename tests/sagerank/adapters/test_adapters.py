@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from pydantic import SecretStr
 from sagerank.adapters.haystack import SagerankRanker
 from sagerank.adapters.langchain import SagerankCrossEncoder, SagerankReranker
 from sagerank.adapters.llamaindex import SagerankRerank
+from sagerank.adapters.target import Connection, Target
+from sagerank.client import RerankClient
 from sagerank.errors import AccessDenied, InvalidRequest, RerankError, Unavailable
 from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
@@ -332,3 +335,24 @@ def test_a_missing_framework_is_one_sentence(extra: str, module: str) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: sagerank.adapters.")
     assert f"[{extra}]" in last
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_another_thread_connects_is_not_held_up() -> None:
+    connection = Connection(Target(url="http://127.0.0.1:1"))
+    with connection._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if connection._lock.acquire(timeout=5) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_client_that_its_own_thread_collects_is_closed(server: Server) -> None:
+    client = RerankClient.http(f"http://127.0.0.1:{server.port}")
+    client.rerank("q", ["a"])
+    thread = client._thread
+    client._loop.call_soon_threadsafe(client.close)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(client.rerank("q", ["a"]).results) == 1
+    client.close()

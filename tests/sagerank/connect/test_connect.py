@@ -237,6 +237,29 @@ def test_setup_posts_the_files_and_carries_the_ids(
         assert ("/eu-west-1/es/aws4_request" in (authorization or "")) is signed
 
 
+def test_what_is_there_is_compared_whatever_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "search.json").write_bytes(b"\xff\xfe")
+    assert main(["connect", "elasticsearch", "--endpoint", "e", "--output", str(tmp_path)]) == 2
+    assert "search.json is there already" in capsys.readouterr().err
+
+
+def test_a_field_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell hands over in another encoding than its own cannot be written."""
+    words = [
+        "connect",
+        "elasticsearch",
+        "--endpoint",
+        "e",
+        "--field",
+        "\udcff",
+        "--output",
+        str(tmp_path / "new"),
+    ]
+    assert main(words) == 2
+    assert "--field is '\\udcff'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_files_of_ones_own_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["connect", "elasticsearch", "--endpoint", "e", "--output", str(tmp_path)]
     assert main(words) == main(words) == 0

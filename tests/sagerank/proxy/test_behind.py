@@ -126,6 +126,17 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(proxy: Proxied, script:
     assert script.closed.wait(10)
 
 
+def test_the_end_of_a_hundred_thousand_queries_holds_nobody_up(proxy: Proxied, script: Script) -> None:
+    """Each is a request behind; at the deadline those that wait are ended at once."""
+    body = json.dumps({"text_1": [f"q{number}" for number in range(100_000)], "text_2": "d"})
+    script.failures += ["watch"] * 8
+    began = time.monotonic()
+    status, answer, _ = proxy.ask("/score", body)
+    assert (status, answer["error"]["code"]) == (504, 504)
+    assert proxy.ask("/ping")[0] == 200
+    assert time.monotonic() - began < 15
+
+
 def test_who_leaves_takes_the_request_behind_along(script: Script) -> None:
     script.failures.append("watch")
     with (
