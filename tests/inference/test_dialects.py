@@ -390,9 +390,7 @@ def test_lines_without_documents_are_bounded_too() -> None:
         parse(b'{"inputs":[]}\n' * 10_001, "application/jsonlines")
 
 
-@pytest.mark.parametrize(
-    "start", [b"", b'a",', b'"a""",b\n', b'a\\,"\\"",', b"id,query,documents\n1,q,"]
-)
+@pytest.mark.parametrize("start", [b"", b'a",', b'"a""",b\n', b'a\\,"\\"",', b"id,query,documents\n1,q,"])
 def test_columns_of_csv_are_bounded(start: bytes) -> None:
     """Each takes memory, and a row is read in one go: a body must not become forty times as much."""
     with pytest.raises(PayloadTooLarge, match="more than 300000"):

@@ -31,6 +31,7 @@ from .body import (
     decode,
     lines,
     media_type,
+    most_fields,
     most_values,
     too_many,
     values,
@@ -211,7 +212,12 @@ def _read_csv(
         if text.count("\n") > most:
             raise PayloadTooLarge(f"The body has more than {most} lines: leave out the blank ones.")
         found = read_csv(
-            text, allowance, documents, max_bytes=limits.max_body_bytes, most=most, header=header
+            text,
+            allowance,
+            documents,
+            max_bytes=limits.max_body_bytes,
+            most=most_fields(limits),
+            header=header,
         )
         requests = list(found)
         if not requests:

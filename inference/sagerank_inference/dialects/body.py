@@ -67,6 +67,11 @@ def most_values(limits: Limits) -> int:
     return max(_VALUES, limits.max_documents * _VALUES_OF_A_DOCUMENT)
 
 
+def most_fields(limits: Limits) -> int:
+    """Return how many fields of CSV a body may have: a request or a pair has at most four."""
+    return max(_VALUES, limits.max_documents * 5)
+
+
 def bound_values(body: bytes, most: int) -> None:
     """Raise PayloadTooLarge where JSON has more values and names than `most`, each of which takes much memory."""
     # Each but the first follows one of four marks. Where strings hold too many of them, strings are left out: without

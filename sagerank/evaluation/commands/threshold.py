@@ -79,14 +79,19 @@ def _labelled(path: Path, options: argparse.Namespace, scorer: Scorer, store: Sc
 
 
 def _rows(path: Path, relevant_from: int) -> Iterator[tuple[str, str, bool]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise EvaluationError(f"{path} is not UTF-8: write it anew.") from None
     # Not splitlines(), which takes characters inside a text for ends of lines.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row: Any = json.loads(line)
             query, document, label = row["query"], row["document"], row["label"]
-        except (ValueError, KeyError, TypeError):
+            f"{query}{document}".encode()  # half of a surrogate pair is no text
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise EvaluationError(
                 f'{path}:{number} is no object with "query", "document" and "label": mend the line.'
             ) from None

@@ -182,6 +182,8 @@ def test_the_table_says_what_to_send(labels: Path, capsys: pytest.CaptureFixture
     ("line", "sentence"),
     [
         ("{", "labels.jsonl:1 is no object"),
+        ("[" * 100_000, "labels.jsonl:1 is no object"),
+        ('{"query":"q","document":"\\ud800","label":1}', "labels.jsonl:1 is no object"),
         ('{"query":"q","document":"d"}', "labels.jsonl:1 is no object"),
         ('{"query":" ","document":"d","label":1}', "the query not blank"),
         ('{"query":"q","document":"d","label":"yes"}', "label must be true, false or a grade"),
@@ -201,6 +203,7 @@ def test_labels_that_cannot_be_read(
     ("arguments", "sentence"),
     [
         ([], "Give one --labels or one --data"),
+        (["--labels", str(MICRO / "model.onnx")], "model.onnx is not UTF-8"),
         (["--labels", "x", "--data", "y"], "Give one --labels or one --data"),
         (["--labels", "x", "--model", "micro", "--model", "tiny"], "threshold takes one --model"),
         (["--labels", "/nowhere"], "No such file"),
