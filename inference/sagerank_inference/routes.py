@@ -77,7 +77,11 @@ def create_app(
     every = [
         *Discovery(backend).routes(),
         Route("/metrics", routes.metrics),
-        *(Route(path, routes.rerank, methods=["POST"]) for path in ROUTES),
+        # An ARN has slashes, which arrive as such however they were sent.
+        *(
+            Route(path.replace("/model/{model}", "/model/{model:path}"), routes.rerank, methods=["POST"])
+            for path in ROUTES
+        ),
         *runtime_api.routes(routes.rerank),
     ]
     known = ", ".join(

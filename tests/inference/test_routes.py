@@ -63,6 +63,12 @@ def test_clients_find_out_what_this_is(server: Server) -> None:
     }
 
 
+def test_a_model_may_be_named_by_its_arn(server: Server) -> None:
+    arn = "arn:aws:bedrock:eu-west-1::foundation-model%2Fcohere.rerank-v3-5:0"
+    body = json.loads(BODY) | {"api_version": 2}
+    assert server.post(json.dumps(body).encode(), f"/model/{arn}/invoke")[0] == 200
+
+
 def test_a_slash_at_the_end_changes_nothing(server: Server) -> None:
     for path in ("/v1/rerank/", "/v2/rerank//", "/invocations/"):
         assert server.post(path=path)[0] == 200
