@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ..contract import (
@@ -253,6 +254,7 @@ def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect | None:
     return _of_path(path) or _of_headers(headers)
 
 
+@lru_cache(maxsize=64)
 def _of_path(path: str) -> Dialect | None:
     return next((dialect for dialect in DIALECTS.values() if dialect.on(path)), None)
 
