@@ -6,8 +6,7 @@ a route of one dialect alone, and the headers of an SDK, decide before it. docs/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -34,7 +33,8 @@ from .body import (
     media_type,
     most_fields,
     most_values,
-    too_many,
+    naming,
+    naming_the_dialect,
     values,
 )
 from .cohere import CohereV1, CohereV2
@@ -186,13 +186,11 @@ def parse(
         payloads, several = values(text, limits.max_documents)
         kind = JSON_LINES if several else JSON
         for number, payload in enumerate(payloads, 1):
-            with _naming(f"Request {number}" if several else ""):
+            with naming(f"Request {number}" if several else ""):
                 requests.append(_read(payload, known, greeted, allowance))
     else:
-        for number, (name, line) in enumerate(lines(text), 1):
-            if number > limits.max_documents:
-                raise too_many(limits.max_documents)
-            with _naming(name):
+        for name, line in lines(text, limits.max_documents):
+            with naming(name):
                 requests.append(_read(decode(line, "The body"), known, greeted, allowance))
     if not requests:
         raise InvalidRequest(_EMPTY)
@@ -209,7 +207,7 @@ def _read_csv(
         return decode(text, "documents")
 
     header = {"present": True, "absent": False}.get(parameters.get("header", ""))
-    with _naming_the_dialect(_MARKETPLACE):
+    with naming_the_dialect(_MARKETPLACE.name):
         if text.count("\n") > most:
             raise PayloadTooLarge(f"The body has more than {most} lines: leave out the blank ones.")
         found = read_csv(
@@ -224,26 +222,6 @@ def _read_csv(
         if not requests:
             raise InvalidRequest(_EMPTY)
     return requests
-
-
-@contextmanager
-def _naming_the_dialect(dialect: Dialect) -> Iterator[None]:
-    try:
-        yield
-    except RerankError as error:
-        error.dialect = error.dialect or dialect.name
-        raise
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Let the sentence of an error begin with the part of the body that it is of."""
-    try:
-        yield
-    except RerankError as error:
-        if name:
-            error.args = (f"{name}: {error}",)
-        raise
 
 
 def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect | None:
@@ -284,7 +262,7 @@ def _read(
     dialect = known or _shaped(payload, greeted)
     if not dialect:
         raise InvalidRequest(f"The body has none of the shapes known here: send {_SHAPES}.")
-    with _naming_the_dialect(dialect):
+    with naming_the_dialect(dialect.name):
         return dialect.read(Fields(payload, allowance))
 
 

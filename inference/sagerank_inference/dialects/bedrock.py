@@ -20,12 +20,10 @@ from ..contract import (
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_count, read_document, read_list, read_query, type_name
 
-_KEYS = ("queries", "sources")
-
 
 class Bedrock(Dialect):
     name = "bedrock"
-    keys = _KEYS
+    keys = ("queries", "sources")
     example = {
         "queries": [{"type": "TEXT", "textQuery": {"text": "where is the dog"}}],
         "sources": [
@@ -80,12 +78,7 @@ class Bedrock(Dialect):
 
     def answer(self, scored: Scored) -> object:
         # nextToken is absent on the last page, and there is but one.
-        return {
-            "results": [
-                {"index": one.index, "relevanceScore": one.score} | one.relevant_spans
-                for one in scored.ranked()
-            ]
-        }
+        return {"results": scored.results(score="relevanceScore")}
 
     def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:
         return {"message": str(error)}

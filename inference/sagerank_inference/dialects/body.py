@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from ..contract import InvalidRequest, Limits, PayloadTooLarge, UnsupportedMediaType
+from ..contract import InvalidRequest, Limits, PayloadTooLarge, RerankError, UnsupportedMediaType
 
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
 _MEDIA_TYPES = {
@@ -90,8 +91,32 @@ def bound_values(body: bytes, most: int) -> None:
             )
 
 
-def lines(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each line, which ends at \\n alone. Raises InvalidRequest for a blank one between others."""
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Let the sentence of an error begin with the part of the body that it is of; "": of all."""
+    try:
+        yield
+    except RerankError as error:
+        if part:
+            error.args = (f"{part}: {error}",)
+        raise
+
+
+@contextmanager
+def naming_the_dialect(name: str) -> Iterator[None]:
+    """Let an error be answered in the form of that dialect, where it is not another's already."""
+    try:
+        yield
+    except RerankError as error:
+        error.dialect = error.dialect or name
+        raise
+
+
+def lines(text: str, most: int) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of each line, which ends at \\n alone.
+
+    Raises InvalidRequest for a blank one between others, and PayloadTooLarge where there are more than `most`.
+    """
     whole = text.rstrip(_BLANK)
     if not whole:
         return
@@ -100,6 +125,8 @@ def lines(text: str) -> Iterator[tuple[str, str]]:
             return
         if not found[1].strip(_BLANK):
             raise InvalidRequest(f"Line {number} is blank, and answers go by lines: leave it out.")
+        if number > most:
+            raise _too_many(most)
         yield f"Line {number}", found[1]
 
 
@@ -114,7 +141,7 @@ def values(text: str, most: int) -> tuple[list[Any], bool]:
         value, at = _value(whole, "The body", at)
         found.append(value)
         if len(found) > most:
-            raise too_many(most)
+            raise _too_many(most)
     if (
         len(found) == 1
         and isinstance(found[0], list)
@@ -122,12 +149,12 @@ def values(text: str, most: int) -> tuple[list[Any], bool]:
         and all(isinstance(one, dict) for one in found[0])
     ):
         if len(found[0]) > most:
-            raise too_many(most)
+            raise _too_many(most)
         return found[0], True
     return found, len(found) > 1
 
 
-def too_many(most: int) -> PayloadTooLarge:
+def _too_many(most: int) -> PayloadTooLarge:
     """Return the error of a body that holds more requests than documents are allowed: one may have none of these."""
     return PayloadTooLarge(f"The body has more than {most} requests: split it.")
 

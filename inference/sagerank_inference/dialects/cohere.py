@@ -8,7 +8,7 @@ from typing import Any
 
 from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
-from .fields import Fields, read_names
+from .fields import Fields
 
 
 def meta(scored: Scored, version: str) -> dict[str, object]:
@@ -38,10 +38,10 @@ class CohereV2(Dialect):
         return super().recognises(payload) and own
 
     def read(self, fields: Fields) -> RerankRequest:
-        name, value = fields.get("rank_fields")
-        rank_fields = () if value is None or value == [] else read_names(value, name)
         echo = fields.flag("return_documents", default=False)
-        return fields.request(self.name, [fields.group(rank_fields=rank_fields, echo=echo)], echo=echo)
+        return fields.request(
+            self.name, [fields.group(rank_fields=fields.rank_fields(), echo=echo)], echo=echo
+        )
 
     def answer(self, scored: Scored) -> object:
         return {"id": scored.request_id, "results": scored.results(), "meta": meta(scored, self.version)}

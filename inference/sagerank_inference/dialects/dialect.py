@@ -29,31 +29,27 @@ class Scored:
     model: str
     request_id: str
 
-    def shown(self, logits: Sequence[float]) -> list[float]:
-        """Return scores as the caller wants them: probabilities, or the logits as they are."""
-        return list(logits) if self.request.raw_scores else list(map(sigmoid, logits))
+    def shown(self, logit: float) -> float:
+        """Return a score as the caller wants it: a probability, or the logit as it is."""
+        return logit if self.request.raw_scores else sigmoid(logit)
 
     def in_order(self) -> list[float]:
         """Return the scores of all groups, in the order of the request."""
-        return [value for scores in self.scores for value in self.shown(scores.values)]
+        return [self.shown(logit) for scores in self.scores for logit in scores.values]
 
     def ranked(self, number: int = 0) -> list[Ranked]:
         """Return what there is to show of a group, best first.
 
         By logit: far from zero, the sigmoids of different logits are the same number.
         """
-        group, scores = self.request.groups[number], self.scores[number]
-        shown, lowest = self.shown(scores.values), self.request.min_score
-
-        def span(index: int) -> tuple[int, int] | None:
-            wanted = scores.spans and shown[index] >= self.request.min_span_score
-            return scores.spans[index] if scores.spans and wanted else None
-
-        return [
-            Ranked(index, shown[index], group, span(index))
-            for index in best_first(scores.values, group.top_n)
-            if lowest is None or shown[index] >= lowest
-        ]
+        group, scores, request = self.request.groups[number], self.scores[number], self.request
+        found = []
+        for index in best_first(scores.values, group.top_n):
+            score = self.shown(scores.values[index])
+            if request.min_score is None or score >= request.min_score:
+                spanned = scores.spans is not None and score >= request.min_span_score
+                found.append(Ranked(index, score, group, scores.spans[index] if spanned else None))
+        return found
 
     @property
     def total_tokens(self) -> int:
@@ -63,15 +59,19 @@ class Scored:
     @property
     def usage(self) -> dict[str, int]:
         """Return what most APIs call `usage`."""
-        return {"prompt_tokens": self.total_tokens, "total_tokens": self.total_tokens}
+        total = self.total_tokens
+        return {"prompt_tokens": total, "total_tokens": total}
 
-    def results(self) -> list[dict[str, object]]:
-        """Return what Jina and Cohere call `results`. A document that was a string is echoed as {"text"}."""
+    def results(self, *, score: str = "relevance_score", text: str = "") -> list[dict[str, object]]:
+        """Return what Jina and Cohere call `results`. score: the name of its field.
+
+        Documents that are sent back stand as objects under `document`; with `text`, their texts alone under that name.
+        """
         results: list[dict[str, object]] = []
         for one in self.ranked():
-            results.append({"index": one.index, "relevance_score": one.score} | one.relevant_spans)
+            results.append({"index": one.index, score: one.score} | one.relevant_spans)
             if self.request.return_documents:
-                results[-1]["document"] = one.document
+                results[-1][text or "document"] = one.text if text else one.document
         return results
 
 
@@ -122,8 +122,8 @@ class Dialect(ABC):
         return False
 
     def recognises(self, payload: Mapping[str, Any]) -> bool:
-        """Say whether a body is of this dialect, where none that was asked before took it."""
-        return all(payload.get(key) is not None for key in self.keys)
+        """Say whether a body is of this dialect, where none that was asked before took it; without keys its route tells."""
+        return bool(self.keys) and all(payload.get(key) is not None for key in self.keys)
 
     @abstractmethod
     def read(self, fields: Fields) -> RerankRequest:

@@ -16,12 +16,8 @@ from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankReq
 _RANK_FIELDS = 64  # each is looked for in every document
 _DIGITS = 100  # of a number in a string: no count has more
 _TEXTS = ("text", "content", "page_content")  # the fields that hold an object's text, in this order
-_IMAGES = {
-    "image",
-    "image_url",
-    "video",
-    "video_url",
-}  # a document for models that see has nothing else but `type`
+# A document for models that see has nothing else but `type`.
+_IMAGES = {"image", "image_url", "video", "video_url"}
 _WHOLE = 2**31 - 1  # tokens: more than any model takes
 _TRUE, _FALSE = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 _compact = json.JSONEncoder(
@@ -119,15 +115,6 @@ def read_number(value: object, name: str) -> float:
     return number
 
 
-def read_names(value: object, name: str) -> Sequence[str]:
-    """Return the different names of a list, or the one of a string."""
-    values = [value] if isinstance(value, str) else read_list(value, name)
-    names = dict.fromkeys(read_text(entry, f"{name}[{index}]") for index, entry in enumerate(values))
-    if len(names) > _RANK_FIELDS:
-        raise invalid(name, f"has {len(names)} different names: send at most {_RANK_FIELDS}.")
-    return tuple(names)
-
-
 def read_document(value: object, name: str, rank_fields: Sequence[str] = ()) -> str:
     """Return a string, or the text of an object: its `rank_fields` in lines, else its text, else all its fields.
 
@@ -181,9 +168,8 @@ class Allowance:
 
     limit: int = Limits().max_documents
     calibrated: float | None = None  # a logit
-    characters: int = (
-        Limits().max_body_bytes
-    )  # of a document that stands in the body once and is ranked often
+    # Of a document that stands in the body once and is ranked often.
+    characters: int = Limits().max_body_bytes
     used: int = 0
 
     def take(self, count: int) -> None:
@@ -250,22 +236,33 @@ class Fields:
         name, values = self.documents(*names)
         return tuple(read_document(value, f"{name}[{index}]") for index, value in enumerate(values))
 
+    def rank_fields(self) -> Sequence[str]:
+        """Read the different fields of an object that are its text, of a list or one; none where they are not named."""
+        name, value = self.get("rank_fields")
+        if value is None or value == []:
+            return ()
+        values = [value] if isinstance(value, str) else read_list(value, name)
+        names = dict.fromkeys(read_text(entry, f"{name}[{index}]") for index, entry in enumerate(values))
+        if len(names) > _RANK_FIELDS:
+            raise invalid(name, f"has {len(names)} different names: send at most {_RANK_FIELDS}.")
+        return tuple(names)
+
     def group(
         self,
-        *names: str,
-        query: object = None,
+        documents: str = "documents",
+        *,
         rank_fields: Sequence[str] = (),
         identity: str | None = None,
         echo: bool = False,
     ) -> Group:
-        """Read a query, the documents of that name and how many are wanted. Raises InvalidRequest.
+        """Read `query`, the documents of that name and how many are wanted. Raises InvalidRequest.
 
-        query: by default the field of that name. echo: documents that are objects will be sent back.
+        echo: documents that are objects will be sent back.
         """
         texts: list[str] = []
         originals: list[str | None] = []
-        query = read_query(self.payload.get("query")) if query is None else read_query(query)
-        list_name, values = self.documents(*names or ("documents",))
+        query = read_query(self.payload.get("query"))
+        list_name, values = self.documents(documents)
         for index, value in enumerate(values):
             name = f"{list_name}[{index}]"
             texts.append(read_document(value, name, rank_fields))

@@ -9,7 +9,7 @@ from typing import Any
 from ..contract import Group, RerankError, RerankRequest, status
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_document, read_list, read_query
-from .pairs import Pairs, runs
+from .pairs import Pairs, list_of_two, lists_of_two, runs
 from .tei import Tei
 
 _LABEL = "LABEL_0"
@@ -88,15 +88,7 @@ class HuggingFaceRanking(Pairs):
         return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], list)
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        _, pairs = fields.documents("inputs", empty=True)
-        for index, pair in enumerate(pairs):
-            yield _pair(pair, f"inputs[{index}]")
-
-
-def _pair(pair: Any, name: str) -> tuple[str, str]:
-    if not isinstance(pair, list) or len(pair) != 2:
-        raise invalid(name, "must be a list of query and document.")
-    return read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
+        return lists_of_two(fields, "inputs")
 
 
 class HuggingFaceTexts(Tei):
@@ -159,20 +151,15 @@ class TeiPredict(Tei):
 
     name = "tei-predict"
     keys = ()
-    shape = ""
     paths = ("/predict",)
     example = {"inputs": [["where is the dog", "the dog is in my house"]], "raw_scores": False}
-
-    def recognises(self, _payload: Mapping[str, Any]) -> bool:
-        return False
 
     def read(self, fields: Fields) -> RerankRequest:
         inputs = read_list(fields.payload.get("inputs"), "inputs")
         alone = all(isinstance(text, str) for text in inputs)
-        pairs = (
-            [_pair(inputs, "inputs")] if alone else [_pair(p, f"inputs[{i}]") for i, p in enumerate(inputs)]
-        )
-        fields.allowance.take(len(pairs))
+        if alone:
+            fields.allowance.take(1)
+        pairs = [list_of_two(inputs, "inputs")] if alone else lists_of_two(fields, "inputs")
         return fields.request(self.name, runs(pairs), in_order=True, alone=alone)
 
     def answer(self, scored: Scored) -> object:

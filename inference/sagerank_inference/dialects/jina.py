@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from ..contract import (
-    InvalidRequest,
-    PayloadTooLarge,
-    RequestTimeout,
-    RerankError,
-    RerankRequest,
-    TokenLimitExceeded,
-    UnsupportedMediaType,
-    status,
-)
+from ..contract import RerankError, RerankRequest, TokenLimitExceeded, status
 from .cohere import meta
 from .dialect import Dialect, Scored
 from .fields import Fields, invalid, read_list, type_name
@@ -79,8 +70,7 @@ def detail(error: RerankError, request_id: str) -> dict[str, object]:
 
 def _is_validation(error: RerankError) -> bool:
     """Say whether a field of the body is to blame."""
-    others = TokenLimitExceeded | UnsupportedMediaType | PayloadTooLarge | RequestTimeout
-    return isinstance(error, InvalidRequest) and not isinstance(error, others)
+    return status(error) == 400 and not isinstance(error, TokenLimitExceeded)
 
 
 class Marketplace(Jina):

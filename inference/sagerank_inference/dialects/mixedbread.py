@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
-from .fields import Fields, read_names
+from .fields import Fields
 
 
 class Mixedbread(Dialect):
@@ -27,10 +27,8 @@ class Mixedbread(Dialect):
         return super().recognises(payload) and own and isinstance(payload["input"], list)
 
     def read(self, fields: Fields) -> RerankRequest:
-        name, value = fields.get("rank_fields")
-        rank_fields = () if value is None or value == [] else read_names(value, name)
         echo = fields.flag("return_input", default=False)
-        group = fields.group("input", rank_fields=rank_fields, echo=echo)
+        group = fields.group("input", rank_fields=fields.rank_fields(), echo=echo)
         return fields.request(self.name, [group], echo=echo)
 
     def answer(self, scored: Scored) -> object:

@@ -35,8 +35,7 @@ class Nvidia(Dialect):
         return fields.request(self.name, [fields.group("passages")])
 
     def answer(self, scored: Scored) -> object:
-        rankings = [{"index": one.index, "logit": one.score} | one.relevant_spans for one in scored.ranked()]
-        return {"rankings": rankings, "usage": scored.usage}
+        return {"rankings": scored.results(score="logit"), "usage": scored.usage}
 
     def status(self, error: RerankError) -> int:
         return 422 if super().status(error) == 400 else super().status(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import Any
 
 from ..contract import Group, RerankError, RerankRequest
 from .dialect import Dialect, Scored
@@ -17,6 +18,20 @@ def runs(pairs: Iterable[tuple[str, str]]) -> Iterator[Group]:
     shared = ((queries.setdefault(query, query), document) for query, document in pairs)
     for query, run in groupby(shared, key=lambda pair: pair[0]):
         yield Group(query, tuple(document for _, document in run))
+
+
+def lists_of_two(fields: Fields, name: str) -> Iterator[tuple[str, str]]:
+    """Yield query and document of every entry of a list of lists. Raises InvalidRequest."""
+    _, pairs = fields.documents(name, empty=True)
+    for index, pair in enumerate(pairs):
+        yield list_of_two(pair, f"{name}[{index}]")
+
+
+def list_of_two(pair: Any, name: str) -> tuple[str, str]:
+    """Return query and document of a list. Raises InvalidRequest."""
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise invalid(name, "must be a list of query and document.")
+    return read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
 
 
 class Pairs(Dialect):
@@ -45,12 +60,7 @@ class LangChain(Pairs):
     shape = '{"text_pairs"} (LangChain)'
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
-        _, pairs = fields.documents("text_pairs", empty=True)
-        for index, pair in enumerate(pairs):
-            name = f"text_pairs[{index}]"
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise invalid(name, "must be a list of query and document.")
-            yield read_query(pair[0], f"{name}[0]"), read_document(pair[1], f"{name}[1]")
+        return lists_of_two(fields, "text_pairs")
 
 
 class Dify(Pairs):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
-from .fields import Fields, read_names
+from .fields import Fields
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -45,19 +45,13 @@ class Pinecone(Dialect):
 
     def read(self, fields: Fields) -> RerankRequest:
         fields = fields.within("parameters")
-        name, value = fields.get("rank_fields")
-        rank_fields = () if value is None or value == [] else read_names(value, name)
         echo = fields.flag("return_documents", default=True)
-        return fields.request(self.name, [fields.group(rank_fields=rank_fields, echo=echo)], echo=echo)
+        return fields.request(
+            self.name, [fields.group(rank_fields=fields.rank_fields(), echo=echo)], echo=echo
+        )
 
     def answer(self, scored: Scored) -> object:
-        echo = scored.request.return_documents
-        data = [
-            {"index": one.index, "score": one.score}
-            | ({"document": one.document} if echo else {})
-            | one.relevant_spans
-            for one in scored.ranked()
-        ]
+        data = scored.results(score="score")
         return {"model": scored.model, "data": data, "usage": {"rerank_units": 1}}
 
     def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from ..contract import InvalidRequest, PayloadTooLarge, RerankError, RerankRequest
+from ..contract import InvalidRequest, PayloadTooLarge, RerankRequest
+from .body import naming, naming_the_dialect
 from .fields import Allowance, Fields, invalid, read_query
 from .pairs import Pairs
 
@@ -32,9 +33,6 @@ class Table(Pairs):
 
     name = "csv"
     keys = ()
-
-    def recognises(self, _payload: object, /) -> bool:
-        return False
 
     def pairs(self, fields: Fields) -> Iterator[tuple[str, str]]:
         columns, rows = fields.payload["columns"], fields.payload["rows"]
@@ -86,18 +84,14 @@ def read_csv(
         columns = ["query", "passage"] if pairs else list(_REQUEST)
         rows = chain([first], rows)
     if pairs:
-        try:
-            yield Table().read(Fields({"columns": columns, "rows": rows}, allowance))
-        except RerankError as error:
-            error.dialect = Table.name
-            raise
+        with naming_the_dialect(Table.name):
+            request = Table().read(Fields({"columns": columns, "rows": rows}, allowance))
+        yield request
         return
     for number, row in rows:
-        try:
-            yield _request(dict(zip(columns, row, strict=False)), len(row), allowance, decode)
-        except RerankError as error:
-            error.args = (f"Line {number}: {error}",)
-            raise
+        with naming(f"Line {number}"):
+            request = _request(dict(zip(columns, row, strict=False)), len(row), allowance, decode)
+        yield request
 
 
 def _too_wide(text: str, most: int, *, backslash: bool) -> bool:

@@ -6,12 +6,9 @@ from ..contract import (
     Group,
     InvalidRequest,
     Overloaded,
-    PayloadTooLarge,
-    RequestTimeout,
     RerankError,
     RerankRequest,
     Unavailable,
-    UnsupportedMediaType,
     status,
 )
 from .dialect import Dialect, Scored
@@ -37,20 +34,12 @@ class Tei(Dialect):
         return fields.request(self.name, [group], echo=echo)
 
     def answer(self, scored: Scored) -> object:
-        return [
-            {"index": one.index, "score": one.score}
-            | ({"text": one.text} if scored.request.return_documents else {})
-            | one.relevant_spans
-            for one in scored.ranked()
-        ]
+        return scored.results(score="score", text="text")
 
     def status(self, error: RerankError) -> int:
-        others = UnsupportedMediaType | PayloadTooLarge | RequestTimeout
         if isinstance(error, EmptyList):
             return 400
-        if isinstance(error, InvalidRequest) and not isinstance(error, others):
-            return 422
-        return 424 if status(error) == 500 else status(error)
+        return {400: 422, 500: 424}.get(status(error), status(error))
 
     def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:
         return {"error": str(error), "error_type": error_type(error)}

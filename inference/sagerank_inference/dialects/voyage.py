@@ -10,9 +10,8 @@ from ..contract import RerankError, RerankRequest
 from .dialect import Dialect, Scored
 from .fields import Fields
 
-_MODEL = re.compile(
-    r"voyage|rerank-(lite-)?\d", re.IGNORECASE
-)  # Cohere's are rerank-v4.0, rerank-english-v3.0
+# Cohere's are rerank-v4.0, rerank-english-v3.0.
+_MODEL = re.compile(r"voyage|rerank-(lite-)?\d", re.IGNORECASE)
 
 
 class Voyage(Dialect):
@@ -43,14 +42,8 @@ class Voyage(Dialect):
         return fields.request(self.name, [fields.group()], echo=echo)
 
     def answer(self, scored: Scored) -> object:
-        echo = scored.request.return_documents
-        data = [
-            {"index": one.index, "relevance_score": one.score}
-            | ({"document": one.text} if echo else {})
-            | one.relevant_spans
-            for one in scored.ranked()
-        ]
         usage = {"total_tokens": scored.total_tokens}
+        data = scored.results(text="document")
         return {"object": "list", "data": data, "model": scored.model, "usage": usage}
 
     def error(self, error: RerankError, _request_id: str, /) -> dict[str, object]:
