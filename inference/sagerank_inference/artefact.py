@@ -147,6 +147,11 @@ class Manifest:
         }
         return next((sentence for sentence, holds in rules.items() if not holds), "")
 
+    @property
+    def calibrated(self) -> float | None:
+        """Return the logit of the cut-off, if there is one."""
+        return self.threshold.logit if self.threshold else None
+
     def most_bytes(self, name: str) -> int:
         """How large a file may be: as large as recorded; in format 1, what the number of parameters allows."""
         if self.sizes:

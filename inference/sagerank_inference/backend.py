@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from .contract import Limits, Timings
-from .dialects import Call
+from .contract import Limits, Scores, Timings
+from .dialects import Call, parse, render
 
 if TYPE_CHECKING:
     from .cascade import Rounds
@@ -39,6 +39,32 @@ class Exchange:
     def left(self) -> float:
         """Seconds until the deadline."""
         return max(0.0, self.deadline - time.monotonic())
+
+    def parse(self, limits: Limits, calibrated: float | None = None) -> None:
+        """Make `call` of the body, which is let go. Raises a RerankError.
+
+        calibrated: the logit that "min_score": "calibrated" stands for.
+        """
+        self.call = parse(
+            self.body,
+            self.headers.get("content-type"),
+            path=self.path,
+            headers=self.headers,
+            limits=limits,
+            calibrated=calibrated,
+        )
+        self.body = b""
+        self.dialect = self.call.dialect
+
+    def render(self, scores: Sequence[Sequence[Scores]], *, model: str) -> tuple[bytes, str]:
+        """Return body and content type of the answer. scores[r][g] are those of group g of request r."""
+        return render(
+            self.call,
+            scores,
+            model=model,
+            request_id=self.request_id,
+            accept=self.headers.get("accept", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import Request
@@ -128,6 +129,7 @@ def _asynchronous(handler: Callable[[Request], Response]) -> Callable[[Request],
     return answer
 
 
+@cache
 def _version() -> str:
     try:
         return version("sagerank")

@@ -155,12 +155,6 @@ class Engine:
                 raise
         return scores
 
-    @property
-    def calibrated(self) -> float | None:
-        """Return the logit of the artefact's cut-off, if it has one."""
-        threshold = self.manifest.threshold
-        return threshold.logit if threshold else None
-
     def check_golden(self) -> None:
         """Raise ArtefactError unless each model scores its golden pairs as the reference scored them."""
         for stage, forward in zip(self.stages, self.forwards, strict=True):

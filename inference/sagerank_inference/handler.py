@@ -35,7 +35,7 @@ def model_fn(model_dir: str) -> Engine:
     settings = dataclasses.replace(Settings.from_env(), model_dir=Path(model_dir))
     _limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
     engine = Engine.load(settings.model_dir, settings)
-    _calibrated = engine.calibrated
+    _calibrated = engine.manifest.calibrated
     return engine
 
 

@@ -16,7 +16,6 @@ from .backend import Answer, Exchange
 from .batcher import Account, Batcher, Run, Work, WorkerDied
 from .cascade import Rounds, Stage, make_timings
 from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Unavailable
-from .dialects import parse, render
 from .engine import load_stages
 from .metrics import Metrics
 from .reader import Reader, Steps
@@ -118,7 +117,7 @@ class Service:
         self._runs = [self._runner(number) for number in range(len(stages))]
         manifest = Manifest.read(self.settings.model_dir)
         self.model = manifest.model
-        self._calibrated = manifest.threshold.logit if manifest.threshold else None
+        self._calibrated = manifest.calibrated
         self._stages = stages
 
     def _runner(self, number: int) -> Run:
@@ -176,16 +175,7 @@ class Service:
 
     def _open(self, exchange: Exchange) -> Steps[_Prepared]:
         """Parse and tokenise a body."""
-        exchange.call = parse(
-            exchange.body,
-            exchange.headers.get("content-type"),
-            path=exchange.path,
-            headers=exchange.headers,
-            limits=self.limits,
-            calibrated=self._calibrated,
-        )
-        exchange.body = b""
-        exchange.dialect = exchange.call.dialect
+        exchange.parse(self.limits, self._calibrated)
         exchange.rounds = [
             Rounds(
                 self._stages,
@@ -236,13 +226,7 @@ class Service:
         scores = [
             [next(rounds).scores(timings) for _ in request.groups] for request in exchange.call.requests
         ]
-        body, media_type = render(
-            exchange.call,
-            scores,
-            model=self.model,
-            request_id=exchange.request_id,
-            accept=exchange.headers.get("accept", ""),
-        )
+        body, media_type = exchange.render(scores, model=self.model)
         return Answer(body, media_type, sizes(scores), timings)
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:

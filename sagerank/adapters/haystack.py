@@ -47,16 +47,7 @@ class SagerankRanker:
         self.api_key, self.timeout = api_key, timeout
         self.top_k, self.score_threshold = top_k, score_threshold
         self.meta_fields_to_embed, self.embedding_separator = list(meta_fields_to_embed), embedding_separator
-        self._connection = Connection(
-            Target(
-                endpoint=endpoint,
-                url=url,
-                inference_component=inference_component,
-                region=region,
-                profile=profile,
-                api_key=api_key.resolve_value() if api_key else None,
-            )
-        )
+        self._connection = Connection(Target.of(self, api_key.resolve_value() if api_key else None))
 
     @component.output_types(documents=list[Document])
     def run(

@@ -7,10 +7,12 @@ retriever = ContextualCompressionRetriever(
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any
 
+from sagerank_inference.dialects.pairs import runs
+
+from ..client import Reranking
 from .target import Connection, Target, missing
 
 try:
@@ -39,8 +41,7 @@ class _Reaching(BaseModel):
     def model_post_init(self, _context: Any, /) -> None:
         """Raise InvalidRequest where the target is not known."""
         key = self.api_key.get_secret_value() if self.api_key else None
-        names = ("endpoint", "url", "inference_component", "region", "profile")
-        self._connection = Connection(Target(api_key=key, **{name: getattr(self, name) for name in names}))
+        self._connection = Connection(Target.of(self, key))
 
 
 class SagerankReranker(_Reaching, BaseDocumentCompressor):
@@ -76,7 +77,7 @@ class SagerankReranker(_Reaching, BaseDocumentCompressor):
     def _options(self) -> dict[str, Any]:
         return {"top_n": self.top_n, "min_score": self.min_score, "timeout": self.timeout}
 
-    def _kept(self, documents: Sequence[Document], ranking: Any) -> list[Document]:
+    def _kept(self, documents: Sequence[Document], ranking: Reranking) -> list[Document]:
         kept = []
         for result in ranking.results:
             document = documents[result.index]
@@ -91,27 +92,19 @@ class SagerankCrossEncoder(_Reaching, BaseCrossEncoder):
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Return a score for each pair, in order."""
         scores: list[float] = []
-        for query, texts in _runs(text_pairs):
-            scores += _in_order(self._connection.rerank(query, texts, timeout=self.timeout), len(texts))
+        for group in runs(text_pairs):
+            ranking = self._connection.rerank(group.query, group.documents, timeout=self.timeout)
+            scores += _in_order(ranking)
         return scores
 
     async def ascore(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Return a score for each pair, in order, while the event loop does other things."""
         scores: list[float] = []
-        for query, texts in _runs(text_pairs):
-            scores += _in_order(
-                await self._connection.arerank(query, texts, timeout=self.timeout), len(texts)
-            )
+        for group in runs(text_pairs):
+            ranking = await self._connection.arerank(group.query, group.documents, timeout=self.timeout)
+            scores += _in_order(ranking)
         return scores
 
 
-def _runs(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
-    for query, run in groupby(pairs, key=lambda pair: pair[0]):
-        yield query, [text for _, text in run]
-
-
-def _in_order(ranking: Any, count: int) -> list[float]:
-    scores = [0.0] * count
-    for result in ranking.results:
-        scores[result.index] = result.score
-    return scores
+def _in_order(ranking: Reranking) -> list[float]:
+    return [result.score for result in sorted(ranking.results, key=lambda result: result.index)]

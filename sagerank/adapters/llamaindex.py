@@ -48,8 +48,7 @@ class SagerankRerank(BaseNodePostprocessor):
         """Raise InvalidRequest where the target is not known."""
         super().model_post_init(context)
         key = self.api_key.get_secret_value() if self.api_key else None
-        names = ("endpoint", "url", "inference_component", "region", "profile")
-        self._connection = Connection(Target(api_key=key, **{name: getattr(self, name) for name in names}))
+        self._connection = Connection(Target.of(self, key))
 
     @classmethod
     def class_name(cls) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 from weakref import WeakSet, finalize
 
 from ..client import RerankClient, Reranking
@@ -26,9 +26,8 @@ class Target:
     inference_component: str | None = None
     region: str | None = None
     profile: str | None = None
-    api_key: str | None = field(
-        default=None, repr=False
-    )  # of a URL; by default the environment's SAGERANK_API_KEY
+    # Of a URL; by default the environment's SAGERANK_API_KEY.
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if bool(self.endpoint) == bool(self.url):
@@ -37,6 +36,12 @@ class Target:
             raise InvalidRequest(
                 "inference_component, region and profile are of a SageMaker endpoint: give them with endpoint, not url."
             )
+
+    @classmethod
+    def of(cls, adapter: object, api_key: str | None) -> Self:
+        """Return the target that an adapter's attributes name. Raises InvalidRequest."""
+        named = (field.name for field in fields(cls) if field.name != "api_key")
+        return cls(api_key=api_key, **{name: getattr(adapter, name) for name in named})
 
     @property
     def name(self) -> str:

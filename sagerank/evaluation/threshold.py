@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import EvaluationError
+from .metrics import Interval
 
 _LEVEL = (2.5, 97.5)  # percentiles of the intervals
 _FEW_QUERIES, _FEW_RELEVANT = 20, 30
@@ -26,15 +27,6 @@ class Labelled:
     query: str
     logit: float
     relevant: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The mean over resamples, and its central 95 %."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from sagerank_inference.backend import Answer, Exchange
 from sagerank_inference.contract import BadGateway, Group, Limits, Overloaded, RerankRequest, Scores, Timings
-from sagerank_inference.dialects import parse, render
 from sagerank_inference.metrics import Metrics
 from sagerank_inference.reader import Reader, Steps
 
@@ -102,15 +101,7 @@ class Proxy:
             raise DeadlineExceeded(_LATE) from None
 
     def _open(self, exchange: Exchange) -> Steps[None]:
-        exchange.call = parse(
-            exchange.body,
-            exchange.headers.get("content-type"),
-            path=exchange.path,
-            headers=exchange.headers,
-            limits=self.limits,
-        )
-        exchange.body = b""
-        exchange.dialect = exchange.call.dialect
+        exchange.parse(self.limits)
         yield 0
 
     async def _ask(self, exchange: Exchange) -> list[Reranking]:
@@ -145,13 +136,8 @@ class Proxy:
             for request in exchange.call.requests
         ]
         yield 0
-        body, media_type = render(
-            exchange.call,
-            scores,
-            model=rerankings[0].model if rerankings else self.model,
-            request_id=exchange.request_id,
-            accept=exchange.headers.get("accept", ""),
-        )
+        model = rerankings[0].model if rerankings else self.model
+        body, media_type = exchange.render(scores, model=model)
         sizes = {
             "documents": sum(len(reranking.results) for reranking in rerankings),
             "tokens": sum(reranking.total_tokens for reranking in rerankings),

@@ -47,8 +47,9 @@ class Scored:
         for index in best_first(scores.values, group.top_n):
             score = self.shown(scores.values[index])
             if request.min_score is None or score >= request.min_score:
-                spanned = scores.spans is not None and score >= request.min_span_score
-                found.append(Ranked(index, score, group, scores.spans[index] if spanned else None))
+                spans = scores.spans if score >= request.min_span_score else None
+                span = spans[index] if spans else None
+                found.append(Ranked(index, score, group, span))
         return found
 
     @property

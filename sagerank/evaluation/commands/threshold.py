@@ -18,9 +18,10 @@ from sagerank_inference.dialects import sigmoid
 from ...models.threshold import store as keep
 from .. import EvaluationError
 from ..evaluate import Ranking
+from ..metrics import Interval
 from ..scorer import Scorer
 from ..scores import ScoreStore
-from ..threshold import Cutoff, Interval, Labelled, cutoff
+from ..threshold import Cutoff, Labelled, cutoff
 from . import inputs
 
 

@@ -163,7 +163,7 @@ def test_it_is_stored_in_an_artefact_and_served(
     assert manifest.threshold.logit == found["logit"]
     engine = Engine.load(folder, Settings(model_dir=folder))
     body = json.dumps({"query": "rain cloud", "documents": ["water rain", "war"], "min_score": "calibrated"})
-    (request,) = parse(body.encode(), None, calibrated=engine.calibrated).requests
+    (request,) = parse(body.encode(), None, calibrated=engine.manifest.calibrated).requests
     assert request.min_score == found["score"]
     if packed:
         whole = tmp_path / "whole"
