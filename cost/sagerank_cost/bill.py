@@ -31,17 +31,23 @@ SERVERLESS_CONCURRENCY = 200
 class Scenario:
     """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory.
 
-    `slower` asks what if speeds are wrong: every request takes so many times as long. Raises CostError where it is not above 0.
+    Speeds are taken as slow as they are with the probability `confidence`: 0.95 is the slow bound, 0.5 the estimate, 0.05 the
+    fast bound. A serverless worker starts in `cold_start` seconds. Raises CostError where these make no sense.
     """
 
     traffic: Traffic
     catalogue: Catalogue
     tokens_at_once: int = 8192
-    slower: float = 1.0
+    confidence: float = 0.95
+    cold_start: float = 6.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.slower) and self.slower > 0):
-            raise CostError(f"slower is {self.slower:g}: give more than 0, such as 2 for twice the seconds.")
+        if not 0 < self.confidence < 1:
+            raise CostError(
+                f"The confidence is {self.confidence:g}: give more than 0 and less than 1, such as 0.95."
+            )
+        if not (math.isfinite(self.cold_start) and self.cold_start >= 0):
+            raise CostError(f"A cold start takes {self.cold_start:g} s: give 0 or more.")
 
     def with_requests(self, count: float) -> Scenario:
         """The same shape of traffic, with so many requests a month."""
@@ -50,7 +56,8 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One way to run a model. `instance` is a hosting type, or the serverless memory in MB as text.
+    """One way to run a model. `instance` is a hosting type, or the serverless memory in MB as text; `standing`, what
+    stands beside it whoever asks it anything: items of rates.csv, and how many.
 
     Instances are a fleet behind one queue: SageMaker sends a request to the instance with the fewest under way
     (LEAST_OUTSTANDING_REQUESTS). Raises CostError for what SageMaker does not offer.
@@ -64,6 +71,7 @@ class Deployment:
     min_instances: int = 1
     max_instances: int = 20
     target: float = 0.6  # utilisation that autoscaling holds
+    standing: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -193,7 +201,7 @@ def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
         )
     pace = serverless_speed(
         deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
-    ).slower(scenario.slower)
+    ).at(scenario.confidence)
     longest = pace.seconds * float(np.quantile(traffic.sizes, 0.99))
     if longest > REQUEST_SECONDS:
         raise CostError(
@@ -270,7 +278,7 @@ def _pace(deployment: Deployment, scenario: Scenario) -> Speed:
         documents=scenario.traffic.documents,
         tokens=scenario.traffic.tokens,
         folder=scenario.catalogue.folder,
-    ).slower(scenario.slower)
+    ).at(scenario.confidence)
 
 
 def _check_most(deployment: Deployment, needed: int) -> None:

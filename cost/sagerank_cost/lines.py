@@ -1,4 +1,7 @@
-"""Line items of a month, each to the cent, and by what each rate is billed: the hour, the second, the gigabyte or the month."""
+"""Line items of a month, each to the cent, and by what each rate is billed: the hour, the second, the gigabyte or the month.
+
+What has no known price is named: a total without it is a lower bound, and says so.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ HOURS_PER_MONTH = 730
 # The unit of an item of rates.csv, and how many of it one piece of the item is billed for in a month.
 _BILLED = {
     "alarm": ("alarm-month", 1),
+    "dashboard": ("dashboard-month", 1),
     "data_in": ("GB", 1),
     "data_out": ("GB", 1),
+    "kms_key": ("key-month", 1),
+    "logs_ingest": ("GB", 1),
     "nat_gateway": ("hour", HOURS_PER_MONTH),
     "provisioned": ("second", HOURS_PER_MONTH * 3600),  # a warm worker
     "public_ipv4": ("hour", HOURS_PER_MONTH),
@@ -38,6 +44,10 @@ class Line:
         return (self.quantity * self.price.usd).quantize(CENT, ROUND_HALF_UP)
 
 
+class AtLeast(Decimal):
+    """US dollars that are a lower bound, as a line of the total has no known price."""
+
+
 def total(lines: Iterable[Line]) -> Decimal:
     """The sum in US dollars."""
     return sum((line.usd for line in lines), Decimal("0.00"))
@@ -45,7 +55,7 @@ def total(lines: Iterable[Line]) -> Decimal:
 
 @dataclass(slots=True)
 class Statement:
-    """Line items of a month in one region, by a name of their own, and notes on what is not counted.
+    """Line items of a month in one region, by a name of their own; `unknown`, those without a price, by name and why; and notes.
 
     Everything that stands beside a model is priced here, whether a template or a configuration asks for it.
     """
@@ -53,11 +63,19 @@ class Statement:
     catalogue: Catalogue
     region: str
     lines: dict[str, Line] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def usd(self) -> Decimal:
-        return total(self.lines.values())
+        """The sum, an AtLeast where a line has no known price."""
+        known = total(self.lines.values())
+        return AtLeast(known) if self.unknown else known
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Name a line whose price is not known."""
+        self.unknown[name] = why
+        self.notes.append(f"not counted: {name} ({why})")
 
     def add_hours(self, instance: str, hours: Decimal, name: str, *, key: str = "") -> None:
         """Hours of an instance type. Raises CostError where its price is not known, as a total means nothing then."""
@@ -74,11 +92,11 @@ class Statement:
         key: str = "",
         label: str = "",
     ) -> None:
-        """A month of `count` pieces of an item of rates.csv, or a note (on `label`) where its price is not known."""
+        """A month of `count` pieces of an item of rates.csv; where its price is not known, `label` is left out."""
         unit, quantity = _BILLED[item]
         try:
             price = self.catalogue.rate(self.region, item, memory_mb)
         except CostError as error:
-            self.notes.append(f"not counted: {label or name} ({error})")
+            self.leave_out(label or name, str(error))
         else:
             self.lines[key or name] = Line(name, count * Decimal(quantity), unit, price)

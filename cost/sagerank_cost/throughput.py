@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 
 from . import CostError, unknown
 from .catalogue import Instance
@@ -12,6 +13,7 @@ from .memory import SERVERLESS_MB_PER_VCPU
 from .models import Choice, check_precision
 from .store import DATA, rows, write
 
+_NORMAL = NormalDist()
 KINDS = ("measured", "vendor")
 COLUMNS = ("model", "precision", "instance", "documents", "tokens", "seconds", "kind", "source", "date")
 # float32 operations a core does in a cycle, by the widest unit it has, and the share of it that packed transformer
@@ -60,11 +62,17 @@ class Speed:
     basis: str
     why: str
 
-    def slower(self, factor: float) -> Speed:
-        """The same request where it takes `factor` times as long."""
-        why = self.why if factor == 1 else f"{self.why}, taken for {factor:g} times as long"
-        low, high = self.low * factor, self.high * factor
-        return replace(self, seconds=self.seconds * factor, low=low, high=high, why=why)
+    def at(self, confidence: float) -> Speed:
+        """The seconds that a request does not exceed with this probability (0 to 1, exclusive), as if they were known.
+
+        The estimate is taken for the median, and `low` and `high` for the 5th and the 95th percentile: on either side of
+        the median the logarithm of the seconds is normal. Raises CostError for a confidence outside.
+        """
+        if not 0 < confidence < 1:
+            raise CostError(f"The confidence is {confidence:g}: give more than 0 and less than 1, such as 0.95.")
+        bound = self.high if confidence > 0.5 else self.low
+        share = abs(_NORMAL.inv_cdf(confidence)) / _NORMAL.inv_cdf(0.95)
+        return replace(self, seconds=self.seconds * (bound / self.seconds) ** share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
