@@ -16,23 +16,22 @@ import numpy as np
 from . import CostError
 from .formulas import SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
 from .queueing import MINUTE, Counts
+from .running import QUEUE_SECONDS
 
-COOLDOWN_MINUTES = 5
-# Queued requests an instance that asynchronous endpoints are scaled to, as our stacks set it.
-BACKLOG_TARGET = 5.0
+COOLDOWN_MINUTES = 10
 
 
 def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> tuple[Counts, Counts]:
     """Instances that serve and that are billed in every minute, so that one has `target` invocations a minute.
 
-    Raises CostError for bounds that make no sense.
+    From zero, one starts as soon as somebody asks. Raises CostError for bounds that make no sense.
     """
-    if least < 1 or most < least:
-        raise CostError(f"{least} to {most} instances: give 1 or more, and no fewer at most than at least.")
+    _check(least, most)
     first = min(most, max(least, math.ceil(float(arrivals[0]) / target)))
 
     def metric(minute: int, serving: int) -> float:
-        return float(arrivals[minute]) / serving
+        came = float(arrivals[minute])
+        return came / serving if serving else math.inf if came else 0.0
 
     return _scale(metric, target, arrivals, first=first, least=least, most=most)
 
@@ -40,11 +39,10 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
 def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
     """Instances that serve, and that are billed, in every minute of an endpoint that follows its backlog.
 
-    From zero, one starts as soon as something waits; after 15 idle minutes `least` remain. Raises CostError
-    for bounds that make no sense.
+    An instance has QUEUE_SECONDS of work before it, in requests of `seconds`. From zero, one starts as soon as something waits;
+    after 15 idle minutes `least` remain. Raises CostError for bounds that make no sense.
     """
-    if least < 0 or most < max(1, least):
-        raise CostError(f"{least} to {most} instances: give 0 or more, and at least 1 at most.")
+    _check(least, most)
     backlog = 0.0  # requests that wait at the end of the minute
 
     def metric(minute: int, serving: int) -> float:
@@ -55,7 +53,15 @@ def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -
         under_way = min(serving, float(arrivals[minute]) * seconds / MINUTE)
         return (backlog + under_way) / serving
 
-    return _scale(metric, BACKLOG_TARGET, arrivals, first=least, least=least, most=most)
+    target = QUEUE_SECONDS / seconds
+    return _scale(metric, target, arrivals, first=least, least=least, most=most)
+
+
+def _check(least: int, most: int) -> None:
+    if least < 0 or most < max(1, least):
+        raise CostError(
+            f"{least} to {most} instances: give 0 or more as the lower bound, and an upper bound of 1 or more that is not below it."
+        )
 
 
 def _scale(

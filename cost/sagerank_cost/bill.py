@@ -11,20 +11,44 @@ import numpy as np
 
 from . import CostError, unknown
 from .catalogue import Catalogue
-from .formulas import SCALE_IN_MINUTES, START_MINUTES, busiest, provisioned, wait
+from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
 from .models import Choice, check_precision
+from .running import Running, running_instances, running_jobs, running_queued, running_workers
 from .throughput import Speed, serverless_speed, speed
-from .traffic import MINUTES_PER_MONTH, Traffic
+from .traffic import Traffic
 
-MODES = ("realtime", "serverless", "async")
-# What SageMaker gives a request before it is an error.
+# What SageMaker takes of a request in each mode, in bytes, and gives it before it is an error. Real-time bodies may have
+# 25 MB by AWS's documentation and 6 MB by its API's model: the lower one is sure.
+MAX_BYTES = {
+    "realtime": 6 << 20,
+    "serverless": 4 << 20,
+    "async": 1 << 30,
+    "scale-to-zero": 6 << 20,
+    "batch": 100 << 20,
+    "marketplace": 6 << 20,
+}
+MODES = tuple(MAX_BYTES)
 REQUEST_SECONDS = 60.0
+IN_TIME = frozenset({"realtime", "serverless", "scale-to-zero", "marketplace"})  # modes with that limit
+MAY_BE_ZERO = frozenset({"async", "scale-to-zero", "batch"})
+# A deployment of which more requests than this fail is none.
+ERRORS = 0.001
 VOLUME_GB = 30
 # English text as JSON, and an index with its score: our estimates.
 BYTES_PER_TOKEN, BYTES_PER_RESULT = 5, 45
-SERVERLESS_CONCURRENCY = 200
+# What stands beside an endpoint, as a bill names it.
+STANDING = {
+    "alarm": "alarms",
+    "dashboard": "dashboard",
+    "kms_key": "KMS keys",
+    "nat_gateway": "NAT gateways",
+    "provisioned": "provisioned concurrency",
+    "public_ipv4": "public addresses",
+    "vpc_endpoint": "interface endpoints",
+}
+SELLERS_CHARGE = "the seller's charge for the model package"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +80,9 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One way to run a model. `instance` is a hosting type, or the serverless memory in MB as text; `standing`, what
-    stands beside it whoever asks it anything: items of rates.csv, and how many.
+    """One way to run a model, with what stands beside it: `standing`, items of rates.csv and how many of each.
 
-    Instances are a fleet behind one queue: SageMaker sends a request to the instance with the fewest under way
+    `instance` is a hosting type, or the serverless memory in MB as text. Instances are a fleet behind one queue: SageMaker sends a request to the instance with the fewest under way
     (LEAST_OUTSTANDING_REQUESTS). Raises CostError for what SageMaker does not offer.
     """
 
@@ -77,7 +100,7 @@ class Deployment:
         check_precision(self.precision)
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES)
-        least = 0 if self.mode == "async" else 1
+        least = 0 if self.mode in MAY_BE_ZERO else 1
         if self.min_instances < least or self.max_instances < max(1, self.min_instances):
             raise CostError(
                 f"{self.min_instances} to {self.max_instances} instances: give at least {least} as the lower bound, and an upper bound not below it."
@@ -98,23 +121,15 @@ class Deployment:
         return f"{self.choice.name} {self.precision}, {how}{self.hardware}, {self.region}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Bill:
-    """A month of a deployment: its statement, its speed and its instances.
-
-    Seconds are those of the busiest minute, in which a request waits with the probability `waits`, and then exponentially
-    with the mean `mean_wait`.
-    """
+    """A month of a deployment: its statement, the speed of a request alone, and what runs for how long and who waits."""
 
     deployment: Deployment
     scenario: Scenario
     statement: Statement
     speed: Speed
-    waits: float
-    mean_wait: float
-    utilisation: float
-    instances_mean: float
-    instances_peak: int
+    running: Running
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -145,148 +160,87 @@ class Bill:
     def p99(self) -> float:
         return self._latency(0.01)
 
+    @cached_property
+    def _sizes(self) -> Floats:
+        return self.speed.seconds * self.scenario.traffic.typical_sizes
+
+    def late(self, seconds: float) -> float:
+        """The share of requests that take longer."""
+        rest = seconds - self._sizes
+        return float(sum(wait.share * float(wait.late(rest).mean()) for wait in self.running.waits))
+
     def _latency(self, tail: float) -> float:
-        """Bisection on P(size + wait > t) = tail."""
-        sizes = self.speed.seconds * self.scenario.traffic.typical_sizes
-        if self.waits < tail / 100:
-            return float(np.quantile(sizes, 1 - tail))
-        low, high = 0.0, float(sizes[-1]) + self.mean_wait * math.log(max(1.0, self.waits / tail)) + 1e-9
-        for _ in range(20):
+        """Bisection on `late(seconds) = tail`."""
+        low, high = 0.0, float(self._sizes[-1]) + 1e-9
+        high += max(wait.longest(tail) for wait in self.running.waits)
+        for _ in range(24):
             middle = (low + high) / 2
-            rest = middle - sizes
-            late = np.where(
-                rest < 0, 1.0, self.waits * np.exp(-np.maximum(rest, 0) / max(self.mean_wait, 1e-12))
-            )
-            low, high = (middle, high) if float(late.sum()) > tail * len(sizes) else (low, middle)
+            low, high = (middle, high) if self.late(middle) > tail else (low, middle)
         return high
 
 
 def bill(deployment: Deployment, scenario: Scenario) -> Bill:
     """The month's bill. Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown."""
-    modes = {"serverless": _serverless, "async": _asynchronous, "realtime": _realtime}
-    return modes[deployment.mode](deployment, scenario)
-
-
-def _realtime(deployment: Deployment, scenario: Scenario) -> Bill:
-    traffic, pace = scenario.traffic, _pace(deployment, scenario)
-    wanted = np.ceil(traffic.rates * pace.seconds / deployment.target - 1e-9)
-    running = provisioned(np.maximum(wanted, deployment.min_instances))
-    _check_most(deployment, int(running.max()))
-    load = traffic.rates * pace.seconds / running
-    waits, mean_wait = busiest(running, load, pace.seconds, traffic.variation)
-    statement = itemise(
-        deployment, scenario, Decimal(int(running.sum())) / 60 * MINUTES_PER_MONTH / len(running)
-    )
-    return Bill(
-        deployment=deployment,
-        scenario=scenario,
-        statement=statement,
-        speed=pace,
-        waits=waits,
-        mean_wait=mean_wait,
-        utilisation=float(load.mean()),
-        instances_mean=float(running.mean()),
-        instances_peak=int(running.max()),
-    )
-
-
-def _serverless(deployment: Deployment, scenario: Scenario) -> Bill:
-    traffic, tokens = scenario.traffic, scenario.tokens_at_once
-    smallest = serverless_mb(deployment.choice, deployment.precision, tokens)
-    size = int(deployment.instance)
-    if smallest is None or size < smallest:
-        need = f"more than {SERVERLESS_SIZES[-1]}" if smallest is None else f"at least {smallest}"
+    pace, traffic = request_alone(deployment, scenario), scenario.traffic
+    least, most = deployment.min_instances, deployment.max_instances
+    try:
+        if deployment.mode == "serverless":
+            running = running_workers(traffic, pace.seconds, scenario.cold_start)
+        elif deployment.mode == "async":
+            running = running_queued(traffic, pace.seconds, least=least, most=most)
+        elif deployment.mode == "batch":
+            running = running_jobs(traffic, pace.seconds, most=most)
+        else:
+            target = deployment.target
+            running = running_instances(traffic, pace.seconds, target=target, least=least, most=most)
+    except CostError as error:
+        raise CostError(f"{deployment.name} {error}") from None
+    hours = running.mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
+    statement = itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
+    statement.notes += running.notes
+    found = Bill(deployment, scenario, statement, pace, running)
+    late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
+    if late > ERRORS:
         raise CostError(
-            f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
+            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
         )
-    pace = serverless_speed(
-        deployment.choice, deployment.precision, size, documents=traffic.documents, tokens=traffic.tokens
-    ).at(scenario.confidence)
-    longest = pace.seconds * float(np.quantile(traffic.sizes, 0.99))
-    if longest > REQUEST_SECONDS:
-        raise CostError(
-            f"One request in a hundred takes {longest:.0f} s on {deployment.name}, and SageMaker stops at 60: send fewer documents."
-        )
-    busy = traffic.peak * pace.seconds
-    if busy + 3 * math.sqrt(busy) > SERVERLESS_CONCURRENCY:
-        raise CostError(
-            f"{deployment.name} needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
-        )
-    statement = itemise(deployment, scenario, Decimal(repr(traffic.requests * pace.seconds)))
-    statement.notes.append("cold starts are not in this latency: `sagerank cost simulate` has them")
-    return Bill(
-        deployment=deployment,
-        scenario=scenario,
-        statement=statement,
-        speed=pace,
-        waits=0.0,
-        mean_wait=0.0,
-        utilisation=1.0,
-        instances_mean=traffic.mean * pace.seconds,
-        instances_peak=math.ceil(busy),
-    )
+    return found
 
 
-def _asynchronous(deployment: Deployment, scenario: Scenario) -> Bill:
-    """The bill of an asynchronous endpoint: its queue evens out an hour, so instances follow hourly means.
+def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
+    """The seconds that one request takes there, with nothing before it.
 
-    Those that may go to zero are there while somebody asked in the last 20 minutes.
+    Raises CostError where the model does not fit or run there, and where one request in a thousand is larger than SageMaker takes.
     """
-    traffic, pace = scenario.traffic, _pace(deployment, scenario)
-    hours = np.arange(0, len(traffic.rates), 60)
-    rates = np.add.reduceat(traffic.rates, hours) / np.diff(np.append(hours, len(traffic.rates)))
-    running = np.maximum(np.ceil(rates * pace.seconds / 0.9 - 1e-9), deployment.min_instances)
-    _check_most(deployment, int(running.max()))
-    if not deployment.min_instances:
-        running *= -np.expm1(-rates * 60 * (SCALE_IN_MINUTES + START_MINUTES))
-    mean = float(running.mean())
-    statement = itemise(deployment, scenario, Decimal(repr(mean * HOURS_PER_MONTH)))
-    steady = deployment.min_instances >= math.ceil(float(rates.max()) * pace.seconds / 0.9)
-    # At 90 % of its time in use; where instances come and go, half of what one takes to come, for the rest.
-    waits, mean_wait = wait(1, 0.9, pace.seconds, traffic.variation)
-    mean_wait += 0.0 if steady else 60.0 * (1 + START_MINUTES) / 2
-    statement.notes.append(
-        "asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal"
-    )
-    return Bill(
-        deployment=deployment,
-        scenario=scenario,
-        statement=statement,
-        speed=pace,
-        waits=waits,
-        mean_wait=mean_wait,
-        utilisation=float(rates.mean()) * pace.seconds / max(mean, 1e-9),
-        instances_mean=mean,
-        instances_peak=math.ceil(float(running.max())),
-    )
-
-
-def _pace(deployment: Deployment, scenario: Scenario) -> Speed:
-    """How fast a request is there. Raises CostError where memory does not hold the model and the longest pair."""
-    instance = scenario.catalogue.instance(deployment.instance)
-    tokens = scenario.tokens_at_once
-    room = fit(deployment.choice, deployment.precision, tokens, instance)
-    if not room.copies:
+    traffic, tokens = scenario.traffic, scenario.tokens_at_once
+    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * float(np.quantile(traffic.sizes, 0.999))
+    if largest > MAX_BYTES[deployment.mode]:
         raise CostError(
-            f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
-            f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
+            f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."
         )
-    return speed(
-        deployment.choice,
-        deployment.precision,
-        instance,
-        documents=scenario.traffic.documents,
-        tokens=scenario.traffic.tokens,
-        folder=scenario.catalogue.folder,
-    ).at(scenario.confidence)
-
-
-def _check_most(deployment: Deployment, needed: int) -> None:
-    if needed > deployment.max_instances:
-        raise CostError(
-            f"{deployment.name} needs {needed} instances at the peak, more than {deployment.max_instances}: "
-            "take a larger type or a smaller model, or allow more."
+    shape = {"documents": traffic.documents, "tokens": traffic.tokens}
+    if deployment.mode == "serverless":
+        smallest, size = (
+            serverless_mb(deployment.choice, deployment.precision, tokens),
+            int(deployment.instance),
         )
+        if smallest is None or size < smallest:
+            need = f"more than {SERVERLESS_SIZES[-1]}" if smallest is None else f"at least {smallest}"
+            raise CostError(
+                f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
+            )
+        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape)
+    else:
+        instance = scenario.catalogue.instance(deployment.instance)
+        room = fit(deployment.choice, deployment.precision, tokens, instance)
+        if not room.copies:
+            raise CostError(
+                f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
+                f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
+            )
+        folder = scenario.catalogue.folder
+        pace = speed(deployment.choice, deployment.precision, instance, **shape, folder=folder)
+    return pace.at(scenario.confidence)
 
 
 def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Statement:
@@ -307,4 +261,9 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
     statement.add("data_out", documents * BYTES_PER_RESULT / 10**9, "data out")
     if deployment.mode != "serverless" and not catalogue.instance(deployment.instance).local_disk:
         statement.add("volume", amount / HOURS_PER_MONTH * VOLUME_GB, f"volumes, {VOLUME_GB} GB each")
+    for item, count in deployment.standing:
+        memory = int(deployment.instance) if item == "provisioned" else None
+        statement.add(item, count, STANDING[item], memory_mb=memory)
+    if deployment.mode == "marketplace":
+        statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
     return statement

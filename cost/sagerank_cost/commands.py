@@ -230,7 +230,6 @@ def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
         best.deployment,
         question.scenario,
         minutes=options.minutes,
-        cold_start=options.cold_start,
         seed=options.seed,
     )
     return simulation_report(simulated, options.seed)
@@ -246,7 +245,7 @@ def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
     return Question(
-        scenario=Scenario(_traffic(options), catalogue, options.max_tokens),
+        scenario=Scenario(_traffic(options), catalogue, options.max_tokens, cold_start=options.cold_start),
         choices=tuple(choice(name) for name in options.model or ("turbo", "tiny", "base")),
         precisions=tuple(map(check_precision, options.precision or ("fp32", "bf16"))),
         modes=modes,

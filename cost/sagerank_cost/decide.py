@@ -6,15 +6,21 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cached_property
+
+import numpy as np
 
 from . import CostError
-from .bill import Bill, Deployment, Scenario, bill
+from .bill import ERRORS, MAY_BE_ZERO, SELLERS_CHARGE, Bill, Deployment, Scenario, bill, request_alone
 from .catalogue import Service
-from .lines import CENT
+from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
 from .models import Choice
 from .throughput import executes
 from .traffic import Traffic
+
+# Costs within this share of the cheapest are a tie: a cent does not buy a worse ranking or a longer wait.
+TIE = Decimal("0.02")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +48,43 @@ class Question:
         if self.p95_seconds is not None and not self.p95_seconds > 0:
             raise CostError(f"The latency limit is {self.p95_seconds:g} s: give more than 0.")
 
+    def at(self, confidence: float) -> Question:
+        """The same question, with speeds at another confidence."""
+        return replace(self, scenario=replace(self.scenario, confidence=confidence))
 
-@dataclass(frozen=True, slots=True)
+
+class Refused(CostError):
+    """A deployment that does not meet the question. `reason` is the kind of reason, to be read after `they`."""
+
+    def __init__(self, reason: str, example: str) -> None:
+        super().__init__(example)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
 class Decision:
-    """Every feasible deployment's bill, cheapest first; how many deployments were refused, by reason; a sentence on one of each."""
+    """Every feasible deployment's bill, cheapest first; how many deployments were refused, by reason; a sentence on one of each.
+
+    Costs are compared without the lines `unknown`, whose prices are not known in every region that was asked about.
+    """
 
     question: Question
     bills: tuple[Bill, ...]
     refused: dict[str, int]
     examples: dict[str, str]
+    unknown: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def best(self) -> Bill | None:
-        return self.bills[0] if self.bills else None
+        """Of those that cost as little as the cheapest, within TIE: the one that ranks best, or else answers soonest."""
+        if not self.bills:
+            return None
+        limit = compared(self.bills[0], self.unknown) * (1 + TIE)
+        tied = [bill for bill in self.bills if compared(bill, self.unknown) <= limit and not open_ended(bill)]
+        return min(
+            tied or self.bills[:1],
+            key=lambda bill: (-(bill.deployment.choice.ndcg or 0), bill.p95, bill.usd, bill.deployment.name),
+        )
 
     def pareto(self) -> list[Bill]:
         """Those that no other beats in quality, latency and cost at once, cheapest first; unknown quality is not compared."""
@@ -63,6 +93,16 @@ class Decision:
             if item.deployment.choice.ndcg is not None and not any(_beats(other, item) for other in front):
                 front.append(item)
         return front
+
+
+def compared(bill: Bill, unknown: frozenset[str]) -> Decimal:
+    """The bill's total, without the lines of these names."""
+    return total(line for name, line in bill.statement.lines.items() if name not in unknown)
+
+
+def open_ended(bill: Bill) -> bool:
+    """Whether a line without a known price may be of any size: a total with it wins against none without."""
+    return SELLERS_CHARGE in bill.statement.unknown
 
 
 def _beats(a: Bill, b: Bill) -> bool:
@@ -97,45 +137,61 @@ def candidates(question: Question) -> Iterator[Deployment]:
                         mode=mode,
                         region=region,
                         instance=instance,
-                        min_instances=0 if mode == "async" else question.min_instances,
+                        min_instances=0 if mode in MAY_BE_ZERO else question.min_instances,
                         max_instances=question.max_instances,
                     )
 
 
+def admit(question: Question, deployment: Deployment) -> Bill:
+    """The bill of a deployment that meets the question. Raises Refused for one that does not."""
+    quality, limit = deployment.choice.ndcg, question.p95_seconds
+    if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
+        shown = "unknown" if quality is None else f"{quality:g}"
+        raise Refused(
+            "rank too badly",
+            f"{deployment.choice.name} has an NDCG@10 of {shown}, below {question.min_ndcg:g}.",
+        )
+    try:
+        # What is too slow without any wait needs no bill.
+        alone = request_alone(deployment, question.scenario).seconds
+        p95 = alone * float(np.quantile(question.scenario.traffic.typical_sizes, 0.95))
+        item = bill(deployment, question.scenario) if limit is None or p95 <= limit else None
+    except CostError as error:
+        raise Refused("do not run, fit or carry it", str(error)) from None
+    if limit is not None:
+        p95 = item.p95 if item else p95
+        if p95 > limit:
+            raise Refused("are too slow", f"{deployment.name} has a p95 of {p95:.3f} s, above {limit:g}.")
+        if item and item.running.failing > ERRORS:
+            raise Refused(
+                "fail too often",
+                f"{item.running.failing:.1%} of the requests to {deployment.name} meet no instance.",
+            )
+    assert item is not None
+    return item
+
+
 def decide(question: Question) -> Decision:
-    """Price every candidate. What cannot be run, is too slow or too weak is counted by its reason."""
+    """Price every candidate. What cannot be run, is too slow, fails or ranks too badly is counted by its reason."""
     bills: list[Bill] = []
     refused: dict[str, int] = {}
     examples: dict[str, str] = {}
-
-    def refuse(reason: str, example: str) -> None:
-        refused[reason] = refused.get(reason, 0) + 1
-        examples.setdefault(reason, example)
-
     for deployment in candidates(question):
-        quality = deployment.choice.ndcg
-        if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
-            shown = "unknown" if quality is None else f"{quality:g}"
-            refuse(
-                "rank too badly",
-                f"{deployment.choice.name} has an NDCG@10 of {shown}, below {question.min_ndcg:g}.",
-            )
-            continue
         try:
-            item = bill(deployment, question.scenario)
-        except CostError as error:
-            refuse("do not run, fit or carry it", str(error))
-            continue
-        if question.p95_seconds is not None and item.p95 > question.p95_seconds:
-            refuse(
-                "are too slow",
-                f"{deployment.name} has a p95 of {item.p95:.3f} s, above {question.p95_seconds:g}.",
-            )
-            continue
-        bills.append(item)
+            bills.append(admit(question, deployment))
+        except Refused as error:
+            refused[error.reason] = refused.get(error.reason, 0) + 1
+            examples.setdefault(error.reason, str(error))
+    unknown = frozenset(name for bill in bills for name in bill.statement.unknown)
     # Of those that cost the same, the one that ranks best.
     bills.sort(
-        key=lambda item: (item.usd, -(item.deployment.choice.ndcg or 0), item.p95, item.deployment.name)
+        key=lambda item: (
+            open_ended(item),
+            compared(item, unknown),
+            -(item.deployment.choice.ndcg or 0),
+            item.p95,
+            item.deployment.name,
+        )
     )
     return Decision(question, tuple(bills), refused, examples)
 

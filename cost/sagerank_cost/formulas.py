@@ -1,35 +1,112 @@
-"""Queueing theory: who waits how long, and how many instances stand, without drawing a single request."""
+"""How many instances stand in a minute, who waits how long and who starts a worker: without drawing a single request.
+
+Where simulate.py goes from one minute to the next, everything here is an expression over all minutes at once, in which more
+requests never mean fewer instances.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Autoscaling as SageMaker does it: alarms of 3 and 15 minutes, and an instance that takes about 5 to serve.
 SCALE_OUT_MINUTES, SCALE_IN_MINUTES, START_MINUTES = 3, 15, 5
+# How long SageMaker keeps an idle serverless worker is not published; users report minutes.
+KEEP_WARM_MINUTES = 10
+
+Floats = NDArray[np.float64]
 
 
-def provisioned(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Instances that run, over a repeating period: there when wanted, and kept for 15 quiet minutes after."""
-    if (wanted == wanted[0]).all():
-        return wanted
-    early = SCALE_OUT_MINUTES + START_MINUTES
-    window, span, most = early + SCALE_IN_MINUTES + 1, 1, wanted
-    while span < window:  # the maximum of the `span` minutes up to each
-        step = min(span, window - span)
-        most, span = np.maximum(most, np.roll(most, step)), span + step
-    return np.roll(most, -early)
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A share of the requests: each waits `fixed` seconds, then with the probability `waits` exponentially longer, `mean` seconds."""
+
+    share: float
+    fixed: float = 0.0
+    waits: float = 0.0
+    mean: float = 0.0
+
+    def longest(self, tail: float) -> float:
+        """Seconds that less than the share `tail` of these waits longer than."""
+        return self.fixed + self.mean * math.log(max(1.0, self.waits / tail))
+
+    def late(self, rest: Floats) -> Floats:
+        """The probability that one waits more than `rest` seconds [any shape]."""
+        left = rest - self.fixed
+        later = self.waits * np.exp(-np.maximum(left, 0) / max(self.mean, 1e-12))
+        return np.where(left < 0, 1.0, later)
 
 
-def busiest(
-    running: NDArray[np.float64], load: NDArray[np.float64], seconds: float, variation: float
-) -> tuple[float, float]:
-    """What `wait` gives for the minute whose mean wait is the longest; for every number of instances, the highest load counts."""
-    waits = [
-        wait(int(count), float(load[running == count].max()), seconds, variation)
-        for count in np.unique(running)
-    ]
-    return max(waits, key=lambda item: item[0] * item[1])
+def fleet(counts: Floats, target: float, *, least: int) -> tuple[Floats, Floats]:
+    """Instances that serve, and that are billed, in every minute [minutes], where each is to have `target` requests a minute.
+
+    The n-th instance is asked for when three minutes in a row bring more than n - 1 can take, and goes when fifteen in a row
+    stayed below nine tenths of what n can take and the last needs fewer. It begins as if the first minute had always been.
+    """
+    serving = np.full(len(counts), float(least))
+    billed = serving.copy()
+    steadily = _window(counts, SCALE_OUT_MINUTES, np.minimum)
+    lately = _window(counts, SCALE_IN_MINUTES, np.maximum)
+    minutes = np.arange(len(counts))
+    for level in range(least + 1, int(np.ceil(steadily.max() / target - 1e-9)) + 1):
+        wanted = steadily > (level - 1) * target
+        spare = (lately < 0.9 * level * target) & (counts <= (level - 1) * target)
+        begun = np.maximum.accumulate(np.where(wanted, minutes, -1))
+        ended = np.maximum.accumulate(np.where(spare & ~wanted, minutes, -2))
+        here = begun > ended
+        here[1:], first = here[:-1].copy(), bool(here[0])  # what a minute decides is there from the next on
+        # Since when it has been there: that long ago it was asked for, and it serves START_MINUTES after.
+        since = minutes - np.maximum.accumulate(np.where(here, -1, minutes))
+        billed += here
+        serving += here & ((since > START_MINUTES) | (first & here.cumprod().astype(bool)))
+    return serving, billed
+
+
+def _window(values: Floats, width: int, best: np.ufunc) -> Floats:
+    """The least or greatest of each minute and the `width - 1` before it, as if the first had always been."""
+    padded = np.concatenate([np.full(width - 1, values[0]), values])
+    found: Floats = best.reduce(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+    return found
+
+
+def lag(rates: Floats, serving: Floats, seconds: float) -> Floats:
+    """Seconds that a request waits for those before it, in minutes [minutes] in which more come than instances can take."""
+    work = np.cumsum(rates * seconds / np.maximum(serving, 1) * 60 - 60)
+    before: Floats = work - np.minimum(np.minimum.accumulate(work), 0)
+    return before
+
+
+def there(rates: Floats) -> tuple[Floats, Floats]:
+    """For instances that may go to zero: the share of time with one, and the share of requests that come while there is none.
+
+    A cycle: a request at zero starts an instance, which serves after a minute's alarm and START_MINUTES; after
+    SCALE_IN_MINUTES it goes with the first minute that brings nothing; and zero lasts until the next request.
+    """
+    each = np.maximum(rates * 60, 1e-12)
+    starting = 1.0 + START_MINUTES
+    up = starting + SCALE_IN_MINUTES + np.expm1(np.minimum(each, 50))
+    down = 1 / each
+    return up / (up + down), (1 + each * starting) / (each * (up + down))
+
+
+def cold_starts(rates: Floats, seconds: float, start: float) -> Floats:
+    """The share of serverless requests, in every minute, that start a worker, which takes `start` seconds.
+
+    Requests come at random, and the worker that was busy last takes the next: the n-th is cold for a request that finds n - 1
+    busy, unless that happened within KEEP_WARM_MINUTES before. How many are busy is Poisson-distributed.
+    """
+    share = np.zeros_like(rates)
+    for _ in range(4):  # cold ones are busy for longer
+        busy = rates * (seconds + share * start)
+        level = np.exp(-busy)  # the probability that `count` are busy
+        share = np.zeros_like(rates)
+        for count in range(int(busy.max() + 8 * np.sqrt(busy.max()) + 10)):
+            share += level * np.exp(-rates * level * 60 * KEEP_WARM_MINUTES)
+            level = level * busy / (count + 1)
+    return np.minimum(share, 1.0)
 
 
 def wait(servers: int, load: float, seconds: float, variation: float) -> tuple[float, float]:

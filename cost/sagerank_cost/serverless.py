@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import CostError
+from .formulas import KEEP_WARM_MINUTES
 from .queueing import MINUTE, Counts, Latencies, Work
 
-# How long SageMaker keeps an idle worker is not published; users report minutes.
-KEEP_WARM_MINUTES = 10
 _BLOCK = 500_000  # requests in memory at once
 _ROUNDS = 16
 

@@ -6,6 +6,7 @@ backlog); then the instances of each minute are known, and queueing.py serves th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,11 +14,16 @@ import numpy as np
 
 from . import CostError
 from .autoscale import follow_backlog, track_target
-from .bill import REQUEST_SECONDS, SERVERLESS_CONCURRENCY, Bill, Deployment, Scenario, bill, itemise
-from .lines import Line, total
+from .bill import IN_TIME, REQUEST_SECONDS, Bill, Deployment, Scenario, bill, itemise
+from .formulas import START_MINUTES
+from .lines import HOURS_PER_MONTH, Statement
 from .queueing import Counts, Latencies, Work, serve, serve_pooled
+from .running import SERVERLESS_CONCURRENCY
 from .serverless import serve_workers
-from .traffic import MINUTES_PER_MONTH
+from .traffic import MINUTES_PER_DAY, MINUTES_PER_MONTH
+
+# Requests that are simulated at most: a few minutes of work for a machine.
+MOST_REQUESTS = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +52,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """The bill that the simulated instances make, beside the formula's."""
+    """The statement that the simulated instances make, beside the formula's bill."""
 
     outcome: Outcome
     formula: Bill
-    lines: tuple[Line, ...]
+    statement: Statement
 
     @property
     def usd(self) -> Decimal:
-        return total(self.lines)
+        return self.statement.usd
 
 
 def simulate(
@@ -62,46 +68,52 @@ def simulate(
     scenario: Scenario,
     *,
     minutes: int = MINUTES_PER_MONTH,
-    cold_start: float = 6.0,
     concurrency: int = SERVERLESS_CONCURRENCY,
     seed: int = 0,
 ) -> Simulated:
-    """Simulate `minutes` of the deployment, and bill a month at that use. A serverless worker starts in `cold_start` seconds.
+    """Simulate the deployment for `minutes`, rounded up to whole days (of a log: to its length), and bill a month at that use.
 
     Raises CostError for limits that make no sense, and where the deployment cannot carry the traffic.
     """
-    if minutes < 1 or cold_start < 0 or not 1 <= concurrency <= SERVERLESS_CONCURRENCY:
+    if minutes < 1 or seed < 0 or not 1 <= concurrency <= SERVERLESS_CONCURRENCY:
         raise CostError(
-            f"{minutes} minutes with cold starts of {cold_start:g} s and {concurrency} at once: give at least 1, at least 0, and 1 to {SERVERLESS_CONCURRENCY}."
+            f"{minutes} minutes with seed {seed} and {concurrency} at once: give at least 1, at least 0, and 1 to {SERVERLESS_CONCURRENCY}."
         )
     formula, traffic = bill(deployment, scenario), scenario.traffic
+    minutes = traffic.minutes(minutes)
+    if traffic.mean * 60 * minutes > MOST_REQUESTS:
+        raise CostError(
+            f"{minutes:,} minutes have {traffic.mean * 60 * minutes:,.0f} requests, more than {MOST_REQUESTS:,}: give fewer --minutes, or a lower rate."
+        )
     generator = np.random.default_rng(seed)
-    arrivals: Counts = generator.poisson(np.resize(traffic.rates, minutes) * 60)
+    arrivals: Counts = generator.poisson(np.tile(traffic.rates, minutes // len(traffic.rates)) * 60)
     work, latencies = Work(formula.speed.seconds, traffic.sizes), Latencies()
     refused = cold = 0
     waited = 0.0
+    least, most = deployment.min_instances, deployment.max_instances
     if deployment.mode == "serverless":
+        start = scenario.cold_start
         instances, busy, cold, refused = serve_workers(
-            arrivals, work, latencies, generator, concurrency=concurrency, cold_start=cold_start
+            arrivals, work, latencies, generator, concurrency=concurrency, cold_start=start
         )
-        amount = busy
+    elif deployment.mode == "async":
+        serving, instances = follow_backlog(arrivals, work.mean, least=least, most=most)
+        waited, busy = serve_pooled(arrivals, serving, work, latencies, generator)
+    elif deployment.mode == "batch":
+        serving, instances = _daily_job(arrivals, formula)
+        waited, busy = serve_pooled(arrivals, serving, work, latencies, generator)
     else:
-        least, most = deployment.min_instances, deployment.max_instances
-        if deployment.mode == "async":
-            serving, instances = follow_backlog(arrivals, work.mean, least=least, most=most)
-            waited, busy = serve_pooled(arrivals, serving, work, latencies, generator)
-        else:
-            serving, instances = track_target(
-                arrivals, 60 * deployment.target / work.mean, least=least, most=most
-            )
-            waited, busy = serve(arrivals, serving, work, latencies, generator)
-        amount = float(instances.sum()) / 60
+        target = 60 * deployment.target / work.mean
+        serving, instances = track_target(arrivals, target, least=least, most=most)
+        refused = int(arrivals[serving == 0].sum())
+        served = np.where(serving > 0, arrivals, 0)
+        waited, busy = serve(served, np.maximum(serving, 1), work, latencies, generator)
     arrived = int(arrivals.sum())
     outcome = Outcome(
         arrived=arrived,
         served=arrived - refused,
         refused=refused,
-        late=latencies.above(REQUEST_SECONDS) if deployment.mode != "async" else 0,
+        late=latencies.above(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0,
         cold_starts=cold,
         instances=instances,
         arrivals=arrivals,
@@ -109,5 +121,22 @@ def simulate(
         mean_wait=waited / max(1, arrived),
         latencies=latencies,
     )
-    monthly = Decimal(repr(amount * MINUTES_PER_MONTH / minutes))
-    return Simulated(outcome, formula, tuple(itemise(deployment, scenario, monthly).lines.values()))
+    share = busy / 60 if deployment.mode == "serverless" else float(instances.sum())
+    amount = share / minutes * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
+    return Simulated(outcome, formula, itemise(deployment, scenario, Decimal(repr(round(amount, 6)))))
+
+
+def _daily_job(arrivals: Counts, formula: Bill) -> tuple[Counts, Counts]:
+    """Instances that serve and that are billed in every minute, where a job at the end of each day scores what the day brought."""
+    count, seconds = formula.running.peak, formula.speed.seconds
+    serving, billed = np.zeros_like(arrivals), np.zeros_like(arrivals)
+    free = 0
+    for end in range(MINUTES_PER_DAY, len(arrivals) + 1, MINUTES_PER_DAY):
+        # The last day's job stands where the first day has nothing to score: the period repeats.
+        work = float(arrivals[end - MINUTES_PER_DAY : end].sum()) * seconds / 60
+        begin = max(end, free)
+        free = begin + START_MINUTES + math.ceil(work / count)
+        minutes = np.arange(begin, free) % len(arrivals)
+        billed[minutes] += count
+        serving[minutes[START_MINUTES:]] += count
+    return serving, billed

@@ -69,7 +69,9 @@ class Speed:
         the median the logarithm of the seconds is normal. Raises CostError for a confidence outside.
         """
         if not 0 < confidence < 1:
-            raise CostError(f"The confidence is {confidence:g}: give more than 0 and less than 1, such as 0.95.")
+            raise CostError(
+                f"The confidence is {confidence:g}: give more than 0 and less than 1, such as 0.95."
+            )
         bound = self.high if confidence > 0.5 else self.low
         share = abs(_NORMAL.inv_cdf(confidence)) / _NORMAL.inv_cdf(0.95)
         return replace(self, seconds=self.seconds * (bound / self.seconds) ** share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from statistics import NormalDist
 
@@ -20,6 +20,8 @@ Sizes = NDArray[np.float32]
 MINUTES_PER_DAY = 1440
 # A month as AWS bills it: 730 hours.
 MINUTES_PER_MONTH = 730 * 60
+# Days whose requests formulas count, so that chance evens out. From this mean on, a minute's number is as good as normal.
+_DAYS, _NORMAL_FROM = 4, 200
 
 
 @cache
@@ -39,9 +41,9 @@ def spread(variation: float) -> Sizes:
     return relative
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Requests over a period that repeats, a day or a month. `rates` [minutes] are the mean requests a second of its minutes.
+    """Requests over a period that repeats, such as a day. `rates` [minutes] are the mean requests a second of its minutes.
 
     A typical request has `documents`, and a typical document with its query `tokens`. `sizes` are the work of requests
     relative to their mean, which is 1; every request has one of them.
@@ -76,11 +78,45 @@ class Traffic:
         """64 quantiles of the sizes, ascending."""
         return _quantiles(self.sizes.tobytes())
 
+    @cached_property
+    def sample(self) -> NDArray[np.float64]:
+        """Rates [minutes] over whole periods, of _DAYS at least: those of `counts`."""
+        return np.tile(self.rates, -(-_DAYS * MINUTES_PER_DAY // len(self.rates)))
+
+    @cached_property
+    def counts(self) -> NDArray[np.float64]:
+        """How many requests come in every minute of `sample`, drawn so that no minute brings fewer where rates are higher."""
+        return _poisson(60 * self.sample)
+
+    def minutes(self, least: int) -> int:
+        """So many minutes, rounded up to whole periods: parts of a day would weigh some hours more than others."""
+        return -(-least // len(self.rates)) * len(self.rates)
+
     def scaled(self, factor: float) -> Traffic:
         """The same curve, `factor` times as high."""
         return replace(
             self, rates=self.rates * factor, name=f"{self.mean * factor:g} requests/s, shaped as {self.name}"
         )
+
+
+def _poisson(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A draw for each mean, always from the same uniform numbers, so that it rises with the mean."""
+    uniform = np.random.default_rng(0).random(len(means))
+    small = np.minimum(means, _NORMAL_FROM)
+    term = np.exp(-small)
+    below, drawn = term.copy(), np.zeros(len(means))
+    for count in range(1, int(small.max() + 9 * math.sqrt(small.max()) + 20)):
+        drawn += uniform > below
+        term = term * small / count
+        below += term
+    large = means > _NORMAL_FROM
+    if large.any():
+        normal = NormalDist()
+        z = np.array([normal.inv_cdf(value or 1e-300) for value in uniform[large].tolist()])
+        # Cornish and Fisher's expansion, to the skewness.
+        spread_out = means[large] + z * np.sqrt(means[large]) + (z**2 - 1) / 6
+        drawn[large] = np.maximum(drawn[large], np.round(spread_out))
+    return drawn
 
 
 @lru_cache(16)
@@ -123,7 +159,7 @@ def daily(
 def from_log(path: Path) -> Traffic:
     """Traffic as in a CSV of requests: time (seconds, ascending), documents, tokens (mean of a document).
 
-    It is repeated to fill a month, and sizes are documents x tokens of its requests. Raises CostError with the line of what
+    It repeats, and sizes are documents x tokens of its requests. Raises CostError with the line of what
     is malformed.
     """
     times: list[float] = []
@@ -156,7 +192,7 @@ def from_log(path: Path) -> Traffic:
         sizes = np.sort(sizes)[np.linspace(0, len(sizes) - 1, 4096).round().astype(np.int64)]
         sizes /= sizes.mean()
     return Traffic(
-        rates=np.resize(rates, MINUTES_PER_MONTH),
+        rates=rates,
         documents=max(1, round(sum(documents) / len(documents))),
         tokens=max(1, round(float(work.sum()) / sum(documents))),
         name=os.fsencode(path.name).decode("utf-8", "backslashreplace"),  # whatever the locale

@@ -72,7 +72,7 @@ def _comparison(question: Question, cheapest: dict[tuple[str, str], Bill | None]
                 f"{bill.deployment.precision} {bill.deployment.hardware}",
                 bill.usd,
                 round(bill.p95, 3),
-                bill.instances_peak if bill.deployment.mode != "serverless" else None,
+                bill.running.peak if bill.deployment.mode != "serverless" else None,
                 bill.usd_per_million_documents,
             )
         rows.append((model, hardware, *cells, quality[model], bill and bill.speed.basis))
@@ -170,7 +170,7 @@ def _conclusion(decision: Decision) -> tuple[str, ...]:
     if best is None:
         example = next(iter(decision.examples.values()), "")
         return (f"Nothing carries this traffic with {asked}. For example: {example}",)
-    peak = f", {best.instances_peak} instance{'s' if best.instances_peak != 1 else ''} at the peak"
+    peak = f", {best.running.peak} instance{'s' if best.running.peak != 1 else ''} at the peak"
     lines = [
         f"Run {best.deployment.name}: {best.usd:,} USD a month, {best.usd_per_million_documents:,} per million documents, p95 {best.p95:.3f} s (asked: {asked})"
         f"{peak if best.deployment.mode != 'serverless' else ''}; speed {best.speed.basis}."

@@ -19,14 +19,16 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
     minutes = len(outcome.arrivals)
     expected = f"{scenario.traffic.mean * 60 * minutes:,.0f}"
     late = "-" if deployment.mode == "async" else f"{outcome.late:,}"
-    in_use = ("-", "-") if serverless else (f"{outcome.utilisation:.1%}", f"{formula.utilisation:.1%}")
-    instances, peak = outcome.instances, formula.instances_peak
+    in_use = (
+        ("-", "-") if serverless else (f"{outcome.utilisation:.1%}", f"{formula.running.utilisation:.1%}")
+    )
+    instances, peak = outcome.instances, formula.running.peak
     if serverless:
         counts = f"{instances.max()}", f"{peak}"
     else:
         counts = (
             f"{instances.mean():.2f} (peak {instances.max()})",
-            f"{formula.instances_mean:.2f} (peak {peak})",
+            f"{formula.running.mean:.2f} (peak {peak})",
         )
     rows = (
         (f"requests in {minutes:,} minutes", f"{outcome.arrived:,}", expected),
@@ -42,7 +44,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         ("utilisation", *in_use),
         ("USD a month", f"{simulated.usd:,}", f"{formula.usd:,}"),
     )
-    note = "The formula's latencies are those of the busiest minute, with instances there in time; the simulation's are of all requests, with instances as alarms bring them."
+    note = "The formula's latencies are those of the busiest hour, the simulation's of all requests (serverless, asynchronous: both of all)."
     return Report(
         title=f"A simulated month of {deployment.name}: {scenario.traffic.name}, seed {seed}",
         tables=(
@@ -53,7 +55,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
                 rows=rows,
                 notes=(note,),
             ),
-            lines_table("The bill: the simulated month", simulated.lines),
+            lines_table("The bill: the simulated month", simulated.statement.lines.values()),
             _first_day(simulated),
         ),
         conclusion=(
@@ -63,7 +65,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         charts=_timelines(simulated),
         explained=(
             f"{deployment.name}: a request alone takes {formula.speed.seconds:.4f} s, {formula.speed.basis}: {formula.speed.why}.",
-            *(explain_line(line, scenario.catalogue) for line in simulated.lines),
+            *(explain_line(line, scenario.catalogue) for line in simulated.statement.lines.values()),
         ),
         monthly=simulated.usd,
     )

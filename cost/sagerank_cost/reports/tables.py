@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..bill import Bill
@@ -14,8 +14,9 @@ from ..sheet import Table, tabulate
 _MINOR = ("price of", "confidence")
 
 
-def lines_table(title: str, lines: Sequence[Line]) -> Table:
+def lines_table(title: str, lines: Iterable[Line]) -> Table:
     """Line items, with their total in the last row."""
+    lines = tuple(lines)
     table = tabulate(
         "lines",
         title,
@@ -63,7 +64,7 @@ def explain(bill: Bill) -> list[str]:
     pace = bill.speed
     return [
         f"{bill.deployment.name}: a request alone takes {pace.seconds:.4f} s ({pace.low:.4f} to {pace.high:.4f}), {pace.basis}: {pace.why}.",
-        f"  in the busiest minute {bill.waits:.1%} of requests wait, {bill.mean_wait:.3f} s on average (Erlang C, M/G/c): p50 {bill.p50:.3f}, p95 {bill.p95:.3f}, p99 {bill.p99:.3f} s",
+        f"  in the busiest hour p50 {bill.p50:.3f}, p95 {bill.p95:.3f}, p99 {bill.p99:.3f} s (Erlang C, M/G/c); {bill.running.mean:.2f} instances on average, {bill.running.peak} at most",
         *(explain_line(line, bill.scenario.catalogue) for line in bill.lines),
         *(f"  {note}" for note in bill.notes),
     ]

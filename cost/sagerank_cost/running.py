@@ -1,0 +1,176 @@
+"""What runs for how long in each mode, and how long requests wait for it: by formulas, from the traffic and a request's seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import CostError
+from .formulas import START_MINUTES, Floats, Wait, cold_starts, fleet, lag, there, wait
+from .traffic import Traffic
+
+SERVERLESS_CONCURRENCY = 200
+# Asynchronous endpoints are scaled to so much queued work an instance. It has to be longer than a new instance takes to come: with
+# less, what piles up meanwhile asks for many times too many, and those go again before the next are asked for.
+QUEUE_SECONDS = 600.0
+_DAY_SECONDS = 86_400.0
+_STARTING_SECONDS = 60.0 * (1 + START_MINUTES)  # a minute's alarm, and the start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The mean number of instances billed (serverless: of workers busy), the most, and their share of time in use.
+
+    `waits` are those of the requests that percentiles are of: of the busiest hour; in modes whose requests wait for minutes, and
+    serverless, of all. `failing` is the share of requests that find no instance and get no answer.
+    """
+
+    mean: float
+    peak: int
+    utilisation: float
+    waits: tuple[Wait, ...]
+    failing: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def running_instances(traffic: Traffic, seconds: float, *, target: float, least: int, most: int) -> Running:
+    """Instances that are scaled so that each is in use for the share `target` of its time, and at least `least` of them.
+
+    Raises CostError, to be read after the deployment's name, where more than `most` are needed.
+    """
+    each = 60 * target / seconds
+    _check(math.ceil(traffic.peak * 60 / each - 1e-9), most)
+    serving, billed = (np.minimum(count, most) for count in fleet(traffic.counts, each, least=max(1, least)))
+    rates, failing = traffic.sample, 0.0
+    notes: tuple[str, ...] = ()
+    if not least:
+        up, lost = there(rates)
+        failing, billed = float(np.average(lost, weights=rates)), billed - 1 + up
+        notes = (
+            f"{failing:.1%} of the requests meet no instance and fail: a client has to ask again for {START_MINUTES + 1} minutes or more",
+        )
+    mean = float(billed.mean())
+    return Running(
+        mean=mean,
+        peak=math.ceil(float(billed.max()) - 1e-9),
+        utilisation=min(1.0, float(rates.mean()) * seconds / mean),
+        waits=_busiest_hour(traffic, serving, seconds),
+        failing=failing,
+        notes=notes,
+    )
+
+
+def _busiest_hour(traffic: Traffic, serving: Floats, seconds: float) -> tuple[Wait, ...]:
+    """The waits in the hour of the period in which they are longest on average."""
+    rates = traffic.sample
+    behind = lag(rates, serving, seconds)
+    # Where more come than can be served, what is left behind is counted on its own.
+    load = np.minimum(rates * seconds / serving, 0.98)
+    hours = np.arange(len(rates)) % len(traffic.rates) // 60
+    # Which hour that is, one server's wait tells well enough.
+    badness = np.bincount(hours, rates * (behind + seconds * load / (1 - load) / serving))
+    worst = hours == int(np.argmax(badness / np.maximum(np.bincount(hours, rates), 1e-12)))
+    groups = []
+    for count in np.unique(serving[worst]):
+        for late in (False, True):
+            here = worst & (serving == count) & ((behind > 0) == late)
+            weights = rates[here]
+            if weights.sum() > 0:
+                busy, fixed = (float(np.average(each[here], weights=weights)) for each in (load, behind))
+                share = float(weights.sum() / rates[worst].sum())
+                groups.append(Wait(share, fixed, *wait(int(count), busy, seconds, traffic.variation)))
+    return tuple(groups)
+
+
+def running_workers(traffic: Traffic, seconds: float, cold_start: float) -> Running:
+    """Serverless workers, one for each request: cold where none is warm, which takes `cold_start` seconds more.
+
+    Raises CostError, to be read after the deployment's name, where more are needed than an endpoint has.
+    """
+    busy = traffic.peak * seconds
+    if busy + 3 * math.sqrt(busy) > SERVERLESS_CONCURRENCY:
+        raise CostError(
+            f"needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
+        )
+    cold = float(np.average(cold_starts(traffic.rates, seconds, cold_start), weights=traffic.rates))
+    note = f"{cold:.1%} of the requests start a worker, which is taken to last {cold_start:g} s: an assumption, so measure yours (--cold-start)"
+    return Running(
+        mean=traffic.mean * seconds,
+        peak=math.ceil(busy),
+        utilisation=1.0,
+        waits=(Wait(1 - cold), Wait(cold, cold_start)),
+        notes=(note,),
+    )
+
+
+def running_queued(traffic: Traffic, seconds: float, *, least: int, most: int) -> Running:
+    """Instances behind a queue, as many as hold it at QUEUE_SECONDS of work each; those that may go to zero are none while nobody asks.
+
+    Raises CostError, to be read after the deployment's name, where more than `most` are needed.
+    """
+    rates = traffic.rates
+    load = _smooth(rates * seconds, round(QUEUE_SECONDS / 60))
+    _check(math.ceil(float(load.max()) - 1e-9), most)
+    up, lost = (np.ones_like(rates), np.zeros_like(rates)) if least else there(rates)
+    running = np.maximum(up * max(1, least), load)
+    mean = float(running.mean())
+    queued = load > 0.95 * max(1, least)
+    served = rates * (1 - lost) * ~queued
+    groups = _uniform(float((rates * lost * ~queued).sum()), 0.0, _STARTING_SECONDS)
+    if served.sum() > 0:
+        busy = float(np.average(load, weights=served)) / max(1, least)
+        groups.append(Wait(float(served.sum()), 0.0, *wait(max(1, least), busy, seconds, traffic.variation)))
+    groups += _uniform(float(rates[queued].sum()), 0.8 * QUEUE_SECONDS, 1.2 * QUEUE_SECONDS)
+    whole = float(rates.sum())
+    return Running(
+        mean=mean,
+        peak=math.ceil(float(running.max()) - 1e-9),
+        utilisation=min(1.0, float(load.mean()) / mean),
+        waits=tuple(replace(group, share=group.share / whole) for group in groups if group.share > 0),
+        notes=("asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",),
+    )
+
+
+def _uniform(share: float, low: float, high: float, parts: int = 8) -> list[Wait]:
+    """Waits between two bounds, all of them as likely."""
+    return [Wait(share / parts, low + (high - low) * (part + 0.5) / parts) for part in range(parts)]
+
+
+def _smooth(values: Floats, width: int) -> Floats:
+    """Means over so many minutes, of a period that repeats."""
+    if len(values) <= width:
+        return np.full_like(values, values.mean())
+    around = np.concatenate([values[-width + 1 :], values])
+    found: Floats = np.convolve(around, np.ones(width) / width, "valid")
+    return found
+
+
+def running_jobs(traffic: Traffic, seconds: float, *, most: int) -> Running:
+    """A transform job a day, which scores what came in since the last, on as many instances as finish it within the day.
+
+    Raises CostError, to be read after the deployment's name, where more than `most` are needed.
+    """
+    work, start = traffic.mean * _DAY_SECONDS * seconds, 60.0 * START_MINUTES
+    count = max(1, math.ceil(work / (_DAY_SECONDS - start)))
+    _check(count, most)
+    mean = (work + count * start) / _DAY_SECONDS
+    long = work / count + start
+    return Running(
+        mean=mean,
+        peak=count,
+        utilisation=work / _DAY_SECONDS / mean,
+        # A request waits for the day to end, and for its place in the job.
+        waits=tuple(_uniform(1.0, start, _DAY_SECONDS + long)),
+        notes=(
+            f"a job a day of about {long / 60:,.0f} minutes, instances: {count}; transform hours are taken at the hosting price: one bill of 2023 shows them equal",
+        ),
+    )
+
+
+def _check(needed: int, most: int) -> None:
+    if needed > most:
+        raise CostError(
+            f"needs {needed} instances at the peak, more than {most}: take a larger type or a smaller model, or allow more."
+        )
