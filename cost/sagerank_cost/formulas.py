@@ -43,22 +43,29 @@ class Wait:
         return np.where(left < 0, 1.0, later)
 
 
-def fleet(counts: Floats, target: float, *, least: int) -> tuple[Floats, Floats]:
+class Counts:
+    """How many requests come in every minute [minutes], and what alarms look at: the least of three, the most of fifteen."""
+
+    def __init__(self, counts: Floats) -> None:
+        self.each = counts
+        self.steadily = _window(counts, SCALE_OUT_MINUTES, np.minimum)
+        self.lately = _window(counts, SCALE_IN_MINUTES, np.maximum)
+        self.asked = _window(self.steadily, SCALE_IN_MINUTES, np.maximum)
+
+
+def fleet(counts: Counts, target: float, *, least: int) -> tuple[Floats, Floats]:
     """Instances that serve, and that are billed, in every minute [minutes], where each is to have `target` requests a minute.
 
     The n-th instance is asked for when three minutes in a row bring more than n - 1 can take. It goes when in fifteen in a row it was
     not asked for, they stayed below nine tenths of what n can take, and the last needs fewer. It begins as if the first minute had always been.
     """
-    serving = np.full(len(counts), float(least))
+    serving = np.full(len(counts.each), float(least))
     billed = serving.copy()
-    steadily = _window(counts, SCALE_OUT_MINUTES, np.minimum)
-    lately = _window(counts, SCALE_IN_MINUTES, np.maximum)
-    asked = _window(steadily, SCALE_IN_MINUTES, np.maximum)
-    minutes = np.arange(len(counts))
-    for level in range(least + 1, int(np.ceil(steadily.max() / target - 1e-9)) + 1):
-        wanted = steadily > (level - 1) * target
-        needless = np.maximum(asked, counts) <= (level - 1) * target
-        spare = needless & (lately < 0.9 * level * target)
+    minutes = np.arange(len(counts.each))
+    for level in range(least + 1, int(np.ceil(counts.steadily.max() / target - 1e-9)) + 1):
+        wanted = counts.steadily > (level - 1) * target
+        needless = np.maximum(counts.asked, counts.each) <= (level - 1) * target
+        spare = needless & (counts.lately < 0.9 * level * target)
         begun = np.maximum.accumulate(np.where(wanted, minutes, -1))
         ended = np.maximum.accumulate(np.where(spare, minutes, -2))
         here = begun > ended

@@ -120,8 +120,10 @@ def running_queued(traffic: Traffic, seconds: float, *, least: int, most: int) -
     if not least:
         running *= np.where(running > 1, 1.0, there(rates)[0])
     mean = float(running.mean())
-    counts = traffic.counts.astype(np.int64)
-    serving, billed = follow_backlog(counts, traffic.counts * seconds, seconds, least=least, most=most)
+    counts = traffic.counts.each
+    serving, billed = follow_backlog(
+        counts.astype(np.int64), counts * seconds, seconds, least=least, most=most
+    )
     return Running(
         mean=mean,
         peak=int(billed.max()),
@@ -133,7 +135,7 @@ def running_queued(traffic: Traffic, seconds: float, *, least: int, most: int) -
 
 def _behind(traffic: Traffic, load: Floats, serving: Counts, seconds: float) -> tuple[Wait, ...]:
     """Waits in a queue before `serving` instances [minutes]: for those before, by the minute, or else as `load` makes them by chance."""
-    counts = traffic.counts
+    counts = traffic.counts.each
     capacity = np.concatenate([[0.0], np.cumsum(serving * 60.0)]) + np.arange(len(counts) + 1) * 1e-9
     work = counts * seconds
     before = np.cumsum(work) - work
