@@ -7,12 +7,30 @@ from decimal import Decimal
 from functools import cache
 
 from . import CostError, unknown
+from .lines import Statement
 from .store import DATA, rows
 
 PRESETS = ("dev", "prod")
 # Of a request of 100 documents the server logs a line of 321 to 323 bytes, as measured, and CloudWatch counts 26 more for each event.
 LOG_BYTES = 350
-BY_USE = "not counted, as use decides: KMS requests, storage of logs, of images and in S3, data through interface endpoints"
+# Items of rates.csv that may stand beside a model, as a bill names them.
+_NAMES = {
+    "alarm": "alarms",
+    "dashboard": "dashboard",
+    "kms_key": "KMS key",
+    "logs_ingest": "logs",
+    "metric": "metrics read from the log",
+    "nat_gateway": "NAT gateways",
+    "provisioned": "provisioned concurrency",
+    "public_ipv4": "public addresses",
+    "vpc_endpoint": "interface endpoints",
+}
+# What else is billed where these stand, as it is used.
+_USED = {
+    "kms_key": "KMS requests",
+    "logs_ingest": "logs that are kept",
+    "vpc_endpoint": "data through interface endpoints",
+}
 # These rows say how large the fleet may be; the others are items of rates.csv.
 _BOUNDS = ("min_instances", "max_instances")
 
@@ -42,9 +60,24 @@ def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
     return Preset(min_instances=least, max_instances=most, standing=tuple(counts.items()))
 
 
-def log_gb(requests: float, lines: int) -> Decimal:
-    """Gigabytes (10^9 bytes) that so many requests log, each in so many lines."""
-    return Decimal(repr(requests)) * lines * LOG_BYTES / 10**9
+def add(
+    statement: Statement, standing: tuple[tuple[str, int], ...], *, requests: float, instance: str
+) -> None:
+    """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB."""
+    for item, count in standing:
+        quantity = count * log_gb(requests) if item == "logs_ingest" else count
+        memory = int(instance) if item == "provisioned" else None
+        statement.add(item, quantity, _NAMES[item], memory_mb=memory)
+    if standing:
+        used = [_USED[item] for item, _ in standing if item in _USED]
+        statement.notes.append(
+            f"not counted, as use decides: {', '.join(['what is stored in ECR and S3', *used])}"
+        )
+
+
+def log_gb(requests: float) -> Decimal:
+    """Gigabytes (10^9 bytes) of the lines that the server logs of so many requests."""
+    return Decimal(repr(requests)) * LOG_BYTES / 10**9
 
 
 @cache
