@@ -14,9 +14,8 @@ from collections.abc import Callable
 import numpy as np
 
 from . import CostError
-from .formulas import SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
-from .queueing import MINUTE, Counts
-from .running import QUEUE_SECONDS
+from .formulas import QUEUE_SECONDS, SCALE_IN_MINUTES, SCALE_OUT_MINUTES, START_MINUTES
+from .queueing import MINUTE, Counts, Seconds
 
 COOLDOWN_MINUTES = 10
 
@@ -36,18 +35,20 @@ def track_target(arrivals: Counts, target: float, *, least: int, most: int) -> t
     return _scale(metric, target, arrivals, first=first, least=least, most=most)
 
 
-def follow_backlog(arrivals: Counts, seconds: float, *, least: int, most: int) -> tuple[Counts, Counts]:
+def follow_backlog(
+    arrivals: Counts, brought: Seconds, seconds: float, *, least: int, most: int
+) -> tuple[Counts, Counts]:
     """Instances that serve, and that are billed, in every minute of an endpoint that follows its backlog.
 
-    An instance has QUEUE_SECONDS of work before it, in requests of `seconds`. From zero, one starts as soon as something waits;
+    Arrivals bring seconds of work, `brought` [minutes], and `seconds` each on average. The target is QUEUE_SECONDS of it an instance. From zero, one starts as soon as something waits;
     after 15 idle minutes `least` remain. Raises CostError for bounds that make no sense.
     """
     _check(least, most)
-    backlog = 0.0  # requests that wait at the end of the minute
+    backlog = 0.0  # requests that wait at the end of the minute, as their work is that of so many
 
     def metric(minute: int, serving: int) -> float:
         nonlocal backlog
-        backlog = max(0.0, backlog + float(arrivals[minute]) - serving * MINUTE / seconds)
+        backlog = max(0.0, backlog + (float(brought[minute]) - serving * MINUTE) / seconds)
         if not serving:
             return math.inf if backlog else 0.0
         under_way = min(serving, float(arrivals[minute]) * seconds / MINUTE)
@@ -82,7 +83,7 @@ def _scale(
         serving[minute], billed[minute] = running, running + coming
         value = metric(minute, running)
         high = high + 1 if value > target else 0
-        low = low + 1 if value < 0.9 * target else 0
+        low = low + 1 if running and value < 0.9 * target else 0
         if math.isinf(value):
             wanted = 1
         elif high >= SCALE_OUT_MINUTES or low >= SCALE_IN_MINUTES:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
-import numpy as np
-
 from . import CostError, unknown
 from .catalogue import Catalogue
 from .discount import Discounts
@@ -216,7 +214,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
     Raises CostError where the model does not fit or run there, and where one request in a thousand is larger than SageMaker takes.
     """
     traffic, tokens = scenario.traffic, scenario.tokens_at_once
-    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * float(np.quantile(traffic.sizes, 0.999))
+    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * traffic.largest_size
     if largest > MAX_BYTES[deployment.mode]:
         raise CostError(
             f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
-import numpy as np
-
 from . import CostError
 from .bill import ERRORS, MAY_BE_ZERO, SELLERS_CHARGE, Bill, Deployment, Scenario, bill, request_alone
 from .catalogue import Service
@@ -156,21 +154,21 @@ def admit(question: Question, deployment: Deployment) -> Bill:
         )
     try:
         # What is too slow without any wait needs no bill.
-        alone = request_alone(deployment, question.scenario).seconds
-        p95 = alone * float(np.quantile(question.scenario.traffic.typical_sizes, 0.95))
-        item = bill(deployment, question.scenario) if limit is None or p95 <= limit else None
+        alone = request_alone(deployment, question.scenario).seconds * question.scenario.traffic.usual_size
+        if limit is not None and alone > limit:
+            raise Refused(
+                "are too slow", f"{deployment.name} has a p95 of {alone:.3f} s or more, above {limit:g}."
+            )
+        item = bill(deployment, question.scenario)
+    except Refused:
+        raise
     except CostError as error:
         raise Refused("do not run, fit or carry it", str(error)) from None
-    if limit is not None:
-        p95 = item.p95 if item else p95
-        if p95 > limit:
-            raise Refused("are too slow", f"{deployment.name} has a p95 of {p95:.3f} s, above {limit:g}.")
-        if item and item.running.failing > ERRORS:
-            raise Refused(
-                "fail too often",
-                f"{item.running.failing:.1%} of the requests to {deployment.name} meet no instance.",
-            )
-    assert item is not None
+    if limit is not None and item.late(limit) > 0.05:
+        raise Refused("are too slow", f"{deployment.name} has a p95 of {item.p95:.3f} s, above {limit:g}.")
+    if limit is not None and item.running.failing > ERRORS:
+        failing = f"{item.running.failing:.1%} of the requests to {deployment.name} meet no instance."
+        raise Refused("fail too often", failing)
     return item
 
 
@@ -192,7 +190,7 @@ def decide(question: Question) -> Decision:
             open_ended(item),
             compared(item, unknown),
             -(item.deployment.choice.ndcg or 0),
-            item.p95,
+            item.speed.seconds,
             item.deployment.name,
         )
     )

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 SCALE_OUT_MINUTES, SCALE_IN_MINUTES, START_MINUTES = 3, 15, 5
 # How long SageMaker keeps an idle serverless worker is not published; users report minutes.
 KEEP_WARM_MINUTES = 10
+# Asynchronous endpoints are scaled to so much queued work an instance. It has to be longer than a new instance takes to come: with
+# less, what piles up meanwhile asks for many times too many, and those go again before the next are asked for.
+QUEUE_SECONDS = 600.0
 
 Floats = NDArray[np.float64]
 
@@ -40,22 +43,31 @@ class Wait:
         return np.where(left < 0, 1.0, later)
 
 
-def fleet(counts: Floats, target: float, *, least: int) -> tuple[Floats, Floats]:
+class Counts:
+    """How many requests come in every minute [minutes], and what alarms look at: the least of three, the most of fifteen."""
+
+    def __init__(self, counts: Floats) -> None:
+        self.each = counts
+        self.steadily = _window(counts, SCALE_OUT_MINUTES, np.minimum)
+        self.lately = _window(counts, SCALE_IN_MINUTES, np.maximum)
+        self.asked = _window(self.steadily, SCALE_IN_MINUTES, np.maximum)
+
+
+def fleet(counts: Counts, target: float, *, least: int) -> tuple[Floats, Floats]:
     """Instances that serve, and that are billed, in every minute [minutes], where each is to have `target` requests a minute.
 
-    The n-th instance is asked for when three minutes in a row bring more than n - 1 can take, and goes when fifteen in a row
-    stayed below nine tenths of what n can take and the last needs fewer. It begins as if the first minute had always been.
+    The n-th instance is asked for when three minutes in a row bring more than n - 1 can take. It goes when in fifteen in a row it was
+    not asked for, they stayed below nine tenths of what n can take, and the last needs fewer. It begins as if the first minute had always been.
     """
-    serving = np.full(len(counts), float(least))
+    serving = np.full(len(counts.each), float(least))
     billed = serving.copy()
-    steadily = _window(counts, SCALE_OUT_MINUTES, np.minimum)
-    lately = _window(counts, SCALE_IN_MINUTES, np.maximum)
-    minutes = np.arange(len(counts))
-    for level in range(least + 1, int(np.ceil(steadily.max() / target - 1e-9)) + 1):
-        wanted = steadily > (level - 1) * target
-        spare = (lately < 0.9 * level * target) & (counts <= (level - 1) * target)
+    minutes = np.arange(len(counts.each))
+    for level in range(least + 1, int(np.ceil(counts.steadily.max() / target - 1e-9)) + 1):
+        wanted = counts.steadily > (level - 1) * target
+        needless = np.maximum(counts.asked, counts.each) <= (level - 1) * target
+        spare = needless & (counts.lately < 0.9 * level * target)
         begun = np.maximum.accumulate(np.where(wanted, minutes, -1))
-        ended = np.maximum.accumulate(np.where(spare & ~wanted, minutes, -2))
+        ended = np.maximum.accumulate(np.where(spare, minutes, -2))
         here = begun > ended
         here[1:], first = here[:-1].copy(), bool(here[0])  # what a minute decides is there from the next on
         # Since when it has been there: that long ago it was asked for, and it serves START_MINUTES after.
@@ -79,17 +91,17 @@ def lag(rates: Floats, serving: Floats, seconds: float) -> Floats:
     return before
 
 
-def there(rates: Floats) -> tuple[Floats, Floats]:
-    """For instances that may go to zero: the share of time with one, and the share of requests that come while there is none.
+def there(rates: Floats) -> tuple[Floats, Floats, Floats]:
+    """For instances that may go to zero, the share of time with one; of requests, those that start one, and those that come meanwhile.
 
-    A cycle: a request at zero starts an instance, which serves after a minute's alarm and START_MINUTES; after
+    A cycle: a request at zero starts an instance, which serves after what is left of the minute and START_MINUTES; after
     SCALE_IN_MINUTES it goes with the first minute that brings nothing; and zero lasts until the next request.
     """
     each = np.maximum(rates * 60, 1e-12)
-    starting = 1.0 + START_MINUTES
-    up = starting + SCALE_IN_MINUTES + np.expm1(np.minimum(each, 50))
-    down = 1 / each
-    return up / (up + down), (1 + each * starting) / (each * (up + down))
+    up = START_MINUTES + SCALE_IN_MINUTES + np.expm1(np.minimum(each, 50))
+    cycle = up + 0.5 + 1 / each
+    first = 1 / (each * cycle)
+    return up / cycle, first, (0.5 + START_MINUTES) / cycle
 
 
 def cold_starts(rates: Floats, seconds: float, start: float) -> Floats:

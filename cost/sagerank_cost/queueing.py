@@ -9,6 +9,7 @@ The few minutes that never forget their beginning, those of a backlog, are serve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapreplace
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
+Seconds = NDArray[np.float64]
 
 MINUTE = 60.0
 # Requests of a minute that are served again from the true state before the minute counts as one with a backlog.
@@ -98,21 +100,15 @@ def serve_pooled(
     # Where nobody serves, the clock of capacity stands still; it must still rise for its inverse to exist.
     capacity += np.arange(len(capacity)) * 1e-9
     free = 0.0
-    block = max(64, int(_BLOCK * len(arrived) / max(1, int(arrived.sum()))))
-    for begin in range(0, len(arrived), block):
-        counts = arrived[begin : begin + block]
-        minute = np.repeat(np.arange(begin, begin + len(counts)), counts)
-        arrivals = np.sort(minute * MINUTE + generator.random(len(minute)) * MINUTE)
-        if not len(arrivals):
-            continue
-        seconds = work.draw(generator, len(arrivals)).astype(np.float64)
+    for _, arrivals, seconds in _drawn(arrived, work, generator):
         before = np.cumsum(seconds) - seconds
         # Lindley: a request begins when it is there and all before it are done.
         begins = before + np.maximum.accumulate(
             np.maximum(np.interp(arrivals, times, capacity), free) - before
         )
         free = float(begins[-1] + seconds[-1])
-        starts = np.interp(begins, capacity, times)
+        # Not before somebody serves, where the clock of capacity hardly moves.
+        starts = np.interp(begins + 1e-4, capacity, times)
         late = begins > capacity[-1]
         starts[late] = times[-1] + begins[late] - capacity[-1]
         waits = np.maximum(starts - arrivals, 0)
@@ -120,6 +116,27 @@ def serve_pooled(
         waited += float(waits.sum())
         worked += float(seconds.sum())
     return waited, worked
+
+
+def work_by_minute(arrived: Counts, work: Work, generator: np.random.Generator) -> Seconds:
+    """Seconds of work [minutes] that requests bring, as `serve_pooled` draws them from a generator in the same state."""
+    brought = np.zeros(len(arrived))
+    for minutes, _, seconds in _drawn(arrived, work, generator):
+        brought += np.bincount(minutes, seconds, len(arrived))
+    return brought
+
+
+def _drawn(
+    arrived: Counts, work: Work, generator: np.random.Generator
+) -> Iterator[tuple[Counts, Seconds, Seconds]]:
+    """Blocks of requests in the order of their coming: the minutes they come in, when, and their seconds."""
+    block = max(64, int(_BLOCK * len(arrived) / max(1, int(arrived.sum()))))
+    for begin in range(0, len(arrived), block):
+        counts = arrived[begin : begin + block]
+        minutes = np.repeat(np.arange(begin, begin + len(counts)), counts)
+        times = np.sort(minutes * MINUTE + generator.random(len(minutes)) * MINUTE)
+        if len(times):
+            yield minutes, times, work.draw(generator, len(times)).astype(np.float64)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import CostError
-from .formulas import START_MINUTES, Floats, Wait, cold_starts, fleet, lag, there, wait
+from .autoscale import follow_backlog
+from .formulas import QUEUE_SECONDS, START_MINUTES, Floats, Wait, cold_starts, fleet, lag, there, wait
+from .queueing import Counts
 from .traffic import Traffic
 
 SERVERLESS_CONCURRENCY = 200
-# Asynchronous endpoints are scaled to so much queued work an instance. It has to be longer than a new instance takes to come: with
-# less, what piles up meanwhile asks for many times too many, and those go again before the next are asked for.
-QUEUE_SECONDS = 600.0
 _DAY_SECONDS = 86_400.0
-_STARTING_SECONDS = 60.0 * (1 + START_MINUTES)  # a minute's alarm, and the start
+# Of the time of instances behind a queue, what is in use where they come and go; their number is never quite right.
+_QUEUE_BUSY = 0.96
+# Shares of use between which waits are taken together.
+_LOADS = (-1.0, 0.5, 0.7, 0.8, 0.88, 0.95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +49,8 @@ def running_instances(traffic: Traffic, seconds: float, *, target: float, least:
     rates, failing = traffic.sample, 0.0
     notes: tuple[str, ...] = ()
     if not least:
-        up, lost = there(rates)
-        failing, billed = float(np.average(lost, weights=rates)), billed - 1 + up
+        up, first, meanwhile = there(rates)
+        failing, billed = float(np.average(first + meanwhile, weights=rates)), billed - 1 + up
         notes = (
             f"{failing:.1%} of the requests meet no instance and fail: a client has to ask again for {START_MINUTES + 1} minutes or more",
         )
@@ -67,7 +70,7 @@ def _busiest_hour(traffic: Traffic, serving: Floats, seconds: float) -> tuple[Wa
     rates = traffic.sample
     behind = lag(rates, serving, seconds)
     # Where more come than can be served, what is left behind is counted on its own.
-    load = np.minimum(rates * seconds / serving, 0.98)
+    load = np.minimum(rates * seconds / serving, 0.95)
     hours = np.arange(len(rates)) % len(traffic.rates) // 60
     # Which hour that is, one server's wait tells well enough.
     badness = np.bincount(hours, rates * (behind + seconds * load / (1 - load) / serving))
@@ -113,24 +116,47 @@ def running_queued(traffic: Traffic, seconds: float, *, least: int, most: int) -
     rates = traffic.rates
     load = _smooth(rates * seconds, round(QUEUE_SECONDS / 60))
     _check(math.ceil(float(load.max()) - 1e-9), most)
-    up, lost = (np.ones_like(rates), np.zeros_like(rates)) if least else there(rates)
-    running = np.maximum(up * max(1, least), load)
+    running = np.maximum(load / _QUEUE_BUSY * (load > _LOADS[-1] * max(1, least)), max(1, least))
+    if not least:
+        running *= np.where(running > 1, 1.0, there(rates)[0])
     mean = float(running.mean())
-    queued = load > 0.95 * max(1, least)
-    served = rates * (1 - lost) * ~queued
-    groups = _uniform(float((rates * lost * ~queued).sum()), 0.0, _STARTING_SECONDS)
-    if served.sum() > 0:
-        busy = float(np.average(load, weights=served)) / max(1, least)
-        groups.append(Wait(float(served.sum()), 0.0, *wait(max(1, least), busy, seconds, traffic.variation)))
-    groups += _uniform(float(rates[queued].sum()), 0.8 * QUEUE_SECONDS, 1.2 * QUEUE_SECONDS)
-    whole = float(rates.sum())
+    counts = traffic.counts.each
+    serving, billed = follow_backlog(
+        counts.astype(np.int64), counts * seconds, seconds, least=least, most=most
+    )
     return Running(
         mean=mean,
-        peak=math.ceil(float(running.max()) - 1e-9),
+        peak=int(billed.max()),
         utilisation=min(1.0, float(load.mean()) / mean),
-        waits=tuple(replace(group, share=group.share / whole) for group in groups if group.share > 0),
+        waits=_behind(traffic, np.resize(load, len(serving)) / max(1, least), serving, seconds),
         notes=("asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",),
     )
+
+
+def _behind(traffic: Traffic, load: Floats, serving: Counts, seconds: float) -> tuple[Wait, ...]:
+    """Waits in a queue before `serving` instances [minutes]: for those before, by the minute, or else as `load` makes them by chance."""
+    counts = traffic.counts.each
+    capacity = np.concatenate([[0.0], np.cumsum(serving * 60.0)]) + np.arange(len(counts) + 1) * 1e-9
+    work = counts * seconds
+    before = np.cumsum(work) - work
+    # Lindley: a request begins when it is there and all before it are done; that is counted in seconds of capacity.
+    begins = before + np.maximum.accumulate(capacity[:-1] - before)
+    minutes = np.arange(len(counts) + 1)
+    waits = np.maximum(np.interp(begins + 1e-4, capacity, minutes) - minutes[:-1], 0) * 60
+    long = waits > 1
+    groups = []
+    for low, high in itertools.pairwise(_LOADS):
+        here = counts * (~long & (load > low) & (load <= high))
+        if here.sum():
+            middle = float(np.average(load, weights=here))
+            groups.append(Wait(float(here.sum()), 0.0, *wait(1, middle, seconds, traffic.variation)))
+    order = np.argsort(waits[long])
+    for part in np.array_split(order, 32):
+        share = float(counts[long][part].sum())
+        if share:
+            groups.append(Wait(share, float(np.average(waits[long][part], weights=counts[long][part]))))
+    whole = max(1.0, float(counts.sum()))
+    return tuple(replace(group, share=group.share / whole) for group in groups) or (Wait(1.0),)
 
 
 def _uniform(share: float, low: float, high: float, parts: int = 8) -> list[Wait]:
@@ -162,7 +188,7 @@ def running_jobs(traffic: Traffic, seconds: float, *, most: int) -> Running:
         peak=count,
         utilisation=work / _DAY_SECONDS / mean,
         # A request waits for the day to end, and for its place in the job.
-        waits=tuple(_uniform(1.0, start, _DAY_SECONDS + long)),
+        waits=tuple(_uniform(1.0, long, _DAY_SECONDS + start)),
         notes=(
             f"a job a day of about {long / 60:,.0f} minutes, instances: {count}; transform hours are taken at the hosting price: one bill of 2023 shows them equal",
         ),

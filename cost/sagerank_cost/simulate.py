@@ -17,7 +17,7 @@ from .autoscale import follow_backlog, track_target
 from .bill import IN_TIME, REQUEST_SECONDS, Bill, Deployment, Scenario, bill, itemise
 from .formulas import START_MINUTES
 from .lines import HOURS_PER_MONTH, Statement
-from .queueing import Counts, Latencies, Work, serve, serve_pooled
+from .queueing import Counts, Latencies, Work, serve, serve_pooled, work_by_minute
 from .running import SERVERLESS_CONCURRENCY
 from .serverless import serve_workers
 from .traffic import MINUTES_PER_DAY, MINUTES_PER_MONTH
@@ -97,11 +97,15 @@ def simulate(
             arrivals, work, latencies, generator, concurrency=concurrency, cold_start=start
         )
     elif deployment.mode == "async":
-        serving, instances = follow_backlog(arrivals, work.mean, least=least, most=most)
-        waited, busy = serve_pooled(arrivals, serving, work, latencies, generator)
+        # The alarms see the queue as it is: the same requests are drawn twice.
+        once, again = (np.random.default_rng((seed, 1)) for _ in range(2))
+        brought = work_by_minute(arrivals, work, once)
+        serving, instances = follow_backlog(arrivals, brought, work.mean, least=least, most=most)
+        waited, busy = serve_pooled(arrivals, serving, work, latencies, again)
     elif deployment.mode == "batch":
-        serving, instances = _daily_job(arrivals, formula)
-        waited, busy = serve_pooled(arrivals, serving, work, latencies, generator)
+        serving, instances = _daily_jobs(arrivals, formula)
+        padded = np.pad(arrivals, (0, len(serving) - len(arrivals)))
+        waited, busy = serve_pooled(padded, serving, work, latencies, generator)
     else:
         target = 60 * deployment.target / work.mean
         serving, instances = track_target(arrivals, target, least=least, most=most)
@@ -126,17 +130,18 @@ def simulate(
     return Simulated(outcome, formula, itemise(deployment, scenario, Decimal(repr(round(amount, 6)))))
 
 
-def _daily_job(arrivals: Counts, formula: Bill) -> tuple[Counts, Counts]:
-    """Instances that serve and that are billed in every minute, where a job at the end of each day scores what the day brought."""
-    count, seconds = formula.running.peak, formula.speed.seconds
-    serving, billed = np.zeros_like(arrivals), np.zeros_like(arrivals)
-    free = 0
-    for end in range(MINUTES_PER_DAY, len(arrivals) + 1, MINUTES_PER_DAY):
-        # The last day's job stands where the first day has nothing to score: the period repeats.
-        work = float(arrivals[end - MINUTES_PER_DAY : end].sum()) * seconds / 60
-        begin = max(end, free)
-        free = begin + START_MINUTES + math.ceil(work / count)
-        minutes = np.arange(begin, free) % len(arrivals)
-        billed[minutes] += count
-        serving[minutes[START_MINUTES:]] += count
-    return serving, billed
+def _daily_jobs(arrivals: Counts, formula: Bill) -> tuple[Counts, Counts]:
+    """Instances that serve, until all is scored, and that are billed in every minute: a job at a day's end scores what it brought."""
+    count, free = formula.running.peak, 0
+    days = [arrivals[begin : begin + MINUTES_PER_DAY] for begin in range(0, len(arrivals), MINUTES_PER_DAY)]
+    jobs = []
+    for number, day in enumerate(days, 1):
+        begin = max(number * MINUTES_PER_DAY, free)
+        free = begin + START_MINUTES + math.ceil(float(day.sum()) * formula.speed.seconds / 60 / count)
+        jobs.append((begin, free))
+    serving, billed = np.zeros(free, np.int64), np.zeros(free, np.int64)
+    for begin, end in jobs:
+        billed[begin:end] = serving[begin + START_MINUTES : end] = count
+    # What stands after the last day is the month's, too.
+    billed[: free - len(arrivals)] += billed[len(arrivals) :]
+    return serving, billed[: len(arrivals)]

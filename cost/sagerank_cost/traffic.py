@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import NormalDist
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import CostError
+from .formulas import Counts
 from .store import rows
 
 Sizes = NDArray[np.float32]
@@ -68,15 +69,25 @@ class Traffic:
     def peak(self) -> float:
         return float(self.rates.max())
 
-    @property
+    @cached_property
     def variation(self) -> float:
         """Coefficient of variation of the sizes."""
         return float(self.sizes.std())
 
-    @property
+    @cached_property
     def typical_sizes(self) -> NDArray[np.float64]:
         """64 quantiles of the sizes, ascending."""
-        return _quantiles(self.sizes.tobytes())
+        return np.quantile(self.sizes, (np.arange(64) + 0.5) / 64).astype(np.float64)
+
+    @cached_property
+    def usual_size(self) -> float:
+        """What 95 in 100 of the `typical_sizes` stay below."""
+        return float(np.quantile(self.typical_sizes, 0.95))
+
+    @cached_property
+    def largest_size(self) -> float:
+        """What 999 in 1,000 sizes stay below."""
+        return float(np.quantile(self.sizes, 0.999))
 
     @cached_property
     def sample(self) -> NDArray[np.float64]:
@@ -84,9 +95,9 @@ class Traffic:
         return np.tile(self.rates, -(-_DAYS * MINUTES_PER_DAY // len(self.rates)))
 
     @cached_property
-    def counts(self) -> NDArray[np.float64]:
+    def counts(self) -> Counts:
         """How many requests come in every minute of `sample`, drawn so that no minute brings fewer where rates are higher."""
-        return _poisson(60 * self.sample)
+        return Counts(_poisson(60 * self.sample))
 
     def minutes(self, least: int) -> int:
         """So many minutes, rounded up to whole periods: parts of a day would weigh some hours more than others."""
@@ -117,11 +128,6 @@ def _poisson(means: NDArray[np.float64]) -> NDArray[np.float64]:
         spread_out = means[large] + z * np.sqrt(means[large]) + (z**2 - 1) / 6
         drawn[large] = np.maximum(drawn[large], np.round(spread_out))
     return drawn
-
-
-@lru_cache(16)
-def _quantiles(sizes: bytes) -> NDArray[np.float64]:
-    return np.quantile(np.frombuffer(sizes, np.float32), (np.arange(64) + 0.5) / 64)
 
 
 def constant(rate: float, *, documents: int = 100, tokens: int = 150, variation: float = 0.3) -> Traffic:
