@@ -9,6 +9,7 @@ from functools import cached_property
 
 from . import CostError, unknown
 from .catalogue import Catalogue
+from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
@@ -54,7 +55,8 @@ class Scenario:
     """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory.
 
     Speeds are taken as slow as they are with the probability `confidence`: 0.95 is the slow bound, 0.5 the estimate, 0.05 the
-    fast bound. A serverless worker starts in `cold_start` seconds. Raises CostError where these make no sense.
+    fast bound. A serverless worker starts in `cold_start` seconds. `discounts` are off the prices. Raises CostError where these
+    make no sense.
     """
 
     traffic: Traffic
@@ -62,6 +64,7 @@ class Scenario:
     tokens_at_once: int = 8192
     confidence: float = 0.95
     cold_start: float = 6.0
+    discounts: Discounts = Discounts()
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -264,4 +267,5 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
         statement.add(item, count, STANDING[item], memory_mb=memory)
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
+    statement.lines |= scenario.discounts.off(statement.lines.values(), deployment.mode)
     return statement

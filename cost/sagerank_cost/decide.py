@@ -94,8 +94,11 @@ class Decision:
 
 
 def compared(bill: Bill, unknown: frozenset[str]) -> Decimal:
-    """The bill's total, without the lines of these names."""
-    return total(line for name, line in bill.statement.lines.items() if name not in unknown)
+    """The bill's total, without the lines of these names and what is taken off them."""
+    listed = [
+        line for name, line in bill.statement.lines.items() if name not in unknown and line.quantity >= 0
+    ]
+    return total([*listed, *bill.scenario.discounts.off(listed, bill.deployment.mode).values()])
 
 
 def open_ended(bill: Bill) -> bool:

@@ -44,4 +44,4 @@ def test_an_endpoint_is_timed_and_its_speed_kept(
 
 def test_measuring_needs_to_know_what_it_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", "measure", "--endpoint", "x", "--data", str(folder)]) == 2
-    assert "Give --instance TYPE and --model NAME once" in capsys.readouterr().err
+    assert "--instance TYPE and --model NAME once" in capsys.readouterr().err
