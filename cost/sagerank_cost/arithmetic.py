@@ -66,7 +66,9 @@ def units() -> dict[tuple[str, str], Unit]:
     """By name and precision; of the units that a processor has, the first one counts."""
     path = DATA / "units.csv"
     read = {}
-    for line, row in rows(path, "unit", "precision", "peak", "per", "share", "slow", "fast", "source", "date"):
+    for line, row in rows(
+        path, "unit", "precision", "peak", "per", "share", "slow", "fast", "source", "date"
+    ):
         try:
             share = Range(*(float(row[name]) for name in ("slow", "share", "fast")))
             unit = Unit(
@@ -149,7 +151,9 @@ def _cpu(instance: Instance, precision: str, isa: frozenset[str]) -> tuple[Range
     if not instance.clock_mhz or _first(isa, "fp32") is None:
         raise CostError(f"The arithmetic of {instance.name} is not known: measure it there.")
     if precision != "fp32" and _first(isa, precision) is None:
-        raise CostError(f"{precision} gains nothing on {instance.name} ({', '.join(sorted(isa))}): take fp32.")
+        raise CostError(
+            f"{precision} gains nothing on {instance.name} ({', '.join(sorted(isa))}): take fp32."
+        )
     return _cores(isa, precision, instance.cores, instance.clock_mhz / 1000)
 
 
@@ -157,7 +161,8 @@ def _cores(isa: frozenset[str], precision: str, count: float, ghz: float) -> tup
     """The float32-equivalent operations per second of so many cores together, and their derivation."""
     unit = _first(isa, "fp32")
     assert unit is not None
-    why = f"{unit.share} of {count:g} cores x {ghz:g} GHz x {unit.peak:g} a cycle {_of(unit)}"
+    used = "1 core" if count == 1 else f"{count:g} cores"
+    why = f"{unit.share} of {used} x {ghz:g} GHz x {unit.peak:g} a cycle {_of(unit)}"
     factors = [unit.share, 1e9 * count * ghz * unit.peak]
     if count > 2:
         together = Range(*(1 / (1 + (count - 2) / half) for half in _CORES_HALF))

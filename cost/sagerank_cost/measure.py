@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -13,17 +14,58 @@ from pathlib import Path
 from typing import Any
 
 from . import CostError
-from .catalogue import Instance
-from .measured import Measurement
+from .arithmetic import units
+from .catalogue import Catalogue, Instance
+from .measured import Measurement, serverless
 from .models import MODELS, check_precision, choice
+from .questions import one
 
 QUERY = "how do glaciers shape valleys"
 # The tokens of the query and the special ones, which every pair has and a request is billed once for.
 QUERY_TOKENS = 10
+# What a benchmark's conditions call units of instance types.
+UNITS = {"amx_int8": "AMX-INT8", "avx512": "AVX-512", "avx2": "AVX2", "sve": "SVE", "neon": "NEON"}
 _TEXT = (
     "Alpine glaciers carve valleys as they move: ice plucks blocks from the bed, grinds what it carries against the "
     "walls, and leaves moraines of unsorted debris where it melts. "
 )
+
+
+def rows(options: argparse.Namespace, prices: Catalogue) -> list[Measurement]:
+    """What the command line asks for. Raises CostError where it does not say what was or is to be measured, and where that fails."""
+    ways = options.given & {"endpoint", "seconds", "from"}
+    if not ways or not options.given >= ({"instance"} if "from" in ways else {"instance", "model"}):
+        raise CostError(
+            "Give --endpoint NAME, --seconds S or --from FILE, and --instance TYPE and --model NAME once: what it runs on, and what it runs."
+        )
+    place, model = one(options, "instance"), one(options, "model") if "model" in options.given else ""
+    if "from" in ways:
+        return rows_from_bench(getattr(options, "from"), prices.instance(place), model)
+    gpu = "" if place.isdecimal() else prices.instance(place).gpu
+    usual = "bf16" if (gpu, "bf16") in units() else "fp32"
+    instance = serverless(int(place)) if place.isdecimal() else place
+    precision = check_precision(one(options, "precision") if "precision" in options.given else usual)
+    name = choice(model).name
+    if "seconds" in ways:
+        by_hand = row_by_hand(
+            instance=instance,
+            model=name,
+            precision=precision,
+            documents=options.documents,
+            tokens=options.tokens,
+            seconds=options.seconds,
+        )
+        return [by_hand]
+    timed = measure(
+        options.endpoint,
+        documents(options.documents, max(1, round(options.tokens / 1.3))),
+        instance=instance,
+        model=name,
+        precision=precision,
+        region=one(options, "region") if "region" in options.given else None,
+        endpoint_url=options.endpoint_url,
+    )
+    return [timed]
 
 
 def documents(count: int, words: int) -> list[str]:
@@ -119,7 +161,7 @@ def row_by_hand(
     )
 
 
-def rows_from_bench(path: Path, instance: Instance, model: str | None = None) -> list[Measurement]:
+def rows_from_bench(path: Path, instance: Instance, model: str = "") -> list[Measurement]:
     """The rows of sagerank in what `sagerank bench throughput --json` printed on such an instance: whole calls without HTTP.
 
     model: what it ran, where the benchmark knows it by another name, such as a folder's. Raises CostError for a file that is
@@ -141,16 +183,12 @@ def rows_from_bench(path: Path, instance: Instance, model: str | None = None) ->
         ) from None
 
 
-# How conditions call the unit that an instance type is sure to have.
-_UNITS = {"amx_int8": "AMX-INT8", "avx512": "AVX-512", "avx2": "AVX2", "sve": "SVE", "neon": "NEON"}
-
-
-def _benched(path: Path, row: Any, instance: Instance, model: str | None) -> Measurement:
+def _benched(path: Path, row: Any, instance: Instance, model: str) -> Measurement:
     where = row["conditions"]
     machine = f"{where['cpu']}, {', '.join(where['vector'])}"
     if instance.gpu:
         raise CostError(f"{path} does not say what a GPU does, and {instance.name} has one: give --endpoint.")
-    lacking = [name for flag, name in _UNITS.items() if flag in instance.isa and name not in where["vector"]]
+    lacking = [name for flag, name in UNITS.items() if flag in instance.isa and name not in where["vector"]]
     if lacking:
         raise CostError(
             f"{path} was measured on {machine}, and {instance.name} has {lacking[0]}: measure on that type, or name the one that it was."

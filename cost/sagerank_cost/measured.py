@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from . import CostError, unknown
+from .memory import SERVERLESS_SIZES
 from .models import check_precision, choice
 from .store import DATA, rows, write
 
@@ -47,7 +48,7 @@ def own_file(folder: Path = DATA) -> Path:
     """
     if not _packaged(folder):
         return folder / "throughput.csv"
-    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111: raises nothing
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return Path(home) / "sagerank" / "throughput.csv"
 
 
@@ -55,7 +56,7 @@ def own(folder: Path = DATA) -> tuple[Measurement, ...]:
     """The user's rows. Raises CostError, with file and line, for one that is malformed."""
     path = own_file(folder)
     if _packaged(folder):
-        return _read(path) if os.path.exists(path) else ()  # noqa: PTH110: raises nothing
+        return _read(path) if os.path.exists(path) else ()
     ours = set(_read(DATA / "throughput.csv"))
     return tuple(row for row in _read(path) if row not in ours)
 
@@ -101,10 +102,21 @@ def append(measured: Iterable[Measurement], folder: Path = DATA) -> Path:
 
 
 def serverless(memory_mb: int) -> str:
-    """What rows call a serverless endpoint of so much memory."""
+    """What rows call a serverless endpoint of so much memory. Raises CostError for a size that there is not."""
+    if memory_mb not in SERVERLESS_SIZES:
+        raise CostError(
+            f"Serverless memory is one of {', '.join(map(str, SERVERLESS_SIZES))} MB, not {memory_mb}."
+        )
     return f"serverless {memory_mb}"
 
 
+def note(folder: Path = DATA) -> str | None:
+    """How many rows are the user's, and where; None without any."""
+    count = len(own(folder))
+    return f"Speeds: {count} measured by you, in {own_file(folder)}, before all others." if count else None
+
+
+@cache
 def _packaged(folder: Path) -> bool:
     return folder.resolve() == DATA.resolve()
 
@@ -131,6 +143,8 @@ def _read(path: Path) -> tuple[Measurement, ...]:
             raise CostError(f"{path}:{line}: {error}") from None
         except ValueError as error:
             raise CostError(f"{path}:{line}: {error}: correct the row.") from None
-        if not all(0 < number < 1e9 for number in (measured[-1].documents, measured[-1].tokens, measured[-1].seconds)):
+        if not all(
+            0 < number < 1e9 for number in (measured[-1].documents, measured[-1].tokens, measured[-1].seconds)
+        ):
             raise CostError(f"{path}:{line}: documents, tokens and seconds are above 0.")
     return tuple(measured)

@@ -89,7 +89,7 @@ def _scaled(
     row: Measurement, choice: Choice, *, documents: int, tokens: int, folder: Path, vcpus: float = 1.0
 ) -> Speed:
     """A measured request as another shape: what is beside the arithmetic grows with the tokens, the rest with the operations."""
-    work = choice.flops(documents, tokens) / choice.flops(row.documents, round(row.tokens))
+    work = choice.flops(documents, tokens) / choice.flops(row.documents, max(1, round(row.tokens)))
     # No more than half of what was measured: what is beside may take less there than we think.
     known = min(beside(row.documents * row.tokens, vcpus).typical, row.seconds / 2)
     more = beside(documents * tokens, vcpus).typical / beside(row.documents * row.tokens, vcpus).typical
