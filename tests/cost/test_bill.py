@@ -95,7 +95,7 @@ def test_a_scenario_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> N
 @pytest.mark.parametrize(
     ("mode", "instance", "traffic", "sentence"),
     [
-        ("realtime", "ml.c8g.medium", constant(0.02), r"% of the requests .*take longer than the 60 s"),
+        ("realtime", "ml.m5.large", constant(0.002), r"% of the requests .*take longer than the 60 s"),
         (
             "realtime",
             "ml.g4dn.xlarge",

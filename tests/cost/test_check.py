@@ -10,18 +10,17 @@ from .conftest import CATALOGUE
 
 
 def test_what_is_recommended_keeps_its_limit_and_its_price() -> None:
-    found = list(check(12, 5, CATALOGUE))
+    found = list(check(8, 5, CATALOGUE))
     assert [str(one) for one in found if not one.in_limits or one.cost_error > WITHIN] == []
     assert {one.bill.deployment.mode for one in found} > {"realtime", "serverless"}
 
 
 def test_a_promise_that_is_not_kept_is_seen() -> None:
-    (one,) = check(1, 3, CATALOGUE)
+    one = next(found for found in check(9, 3, CATALOGUE) if found.question.p95_seconds is not None)
     late, failing, dear = (
         type(one)(one.question, one.bill, *changed)
         for changed in ((1e6, 0.0, one.usd), (one.p95, 2 * ERRORS, one.usd), (one.p95, 0.0, 2 * one.usd + 1))
     )
-    assert one.question.p95_seconds is not None
     assert (late.in_limits, failing.in_limits, dear.in_limits) == (False, False, True)
     assert dear.cost_error > WITHIN
 
