@@ -70,7 +70,11 @@ class Decision:
     bills: tuple[Bill, ...]
     refused: dict[str, int]
     examples: dict[str, str]
-    unknown: frozenset[str] = frozenset()
+    unknown: frozenset[str]
+
+    @property
+    def cheapest(self) -> Bill | None:
+        return self.bills[0] if self.bills else None
 
     @cached_property
     def best(self) -> Bill | None:
@@ -81,7 +85,13 @@ class Decision:
         tied = [bill for bill in self.bills if compared(bill, self.unknown) <= limit and not open_ended(bill)]
         return min(
             tied or self.bills[:1],
-            key=lambda bill: (-(bill.deployment.choice.ndcg or 0), bill.p95, bill.usd, bill.deployment.name),
+            key=lambda bill: (
+                -(bill.deployment.choice.ndcg or 0),
+                bill.p95,
+                compared(bill, self.unknown),
+                len(bill.statement.unknown),
+                bill.deployment.name,
+            ),
         )
 
     def pareto(self) -> list[Bill]:
@@ -194,7 +204,7 @@ def decide(question: Question) -> Decision:
             item.deployment.name,
         )
     )
-    return Decision(question, tuple(bills), refused, examples)
+    return Decision(question, tuple(bills), refused, examples, unknown)
 
 
 def service_usd(service: Service, traffic: Traffic) -> Decimal:
