@@ -139,6 +139,21 @@ def test_a_reader_that_leaves_and_a_full_disk(program: str) -> None:
         assert left.stderr.read() == b""
 
 
+def test_what_aws_is_not_even_asked_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    measure = ["measure", "--endpoint", "e", "--instance", "ml.c7i.large", "--model", "tiny"]
+    for words in (["refresh"], [*measure, "--region", "us-east-1"]):
+        assert main(["cost", *words]) == 2
+        assert (
+            "AWS cannot be asked: The config profile (nobody) could not be found" in capsys.readouterr().err
+        )
+    monkeypatch.delenv("AWS_PROFILE")
+    assert main(["cost", *measure, "--region", "no where"]) == 2
+    assert "AWS cannot be asked: Provided region_name 'no where'" in capsys.readouterr().err
+
+
 def test_help_shows_the_options_that_a_command_uses(capsys: pytest.CaptureFixture[str]) -> None:
     for command in WHAT:
         with pytest.raises(SystemExit):
