@@ -7,6 +7,7 @@ within the limit, fewer than one request in a thousand fails, and the simulated 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Checked:
     @property
     def in_limits(self) -> bool:
         limit = self.question.p95_seconds
-        return limit is None or (self.p95 <= limit * _BIN and self.failed <= ERRORS)
+        return math.isinf(limit) or (self.p95 <= limit * _BIN and self.failed <= ERRORS)
 
     @property
     def cost_error(self) -> float:
@@ -101,7 +102,9 @@ def _random(generator: np.random.Generator, catalogue: Catalogue) -> Question:
         precisions=("fp32", "bf16"),
         modes=modes,
         regions=("us-east-1",),
-        p95_seconds=None if slow or generator.uniform() < 0.1 else float(10 ** generator.uniform(-1, 1.7)),
+        p95_seconds=math.inf
+        if slow or generator.uniform() < 0.1
+        else float(10 ** generator.uniform(-1, 1.7)),
         min_instances=int(generator.integers(1, 3)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -87,7 +88,7 @@ def test_what_if_speeds_are_as_slow_as_they_may_be(mode: str, instance: str) -> 
 
 
 @pytest.mark.parametrize("wrong", [{"confidence": 0.0}, {"confidence": 1.0}, {"cold_start": -1.0}])
-def test_a_scenario_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_a_scenario_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(CostError, match="give"):
         replace(scenario(constant(1.0)), **wrong)
 

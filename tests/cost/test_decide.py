@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -44,7 +45,7 @@ def test_the_best_is_the_cheapest_that_meets_the_limits() -> None:
 
 
 def test_the_pareto_front_holds_what_nothing_beats() -> None:
-    decision = decide(question(p95_seconds=None))
+    decision = decide(question(p95_seconds=math.inf))
     front = decision.pareto()
     assert front[0].usd == decision.bills[0].usd
     for item in decision.bills:
@@ -63,7 +64,7 @@ def test_arithmetic_that_does_not_exist_is_only_priced_when_asked_for() -> None:
     asked = question(
         precisions=("bf16",),
         modes=("realtime",),
-        p95_seconds=None,
+        p95_seconds=math.inf,
         instances=("ml.c7i.xlarge", "ml.c7i.2xlarge"),
     )
     assert decide(asked).bills == ()
@@ -159,7 +160,7 @@ def test_a_total_that_may_be_of_any_size_wins_against_none() -> None:
 def test_a_stricter_limit_is_never_cheaper(rate: float) -> None:
     asked = question(scenario=scenario(daily(rate, documents=30)), instances=())
     costs = []
-    for limit in (None, 30.0, 5.0, 1.0, 0.3, 0.1):
+    for limit in (math.inf, 30.0, 5.0, 1.0, 0.3, 0.1):
         cheapest = decide(replace(asked, p95_seconds=limit)).cheapest
         costs.append(cheapest.usd if cheapest else Decimal("Infinity"))
     assert costs == sorted(costs)
@@ -168,6 +169,6 @@ def test_a_stricter_limit_is_never_cheaper(rate: float) -> None:
 def test_an_endpoint_that_sleeps_through_requests_meets_no_limit() -> None:
     asked = question(scenario=scenario(constant(0.001)), modes=("scale-to-zero",), p95_seconds=10.0)
     assert decide(asked).refused["fail too often"]
-    best = decide(replace(asked, p95_seconds=None)).best
+    best = decide(replace(asked, p95_seconds=math.inf)).best
     assert best is not None
     assert "meet no instance" in " ".join(best.notes)

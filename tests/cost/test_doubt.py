@@ -16,7 +16,7 @@ from sagerank_cost.traffic import daily
 from .conftest import scenario
 
 
-def question(rate: float, limit: float | None, **changes: Any) -> Question:
+def question(rate: float, limit: float, **changes: Any) -> Question:
     options = {
         "scenario": scenario(daily(rate)),
         "choices": tuple(map(choice, ("turbo", "tiny", "base"))),
