@@ -111,7 +111,14 @@ def run(parsed: argparse.Namespace) -> int:
     options = read(parsed.what or "report", given(parsed))
     if options.command == "diff":
         options.old, options.new, options.configured = Path(parsed.old), Path(parsed.new), parsed.configured
-    return COMMANDS[options.command](options, catalogue(options))
+    try:
+        return COMMANDS[options.command](options, catalogue(options))
+    except Exception as error:
+        # Loaded only where AWS is asked: a profile or a region that does not exist is found before anything is sent.
+        loaded = sys.modules.get("botocore.exceptions")
+        if loaded is None or not isinstance(error, loaded.BotoCoreError):
+            raise
+        raise CostError(f"AWS cannot be asked: {error}.") from None
 
 
 def _report(options: argparse.Namespace, prices: Catalogue) -> int:
