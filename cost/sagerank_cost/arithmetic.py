@@ -163,7 +163,7 @@ def _cores(isa: frozenset[str], precision: str, count: float, ghz: float) -> tup
     assert unit is not None
     used = "1 core" if count == 1 else f"{count:g} cores"
     why = f"{unit.share} of {used} x {ghz:g} GHz x {unit.peak:g} a cycle {_of(unit)}"
-    factors = [unit.share, 1e9 * count * ghz * unit.peak]
+    factors: list[Range | float] = [unit.share, 1e9 * count * ghz * unit.peak]
     if count > 2:
         together = Range(*(1 / (1 + (count - 2) / half) for half in _CORES_HALF))
         factors.append(together)

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 from . import CostError, unknown
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
@@ -196,6 +196,8 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
             running = running_instances(traffic, pace.seconds, target=target, least=least, most=most)
     except CostError as error:
         raise CostError(f"{deployment.name} {error}") from None
+    if deployment.mode != "serverless":
+        _check_credits(deployment, scenario.catalogue.instance(deployment.instance), running)
     hours = running.mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
     statement = itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
     statement.notes += running.notes
@@ -206,6 +208,14 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
             f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
         )
     return found
+
+
+def _check_credits(deployment: Deployment, instance: Instance, running: Running) -> None:
+    """Raise CostError for a burstable type that would be in use for more than its baseline: its credits run out within a day."""
+    if instance.baseline is not None and running.utilisation > instance.baseline:
+        raise CostError(
+            f"{deployment.name} is in use for {running.utilisation:.0%} of its time, and {instance.name} may be for {instance.baseline:.0%}, its baseline: take another type."
+        )
 
 
 def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:

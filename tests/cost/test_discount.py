@@ -43,7 +43,7 @@ def test_an_edp_is_off_all_that_a_savings_plan_leaves() -> None:
     subject = deployment("realtime")
     lines = usd(subject, savings_plan=30, edp=10)
     edp = lines.pop("EDP on every line, 10 %")
-    assert edp == (-sum(lines.values()) / 10).quantize(CENT)
+    assert edp == (-sum(lines.values(), Decimal(0)) / 10).quantize(CENT)
     assert usd(deployment("serverless", "6144"), savings_plan=30) == usd(deployment("serverless", "6144"))
     assert sum(usd(deployment("serverless", "6144"), edp=50).values()) < sum(
         usd(deployment("serverless", "6144")).values()

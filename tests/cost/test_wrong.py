@@ -245,6 +245,7 @@ def test_there_are_enough() -> None:
 def test_a_wrong_line_is_one_sentence(
     door: str, line: str, wrong: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    code: object
     try:
         code = DOORS[door](words(line, wrong))
     except SystemExit as ended:
