@@ -210,6 +210,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."
         )
     shape = {"documents": traffic.documents, "tokens": traffic.tokens}
+    folder = scenario.catalogue.folder
     if deployment.mode == "serverless":
         smallest, size = (
             serverless_mb(deployment.choice, deployment.precision, tokens),
@@ -220,7 +221,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             raise CostError(
                 f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
             )
-        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape)
+        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape, folder=folder)
     else:
         instance = scenario.catalogue.instance(deployment.instance)
         room = fit(deployment.choice, deployment.precision, tokens, instance)
@@ -229,7 +230,6 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
                 f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
                 f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
             )
-        folder = scenario.catalogue.folder
         pace = speed(deployment.choice, deployment.precision, instance, **shape, folder=folder)
     return pace.at(scenario.confidence)
 

@@ -198,7 +198,7 @@ WRONG = {
     "--format json --format csv": "--format is given 2 times",
     # At AWS.
     "measure": "Give --endpoint NAME",
-    "measure --endpoint e": "Give --endpoint NAME, and --instance TYPE and --model NAME once",
+    "measure --endpoint e": "--from FILE, and --instance TYPE and --model NAME once",
     "measure --endpoint e --instance ml.c7i.large": "Give --endpoint NAME",
     "measure --endpoint e --instance ml.c7i.large --model tiny --model base": "measure takes one --model",
     "measure --endpoint e --instance ml.c7i.large --model tiny --tokens 0": "--tokens is '0'",
