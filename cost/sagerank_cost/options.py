@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import values
+from .standing import PRESETS
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-PRESETS = ("dev", "prod", "none")
 # The commands that price traffic, and those that print a report; the others do something, and say what.
 PRICED = ("report", "compare", "simulate", "breakeven")
 REPORTS = (*PRICED, "fit", "diff")
@@ -110,14 +110,24 @@ QUESTION: dict[str, tuple[Option, ...]] = {
             many=True,
         ),
         Option(
-            "min-instances", "instances that always run", PRICED, values.whole(0, 10_000), 1, modes=_ALWAYS
+            "min-instances",
+            "instances that always run (default: the preset's, or 1)",
+            PRICED,
+            values.whole(0, 10_000),
+            modes=_ALWAYS,
         ),
-        Option("max-instances", "instances at most", PRICED, values.whole(1, 10_000), 20, modes=_INSTANCES),
+        Option(
+            "max-instances",
+            "instances at most (default: the preset's, or 20)",
+            PRICED,
+            values.whole(1, 10_000),
+            modes=_INSTANCES,
+        ),
         Option(
             "preset",
             "dev or prod: with what `sagerank deploy` puts beside the endpoint; none: the endpoint alone",
             PRICED,
-            values.one_of("preset", PRESETS),
+            values.one_of("preset", (*PRESETS, "none")),
             "none",
         ),
     ),

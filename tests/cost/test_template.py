@@ -170,16 +170,16 @@ def test_configurations_are_compared_too(tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "falls" in shown
     assert "serverless processing, 4096 MB" in shown
-    assert "not counted: alarms" in shown
+    assert "dashboard" in shown
     write(template, Config=endpoint(variant()))
     assert diff(template, old) == 0
-    assert "Monthly cost rises: 172.10 -> 172.13 USD" in capsys.readouterr().out
+    assert "Monthly cost rises: 172.10 -> 177.83 USD" in capsys.readouterr().out
 
 
 def test_a_configuration_costs_what_its_estimate_says(tmp_path: Path) -> None:
     path = tmp_path / "prod.toml"
     path.write_text('preset = "prod"\nmodel = "base"\ninstance = "ml.g6.xlarge"\n', encoding="utf-8")
-    estimate = monthly(DeployConfig.read(path, {}), alarms=0)
+    estimate = monthly(DeployConfig.read(path, {}))
     month = read(path, CATALOGUE, "us-east-1", priced)
     assert month.usd == estimate.usd
     assert month.lines["interface endpoints"].usd == Decimal("58.40")
