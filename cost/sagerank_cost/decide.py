@@ -16,7 +16,7 @@ from .catalogue import Service
 from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
 from .models import Choice
-from .standing import of
+from .standing import Preset, of
 from .throughput import executes
 from .traffic import Traffic
 
@@ -160,14 +160,14 @@ def candidates(question: Question) -> Iterator[Deployment]:
 def _around(question: Question, mode: str, gpu: bool) -> dict[str, Any]:
     """The bounds of a deployment's fleet, and what stands beside it."""
     if question.preset == "none":
-        least, standing = int(mode not in MAY_BE_ZERO), ()
+        preset = Preset(min_instances=int(mode not in MAY_BE_ZERO), max_instances=20, standing=())
     else:
         preset = of(question.preset, mode, gpu=gpu)
-        least, standing = preset.min_instances, preset.standing
+    least = preset.min_instances
     if question.min_instances is not None and mode not in MAY_BE_ZERO:
         least = question.min_instances
     # What scaling may go up to costs nothing by itself, so that is not the preset's to limit.
-    return {"min_instances": least, "max_instances": question.max_instances, "standing": standing}
+    return {"min_instances": least, "max_instances": question.max_instances, "standing": preset.standing}
 
 
 def admit(question: Question, deployment: Deployment) -> Bill:
