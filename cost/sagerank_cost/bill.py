@@ -170,6 +170,14 @@ class Bill:
         return high
 
 
+class TooLate(CostError):
+    """More requests than ERRORS take longer than SageMaker gives them. `bill` is what the deployment costs all the same."""
+
+    def __init__(self, sentence: str, bill: Bill) -> None:
+        super().__init__(sentence)
+        self.bill = bill
+
+
 def bill(deployment: Deployment, scenario: Scenario) -> Bill:
     """The month's bill. Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown."""
     pace, traffic = request_alone(deployment, scenario), scenario.traffic
@@ -194,8 +202,9 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
     found = Bill(deployment, scenario, statement, pace, running)
     late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
     if late > ERRORS:
-        raise CostError(
-            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
+        raise TooLate(
+            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type.",
+            found,
         )
     return found
 
