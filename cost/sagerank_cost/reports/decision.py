@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
@@ -163,7 +164,7 @@ def _front(decision: Decision) -> Chart:
 def _conclusion(decision: Decision) -> tuple[str, ...]:
     best, question = decision.best, decision.question
     limits = [
-        f"p95 at most {question.p95_seconds:g} s" if question.p95_seconds is not None else "",
+        f"p95 at most {question.p95_seconds:g} s" if math.isfinite(question.p95_seconds) else "",
         f"NDCG@10 at least {question.min_ndcg:g}" if question.min_ndcg is not None else "",
     ]
     asked = " and ".join(part for part in limits if part) or "any latency"
