@@ -19,28 +19,33 @@ _COUNT, _SIZE, _WEIGHT = values.whole(0, 100_000), values.whole(1, 100_000), val
 
 
 def add_endpoints(
-    stack: str, resources: Sequence[Resource], statement: Statement, usage: Usage | None
+    prefix: str, resources: Sequence[Resource], statement: Statement, usage: Usage | None
 ) -> Decimal:
-    """Add what the endpoints among the resources of a stack cost, and return the GB that they are sent and send by the usage file.
+    """Add what the endpoints among a template's resources cost, and return the GB that they are sent and send by the usage file.
 
-    An endpoint is called as its resource is or, where a template has none, as its configuration.
+    An endpoint is called as its resource is or, where a template has none, as its configuration, behind `prefix`.
     """
     endpoints = [resource for resource in resources if resource.kind == ENDPOINTS[0]]
     configs = [resource for resource in resources if resource.kind == ENDPOINTS[1]]
     targets = [resource for resource in resources if resource.kind == _TARGET]
-    alone, through = list(configs), Decimal(0)
+    pairs: list[tuple[Resource, Resource]] = []
     for endpoint in endpoints:
         called = endpoint.held("EndpointConfigName")
         config = next((each for each in configs if called in each.names), None)
         if config is None:
-            what = f"{stack}/{endpoint.name}: what it runs"
+            what = f"{prefix}{endpoint.name}: what it runs"
             statement.leave_out(what, f"its configuration {plain(called)} is not in this template")
             continue
-        alone = [other for other in alone if other is not config]
-        through += _Endpoint(stack, endpoint, config, _of(targets, endpoint, endpoints), statement).add(usage)
-    for config in alone:
-        through += _Endpoint(stack, config, config, _of(targets, config, endpoints), statement).add(usage)
-    return through
+        pairs.append((endpoint, config))
+    used = [config for _, config in pairs]
+    pairs += [(config, config) for config in configs if config not in used]
+    return sum(
+        (
+            _Endpoint(prefix, endpoint, config, _of(targets, endpoint, endpoints), statement).add(usage)
+            for endpoint, config in pairs
+        ),
+        Decimal(0),
+    )
 
 
 def _of(targets: Sequence[Resource], endpoint: Resource, others: Sequence[Resource]) -> list[Resource]:
@@ -54,7 +59,7 @@ def _of(targets: Sequence[Resource], endpoint: Resource, others: Sequence[Resour
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    stack: str
+    prefix: str
     resource: Resource
     config: Resource
     targets: Sequence[Resource]
@@ -62,7 +67,7 @@ class _Endpoint:
 
     @property
     def label(self) -> str:
-        return f"{self.stack}/{self.resource.name}"
+        return f"{self.prefix}{self.resource.name}"
 
     def add(self, usage: Usage | None) -> Decimal:
         named = [name for name in (*self.resource.names, *self.config.names) if "$" not in name]
@@ -77,9 +82,13 @@ class _Endpoint:
             return Decimal(0)
         # A shadow is sent copies of what the others are.
         whole, through = sum(weights[: len(production)]) or 1.0, Decimal(0)
-        for variant, weight in zip(variants, weights, strict=True):
+        taken: set[str] = set()
+        for number, (variant, weight) in enumerate(zip(variants, weights, strict=True), 1):
             called = variant.held("VariantName") or "AllTraffic"
             name = f"{self.label}/{plain(called)}"
+            # Names that are decided later may look alike.
+            name = f"{name} {number}" if name in taken else name
+            taken.add(name)
             try:
                 found = self._runs(name, variant, called, queued)
                 share = weight / whole

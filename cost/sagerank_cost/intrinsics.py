@@ -122,8 +122,10 @@ class Values:
             return self._region
         parameter = _mapping(self._parameters.get(name)) if isinstance(name, str) else {}
         kind, default = str(parameter.get("Type")), parameter.get("Default")
-        # The default of such a parameter is where its value is kept.
-        if default is None or kind.startswith("AWS::SSM::"):
+        # The default of a parameter of AWS::SSM:: is where its value is kept.
+        if parameter and (default is None or kind.startswith("AWS::SSM::")):
+            raise Unresolved(f"the parameter {_shown(name)} has no default")
+        if not parameter:
             raise Unresolved(f"{_shown(name)} is decided when it is deployed")
         self.assumed[name] = default
         many = kind == "CommaDelimitedList" or kind.startswith("List<")

@@ -72,7 +72,10 @@ _BY_USE = frozenset(
         "AWS::ApiGateway::",
         "AWS::ApiGatewayV2::",
         "AWS::CloudFormation::CustomResource",
+        "AWS::CloudTrail::",
         "AWS::CodeBuild::",
+        "AWS::CodeCommit::",
+        "AWS::Cognito::",
         "AWS::EC2::FlowLog",
         "AWS::ECR::",
         "AWS::Events::",
@@ -81,8 +84,12 @@ _BY_USE = frozenset(
         "AWS::S3::",
         "AWS::SNS::",
         "AWS::SQS::",
+        "AWS::SageMaker::Domain",
+        "AWS::SageMaker::MonitoringSchedule",
         "AWS::SageMaker::Pipeline",
+        "AWS::SageMaker::UserProfile",
         "AWS::Serverless::",
+        "AWS::ServiceCatalog::",
         "AWS::StepFunctions::",
         "Custom::",
     }
@@ -122,11 +129,12 @@ def read(
     for file in files:
         content = {} if file.suffix == ".toml" else load(file)
         if "Resources" in content:
-            name = plain(file.relative_to(folder).as_posix().removesuffix(".template.json"))
+            stack = file.relative_to(folder).as_posix().removesuffix(".template.json")
+            # A template alone is compared with one of another name.
+            prefix = plain(f"{stack}/") if path.is_dir() else ""
+            statement = Statement(catalogue, _region(file, region))
             try:
-                stacks.append(
-                    _Stack(name, content, Statement(catalogue, _region(file, region)), folder, usage)
-                )
+                stacks.append(_Stack(prefix, content, statement, folder, usage))
             except RecursionError:
                 raise CostError(f"{file} is nested too deeply to be read.") from None
             except CostError as error:
@@ -178,29 +186,36 @@ def _count_door(stacks: Sequence[_Stack]) -> None:
 
 
 class _Stack:
-    """What a template costs: `statement`. `through` are the GB of its endpoints' data, `door` its interface endpoint to them."""
+    """What a template costs: `statement`, whose lines are named PREFIX RESOURCE: WHAT.
+
+    `through` are the GB that its endpoints are sent and send, `door` is the interface endpoint to them, or "".
+    """
 
     def __init__(
-        self, name: str, content: dict[str, Any], statement: Statement, folder: Path, usage: Usage | None
+        self, prefix: str, content: dict[str, Any], statement: Statement, folder: Path, usage: Usage | None
     ) -> None:
-        self.name, self.statement, self._folder = name, statement, folder
+        self.statement, self._folder = statement, folder
         self.door = ""
         values = Values(content, statement.region)
         found = list(resources(content, values))
+        self._own = {
+            name for each in found if each.kind == "AWS::SageMaker::ModelPackage" for name in each.names
+        }
         pieces = Counter(resource.kind for resource in found if resource.kind in _PIECES)
         for kind, count in pieces.items():
             what, item = _PIECES[kind]
-            key = f"{name}/{what}: {count}"
+            key = f"{prefix}{what}: {count}"
             statement.add(item, count, f"{count} {what}", key=key, label=key)
         for resource in found:
             if resource.kind not in (*_PIECES, *ENDPOINTS):
                 try:
-                    self._add(resource, f"{name}/{resource.name}")
+                    self._add(resource, f"{prefix}{resource.name}")
                 except CostError as error:
-                    statement.leave_out(f"{name}/{resource.name}: {resource.kind}", str(error))
-        self.through = add_endpoints(name, found, statement, usage)
-        for parameter, default in values.assumed.items():
-            statement.notes.append(plain(f"the parameter {parameter} is taken at its default, {default}"))
+                    statement.leave_out(f"{prefix}{resource.name}: {plain(resource.kind)}", str(error))
+        self.through = add_endpoints(prefix, found, statement, usage)
+        if values.assumed:
+            taken = ", ".join(f"{name} {plain(str(default))}" for name, default in values.assumed.items())
+            statement.notes.append(f"parameters are taken at their defaults: {plain(taken)}")
 
     def _add(self, resource: Resource, label: str) -> None:
         statement, kind = self.statement, resource.kind
@@ -209,7 +224,10 @@ class _Stack:
         elif kind == "AWS::SageMaker::Model":
             containers = [resource.part("PrimaryContainer"), *resource.parts("Containers")]
             packages = [each.held("ModelPackageName") for each in containers]
-            if any(package and not _VERSIONED.search(package) for package in packages):
+            if any(
+                package and not _VERSIONED.search(package) and package not in self._own
+                for package in packages
+            ):
                 statement.leave_out(f"{label}: {SELLERS_CHARGE}", "it is the seller's to say")
         elif kind == "AWS::CloudFormation::Stack" and (self._folder / (resource.asset or "?")).is_file():
             return  # its template is in the same folder
