@@ -71,7 +71,9 @@ class _Endpoint:
 
     def add(self, usage: Usage | None) -> Decimal:
         named = [name for name in (*self.resource.names, *self.config.names) if "$" not in name]
-        use = usage and usage.of([self.label, self.resource.name, self.config.name, *named])
+        use = None
+        if usage is not None:
+            use = usage.of([self.label, self.resource.name, self.config.name, *named])
         try:
             queued = self.config.has("AsyncInferenceConfig")
             production = self.config.parts("ProductionVariants")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,7 @@ from . import CostError
 
 def load(path: Path) -> dict[str, Any]:
     """The mapping in a file, read as its suffix says, or as JSON. Raises CostError where it cannot be read or holds none."""
-    kind, read = {".toml": ("TOML", tomllib.loads), ".yaml": ("YAML", _yaml), ".yml": ("YAML", _yaml)}.get(
-        path.suffix.lower(), ("JSON", json.loads)
-    )
+    kind, read = _KINDS.get(path.suffix.lower(), ("JSON", json.loads))
     try:
         content = read(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -55,3 +54,10 @@ def _yaml(text: str) -> Any:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+_KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    ".toml": ("TOML", tomllib.loads),
+    ".yaml": ("YAML", _yaml),
+    ".yml": ("YAML", _yaml),
+}
