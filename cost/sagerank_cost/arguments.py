@@ -13,7 +13,12 @@ from .options import GROUPS, OPTIONS, Option
 # Names of options, and the text that was given for each: "" for a flag.
 Given = Sequence[tuple[str, str]]
 # Options of which the first makes the others meaningless.
-_REPLACED = {"log": ("rate", "swing", "documents", "tokens", "variation"), "scenarios": ("service",)}
+_REPLACED = {
+    "log": ("rate", "swing", "documents", "tokens", "variation"),
+    "scenarios": ("service",),
+    "from": ("documents", "tokens", "precision", "seconds", "endpoint", "endpoint-url", "region"),
+    "seconds": ("endpoint", "endpoint-url", "region"),
+}
 
 
 class _Keep(argparse.Action):

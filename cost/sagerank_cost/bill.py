@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 from . import CostError, unknown
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
@@ -199,6 +199,8 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
             running = running_instances(traffic, pace.seconds, target=target, least=least, most=most)
     except CostError as error:
         raise CostError(f"{deployment.name} {error}") from None
+    if deployment.mode != "serverless":
+        _check_credits(deployment, scenario.catalogue.instance(deployment.instance), running)
     hours = running.mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
     statement = itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
     statement.notes += running.notes
@@ -209,6 +211,14 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
             f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
         )
     return found
+
+
+def _check_credits(deployment: Deployment, instance: Instance, running: Running) -> None:
+    """Raise CostError for a burstable type that would be in use for more than its baseline: its credits run out within a day."""
+    if instance.baseline is not None and running.utilisation > instance.baseline:
+        raise CostError(
+            f"{deployment.name} is in use for {running.utilisation:.0%} of its time, and {instance.name} may be for {instance.baseline:.0%}, its baseline: take another type."
+        )
 
 
 def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
@@ -223,6 +233,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."
         )
     shape = {"documents": traffic.documents, "tokens": traffic.tokens}
+    folder = scenario.catalogue.folder
     if deployment.mode == "serverless":
         smallest, size = (
             serverless_mb(deployment.choice, deployment.precision, tokens),
@@ -233,7 +244,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             raise CostError(
                 f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
             )
-        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape)
+        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape, folder=folder)
     else:
         instance = scenario.catalogue.instance(deployment.instance)
         room = fit(deployment.choice, deployment.precision, tokens, instance)
@@ -242,7 +253,6 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
                 f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
                 f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
             )
-        folder = scenario.catalogue.folder
         pace = speed(deployment.choice, deployment.precision, instance, **shape, folder=folder)
     return pace.at(scenario.confidence)
 

@@ -35,7 +35,7 @@ WHAT = {
     "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
     "diff": "the monthly change between two synthesised templates, folders or configurations",
     "refresh": "prices again from the AWS Price List API",
-    "measure": "time an endpoint, and keep its speed in place of the estimate",
+    "measure": "keep a measured speed in place of the estimate: an endpoint's, a benchmark's, or by hand",
 }
 
 
@@ -67,7 +67,8 @@ EXAMPLES = {
     "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
     "measure": (
         "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --endpoint mine --instance ml.g5.xlarge --model turbo",
+        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
+        "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
     ),
 }
 
@@ -110,7 +111,14 @@ def run(parsed: argparse.Namespace) -> int:
     options = read(parsed.what or "report", given(parsed))
     if options.command == "diff":
         options.old, options.new, options.configured = Path(parsed.old), Path(parsed.new), parsed.configured
-    return COMMANDS[options.command](options, catalogue(options))
+    try:
+        return COMMANDS[options.command](options, catalogue(options))
+    except Exception as error:
+        # Loaded only where AWS is asked: a profile or a region that does not exist is found before anything is sent.
+        loaded = sys.modules.get("botocore.exceptions")
+        if loaded is None or not isinstance(error, loaded.BotoCoreError):
+            raise
+        raise CostError(f"AWS cannot be asked: {error}.") from None
 
 
 def _report(options: argparse.Namespace, prices: Catalogue) -> int:
@@ -238,30 +246,16 @@ def _refresh(options: argparse.Namespace, prices: Catalogue) -> int:
 
 
 def _measure(options: argparse.Namespace, prices: Catalogue) -> int:
-    from .measure import documents, measure
-    from .models import check_precision, choice
-    from .throughput import append
+    from .measure import rows
+    from .measured import append
 
-    if options.endpoint is None or not {"instance", "model"} <= options.given:
-        raise CostError(
-            "Give --endpoint NAME, and --instance TYPE and --model NAME once: what it runs on, and what it runs."
+    measured = rows(options, prices)
+    kept = append(measured, prices.folder)
+    for row in measured:
+        print(
+            f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
+            f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {kept}."
         )
-    instance = prices.instance(one(options, "instance"))
-    default = "bf16" if instance.gpu else "fp32"
-    row = measure(
-        options.endpoint,
-        documents(options.documents, max(1, round(options.tokens / 1.3))),
-        instance=instance.name,
-        model=choice(one(options, "model")).name,
-        precision=check_precision(one(options, "precision") if "precision" in options.given else default),
-        region=one(options, "region") if "region" in options.given else None,
-        endpoint_url=options.endpoint_url,
-    )
-    append(row, prices.folder)
-    print(
-        f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
-        f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {prices.folder / 'throughput.csv'}."
-    )
     return 0
 
 

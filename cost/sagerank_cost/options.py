@@ -213,6 +213,15 @@ GROUPS: dict[str, tuple[Option, ...]] = QUESTION | {
             values.budget,
         ),
     ),
+    "a measurement, in place of one of --endpoint": (
+        Option("seconds", "of one request, however measured", ("measure",), values.number(1e-6, 1e6)),
+        Option(
+            "from",
+            "JSON of `sagerank bench throughput --json` on such an instance",
+            ("measure",),
+            values.path,
+        ),
+    ),
     "AWS": (
         Option("endpoint", "name of a SageMaker endpoint", ("measure",), values.name),
         Option("endpoint-url", "where the API is, if not at AWS", ("refresh", "measure"), values.url),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from sagerank.cli import main
-from sagerank_cost.commands import WHAT
+from sagerank_cost.arguments import given, read
+from sagerank_cost.commands import EXAMPLES, WHAT, configure
 from sagerank_cost.options import OPTIONS, PRICED
 
 from ..conftest import ROOT, run_python
@@ -139,12 +143,63 @@ def test_a_reader_that_leaves_and_a_full_disk(program: str) -> None:
         assert left.stderr.read() == b""
 
 
+def test_what_aws_is_not_even_asked_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    measure = ["measure", "--endpoint", "e", "--instance", "ml.c7i.large", "--model", "tiny"]
+    for words in (["refresh"], [*measure, "--region", "us-east-1"]):
+        assert main(["cost", *words]) == 2
+        assert (
+            "AWS cannot be asked: The config profile (nobody) could not be found" in capsys.readouterr().err
+        )
+    monkeypatch.delenv("AWS_PROFILE")
+    assert main(["cost", *measure, "--region", "no where"]) == 2
+    assert "AWS cannot be asked: Provided region_name 'no where'" in capsys.readouterr().err
+
+
 def test_help_shows_the_options_that_a_command_uses(capsys: pytest.CaptureFixture[str]) -> None:
     for command in WHAT:
         with pytest.raises(SystemExit):
             main(["cost", command, "--help"])
         shown = set(re.findall(r"^  --([a-z0-9-]+)", capsys.readouterr().out, re.M))
         assert shown == {option.name for option in OPTIONS.values() if command in option.commands}
+
+
+def test_what_pages_and_help_show_has_an_effect() -> None:
+    pages = (path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    shown = [line for page in pages for line in re.findall(r"^sagerank cost\b.*$", page, re.M)]
+    shown += [line for lines in EXAMPLES.values() for line in lines]
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    for line in shown:
+        parsed = parser.parse_args(shlex.split(line, comments=True)[2:])
+        read(parsed.what or "report", given(parsed))
+
+
+def test_confidence_is_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    usd = []
+    for percent in ("5", "50", "95"):
+        assert (
+            main(
+                [
+                    "cost",
+                    "--mode",
+                    "serverless",
+                    "--rate",
+                    "0.01",
+                    "--p95",
+                    "inf",
+                    "--confidence",
+                    percent,
+                    "--format",
+                    "json",
+                ]
+            )
+            == 0
+        )
+        usd.append(Decimal(json.loads(capsys.readouterr().out)["monthly_usd"]))
+    assert usd[0] < usd[1] < usd[2]
 
 
 def test_the_page_has_the_table_of_options() -> None:

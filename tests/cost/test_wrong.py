@@ -198,7 +198,7 @@ WRONG = {
     "--format json --format csv": "--format is given 2 times",
     # At AWS.
     "measure": "Give --endpoint NAME",
-    "measure --endpoint e": "Give --endpoint NAME, and --instance TYPE and --model NAME once",
+    "measure --endpoint e": "--from FILE, and --instance TYPE and --model NAME once",
     "measure --endpoint e --instance ml.c7i.large": "Give --endpoint NAME",
     "measure --endpoint e --instance ml.c7i.large --model tiny --model base": "measure takes one --model",
     "measure --endpoint e --instance ml.c7i.large --model tiny --tokens 0": "--tokens is '0'",
@@ -245,6 +245,7 @@ def test_there_are_enough() -> None:
 def test_a_wrong_line_is_one_sentence(
     door: str, line: str, wrong: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    code: object
     try:
         code = DOORS[door](words(line, wrong))
     except SystemExit as ended:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from ..bill import Bill
 from ..catalogue import Catalogue
 from ..decide import Question, decide
+from ..measured import measurements
 from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
-from ..throughput import measurements
 from .tables import explain
 
 
