@@ -22,6 +22,7 @@ _BILLED = {
     "data_out": ("GB", 1),
     "kms_key": ("key-month", 1),
     "logs_ingest": ("GB", 1),
+    "metric": ("metric-month", 1),  # of one's own, such as one that a filter reads from a log
     "nat_gateway": ("hour", HOURS_PER_MONTH),
     "provisioned": ("second", HOURS_PER_MONTH * 3600),  # a warm worker
     "public_ipv4": ("hour", HOURS_PER_MONTH),

@@ -194,6 +194,18 @@ def test_what_stands_beside_the_endpoint(tmp_path: Path) -> None:
     assert "AWS::Logs::LogGroup" in found.by_use
 
 
+def test_alarms_that_the_template_does_not_list_are_counted(tmp_path: Path) -> None:
+    metric = {"MetricStat": {"Stat": "Sum"}}
+    two = [metric, metric, {"Expression": "a / b"}]
+    follows = {"PolicyType": "TargetTrackingScaling"}
+    path = write(
+        tmp_path / "a.json",
+        Alarm={"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": two}},
+        Policy={"Type": "AWS::ApplicationAutoScaling::ScalingPolicy", "Properties": follows},
+    )
+    assert lines(path) == {"alarms: 4": Decimal("0.40")}
+
+
 def test_what_is_not_known_to_be_free_has_no_known_price(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", Db={"Type": "AWS::RDS::DBInstance"}, New={"Type": "AWS::No::Such"})
     assert list(month(path).unknown) == ["Db: AWS::RDS::DBInstance", "New: AWS::No::Such"]
@@ -237,6 +249,7 @@ def test_a_nested_stack_is_priced_where_its_template_is_there(tmp_path: Path) ->
     write(tmp_path / "n.nested.template.json", Config=endpoint(variant("ml.g4dn.xlarge")))
     assert month(tmp_path).usd == Decimal("537.28")
     assert not month(tmp_path).unknown
+    assert month(path).unknown, "alone it is read alone"
 
 
 # In the style of the documentation of AWS, short tags and all.
