@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
-from . import CostError, unknown
+from . import CostError, standing, unknown
 from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
@@ -37,16 +37,6 @@ ERRORS = 0.001
 VOLUME_GB = 30
 # English text as JSON, and an index with its score: our estimates.
 BYTES_PER_TOKEN, BYTES_PER_RESULT = 5, 45
-# What stands beside an endpoint, as a bill names it.
-STANDING = {
-    "alarm": "alarms",
-    "dashboard": "dashboard",
-    "kms_key": "KMS keys",
-    "nat_gateway": "NAT gateways",
-    "provisioned": "provisioned concurrency",
-    "public_ipv4": "public addresses",
-    "vpc_endpoint": "interface endpoints",
-}
 SELLERS_CHARGE = "the seller's charge for the model package"
 
 
@@ -281,9 +271,7 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
     statement.add("data_out", data_out, "data out")
     if deployment.mode != "serverless" and not catalogue.instance(deployment.instance).local_disk:
         statement.add("volume", amount / HOURS_PER_MONTH * VOLUME_GB, f"volumes, {VOLUME_GB} GB each")
-    for item, count in deployment.standing:
-        memory = int(deployment.instance) if item == "provisioned" else None
-        statement.add(item, count, STANDING[item], memory_mb=memory)
+    standing.add(statement, deployment.standing, requests=traffic.requests, instance=deployment.instance)
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
     statement.lines |= scenario.discounts.off(statement.lines.values(), deployment.mode)

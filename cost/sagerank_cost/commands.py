@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import CostError
-from .arguments import add_options, given, read
+from .arguments import EXAMPLES, WHAT, add_options, given, read
 from .options import PRICED
 from .questions import catalogue, one, question, regions
 from .render import render
@@ -26,51 +26,6 @@ if TYPE_CHECKING:
     from .decide import Question
     from .sheet import Report
     from .template import Configured
-
-WHAT = {
-    "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
-    "fit": "which instances and serverless sizes hold a model",
-    "compare": "all feasible deployments, and why others are not",
-    "simulate": "a month of the cheapest deployment, or of the one you name, request by request",
-    "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
-    "diff": "the monthly change between two synthesised templates, folders or configurations",
-    "refresh": "prices again from the AWS Price List API",
-    "measure": "keep a measured speed in place of the estimate: an endpoint's, a benchmark's, or by hand",
-}
-
-
-EXAMPLES = {
-    "report": (
-        "sagerank cost --rate 0.2 --p95 2 --min-ndcg 49",
-        "sagerank cost --model tiny --format html --output cost.html",
-    ),
-    "fit": (
-        "sagerank cost fit --model base --max-tokens 8192",
-        "sagerank cost fit --model tiny --precision int8",
-    ),
-    "compare": (
-        "sagerank cost compare --rate 5 --model turbo",
-        "sagerank cost compare --mode serverless --p95 inf",
-    ),
-    "simulate": (
-        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large",
-        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf",
-    ),
-    "breakeven": (
-        "sagerank cost breakeven --model tiny",
-        "sagerank cost breakeven --service cohere-rerank --format json",
-    ),
-    "diff": (
-        "sagerank cost diff before.yaml after.yaml --max-monthly 500",
-        "sagerank cost diff old/cdk.out cdk.out",
-    ),
-    "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
-    "measure": (
-        "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
-        "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
-    ),
-}
 
 
 def add(commands: Any, configured: Configured | None = None) -> None:

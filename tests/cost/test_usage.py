@@ -21,15 +21,18 @@ from sagerank_cost import CostError
 from sagerank_cost.bill import Deployment, Scenario, bill
 from sagerank_cost.lines import Statement
 from sagerank_cost.models import choice
+from sagerank_cost.standing import LOG_BYTES
 from sagerank_cost.template import read
 from sagerank_cost.traffic import daily
 from sagerank_cost.usage import Usage
 
 from ..conftest import ROOT
-from ..infra.conftest import stacks
+from ..infra.conftest import EVERY, stacks
 from .conftest import CATALOGUE
 from .test_template import WRONG, endpoint, scaling, serverless, variant, write
 
+# Whose container is ours, and whose instances come and go.
+OURS = ("realtime", "graviton", "gpu", "async", "scale-to-zero")
 TINY = {"model": "tiny", "requests_per_second": 0.05, "documents": 20}
 
 
@@ -273,6 +276,27 @@ def test_a_real_stack_with_its_use(tmp_path: Path, capsys: pytest.CaptureFixture
     usage.write_text("elsewhere: {model: tiny, requests_per_second: 0.02}\n", encoding="utf-8")
     assert main(command) == 2
     assert "There are: sagerank-endpoint/Endpoint." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name, preset in EVERY if name in OURS])
+def test_with_the_use_of_its_configuration_a_stack_costs_what_it_says(
+    name: str, preset: str, tmp_path: Path
+) -> None:
+    """To the cent, but for the data through the interface endpoint, which is not in the stack's own estimate."""
+    found = stacks(name, preset)
+    load = found.config.traffic
+    use = {
+        "model": "tiny",
+        "requests_per_second": load.requests_per_second,
+        "swing": 0,
+        "log_bytes": LOG_BYTES,
+    }
+    (tmp_path / "usage.json").write_text(json.dumps({"default": use}), encoding="utf-8")
+    month = read(found.assembly, CATALOGUE, "us-east-1", usage=Usage(tmp_path / "usage.json"))
+    through = sum(line.usd for key, line in month.lines.items() if key.endswith(": data in and out"))
+    assert not month.unknown
+    assert bool(through) == (preset == "prod")
+    assert found.outputs()["EstimatedMonthlyCost"].startswith(f"USD {month.usd - through} a month (")
 
 
 def test_a_configuration_says_its_own_traffic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
