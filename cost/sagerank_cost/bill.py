@@ -112,6 +112,14 @@ class Deployment:
         return f"{self.choice.name} {self.precision}, {how}{self.hardware}, {self.region}"
 
 
+class TooLate(CostError):
+    """More requests than ERRORS take longer than SageMaker gives them. `bill` is what the deployment costs all the same."""
+
+    def __init__(self, sentence: str, bill: Bill) -> None:
+        super().__init__(sentence)
+        self.bill = bill
+
+
 @dataclass(frozen=True)
 class Bill:
     """A month of a deployment: its statement, the speed of a request alone, and what runs for how long and who waits."""
@@ -197,8 +205,9 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
     found = Bill(deployment, scenario, statement, pace, running)
     late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
     if late > ERRORS:
-        raise CostError(
-            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
+        raise TooLate(
+            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type.",
+            found,
         )
     return found
 

@@ -123,7 +123,8 @@ def test_one_configuration_of_two_endpoints_is_paid_twice(tmp_path: Path) -> Non
 def test_an_asynchronous_endpoint_at_zero_depends_on_use(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", Config=endpoint(variant(), AsyncInferenceConfig={}), Scaling=scaling(0))
     found = month(path)
-    assert found.lines == found.unknown == {}
+    assert not found.lines
+    assert not found.unknown
     assert found.by_use["Config/main: 0 to 8 x ml.m5.xlarge"] == "above 0, each at 0.23 USD an hour"
 
 
