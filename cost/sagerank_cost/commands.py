@@ -162,14 +162,20 @@ def _joined(reports: Sequence[Report]) -> Report:
 
 
 def _diff(options: argparse.Namespace, prices: Catalogue) -> int:
-    from .reports.diff import diff_report
+    from .reports.diff import comment, diff_report
     from .template import read as read_template
+    from .usage import Usage
 
     region = prices.region(one(options, "region"))
+    usage = Usage(options.usage) if options.usage is not None else None
     old, new = (
-        read_template(path, prices, region, options.configured) for path in (options.old, options.new)
+        read_template(path, prices, region, options.configured, usage) for path in (options.old, options.new)
     )
-    return _answer(options, diff_report(old, new, options.max_monthly))
+    if usage is not None:
+        usage.check()
+    report = diff_report(old, new, options.max_monthly)
+    written = comment(report, explain=options.explain) if options.format == "markdown" else None
+    return _answer(options, report, written)
 
 
 def _refresh(options: argparse.Namespace, prices: Catalogue) -> int:
@@ -242,8 +248,9 @@ def _answer(options: argparse.Namespace, report: Report, written: str | None = N
         print(f"sagerank: {total:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
         return 1
     if isinstance(total, AtLeast):
+        lacks = ", ".join(total.lacks) or "a line"
         raise CostError(
-            f"The total is at least {total:,} USD a month, as not every line has a known price: whether it is within --max-monthly {limit:,} cannot be said."
+            f"The total is at least {total:,} USD a month, as no price is known of {lacks}: whether it is within --max-monthly {limit:,} cannot be said."
         )
     return 0
 

@@ -210,6 +210,12 @@ GROUPS: dict[str, tuple[Option, ...]] = QUESTION | {
             "format", "text, json, csv, markdown or html", REPORTS, values.one_of("format", FORMATS), "text"
         ),
         Option("output", "file to write (default: standard output)", REPORTS, values.path),
+        Option(
+            "usage",
+            "YAML, TOML or JSON file that says how much the endpoints of templates are used",
+            ("diff",),
+            values.path,
+        ),
         Option("explain", "say where every number comes from", REPORTS, None, False),
         Option(
             "max-monthly",

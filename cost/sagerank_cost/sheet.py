@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from .catalogue import STALE_DAYS, Catalogue
+from .lines import AtLeast
 from .measured import note
 
 Item = TypeVar("Item")
@@ -41,6 +42,8 @@ def shown(value: object) -> str:
     """A cell as a reader sees it."""
     if value is None:
         return "-"
+    if isinstance(value, AtLeast):
+        return f"≥ {shown(Decimal(value))}"
     if isinstance(value, Decimal):
         return f"{value:,f}" if abs(value) >= 1 else f"{value:f}"
     if isinstance(value, float):

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from sagerank_cost import CostError
-from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, bill
+from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
@@ -186,7 +186,11 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
         standing=beside,
     )
     traffic = constant(load.requests_per_second, documents=load.documents, tokens=load.tokens)
-    month = bill(deployment, Scenario(traffic, prices, max_tokens(config))).statement
+    try:
+        month = bill(deployment, Scenario(traffic, prices, max_tokens(config))).statement
+    except TooLate as error:
+        month = error.bill.statement
+        month.notes.insert(0, str(error))
     for variant in config.variants:
         instance, count = variant.instance or config.instance, variant.count
         name = f"{variant.name}: {instance} hours"
