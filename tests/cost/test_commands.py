@@ -66,9 +66,9 @@ def test_options_stand_before_a_subcommand_and_after_it(capsys: pytest.CaptureFi
         assert main(["cost", *words, *FEW, "--rate", "0.5", "--p95", "60", "--format", "json"]) == 0
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
-    assert {"tiny", "base"} <= {
-        line.split()[1].strip('"') for line in shown[0].splitlines() if '"deployment"' in line
-    }
+    rows = json.dumps(json.loads(shown[0])["tables"]["deployments"]["rows"])
+    assert re.search(r"\btiny\b", rows)
+    assert re.search(r"\bbase\b", rows)
 
 
 def test_a_default_that_is_given_counts_as_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,12 +87,10 @@ def test_a_default_that_is_given_counts_as_given(capsys: pytest.CaptureFixture[s
 def test_fit_takes_several_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", "fit", "--model", "base", "--model", "tiny", "--format", "json"]) == 0
     both = json.loads(capsys.readouterr().out)
-    for number, model in enumerate(("base", "tiny"), 1):
+    for model in ("base", "tiny"):
         assert main(["cost", "fit", "--model", model, "--format", "json"]) == 0
-        alone = json.loads(capsys.readouterr().out)
-        assert both["tables"][f"fit {number}"]["rows"] == alone["tables"]["fit"]["rows"]
-        assert f"{alone['title']}: {alone['conclusion'][0]}" in both["conclusion"]
-        assert alone["tables"]["memory"] == both["tables"]["memory"]
+        (alone,) = json.loads(capsys.readouterr().out)["conclusion"]
+        assert sum(alone in line for line in both["conclusion"]) == 1
 
 
 # Nothing answers within a thousandth of a second; data has no known price in us-west-2.
