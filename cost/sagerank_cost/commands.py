@@ -205,24 +205,24 @@ def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
     if options.what == "fit":
         from .reports.fit import fit_report
 
-        model, precision = (options.model or ["tiny"])[0], (options.precision or ["fp32"])[0]
-        region = (options.region or ["us-east-1"])[0]
-        return fit_report(choice(model), precision, options.max_tokens, region, catalogue)
+        models = tuple(map(choice, options.model or ["tiny"]))
+        regions = _regions(options, catalogue)
+        return fit_report(models, options.precision or ["fp32"], options.max_tokens, regions, catalogue)
 
     question = _question(options, catalogue)
     if options.what == "report":
         from .reports.decision import decision_report
 
-        return decision_report(question, options.service or ())
+        return decision_report(question, options.service or (), charts=options.format == "html")
     if options.what == "compare":
         from .reports.compare import compare_report
 
         return compare_report(question)
-    best = _best(question)
     if options.what == "breakeven":
         from .reports.breakeven import breakeven_report
 
-        return breakeven_report(best, question, options.service or ())
+        return breakeven_report(question, options.service or ())
+    best = _best(question)
     from .reports.simulation import simulation_report
     from .simulate import simulate
 

@@ -14,6 +14,7 @@ _STYLE = """\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:var(--ink);background:var(--page);overflow-wrap:break-word}
 h1{font-size:1.35rem;line-height:1.3;text-wrap:balance}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 .best{background:var(--best);border-left:4px solid var(--edge);padding:.2rem 1rem}.best p{margin:.5rem 0}.best p:first-child{font-weight:600}
+.best pre{white-space:pre-wrap;font-size:.92rem;margin:.5rem 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2rem}
 .charts svg{width:100%;max-width:520px;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%;font-size:.92rem}
@@ -43,15 +44,19 @@ def html(report: Report, explain: bool) -> str:
 
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
-        f'<link rel="icon" href="data:,"><title>{escape(report.title)}</title><style>{_style()}</style></head><body><h1>{escape(report.title)}</h1>',
+        f'<link rel="icon" href="data:,"><title>{escape(report.title)}</title><style>{_style()}</style></head><body>',
     ]
     if report.conclusion:
         parts.append(
-            '<div class="best">' + "".join(f"<p>{escape(line)}</p>" for line in report.conclusion) + "</div>"
+            '<div class="best">'
+            + "".join(f"<p>{escape(line)}</p>" for line in report.conclusion)
+            + (f"<pre>{escape(report.command)}</pre>" if report.command else "")
+            + "</div>"
         )
+    parts.append(f"<h1>{escape(report.title)}</h1>")
     charts = [f"<section><h2>{escape(chart.title)}</h2>{svg(chart)}</section>" for chart in report.charts]
     parts.append(f'<div class="charts">{"".join(charts)}</div>' if charts else "")
-    parts += [_html_table(table) for table in report.tables if table.rows]
+    parts += [_html_table(table) for table in (table.for_people() for table in report.tables) if table.rows]
     parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
     if report.explained:
         items = "".join(f"<li>{escape(line.strip())}</li>" for line in report.explained)
