@@ -14,7 +14,7 @@ _STYLE = """\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:var(--ink);background:var(--page);overflow-wrap:break-word}
 h1{font-size:1.35rem;line-height:1.3;text-wrap:balance}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 .best{background:var(--best);border-left:4px solid var(--edge);padding:.2rem 1rem}.best p{margin:.5rem 0}.best p:first-child{font-weight:600}
-.best pre{white-space:pre-wrap;font-size:.92rem;margin:.5rem 0}
+.best pre{overflow-x:auto;font-size:.92rem;margin:.5rem 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2rem}
 .charts svg{width:100%;max-width:520px;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%;font-size:.92rem}
@@ -22,9 +22,10 @@ th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);white-sp
 td.wide{white-space:normal;min-width:16rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.total td{font-weight:600}.note{color:var(--faint);font-size:.9rem}li{margin:.2rem 0}
 @media(max-width:640px){
-thead{display:none}table,tbody,tr,td{display:block}tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
-td,td.n,td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
-td::before{content:attr(data-name);color:var(--faint);text-align:left;flex:none}td:first-child{font-weight:600}td.empty{display:none}
+.turned{font-size:.8rem}.turned th,.turned td{padding-right:.5rem}.turned td{white-space:normal}.turned td:first-child{min-width:6rem}
+.cards thead{display:none}.cards,.cards tbody,.cards tr,.cards td{display:block}.cards tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
+.cards td,.cards td.n,.cards td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
+.cards td::before{content:attr(data-name);color:var(--faint);text-align:left;flex:none}.cards td:first-child{font-weight:600}.cards td.empty{display:none}
 }
 """
 
@@ -81,4 +82,4 @@ def _html_table(table: Table) -> str:
             cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{escape(name.strip())}">{escape(text)}</td>'
         body += f"<tr{' class=total' if row[0] == 'total' else ''}>{cells}</tr>"
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
+    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table class="{"turned" if table.turned else "cards"}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'

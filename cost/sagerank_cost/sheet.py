@@ -44,6 +44,8 @@ class Table:
 
     def is_number(self, column: int) -> bool:
         """Whether a column is of numbers and percentages, which are aligned to the right."""
+        if self.turned:
+            return column > 0
         cells = [row[column] for row in self.rows]
         return all(
             cell is None or isinstance(cell, int | float | Decimal) or str(cell).endswith("%")

@@ -112,9 +112,9 @@ def _processes(tokens: int) -> str:
         and point.longest == tokens
     }
     if points.keys() >= set(_FAMILY):
-        return f"{_less(*(points[name] for name in _FAMILY))} at {tokens:,} tokens, measured"
+        return f"{_less(*(points[name] for name in _FAMILY))} at {tokens:,} tokens (measured)"
     formula = _less(*(peak_mb(MODELS[name], "fp32", tokens) for name in _FAMILY))
-    return f"{formula} at {tokens:,} tokens, by formula"
+    return f"{formula} at {tokens:,} tokens (formula)"
 
 
 def _less(base: float, turbo: float, tiny: float) -> str:

@@ -76,7 +76,6 @@ def _by_traffic(changes: Sequence[tuple[float, Bill | None]]) -> Table:
         title="What to run, from how many requests a day on",
         columns=("requests/day", "requests/month", "run", "on", "USD/month", "p95 s"),
         rows=tuple(rows),
-        minor=("requests/month",),
     )
 
 
@@ -152,7 +151,7 @@ def _services(sweep: Sweep, services: Sequence[str]) -> Table:
     found = [_from(sweep, partial(_dearer, service)) for service in chosen]
     columns = (*table.columns, "dearer from requests/day", "requests/month", "why")
     rows = [(*row, *_counts(per_day), why) for row, (per_day, why) in zip(table.rows, found, strict=True)]
-    return replace(table, columns=columns, rows=tuple(rows), minor=(*table.minor, "requests/month"))
+    return replace(table, columns=columns, rows=tuple(rows), minor=(*table.minor, "USD each", "per"))
 
 
 def _dearer(service: Service, decision: Decision) -> bool | None:

@@ -32,7 +32,7 @@ def cost_chart(sweep: Sweep, best: Bill | None = None) -> Chart:
                 "another one wins from here",
                 tuple(per_day for per_day, _ in marked),
                 tuple(float(bill.usd) for _, bill in marked),
-                tuple(number(round(per_day, 1 - len(str(int(per_day))) + 1)) for per_day, _ in marked),
+                tuple(number(_rounded(per_day)) for per_day, _ in marked),
             )
         )
     if best is not None:
@@ -55,16 +55,25 @@ def quality_chart(hardware: Mapping[tuple[str, str], Bill], best: Bill | None) -
     for (_, kind), bill in hardware.items():
         if bill.deployment.choice.ndcg is not None:
             kinds.setdefault(kind, []).append(bill)
+    # A model's points are of one height: the leftmost has its name.
+    named = {
+        model: min(
+            (bill for (other, _), bill in hardware.items() if other == model), key=lambda bill: bill.usd
+        )
+        for model, _ in hardware
+    }
+
+    def label(bill: Bill) -> str:
+        model = bill.deployment.choice.name
+        run = " run this" if best is not None and bill.deployment == best.deployment else ""
+        return f"{model if bill is named[model] else ''}{run}".strip()
+
     series = [
         Series(
             kind,
             tuple(float(bill.usd) for bill in bills),
             tuple(bill.deployment.choice.ndcg or 0.0 for bill in bills),
-            tuple(
-                bill.deployment.choice.name
-                + (" (run this)" if best and bill.deployment == best.deployment else "")
-                for bill in bills
-            ),
+            tuple(map(label, bills)),
         )
         for kind, bills in kinds.items()
     ]
@@ -77,3 +86,8 @@ def quality_chart(hardware: Mapping[tuple[str, str], Bill], best: Bill | None) -
         log="x",
         money="x",
     )
+
+
+def _rounded(value: float) -> float:
+    """To two digits: a change of winners is not known better."""
+    return float(f"{value:.2g}")

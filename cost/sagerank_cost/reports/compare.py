@@ -13,7 +13,7 @@ from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
 from ..throughput import measurements
 from .decision import DEAR
 from .groups import best_of, by_model, grouped, why_not
-from .tables import explain_all, money, not_counted, per_million
+from .tables import explain_all, money, not_counted, on, per_million
 from .verdict import limits
 
 
@@ -29,7 +29,7 @@ def compare_report(question: Question, most: int = 30) -> Report:
         conclusion += f"; run {best.deployment.name}: {money(best.usd)} a month, p95 {best.p95:.3f} s"
     return Report(
         conclusion=(f"{conclusion}.",),
-        title=f"Deployments for {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens",
+        title=f"Deployments for {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
         tables=(
             _deployments(decision, bills),
             _models_without(question, decision),
@@ -76,7 +76,9 @@ def _deployments(decision: Decision, bills: list[Bill]) -> Table:
         "deployments",
         "Feasible, cheapest first",
         {
-            "deployment": lambda bill: bill.deployment.name,
+            "model": lambda bill: bill.deployment.choice.name,
+            "on": on,
+            "region": lambda bill: bill.deployment.region,
             "USD/month": lambda bill: bill.usd,
             "p50 s": lambda bill: round(bill.p50, 3),
             "p95 s": lambda bill: round(bill.p95, 3),
@@ -93,6 +95,7 @@ def _deployments(decision: Decision, bills: list[Bill]) -> Table:
         *_said(decision, bills),
     )
     minor = ("p50 s", "p99 s", "utilisation", "instances", "USD/M documents", "speed")
+    minor += () if len(decision.question.regions) > 1 else ("region",)
     return replace(table, minor=minor)
 
 

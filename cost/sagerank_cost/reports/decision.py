@@ -68,29 +68,27 @@ def decision_report(question: Question, services: Sequence[str] = (), *, charts:
 
 
 def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str, str], Bill]) -> Table:
-    """The best of each model on each hardware, or why there is none; what nobody would buy is cut."""
+    """The best of each model on each hardware, or why there is none. People are not shown what nobody would buy."""
     catalogue, best = question.scenario.catalogue, decision.best
     most = best.usd * DEAR if best is not None else Decimal("Infinity")
     rows: list[tuple[object, ...]] = []
-    cut = 0
+    dear: list[tuple[object, ...]] = []
     for (model, name), deployments in grouped(question, by_model_and_hardware(catalogue)).items():
         bill, quality = hardware.get((model, name)), deployments[0].choice.ndcg
         if bill is None:
-            cells: tuple[object, ...] = (f"none: {why_not(question, deployments)}", None, None, None, None)
-            rows.append((model, name, *cells, quality, None, ""))
-        elif bill.usd > most:
-            cut += 1
-        else:
-            peak = None if bill.deployment.mode == "serverless" else bill.running.peak
-            cells = (on(bill), bill.usd, round(bill.p95, 3), peak, per_million(bill))
-            rows.append((model, name, *cells, quality, bill.speed.basis, not_counted(bill.statement)))
+            nothing = (None, None, None, None, quality, None, "")
+            rows.append((model, name, f"none: {why_not(question, deployments)}", *nothing))
+            continue
+        peak = None if bill.deployment.mode == "serverless" else bill.running.peak
+        cells = (on(bill), bill.usd, round(bill.p95, 3), peak, per_million(bill))
+        rows.append((model, name, *cells, quality, bill.speed.basis, not_counted(bill.statement)))
+        if bill.usd > most:
+            dear.append(rows[-1])
     first = ("model", "on", "cheapest", "USD/month", "p95 s")
     notes = [
-        f"p95 s: with {question.scenario.confidence:.0%} confidence in speeds, which are estimated from arithmetic unless measured; --explain shows how, and between what bounds.",
+        f"p95 s: with {question.scenario.confidence:.0%} confidence in speeds, which are estimated from arithmetic unless measured; --explain shows how, and between what bounds."
     ]
-    if cut:
-        notes.append(f"Not shown, as they cost more than {DEAR} times what is recommended: {cut}.")
-    return Table(
+    table = Table(
         key="comparison",
         title="What each model costs on each kind of hardware",
         columns=(*first, "peak instances", "USD/M documents", "NDCG@10", "speed", "not counted"),
@@ -98,6 +96,11 @@ def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str
         notes=tuple(notes),
         minor=("peak instances", "USD/M documents", "speed"),
     )
+    if not dear:
+        return table
+    cut = f"Not shown, as they cost more than {DEAR} times what is recommended: {len(dear)}."
+    kept_rows = tuple(row for row in rows if row not in dear)
+    return replace(table, shown_as=replace(table, rows=kept_rows, notes=(*notes, cut)))
 
 
 def _pareto(decision: Decision) -> Table:

@@ -42,9 +42,9 @@ def models_table(question: Question, answer: Answer, models: list[Kept]) -> Tabl
         f"smallest: what costs least of what holds the model in float32, {region}. documents/s: as estimated, between bounds; USD/M documents: a million at that speed, never idle.",
     ]
     if eight_bit:
-        notes.append(
-            f"int8: if it passes the gate on your data: {GATE.format(next(iter(answer.int8)))}",
-        )
+        best = answer.best.deployment.choice.name if answer.best is not None else ""
+        model = best if best in answer.int8 else next(iter(answer.int8))
+        notes.append(f"int8: if it passes the gate on your data: {GATE.format(model)}")
     title = f"The models, for requests of {traffic.documents} documents of {traffic.tokens} tokens"
     rows = [dict(zip(records.columns, row, strict=True)) for row in records.rows]
     beside = _beside(long, eight_bit)

@@ -35,7 +35,7 @@ def limits(question: Question) -> str:
 def _run(question: Question, answer: Answer, best: Bill) -> str:
     sure = f"{question.scenario.confidence:.0%}"
     lasts = (
-        "however slow it is"
+        "at any likely one"
         if math.isinf(answer.holds)
         else f"until a request takes {answer.holds:,.{0 if answer.holds >= 10 else 1}f} times the estimated {seconds(_estimate(answer, best))}"
     )
@@ -85,7 +85,7 @@ def _none(question: Question) -> str:
 def _instead(switch: Switch) -> Iterator[str]:
     bill = switch.bill
     yield (
-        f"{bill.deployment.name} would win, at {money(bill.usd)}, if a request there takes less than {seconds(switch.below)} "
+        f"Instead, {bill.deployment.name} would win at {money(bill.usd)}, if a request there takes less than {seconds(switch.below)} "
         f"(estimated {seconds(bill.speed.seconds)}); one measurement settles it:{_doubts(bill)}"
     )
 
