@@ -65,7 +65,7 @@ def quality_chart(hardware: Mapping[tuple[str, str], Bill], best: Bill | None) -
 
     def label(bill: Bill) -> str:
         model = bill.deployment.choice.name
-        run = " run this" if best is not None and bill.deployment == best.deployment else ""
+        run = " (run this)" if best is not None and bill.deployment == best.deployment else ""
         return f"{model if bill is named[model] else ''}{run}".strip()
 
     series = [
