@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
@@ -34,7 +35,7 @@ class Question:
     modes: tuple[str, ...]
     regions: tuple[str, ...]
     instances: tuple[str, ...] = ()  # types, and serverless memory in MB; none: all that have a price
-    p95_seconds: float | None = None  # None: any latency
+    p95_seconds: float = math.inf  # infinite: any latency
     min_ndcg: float | None = None
     min_instances: int = 1
     max_instances: int = 20
@@ -43,7 +44,7 @@ class Question:
     def __post_init__(self) -> None:
         if not (self.choices and self.regions and self.modes and self.precisions):
             raise CostError("Give at least one model, precision, mode and region.")
-        if self.p95_seconds is not None and not self.p95_seconds > 0:
+        if not self.p95_seconds > 0:
             raise CostError(f"The latency limit is {self.p95_seconds:g} s: give more than 0.")
 
     def at(self, confidence: float) -> Question:
@@ -70,7 +71,11 @@ class Decision:
     bills: tuple[Bill, ...]
     refused: dict[str, int]
     examples: dict[str, str]
-    unknown: frozenset[str] = frozenset()
+    unknown: frozenset[str]
+
+    @property
+    def cheapest(self) -> Bill | None:
+        return self.bills[0] if self.bills else None
 
     @cached_property
     def best(self) -> Bill | None:
@@ -81,7 +86,13 @@ class Decision:
         tied = [bill for bill in self.bills if compared(bill, self.unknown) <= limit and not open_ended(bill)]
         return min(
             tied or self.bills[:1],
-            key=lambda bill: (-(bill.deployment.choice.ndcg or 0), bill.p95, bill.usd, bill.deployment.name),
+            key=lambda bill: (
+                -(bill.deployment.choice.ndcg or 0),
+                bill.p95,
+                compared(bill, self.unknown),
+                len(bill.statement.unknown),
+                bill.deployment.name,
+            ),
         )
 
     def pareto(self) -> list[Bill]:
@@ -152,7 +163,7 @@ def admit(question: Question, deployment: Deployment) -> Bill:
     try:
         # What is too slow without any wait needs no bill.
         alone = request_alone(deployment, question.scenario).seconds * question.scenario.traffic.usual_size
-        if limit is not None and alone > limit:
+        if alone > limit:
             raise Refused(
                 "are too slow", f"{deployment.name} has a p95 of {alone:.3f} s or more, above {limit:g}."
             )
@@ -161,9 +172,11 @@ def admit(question: Question, deployment: Deployment) -> Bill:
         raise
     except CostError as error:
         raise Refused("do not run, fit or carry it", str(error)) from None
-    if limit is not None and item.late(limit) > 0.05:
+    if math.isinf(limit):
+        return item
+    if item.late(limit) > 0.05:
         raise Refused("are too slow", f"{deployment.name} has a p95 of {item.p95:.3f} s, above {limit:g}.")
-    if limit is not None and item.running.failing > ERRORS:
+    if item.running.failing > ERRORS:
         failing = f"{item.running.failing:.1%} of the requests to {deployment.name} meet no instance."
         raise Refused("fail too often", failing)
     return item
@@ -191,7 +204,7 @@ def decide(question: Question) -> Decision:
             item.deployment.name,
         )
     )
-    return Decision(question, tuple(bills), refused, examples)
+    return Decision(question, tuple(bills), refused, examples, unknown)
 
 
 def service_usd(service: Service, traffic: Traffic) -> Decimal:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from . import CostError
 from .autoscale import follow_backlog
 from .formulas import QUEUE_SECONDS, START_MINUTES, Floats, Wait, cold_starts, fleet, lag, there, wait
-from .queueing import Counts
 from .traffic import Traffic
 
 SERVERLESS_CONCURRENCY = 200
+Waits = tuple[Wait, ...]
+
 _DAY_SECONDS = 86_400.0
 # Of the time of instances behind a queue, what is in use where they come and go; their number is never quite right.
 _QUEUE_BUSY = 0.96
@@ -22,20 +25,25 @@ _QUEUE_BUSY = 0.96
 _LOADS = (-1.0, 0.5, 0.7, 0.8, 0.88, 0.95)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Running:
     """The mean number of instances billed (serverless: of workers busy), the most, and their share of time in use.
 
-    `waits` are those of the requests that percentiles are of: of the busiest hour; in modes whose requests wait for minutes, and
-    serverless, of all. `failing` is the share of requests that find no instance and get no answer.
+    `waiting` gives the waits of the requests that percentiles are of: of the busiest hour; in modes whose requests wait for minutes,
+    and serverless, of all. `failing` is the share of requests that find no instance and get no answer.
     """
 
     mean: float
     peak: int
     utilisation: float
-    waits: tuple[Wait, ...]
+    waiting: Callable[[], Waits]
     failing: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def waits(self) -> Waits:
+        """What `waiting` gives, found when it is first asked for: most deployments are refused or dearer before."""
+        return self.waiting()
 
 
 def running_instances(traffic: Traffic, seconds: float, *, target: float, least: int, most: int) -> Running:
@@ -59,13 +67,13 @@ def running_instances(traffic: Traffic, seconds: float, *, target: float, least:
         mean=mean,
         peak=math.ceil(float(billed.max()) - 1e-9),
         utilisation=min(1.0, float(rates.mean()) * seconds / mean),
-        waits=_busiest_hour(traffic, serving, seconds),
+        waiting=lambda: _busiest_hour(traffic, serving, seconds),
         failing=failing,
         notes=notes,
     )
 
 
-def _busiest_hour(traffic: Traffic, serving: Floats, seconds: float) -> tuple[Wait, ...]:
+def _busiest_hour(traffic: Traffic, serving: Floats, seconds: float) -> Waits:
     """The waits in the hour of the period in which they are longest on average."""
     rates = traffic.sample
     behind = lag(rates, serving, seconds)
@@ -103,7 +111,7 @@ def running_workers(traffic: Traffic, seconds: float, cold_start: float) -> Runn
         mean=traffic.mean * seconds,
         peak=math.ceil(busy),
         utilisation=1.0,
-        waits=(Wait(1 - cold), Wait(cold, cold_start)),
+        waiting=lambda: (Wait(1 - cold), Wait(cold, cold_start)),
         notes=(note,),
     )
 
@@ -120,22 +128,20 @@ def running_queued(traffic: Traffic, seconds: float, *, least: int, most: int) -
     if not least:
         running *= np.where(running > 1, 1.0, there(rates)[0])
     mean = float(running.mean())
-    counts = traffic.counts.each
-    serving, billed = follow_backlog(
-        counts.astype(np.int64), counts * seconds, seconds, least=least, most=most
-    )
     return Running(
         mean=mean,
-        peak=int(billed.max()),
+        peak=math.ceil(float(running.max()) - 1e-9),
         utilisation=min(1.0, float(load.mean()) / mean),
-        waits=_behind(traffic, np.resize(load, len(serving)) / max(1, least), serving, seconds),
+        waiting=lambda: _behind(traffic, load, seconds, least=least, most=most),
         notes=("asynchronous hours are taken at the hosting price: one bill of 2023 shows them equal",),
     )
 
 
-def _behind(traffic: Traffic, load: Floats, serving: Counts, seconds: float) -> tuple[Wait, ...]:
-    """Waits in a queue before `serving` instances [minutes]: for those before, by the minute, or else as `load` makes them by chance."""
+def _behind(traffic: Traffic, load: Floats, seconds: float, *, least: int, most: int) -> Waits:
+    """Waits in a queue before instances that follow it: for those before, by the minute, or else as `load` makes them by chance."""
     counts = traffic.counts.each
+    serving, _ = follow_backlog(counts.astype(np.int64), counts * seconds, seconds, least=least, most=most)
+    load = np.resize(load, len(counts)) / max(1, least)
     capacity = np.concatenate([[0.0], np.cumsum(serving * 60.0)]) + np.arange(len(counts) + 1) * 1e-9
     work = counts * seconds
     before = np.cumsum(work) - work
@@ -188,7 +194,7 @@ def running_jobs(traffic: Traffic, seconds: float, *, most: int) -> Running:
         peak=count,
         utilisation=work / _DAY_SECONDS / mean,
         # A request waits for the day to end, and for its place in the job.
-        waits=tuple(_uniform(1.0, long, _DAY_SECONDS + start)),
+        waiting=lambda: tuple(_uniform(1.0, long, _DAY_SECONDS + start)),
         notes=(
             f"a job a day of about {long / 60:,.0f} minutes, instances: {count}; transform hours are taken at the hosting price: one bill of 2023 shows them equal",
         ),

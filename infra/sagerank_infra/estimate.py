@@ -9,6 +9,7 @@ from pathlib import Path
 from sagerank_cost import CostError
 from sagerank_cost.bill import Deployment, Scenario, bill
 from sagerank_cost.catalogue import Catalogue
+from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, Statement
 from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
 from sagerank_cost.models import choice
@@ -95,9 +96,14 @@ def component_memory(config: DeployConfig) -> int:
     return int(1.25 * needed + SERVER_MB)
 
 
-def invocations_per_minute(config: DeployConfig) -> float:
-    """How many requests keep an instance busy for 60 % of its time, at the estimated speed for `traffic`."""
-    return max(1.0, round(60 * _BUSY / _pace(config, "autoscaling.target").seconds, 1))
+def tracked(config: DeployConfig) -> float:
+    """What scaling holds an instance at, by the slow bound of the estimated speed for `traffic`.
+
+    Requests a minute that keep it busy for 60 % of its time; where they queue, those that are QUEUE_SECONDS of work.
+    """
+    seconds = _pace(config, "autoscaling.target").high
+    busy = QUEUE_SECONDS if config.traits.queued else 60 * _BUSY
+    return max(1.0, round(busy / seconds, 1))
 
 
 def latency_limit_ms(config: DeployConfig) -> int:

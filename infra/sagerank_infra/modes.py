@@ -66,11 +66,11 @@ MODES = {
         scales_to_zero=True,
         staged=True,
         price="async",
-        # Requests wait in a queue: its length an instance says what is missing.
+        # Requests wait in a queue: its length an instance says what is missing. A target of few requests, such as 5, is seconds of
+        # work: less than an instance takes to come, so that the fleet would swing between nothing and its maximum.
         tracking=Tracking(
             id="Backlog",
             metric="ApproximateBacklogSizePerInstance",
-            target=5.0,
             at_zero="HasBacklogWithoutCapacity",
         ),
     ),

@@ -45,7 +45,7 @@ def scale(
     target.node.add_dependency(scaled)
     target.scale_to_track_metric(
         tracking.id,
-        target_value=wanted.target or tracking.target or estimate.invocations_per_minute(config),
+        target_value=wanted.target or tracking.target or estimate.tracked(config),
         custom_metric=metrics.queue(config, tracking.metric, "Average") if traits.queued else None,
         predefined_metric=None if traits.queued else scaling.PredefinedMetric[tracking.metric],
         scale_in_cooldown=cdk.Duration.seconds(wanted.scale_in_seconds),

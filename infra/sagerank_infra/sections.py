@@ -163,7 +163,9 @@ class Alarms:
     )
     p99_ms: int = option(0, "model latency at the 99th percentile; 0: from the estimated speed", low=0)
     errors: int = option(5, "5xx answers within five minutes", low=1)
-    queue_seconds: int = option(600, "age of the oldest waiting request (async)", low=1)
+    queue_seconds: int = option(
+        1200, "age of the oldest waiting request (async), whose queue is kept at ten minutes of work", low=1
+    )
     utilisation: int = option(90, "percent of memory or disk", low=1, high=100)
     idle_hours: int = option(24, "without an invocation while instances run; 0: no alarm", low=0, high=24)
 

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 
 from sagerank_infra.config import ConfigError, DeployConfig
-from sagerank_infra.estimate import invocations_per_minute
+from sagerank_infra.estimate import tracked
 from sagerank_infra.modes import VARIANT
 
 from .options import default_session
@@ -23,7 +23,7 @@ def autoscale(config: DeployConfig, *, session: boto3.Session | None = None) -> 
         raise ConfigError(
             f"mode is {config.mode!r}, which scales by itself: in serverless, give serverless.provisioned to scale that."
         )
-    value = wanted.target or tracking.target or invocations_per_minute(config)
+    value = wanted.target or tracking.target or tracked(config)
     client, where = _client(config, session), _where(config)
     most = wanted.max if config.traits.instances else min(wanted.max, config.serverless.max_concurrency)
     client.register_scalable_target(**where, MinCapacity=wanted.min, MaxCapacity=most)

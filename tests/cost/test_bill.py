@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagerank_cost import CostError
-from sagerank_cost.bill import Deployment, bill
+from sagerank_cost.bill import SELLERS_CHARGE, Deployment, bill
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.traffic import constant, daily
+from sagerank_cost.lines import AtLeast
+from sagerank_cost.models import choice
+from sagerank_cost.traffic import Traffic, constant, daily
 
 from .conftest import CATALOGUE, deployment, scenario
 
@@ -29,7 +32,7 @@ from .conftest import CATALOGUE, deployment, scenario
         (lambda: bill(deployment(max_instances=1), scenario(constant(50.0))), "more than 1: take"),
         (
             lambda: bill(deployment("serverless", "1024"), scenario(constant(1.0, documents=1000))),
-            "stops at 60",
+            "309 requests at once",
         ),
         (
             lambda: bill(deployment(precision="bf16", instance="ml.g4dn.xlarge"), scenario(constant(1.0))),
@@ -66,19 +69,70 @@ def test_an_unknown_rate_is_said_and_never_zero() -> None:
     assert [line.name for line in item.lines] == ["ml.m5.xlarge hours"]
     assert sum(note.startswith("not counted: ") for note in item.notes) == 3
 
+    assert isinstance(item.usd, AtLeast)
+    assert set(item.statement.unknown) == {"data in", "data out", "volumes, 30 GB each"}
+
 
 @pytest.mark.parametrize(("mode", "instance"), [("realtime", "ml.c7i.4xlarge"), ("serverless", "4096")])
-def test_what_if_a_request_took_twice_as_long(mode: str, instance: str) -> None:
-    asked = scenario(constant(0.7, documents=20))
-    known, slow = (bill(deployment(mode, instance), each) for each in (asked, replace(asked, slower=2.0)))
-    assert slow.speed.seconds == 2 * known.speed.seconds
-    assert (slow.speed.low, slow.speed.high) == (2 * known.speed.low, 2 * known.speed.high)
-    assert "2 times as long" in slow.speed.why
-    assert slow.utilisation == (1.0 if mode == "serverless" else pytest.approx(2 * known.utilisation))
-    times = float(slow.lines[0].quantity / known.lines[0].quantity)  # an instance's hours stay what they are
-    assert times == pytest.approx(2 if mode == "serverless" else 1)
-    with pytest.raises(CostError, match="more than 0"):
-        replace(asked, slower=0.0)
+def test_what_if_speeds_are_as_slow_as_they_may_be(mode: str, instance: str) -> None:
+    asked = scenario(constant(0.2, documents=20))
+    fast, known, slow = (
+        bill(deployment(mode, instance), replace(asked, confidence=at)) for at in (0.05, 0.5, 0.95)
+    )
+    seconds = [item.speed.seconds for item in (fast, known, slow)]
+    assert seconds == pytest.approx([known.speed.low, known.speed.seconds, known.speed.high])
+    assert fast.p95 < known.p95 < slow.p95
+    # An instance's hours stay what they are; a worker is billed for its seconds.
+    times = float(slow.lines[0].quantity / known.lines[0].quantity)
+    assert times == pytest.approx(known.speed.high / known.speed.seconds if mode == "serverless" else 1)
+
+
+@pytest.mark.parametrize("wrong", [{"confidence": 0.0}, {"confidence": 1.0}, {"cold_start": -1.0}])
+def test_a_scenario_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(CostError, match="give"):
+        replace(scenario(constant(1.0)), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("mode", "instance", "traffic", "sentence"),
+    [
+        ("realtime", "ml.m5.large", constant(0.002), r"% of the requests .*take longer than the 60 s"),
+        (
+            "realtime",
+            "ml.g4dn.xlarge",
+            constant(0.02, documents=20_000, tokens=300),
+            "SageMaker takes 6.3 MB",
+        ),
+        ("serverless", "6144", constant(0.02, documents=2_500, tokens=300), "SageMaker takes 4.2 MB"),
+    ],
+)
+def test_what_sagemaker_would_refuse_is_refused_here(
+    mode: str, instance: str, traffic: Traffic, sentence: str
+) -> None:
+    with pytest.raises(CostError, match=sentence):
+        bill(deployment(mode, instance, choice=choice("base")), scenario(traffic))
+
+
+def test_the_sellers_charge_is_an_unknown_line_and_what_stands_there_is_counted() -> None:
+    asked = scenario(constant(0.01))
+    bare = bill(deployment(instance="ml.m5.xlarge"), asked)
+    sold = bill(
+        deployment("marketplace", "ml.m5.xlarge", standing=(("alarm", 7), ("vpc_endpoint", 8))), asked
+    )
+    assert list(sold.statement.unknown) == [SELLERS_CHARGE]
+    assert sold.usd == bare.usd + Decimal("0.70") + Decimal("58.40")
+
+
+def test_a_job_a_day_and_a_component_that_sleeps_cost_less_than_an_instance_that_stands() -> None:
+    asked = scenario(constant(0.0005))
+    job, sleeping, standing = (
+        bill(deployment(mode, "ml.m5.xlarge", min_instances=least), asked)
+        for mode, least in (("batch", 0), ("scale-to-zero", 0), ("realtime", 1))
+    )
+    assert job.usd < sleeping.usd < standing.usd
+    assert job.p95 > 43_200
+    assert sleeping.running.failing > 0.5
+    assert not standing.running.failing
 
 
 _RATES = st.floats(0.0001, 20)
@@ -88,6 +142,8 @@ _DEPLOYMENTS = st.sampled_from(
         deployment(instance="ml.g6.xlarge", precision="bf16"),
         deployment("serverless", "6144"),
         deployment("async"),
+        deployment("scale-to-zero", min_instances=0),
+        deployment("batch", min_instances=0),
     ]
 )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sagerank_cost.formulas import KEEP_WARM_MINUTES
 from sagerank_cost.queueing import Latencies, Work
-from sagerank_cost.serverless import KEEP_WARM_MINUTES, _Course, serve_workers
+from sagerank_cost.serverless import _Course, serve_workers
 
 from .conftest import poisson
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,9 +40,21 @@ def test_a_log_is_counted_by_the_minute(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("time,documents,tokens\n100,10,100\n130,30,100\n170,20,50\n", encoding="utf-8")
     traffic = from_log(path)
-    assert list(traffic.rates[:4]) == [2 / 60, 1 / 60, 2 / 60, 1 / 60]
+    assert list(traffic.rates) == [2 / 60, 1 / 60]
+    assert traffic.minutes(43_800) == 43_800
+    assert traffic.minutes(43_799) == 43_800
+    assert traffic.requests == pytest.approx(1.5 * 43_800)
     assert (traffic.documents, traffic.tokens) == (20, 83)
     assert sorted(traffic.sizes.tolist()) == pytest.approx([0.6, 0.6, 1.8])
+
+
+@pytest.mark.parametrize("rate", [0.0004, 0.01, 0.7, 3.2, 3.4, 40.0])
+def test_requests_are_drawn_as_poisson_says_and_rise_with_the_rate(rate: float) -> None:
+    few, many = (constant(each).counts.each for each in (rate, 1.1 * rate))
+    mean = 60 * rate
+    assert float(few.mean()) == pytest.approx(mean, abs=4 * math.sqrt(mean / len(few)))
+    assert float(few.var()) == pytest.approx(mean, rel=0.4 if mean < 0.1 else 0.1)
+    assert (many >= few).all()
 
 
 @pytest.mark.parametrize(

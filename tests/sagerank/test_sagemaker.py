@@ -28,6 +28,7 @@ from sagerank.operate import transform
 from sagerank.transport import EngineTransport
 from sagerank_inference.engine import Engine
 from sagerank_infra.config import ConfigError, DeployConfig
+from sagerank_infra.estimate import tracked
 
 from ..conftest import ROOT, run_python
 from ..local_aws.launch import ACCOUNT, REGION
@@ -177,7 +178,7 @@ def test_an_asynchronous_endpoint_answers_through_s3_and_scales_on_its_queue(aws
     )
     assert [result.document for result in stored.results].index(DOCUMENTS[0]) == 2
 
-    assert sr.autoscale(config) == 5
+    assert sr.autoscale(config) == tracked(config)
     scaling = boto3.client("application-autoscaling")
     (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     assert (target["ResourceId"], target["MinCapacity"], target["MaxCapacity"]) == (

@@ -62,7 +62,7 @@ def why_not(question: Question, deployments: Sequence[Deployment]) -> str:
         return _too_small(question, deployments)
     seconds, fastest = min(alone, key=lambda pair: pair[0])
     p95, limit = seconds * question.scenario.traffic.usual_size, question.p95_seconds
-    return _slow(p95) if limit is not None and p95 > limit else _in_traffic(question, fastest, p95)
+    return _slow(p95) if p95 > limit else _in_traffic(question, fastest, p95)
 
 
 def _in_traffic(question: Question, deployment: Deployment, p95: float) -> str:

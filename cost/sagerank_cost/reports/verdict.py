@@ -24,9 +24,7 @@ def verdict(question: Question, answer: Answer) -> tuple[str, ...]:
 def limits(question: Question) -> str:
     """What was asked, in words."""
     parts = [
-        f"p95 at most {question.p95_seconds:g} s"
-        if question.p95_seconds is not None and math.isfinite(question.p95_seconds)
-        else "",
+        f"p95 at most {question.p95_seconds:g} s" if math.isfinite(question.p95_seconds) else "",
         f"NDCG@10 at least {question.min_ndcg:g}" if question.min_ndcg is not None else "",
     ]
     return " and ".join(filter(None, parts)) or "any latency"
