@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
+from decimal import Decimal
 
 from . import text, unknown
 from .page import html
@@ -44,19 +44,33 @@ def _text(report: Report, explain: bool, width: int | None) -> str:
 
 def _text_table(records: Table, explain: bool, width: int | None) -> str:
     table = records.for_people()
-    cells = _cells(table)
-    if table.turned and not text.fits(cells, width):
-        # With so many columns each is better read as the record that it is.
-        table = replace(records, title=table.title, notes=table.notes)
-        cells = _cells(table)
-    notes = [*table.notes]
+    cells, notes = _cells(table), [*table.notes]
     kept = [index for index, name in enumerate(table.columns) if name not in table.minor]
     main = [[row[index] for index in kept] for row in cells]
     if not explain and text.fits(main, width) and not text.fits(cells, width):
         cells = main
         notes.append(f"--explain adds columns: {', '.join(table.minor)}.")
+    parts = _folded(cells, width) if table.turned else [cells]
     lines = [text.prose(note, width) for note in notes]
-    return "\n".join([text.prose(table.title, width), text.table(cells, width), *lines])
+    tables = "\n\n".join(text.table(part, width) for part in parts)
+    return "\n".join([text.prose(table.title, width), tables, *lines])
+
+
+def _folded(cells: list[list[str]], width: int | None) -> list[list[list[str]]]:
+    """The table, or several below one another that fit: each has the first column, and some of the others."""
+    several = len(cells[0]) > 2 and not text.fits(cells, width)
+    if not several:
+        return [cells]
+    most = next(
+        (
+            count
+            for count in range(len(cells[0]) - 1, 2, -1)
+            if text.fits([row[:count] for row in cells], width)
+        ),
+        2,
+    )
+    rest = [[row[0], *row[most:]] for row in cells]
+    return [[row[:most] for row in cells], *_folded(rest, width)]
 
 
 def _cells(table: Table) -> list[list[str]]:
@@ -83,7 +97,14 @@ def _json(report: Report, explain: bool) -> str:
     }
     if explain:
         whole["explained"] = list(report.explained)
-    return json.dumps(whole, indent=2, default=str, ensure_ascii=False)
+    return json.dumps(whole, indent=2, default=_exact, ensure_ascii=False)
+
+
+def _exact(cell: object) -> object:
+    """A cell for machines: what is not known is empty, and money has its digits, never an exponent."""
+    if isinstance(cell, Decimal):
+        return f"{cell:f}"
+    return "" if cell is None else cell
 
 
 def _csv(report: Report, explain: bool) -> str:
@@ -94,7 +115,7 @@ def _csv(report: Report, explain: bool) -> str:
     writer.writerows(["command", line] for line in filter(None, [report.command]))
     for table in report.tables:
         writer.writerow(["table", *(name.strip() for name in table.columns)])
-        writer.writerows([table.key, *("" if cell is None else cell for cell in row)] for row in table.rows)
+        writer.writerows([table.key, *map(_exact, row)] for row in table.rows)
         writer.writerows(["note", note] for note in table.notes)
     writer.writerows(["note", note] for note in report.notes)
     if explain:

@@ -45,14 +45,14 @@ def saving_table(question: Question, cheapest: Mapping[str, Bill]) -> Table:
     }
     base, turbo, tiny = models
     pairs = ((base, turbo), (turbo, tiny), (base, tiny))
+    changed = {
+        name: [_change(value(large), value(small)) for large, small in pairs] for name, value in rows.items()
+    }
     return Table(
         key="savings by model",
         title="What a smaller model saves",
         columns=("", *(f"{small.choice.name} to {large.choice.name}" for large, small in pairs)),
-        rows=tuple(
-            (name, *(_change(value(large), value(small)) for large, small in pairs))
-            for name, value in rows.items()
-        ),
+        rows=tuple((name, *changes) for name, changes in changed.items() if any(changes)),
         notes=(announcement(tokens), _in_dollars(short)),
     )
 

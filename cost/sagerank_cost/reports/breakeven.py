@@ -68,7 +68,7 @@ def _evens(services: Table) -> tuple[str, ...]:
 
 def _by_traffic(changes: Sequence[tuple[float, Bill | None]]) -> Table:
     rows = [
-        (*_counts(per_day), *(("nothing carries it", "", None, None) if bill is None else _row(bill)))
+        (*_counts(per_day), *(("nothing", "", None, None) if bill is None else _row(bill)))
         for per_day, bill in changes
     ]
     return Table(
@@ -141,6 +141,7 @@ def _instances_or_serverless(sweep: Sweep) -> Table:
         title="Instances are cheaper than serverless, from how many requests a day on",
         columns=("model", "requests/day", "requests/month", "why"),
         rows=tuple(rows),
+        minor=("requests/month",),
     )
 
 

@@ -11,8 +11,7 @@ from ..catalogue import Catalogue
 from ..decide import TIE, Decision, Question, compared, decide
 from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
 from ..throughput import measurements
-from .decision import DEAR
-from .groups import best_of, by_model, grouped, why_not
+from .groups import DEAR, best_of, by_model, grouped, too_dear, why_not
 from .tables import explain_all, money, not_counted, on, per_million
 from .verdict import limits
 
@@ -54,12 +53,11 @@ def _chosen(decision: Decision, most: int) -> list[Bill]:
     """Cheapest first: of those that somebody would buy, and of each model its best whatever it costs."""
     if decision.best is None:
         return []
-    limit = decision.best.usd * DEAR
     always = {bill.deployment for bill in (decision.best, *best_of(decision, by_model).values())}
     return [
         bill
         for index, bill in enumerate(decision.bills)
-        if bill.deployment in always or (index < most and bill.usd <= limit)
+        if bill.deployment in always or (index < most and not too_dear(bill, decision))
     ]
 
 
@@ -107,7 +105,7 @@ def _said(decision: Decision, bills: list[Bill]) -> Iterator[str]:
     )
     left = len(decision.bills) - len(bills)
     if left and decision.best is not None:
-        dear = sum(bill.usd > decision.best.usd * DEAR for bill in decision.bills)
+        dear = sum(too_dear(bill, decision) for bill in decision.bills)
         yield f"{left} more, all dearer; {dear} cost more than {DEAR} times what is to be run."
 
 

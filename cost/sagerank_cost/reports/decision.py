@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from ..bill import Bill
 from ..decide import Decision, Question, service_usd
 from ..doubt import answer
-from ..lines import Line, total
+from ..lines import total
 from ..sheet import Report, Table, data_notes, tabulate
 from .announcement import saving_table
 from .charts import cost_chart, quality_chart
-from .groups import best_of, by_model, by_model_and_hardware, grouped, why_not
-from .holding import explain_kept, kept
+from .groups import DEAR, best_of, by_model, by_model_and_hardware, grouped, too_dear, why_not
+from .holding import explain_kept, formula_error, kept
 from .models import models_table
 from .sweep import Sweep
 from .tables import cents, explain_all, lines_table, money, not_counted, on, per_million, services_table
@@ -22,8 +21,6 @@ from .verdict import decision_table, verdict
 
 # Shares that buyers report, and the most AWS states ("up to 64 %"); no rate per instance type is known.
 SAVINGS_PLANS = (20, 40, 64)
-# What costs so many times as much as what is recommended, nobody would buy.
-DEAR = 10
 
 
 def decision_report(question: Question, services: Sequence[str] = (), *, charts: bool = True) -> Report:
@@ -42,9 +39,10 @@ def decision_report(question: Question, services: Sequence[str] = (), *, charts:
     ]
     details = [_pareto(decision)]
     if best is not None:
-        details += [lines_table(f"The bill: {best.deployment.name}", best.statement), _savings(best.lines)]
+        details += [lines_table(f"The bill: {best.deployment.name}", best.statement), _savings(best)]
     details.append(services_table(catalogue, traffic, services))
-    explained = [
+    explained = [formula_error(catalogue)]
+    explained += [
         line for model in models for line in explain_kept(model, question.scenario.tokens_at_once, catalogue)
     ]
     explained += explain_all(
@@ -69,8 +67,7 @@ def decision_report(question: Question, services: Sequence[str] = (), *, charts:
 
 def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str, str], Bill]) -> Table:
     """The best of each model on each hardware, or why there is none. People are not shown what nobody would buy."""
-    catalogue, best = question.scenario.catalogue, decision.best
-    most = best.usd * DEAR if best is not None else Decimal("Infinity")
+    catalogue = question.scenario.catalogue
     rows: list[tuple[object, ...]] = []
     dear: list[tuple[object, ...]] = []
     for (model, name), deployments in grouped(question, by_model_and_hardware(catalogue)).items():
@@ -82,7 +79,7 @@ def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str
         peak = None if bill.deployment.mode == "serverless" else bill.running.peak
         cells = (on(bill), bill.usd, round(bill.p95, 3), peak, per_million(bill))
         rows.append((model, name, *cells, quality, bill.speed.basis, not_counted(bill.statement)))
-        if bill.usd > most:
+        if too_dear(bill, decision):
             dear.append(rows[-1])
     first = ("model", "on", "cheapest", "USD/month", "p95 s")
     notes = [
@@ -98,7 +95,7 @@ def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str
     )
     if not dear:
         return table
-    cut = f"Not shown, as they cost more than {DEAR} times what is recommended: {len(dear)}."
+    cut = f"Not shown: {len(dear)} that cost more than {DEAR} times what is recommended, and are not the cheapest of their model."
     kept_rows = tuple(row for row in rows if row not in dear)
     return replace(table, shown_as=replace(table, rows=kept_rows, notes=(*notes, cut)))
 
@@ -121,13 +118,14 @@ def _pareto(decision: Decision) -> Table:
     )
 
 
-def _savings(lines: Sequence[Line]) -> Table:
+def _savings(best: Bill) -> Table:
     """A what-if: machine learning savings plans cover real-time instance hours, not the rest."""
-    hours = sum((line.usd for line in lines if line.unit == "hour"), Decimal(0))
+    covered = best.lines if best.deployment.mode == "realtime" else ()
+    hours = total(line for line in covered if line.price.unit == "hour")
     rows = []
     for percent in SAVINGS_PLANS if hours else ():
         saved = cents(hours * percent / 100)
-        rows.append((f"{percent} %", -saved, total(lines) - saved))
+        rows.append((f"{percent} %", -saved, best.usd - saved))
     return Table(
         key="savings",
         title="Savings plans: what if one covered the instance hours",

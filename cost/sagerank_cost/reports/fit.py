@@ -12,6 +12,7 @@ from ..memory import RESERVED_MB, SERVER_MB, Fit, copy_mb, fit, measured, server
 from ..models import Choice
 from ..sheet import Report, Table, data_notes, tabulate
 from .announcement import announcement
+from .holding import formula_error
 from .tables import price_source
 
 # Types that people are shown; JSON and CSV have all.
@@ -146,8 +147,6 @@ def _instances(subjects: Sequence[Subject], names: Sequence[str], types: Sequenc
 
 
 def _peaks(catalogue: Catalogue, tokens: int) -> Table:
-    points = measured(catalogue.folder)
-    worst = max(points, key=lambda point: abs(point.error), default=None)
     table = tabulate(
         "memory",
         "The memory formula: measured peaks beside it",
@@ -160,12 +159,8 @@ def _peaks(catalogue: Catalogue, tokens: int) -> Table:
             "formula MB": lambda point: round(point.formula_mb, 1),
             "error": lambda point: f"{point.error:+.1%}",
         },
-        points,
-        *(
-            [f"The formula is within {abs(worst.error):.1%} of all {len(points)} measured peaks."]
-            if worst
-            else []
-        ),
+        measured(catalogue.folder),
+        formula_error(catalogue),
         announcement(tokens),
     )
     return replace(table, detail=True)

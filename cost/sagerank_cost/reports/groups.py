@@ -14,6 +14,8 @@ from ..decide import Decision, Question, candidates
 from ..memory import SERVER_MB, copy_mb, fit, serverless_mb
 
 Group = TypeVar("Group")
+# What costs so many times as much as what is recommended, nobody would buy.
+DEAR = 10
 
 
 def hardware(deployment: Deployment, catalogue: Catalogue) -> str:
@@ -30,6 +32,14 @@ def best_of(decision: Decision, key: Callable[[Deployment], Group]) -> dict[Grou
         groups.setdefault(key(each.deployment), []).append(each)
     found = {group: replace(decision, bills=tuple(bills)).best for group, bills in groups.items()}
     return {group: best for group, best in found.items() if best is not None}
+
+
+def too_dear(bill: Bill, decision: Decision) -> bool:
+    """Whether nobody would buy it: it costs more than DEAR times what is recommended, and its model can be had for less."""
+    if decision.best is None or bill.usd <= decision.best.usd * DEAR:
+        return False
+    model = bill.deployment.choice
+    return any(other.deployment.choice == model and other.usd < bill.usd for other in decision.bills)
 
 
 def by_model(deployment: Deployment) -> str:
@@ -77,7 +87,7 @@ def _in_traffic(question: Question, deployment: Deployment, p95: float) -> str:
 
 
 def _slow(p95: float) -> str:
-    return f"too slow, {p95:,.1f} s" if p95 < 100 else f"too slow, {p95:,.0f} s"
+    return f"too slow, {p95:.3g} s" if p95 < 1000 else f"too slow, {p95:,.0f} s"
 
 
 def _seconds(deployment: Deployment, question: Question) -> float | None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from .. import CostError
 from ..catalogue import Catalogue, Price
 from ..decide import Question, candidates
-from ..memory import PACKED, RUNTIME_MB, copy_mb, fit, serverless_mb, weights_mb
+from ..memory import PACKED, RUNTIME_MB, copy_mb, fit, measured, serverless_mb, weights_mb
 from ..models import Choice
 from ..throughput import Speed, serverless_speed, speed
 from .tables import cents, price_source
@@ -113,6 +113,18 @@ def _smallest_serverless(choice: Choice, question: Question) -> Machine | None:
     return Machine(str(size), price, pace, traffic.documents)
 
 
+def formula_error(catalogue: Catalogue) -> str:
+    """How far the formula of memory is from what was measured."""
+    points = measured(catalogue.folder)
+    if not points:
+        return "The memory formula has not been measured here."
+    worst = max(points, key=lambda point: abs(point.error))
+    return (
+        f"The memory formula is within {abs(worst.error):.1%} of all {len(points)} measured peaks (worst: {worst.model}, {worst.backend}, {worst.tokens} tokens: "
+        f"{worst.formula_mb:.0f} MB for {worst.mb:.0f} MB measured)."
+    )
+
+
 def explain_kept(model: Kept, tokens: int, catalogue: Catalogue) -> Iterator[str]:
     """Where the numbers of a model's column come from."""
     name, stages = model.choice.name, model.choice.stages
@@ -125,9 +137,12 @@ def explain_kept(model: Kept, tokens: int, catalogue: Catalogue) -> Iterator[str
             f"  process at {length:,} tokens: runtime {RUNTIME_MB['onnx']:g} MB + linear weights {linear:.1f} MB + activations {rest:.1f} MB = {mb:.0f} MB (cost/sagerank_cost/memory.py)"
         )
     for machine in filter(None, (model.instance, model.serverless)):
-        kind = "smallest instance" if machine.price.unit == "hour" else "smallest serverless size, MB"
+        hourly = machine.price.unit == "hour"
+        kind, unit = (
+            ("smallest instance", "an hour") if hourly else ("smallest serverless size, MB", "a second")
+        )
         yield (
-            f"  {kind}: {machine.name} at {machine.price.usd} USD a {machine.price.unit}; {price_source(machine.price, catalogue)}"
+            f"  {kind}: {machine.name} at {machine.price.usd} USD {unit}; {price_source(machine.price, catalogue)}"
         )
         if machine.speed is not None:
             pace = machine.speed

@@ -50,11 +50,12 @@ def models_table(question: Question, answer: Answer, models: list[Kept]) -> Tabl
     beside = _beside(long, eight_bit)
     if all(row["mode"] in ("", "realtime", "serverless") for row in rows):
         del beside["mode"]  # its hardware says it
+    lines = [(label, *(cell(row) for row in rows)) for label, cell in beside.items()]
     turned = Table(
         key="models",
         title=title,
         columns=("", *(str(row["model"]) for row in rows)),
-        rows=tuple((label, *(cell(row) for row in rows)) for label, cell in beside.items()),
+        rows=tuple(line for line in lines if any(line[1:])),
         notes=tuple(notes),
         turned=True,
     )
@@ -100,10 +101,12 @@ def _monthly(prefix: str, question: Question, found: dict[str, Bill]) -> dict[st
     def cell(value: Callable[[Bill], object], none: object = None) -> Callable[[Kept], object]:
         return lambda model: value(found[model.choice.name]) if model.choice.name in found else none
 
+    lacking = {choice.name for choice in question.choices} - found.keys()
+    groups = grouped(question, by_model) if lacking else {}
+
     def why(model: Kept) -> str:
-        if model.choice.name in found:
-            return ""
-        return why_not(question, grouped(question, by_model).get(model.choice.name, []))
+        name = model.choice.name
+        return why_not(question, groups.get(name, [])) if name in lacking else ""
 
     return {
         f"{prefix}USD/month": cell(lambda bill: bill.usd),

@@ -18,7 +18,9 @@ def verdict(question: Question, answer: Answer) -> tuple[str, ...]:
     """The sentences. A command that settles what is open is `answer.switch.measure`."""
     best = answer.best
     first = _none(question) if best is None else _run(question, answer, best)
-    return (first, *_instead(answer.switch)) if answer.switch else (first, *_settled(question, answer))
+    if answer.switch is not None:
+        return first, _instead(answer.switch, nothing=best is None)
+    return (first, *_settled(question, answer))
 
 
 def limits(question: Question) -> str:
@@ -31,16 +33,16 @@ def limits(question: Question) -> str:
 
 
 def _run(question: Question, answer: Answer, best: Bill) -> str:
-    sure = f"{question.scenario.confidence:.0%}"
-    lasts = (
-        "at any likely one"
-        if math.isinf(answer.holds)
-        else f"until a request takes {answer.holds:,.{0 if answer.holds >= 10 else 1}f} times the estimated {seconds(_estimate(answer, best))}"
-    )
-    return (
-        f"Run {best.deployment.name}: {_cost(answer, best)} a month; with {sure} confidence in its speed it meets the limits "
-        f"(p95 {seconds(best.p95)}; asked: {limits(question)}), {lasts}.{_doubts(best)}"
-    )
+    meets = f"it meets the limits (p95 {seconds(best.p95)}; asked: {limits(question)})"
+    if math.isinf(answer.holds):
+        held = f"at any likely speed {meets}"
+    else:
+        times = f"{answer.holds:,.{0 if answer.holds >= 10 else 1}f}"
+        held = (
+            f"with {question.scenario.confidence:.0%} confidence in its speed {meets}, "
+            f"until a request takes {times} times the estimated {seconds(_estimate(answer, best))}"
+        )
+    return f"Run {best.deployment.name}: {_cost(answer, best)} a month; {held}.{_doubts(best)}"
 
 
 def _cost(answer: Answer, best: Bill) -> str:
@@ -63,7 +65,7 @@ def _doubts(bill: Bill) -> str:
     """What the price does not say for sure."""
     suspect = [line for line in bill.lines if line.price.confidence == "suspect"]
     said = [
-        f" Its price, {line.price.usd} USD a {line.unit} of {line.price.date}, is marked suspect: check it."
+        f" Its price of {line.price.date}, {line.price.usd} USD per {line.unit}, is marked suspect: check it."
         for line in suspect
     ]
     if isinstance(bill.usd, AtLeast):
@@ -80,10 +82,11 @@ def _none(question: Question) -> str:
     return f"Nothing meets the limits ({asked}): {reasons}."
 
 
-def _instead(switch: Switch) -> Iterator[str]:
+def _instead(switch: Switch, *, nothing: bool) -> str:
     bill = switch.bill
-    yield (
-        f"Instead, {bill.deployment.name} would win at {money(bill.usd)}, if a request there takes less than {seconds(switch.below)} "
+    would = f"{bill.deployment.name} would" if nothing else f"Instead, {bill.deployment.name} would win"
+    return (
+        f"{would} at {money(bill.usd)}, if a request there takes less than {seconds(switch.below)} "
         f"(estimated {seconds(bill.speed.seconds)}); one measurement settles it:{_doubts(bill)}"
     )
 
