@@ -8,7 +8,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from .. import CostError
-from ..bill import ERRORS, IN_TIME, REQUEST_SECONDS, Bill, Deployment, bill, request_alone
+from ..bill import (
+    BYTES_PER_TOKEN,
+    ERRORS,
+    IN_TIME,
+    MAX_BYTES,
+    REQUEST_SECONDS,
+    Bill,
+    Deployment,
+    bill,
+    request_alone,
+)
 from ..catalogue import Catalogue
 from ..decide import Decision, Question, candidates
 from ..memory import SERVER_MB, copy_mb, fit, serverless_mb
@@ -105,8 +115,12 @@ def _with_any_fleet(deployment: Deployment, question: Question) -> Bill | None:
 
 
 def _too_small(question: Question, deployments: Sequence[Deployment]) -> str:
-    """None takes a request at all: its memory is too small, the request too large, or it lacks the arithmetic."""
-    tokens, needs = question.scenario.tokens_at_once, set()
+    """None takes a request at all: the request is too large, its memory too small, or it lacks the arithmetic."""
+    traffic, tokens = question.scenario.traffic, question.scenario.tokens_at_once
+    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * traffic.largest_size
+    if all(largest > MAX_BYTES[one.mode] for one in deployments):
+        return f"{largest / 1e6:,.0f} MB too large"
+    needs = set()
     for one in deployments:
         if one.mode == "serverless":
             smallest = serverless_mb(one.choice, one.precision, tokens)
