@@ -32,6 +32,8 @@ hypothesis.settings.load_profile("shared")
 
 # Nothing here may reach AWS or a hub, whatever the machine is set up with.
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1"}
+# Speeds that a developer measured (`sagerank cost measure`) are none of the tests': there is no folder in it.
+os.environ["XDG_DATA_HOME"] = os.devnull
 # The CDK validates templates for seconds in each process (one test asks for it), and warns of the node that is installed.
 os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
 

@@ -8,7 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 from . import CostError, unknown
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Instance
+from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
@@ -54,7 +55,8 @@ class Scenario:
     """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory.
 
     Speeds are taken as slow as they are with the probability `confidence`: 0.95 is the slow bound, 0.5 the estimate, 0.05 the
-    fast bound. A serverless worker starts in `cold_start` seconds. Raises CostError where these make no sense.
+    fast bound. A serverless worker starts in `cold_start` seconds. `discounts` are off the prices. Raises CostError where these
+    make no sense.
     """
 
     traffic: Traffic
@@ -62,6 +64,7 @@ class Scenario:
     tokens_at_once: int = 8192
     confidence: float = 0.95
     cold_start: float = 6.0
+    discounts: Discounts = Discounts()
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -193,6 +196,8 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
             running = running_instances(traffic, pace.seconds, target=target, least=least, most=most)
     except CostError as error:
         raise CostError(f"{deployment.name} {error}") from None
+    if deployment.mode != "serverless":
+        _check_credits(deployment, scenario.catalogue.instance(deployment.instance), running)
     hours = running.mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
     statement = itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
     statement.notes += running.notes
@@ -203,6 +208,14 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
             f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
         )
     return found
+
+
+def _check_credits(deployment: Deployment, instance: Instance, running: Running) -> None:
+    """Raise CostError for a burstable type that would be in use for more than its baseline: its credits run out within a day."""
+    if instance.baseline is not None and running.utilisation > instance.baseline:
+        raise CostError(
+            f"{deployment.name} is in use for {running.utilisation:.0%} of its time, and {instance.name} may be for {instance.baseline:.0%}, its baseline: take another type."
+        )
 
 
 def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
@@ -217,6 +230,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."
         )
     shape = {"documents": traffic.documents, "tokens": traffic.tokens}
+    folder = scenario.catalogue.folder
     if deployment.mode == "serverless":
         smallest, size = (
             serverless_mb(deployment.choice, deployment.precision, tokens),
@@ -227,7 +241,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
             raise CostError(
                 f"{deployment.choice.name} {deployment.precision} needs {need} MB for {tokens} tokens, not {size}."
             )
-        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape)
+        pace = serverless_speed(deployment.choice, deployment.precision, size, **shape, folder=folder)
     else:
         instance = scenario.catalogue.instance(deployment.instance)
         room = fit(deployment.choice, deployment.precision, tokens, instance)
@@ -236,7 +250,6 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
                 f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "
                 f"has {room.available_mb:.0f} MB of {room.where}: take a larger type or a lower limit of tokens."
             )
-        folder = scenario.catalogue.folder
         pace = speed(deployment.choice, deployment.precision, instance, **shape, folder=folder)
     return pace.at(scenario.confidence)
 
@@ -264,4 +277,5 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
         statement.add(item, count, STANDING[item], memory_mb=memory)
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
+    statement.lines |= scenario.discounts.off(statement.lines.values(), deployment.mode)
     return statement

@@ -31,7 +31,11 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A SageMaker hosting instance type. `clock_mhz` is the sustained turbo that the maker states."""
+    """A SageMaker hosting instance type. `clock_mhz` is the sustained turbo that the maker states.
+
+    A burstable type has its `baseline`: the share of each vCPU that it may use all the time. More it can use only for a while,
+    by the credits that it earned below. None: it is not burstable.
+    """
 
     name: str
     vcpu: int
@@ -45,6 +49,8 @@ class Instance:
     gpu_memory_gib: float  # of one GPU
     accelerator: str  # Inferentia and Trainium: nothing of ours runs there
     local_disk: bool  # NVMe of its own: no volume is billed
+    baseline: float | None = None
+    maybe: frozenset[str] = frozenset()  # instruction sets that some or all machines of the type may have
 
     @property
     def cores(self) -> int:
@@ -97,12 +103,15 @@ class Catalogue:
                     arch=row["arch"],
                     cpu=row["cpu"],
                     isa=_features(row["isa"]),
+                    maybe=_features(row["isa"], certain=False),
                     clock_mhz=int(row["clock_mhz"] or 0),
                     gpu=row["gpu"],
                     gpus=int(row["gpus"] or 0),
                     gpu_memory_gib=float(row["gpu_memory_gib"] or 0),
                     accelerator=row["accelerator"],
                     local_disk=bool(row["local_nvme_gb"]),
+                    # Not in a copy of the data that an older version made.
+                    baseline=float(row["baseline"]) if row.get("baseline") else None,
                 )
             except ValueError as error:
                 raise CostError(f"{path}:{line}: {error}: correct the row.") from None
@@ -211,10 +220,10 @@ def _own(usd: Decimal, unit: str) -> Price:
     return Price(usd=usd, unit=unit, source="given by you", date=today, confidence="yours")
 
 
-def _features(text: str) -> frozenset[str]:
-    """The instruction sets that are certain: an entry with a question mark is not, and a doubt in brackets is left out."""
-    parts = (part.strip() for part in text.split(";"))
-    return frozenset(part.split("(")[0].strip() for part in parts if part and "?" not in part)
+def _features(text: str, *, certain: bool = True) -> frozenset[str]:
+    """The instruction sets that are certain, or those that are not, which have a question mark. What is in brackets is a comment."""
+    names = (part.split("(")[0].strip() for part in text.split(";"))
+    return frozenset(name.rstrip("?") for name in names if name and name.endswith("?") != certain)
 
 
 def _price(path: Path, line: int, row: Mapping[str, str], column: str, unit: str) -> Price:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
+import os
 import sys
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import CostError, unknown
-from .render import FORMATS, render
+from . import CostError
+from .arguments import add_options, given, read
+from .options import PRICED
+from .questions import catalogue, one, question, regions
+from .render import render
 from .text import examples, width
 
 if TYPE_CHECKING:
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
     from .decide import Question
     from .sheet import Report
     from .template import Configured
-    from .traffic import Traffic
 
 WHAT = {
     "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
@@ -30,7 +33,7 @@ WHAT = {
     "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
     "diff": "the monthly change between two synthesised templates, folders or configurations",
     "refresh": "prices again from the AWS Price List API",
-    "measure": "time an endpoint, and keep its speed in place of the estimate",
+    "measure": "keep a measured speed in place of the estimate: an endpoint's, a benchmark's, or by hand",
 }
 
 
@@ -62,7 +65,8 @@ EXAMPLES = {
     "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
     "measure": (
         "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --endpoint mine --instance ml.g5.xlarge --model turbo",
+        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
+        "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
     ),
 }
 
@@ -88,208 +92,116 @@ def print_any_text() -> None:
 def configure(parser: argparse.ArgumentParser, configured: Configured | None = None) -> None:
     """Give the parser the options and sub-commands. Options may stand before or after a sub-command; without one, it is report."""
     parser.set_defaults(run=run, extra="cost", configured=configured)
-    _options(parser)
+    add_options(parser)
     subcommands = parser.add_subparsers(dest="what", metavar="what")
     for name, description in WHAT.items():
-        # Given after the sub-command an option counts; not given, what stood before it or the default does.
         sub = subcommands.add_parser(
-            name,
-            help=description,
-            description=description,
-            epilog=examples(*EXAMPLES[name]),
-            argument_default=argparse.SUPPRESS,
+            name, help=description, description=description, epilog=examples(*EXAMPLES[name])
         )
         if name == "diff":
             sub.add_argument("old", type=Path, help="template, folder such as cdk.out, or configuration")
             sub.add_argument("new", type=Path, help="the same, after the change")
-        if name == "refresh":
-            sub.add_argument("--yes", action="store_true", default=False, help="write even what looks wrong")
-        if name == "measure":
-            sub.add_argument("--endpoint", required=True, help="name of a SageMaker endpoint")
-        if name in ("refresh", "measure"):
-            sub.add_argument("--endpoint-url", default=None, help="where the API is, if not at AWS")
-        _options(sub, suppressed=True)
+        add_options(sub, name)
 
 
-def _options(parser: argparse.ArgumentParser, *, suppressed: bool = False) -> None:
-    def option(name: str, default: Any, description: str, **more: Any) -> None:
-        if more.get("action") != "store_true":
-            more.setdefault("type", str if default is None else type(default))
-        shown = "" if default in (None, False) else f" (default: {default})"
-        parser.add_argument(
-            name, default=argparse.SUPPRESS if suppressed else default, help=description + shown, **more
-        )
-
-    many: dict[str, Any] = {"action": "append"}
-    option("--rate", 1.0, "requests a second on average")
-    option("--swing", 0.8, "of the daily curve: 0 constant, 1 nothing at night")
-    option("--log", None, "CSV of requests in place of --rate: time,documents,tokens", type=Path)
-    option("--documents", 100, "documents in a request")
-    option("--tokens", 150, "tokens of a document with its query")
-    option("--variation", 0.3, "of the work of requests, standard deviation to mean")
-    option(
-        "--model",
-        None,
-        "micro, tiny, turbo, base or a cascade tiny>base@20; more than once (default: turbo, tiny, base)",
-        **many,
-    )
-    option("--precision", None, "fp32, bf16 or int8; more than once (default: what the engine has)", **many)
-    option(
-        "--mode",
-        None,
-        "realtime, serverless or async; more than once (default: realtime and serverless)",
-        **many,
-    )
-    option("--region", None, "AWS region, more than once, or all (default: us-east-1)", **many)
-    option(
-        "--instance", None, "instance type, or serverless memory in MB; more than once (default: all)", **many
-    )
-    option("--p95", 1.0, "latency limit in seconds at the 95th percentile of the busiest minute; inf: none")
-    option("--min-ndcg", None, "quality limit, BEIR NDCG@10 in points", type=float)
-    option("--min-instances", 1, "instances that always run")
-    option("--max-instances", 20, "instances at most")
-    option("--max-tokens", 8192, "longest pair that must fit into memory")
-    option("--minutes", 43_800, "simulate: length")
-    option(
-        "--cold-start",
-        6.0,
-        "simulate: seconds until a serverless worker serves; an assumption, measure yours",
-    )
-    option("--seed", 0, "simulate: of the random numbers")
-    option("--service", None, "service to compare with; more than once (default: all known)", **many)
-    option(
-        "--price", None, "your own price, INSTANCE=USD an hour or SERVICE=USD a unit; more than once", **many
-    )
-    option("--data", None, "folder of price and measurement files (default: the package's)", type=Path)
-    option("--format", "text", "text, json, csv, markdown or html")
-    option("--output", None, "file to write (default: standard output)", type=Path)
-    option("--explain", False, "say where every number comes from", action="store_true")
-    option("--max-monthly", None, "budget in US dollars a month: exit code 1 above it", type=str)
-
-
-def run(options: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
     """Run the parsed command, and return its exit code. Raises CostError for what cannot be answered as asked."""
-    from .catalogue import Catalogue
-    from .store import DATA
-
-    options.what = options.what or "report"
-    if options.format not in FORMATS:
-        raise unknown("format", options.format, FORMATS)
-    catalogue = Catalogue(options.data or DATA, dict(map(_price, options.price or ())))
-    limit = _money("--max-monthly", options.max_monthly) if options.max_monthly is not None else None
-    if options.what == "refresh":
-        return _refresh(options, catalogue)
-    if options.what == "measure":
-        return _measure(options, catalogue)
-    if options.what == "diff":
-        from .reports.diff import diff_report
-        from .template import read
-
-        region = catalogue.region((options.region or ["us-east-1"])[0])
-        old, new = (read(path, catalogue, region, options.configured) for path in (options.old, options.new))
-        report = diff_report(old, new, limit)
-    else:
-        report = _report(options, catalogue)
-    # A file has no width.
-    columns = width() if options.output is None else None
-    _emit(render(report, options.format, explain=options.explain, width=columns), options.output)
-    if limit is not None and report.monthly is not None and report.monthly > limit:
-        print(f"sagerank: {report.monthly:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
-        return 1
-    return 0
+    options = read(parsed.what or "report", given(parsed))
+    if options.command == "diff":
+        options.old, options.new, options.configured = Path(parsed.old), Path(parsed.new), parsed.configured
+    try:
+        return COMMANDS[options.command](options, catalogue(options))
+    except Exception as error:
+        # Loaded only where AWS is asked: a profile or a region that does not exist is found before anything is sent.
+        loaded = sys.modules.get("botocore.exceptions")
+        if loaded is None or not isinstance(error, loaded.BotoCoreError):
+            raise
+        raise CostError(f"AWS cannot be asked: {error}.") from None
 
 
-def _report(options: argparse.Namespace, catalogue: Catalogue) -> Report:
-    from .models import choice
+def _report(options: argparse.Namespace, prices: Catalogue) -> int:
+    if options.scenarios is not None:
+        from .scenarios import flat, scenarios_report
 
-    if options.what == "fit":
-        from .reports.fit import fit_report
+        report = scenarios_report(options, prices)
+        return _answer(options, report, flat(report) if options.format == "csv" else None)
+    from .reports.decision import decision_report
 
-        models = tuple(map(choice, options.model or ["tiny"]))
-        regions = _regions(options, catalogue)
-        return fit_report(models, options.precision or ["fp32"], options.max_tokens, regions, catalogue)
-
-    question = _question(options, catalogue)
-    if options.what == "report":
-        from .reports.decision import decision_report
-
-        return decision_report(question, options.service or (), charts=options.format == "html")
-    if options.what == "compare":
-        from .reports.compare import compare_report
-
-        return compare_report(question)
-    if options.what == "breakeven":
-        from .reports.breakeven import breakeven_report
-
-        return breakeven_report(question, options.service or ())
-    best = _best(question)
-    from .reports.simulation import simulation_report
-    from .simulate import simulate
-
-    simulated = simulate(
-        best.deployment,
-        question.scenario,
-        minutes=options.minutes,
-        seed=options.seed,
-    )
-    return simulation_report(simulated, options.seed)
+    asked = question(options, prices)
+    return _answer(options, decision_report(asked, options.service, charts=options.format == "html"))
 
 
-def _question(options: argparse.Namespace, catalogue: Catalogue) -> Question:
-    from .bill import MODES, Scenario
-    from .decide import Question
-    from .models import check_precision, choice
+def _compare(options: argparse.Namespace, prices: Catalogue) -> int:
+    from .reports.compare import compare_report
 
-    modes = tuple(options.mode or ("realtime", "serverless"))
-    for mode in modes:
-        if mode not in MODES:
-            raise unknown("mode", mode, MODES)
-    return Question(
-        scenario=Scenario(_traffic(options), catalogue, options.max_tokens, cold_start=options.cold_start),
-        choices=tuple(choice(name) for name in options.model or ("turbo", "tiny", "base")),
-        precisions=tuple(map(check_precision, options.precision or ("fp32", "bf16"))),
-        modes=modes,
-        regions=_regions(options, catalogue),
-        instances=tuple(options.instance or ()),
-        p95_seconds=options.p95,
-        min_ndcg=options.min_ndcg,
-        min_instances=options.min_instances,
-        max_instances=options.max_instances,
-        hypothetical=bool(options.precision),
-    )
+    return _answer(options, compare_report(question(options, prices)))
 
 
-def _regions(options: argparse.Namespace, catalogue: Catalogue) -> tuple[str, ...]:
-    if options.region == ["all"]:
-        return catalogue.regions
-    return tuple(catalogue.region(name) for name in options.region or ("us-east-1",))
+def _simulate(options: argparse.Namespace, prices: Catalogue) -> int:
+    def report(best: Bill, asked: Question) -> Report:
+        from .reports.simulation import simulation_report
+        from .simulate import simulate
+
+        simulated = simulate(best.deployment, asked.scenario, minutes=options.minutes, seed=options.seed)
+        return simulation_report(simulated, options.seed)
+
+    asked = question(options, prices)
+    return _answer(options, _of_the_best(asked, report))
 
 
-def _traffic(options: argparse.Namespace) -> Traffic:
-    from .traffic import daily, from_log
+def _breakeven(options: argparse.Namespace, prices: Catalogue) -> int:
+    from .reports.breakeven import breakeven_report
 
-    if options.log is not None:
-        return from_log(options.log)
-    shape = {name: getattr(options, name) for name in ("swing", "documents", "tokens", "variation")}
-    return daily(options.rate, **shape)
+    return _answer(options, breakeven_report(question(options, prices), options.service))
 
 
-def _best(question: Question) -> Bill:
+def _of_the_best(asked: Question, report: Callable[[Bill, Question], Report]) -> Report:
+    """The report on the cheapest deployment; where there is none, the one that says why."""
     from .decide import decide
 
-    decision = decide(question)
-    if decision.best is None:
-        example = next(iter(decision.examples.values()), "")
-        raise CostError(
-            f"Nothing carries this traffic within the limits: raise --p95 or --max-instances, or allow more types. {example}"
-        )
-    return decision.best
+    best = decide(asked).best
+    if best is not None:
+        return report(best, asked)
+    from .reports.decision import decision_report
+
+    return decision_report(asked)
 
 
-def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
+def _fit(options: argparse.Namespace, prices: Catalogue) -> int:
+    from .models import check_precision, choice
+    from .reports.fit import fit_report
+
+    models = options.model if "model" in options.given else ("tiny",)
+    precisions = options.precision if "precision" in options.given else ("fp32",)
+    return _answer(
+        options,
+        fit_report(
+            [*map(choice, models)],
+            [*map(check_precision, precisions)],
+            options.max_tokens,
+            regions(options, prices),
+            prices,
+        ),
+    )
+
+
+def _diff(options: argparse.Namespace, prices: Catalogue) -> int:
+    from .reports.diff import diff_report
+    from .template import read as read_template
+
+    region = prices.region(one(options, "region"))
+    old, new = (
+        read_template(path, prices, region, options.configured) for path in (options.old, options.new)
+    )
+    return _answer(options, diff_report(old, new, options.max_monthly))
+
+
+def _refresh(options: argparse.Namespace, prices: Catalogue) -> int:
     from .refresh import apply, client, fetch
 
-    refreshed = fetch(catalogue, options.region or catalogue.regions, client(options.endpoint_url))
+    named = "region" in options.given and options.region != ("all",)
+    wanted = options.region if named else prices.regions
+    refreshed = fetch(prices, wanted, client(options.endpoint_url))
     for change in refreshed.changes:
         print(f"{change}{'  <- look at this' if change.suspicious else ''}")
     for name in refreshed.unspecified:
@@ -298,64 +210,78 @@ def _refresh(options: argparse.Namespace, catalogue: Catalogue) -> int:
         f"{len(refreshed.changes)} of {len(refreshed.prices)} prices differ in {', '.join(refreshed.regions)}."
     )
     if refreshed.suspicious and not options.yes:
-        print(
-            f"sagerank: {len(refreshed.suspicious)} changes are over 25 % or take a price away. Nothing was written: look at them, then add --yes.",
-            file=sys.stderr,
-        )
-        return 1
-    apply(catalogue, refreshed)
-    print(f"Written to {catalogue.folder}.")
-    return 0
-
-
-def _measure(options: argparse.Namespace, catalogue: Catalogue) -> int:
-    from .measure import documents, measure
-    from .models import check_precision, choice
-    from .throughput import append
-
-    instances = options.instance or []
-    if len(instances) != 1 or len(options.model or []) != 1:
         raise CostError(
-            "Give --instance TYPE and --model NAME once: what the endpoint runs on, and what it runs."
+            f"{len(refreshed.suspicious)} changes are over 25 % or take a price away. Nothing was written: look at them, then add --yes."
         )
-    instance = catalogue.instance(instances[0])
-    row = measure(
-        options.endpoint,
-        documents(options.documents, max(1, round(options.tokens / 1.3))),
-        instance=instance.name,
-        model=choice(options.model[0]).name,
-        precision=check_precision((options.precision or ["bf16" if instance.gpu else "fp32"])[0]),
-        region=(options.region or [None])[0],
-        endpoint_url=options.endpoint_url,
-    )
-    append(row, catalogue.folder)
-    print(
-        f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
-        f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {catalogue.folder / 'throughput.csv'}."
-    )
+    apply(prices, refreshed)
+    print(f"Written to {prices.folder}.")
     return 0
 
 
-def _price(text: str) -> tuple[str, Decimal]:
-    name, equals, usd = text.partition("=")
-    if not equals:
-        raise CostError(f"--price is {text!r}: give NAME=USD, as in ml.c7i.large=0.09.")
-    return name, _money(f"--price {name}", usd)
+def _measure(options: argparse.Namespace, prices: Catalogue) -> int:
+    from .measure import rows
+    from .measured import append
+
+    measured = rows(options, prices)
+    kept = append(measured, prices.folder)
+    for row in measured:
+        print(
+            f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
+            f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {kept}."
+        )
+    return 0
 
 
-def _money(what: str, text: str) -> Decimal:
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        raise CostError(f"{what} is {text!r}: give US dollars as a number.") from None
-    if not usd.is_finite() or usd < 0:
-        raise CostError(f"{what} is {text}: give US dollars, not below 0.")
-    return usd
+COMMANDS: dict[str, Callable[[argparse.Namespace, Catalogue], int]] = {
+    "report": _report,
+    "fit": _fit,
+    "compare": _compare,
+    "simulate": _simulate,
+    "breakeven": _breakeven,
+    "diff": _diff,
+    "refresh": _refresh,
+    "measure": _measure,
+}
+
+
+def _answer(options: argparse.Namespace, report: Report, written: str | None = None) -> int:
+    """Print the report, or what is `written` of it, and return the exit code of its total beside the budget.
+
+    Raises CostError, after that, where there is no total, or one that may be above the budget.
+    """
+    from .lines import AtLeast
+
+    # A file has no width.
+    columns = width() if options.output is None else None
+    text = written or render(report, options.format, explain=options.explain, width=columns)
+    _emit(text, options.output)
+    total, limit = report.monthly, options.max_monthly
+    if total is None and options.command in PRICED:
+        raise CostError(
+            "Nothing meets the limits: raise --p95 or --max-instances, or allow more models, modes, types or regions."
+        )
+    if total is None or limit is None:
+        return 0
+    if total > limit:
+        print(f"sagerank: {total:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
+        return 1
+    if isinstance(total, AtLeast):
+        raise CostError(
+            f"The total is at least {total:,} USD a month, as not every line has a known price: whether it is within --max-monthly {limit:,} cannot be said."
+        )
+    return 0
 
 
 def _emit(text: str, output: Path | None) -> None:
     if output is None:
-        print(text)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What Python still holds would fail again when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CostError(f"Standard output cannot be written: {error.strerror}.") from None
         return
     from .store import write_text
 

@@ -105,8 +105,11 @@ class Decision:
 
 
 def compared(bill: Bill, unknown: frozenset[str]) -> Decimal:
-    """The bill's total, without the lines of these names."""
-    return total(line for name, line in bill.statement.lines.items() if name not in unknown)
+    """The bill's total, without the lines of these names and what is taken off them."""
+    listed = [
+        line for name, line in bill.statement.lines.items() if name not in unknown and line.quantity >= 0
+    ]
+    return total([*listed, *bill.scenario.discounts.off(listed, bill.deployment.mode).values()])
 
 
 def open_ended(bill: Bill) -> bool:
@@ -154,6 +157,13 @@ def candidates(question: Question) -> Iterator[Deployment]:
 def admit(question: Question, deployment: Deployment) -> Bill:
     """The bill of a deployment that meets the question. Raises Refused for one that does not."""
     quality, limit = deployment.choice.ndcg, question.p95_seconds
+    if not question.instances and deployment.mode != "serverless":
+        burstable = question.scenario.catalogue.instance(deployment.instance).baseline
+        if burstable is not None:
+            raise Refused(
+                "are burstable",
+                f"{deployment.instance} may be in use for {burstable:.0%} of its time: name it with --instance to price it.",
+            )
     if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
         shown = "unknown" if quality is None else f"{quality:g}"
         raise Refused(

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from .catalogue import STALE_DAYS, Catalogue
 from .lines import AtLeast
+from .measured import note
 
 Item = TypeVar("Item")
 
@@ -115,8 +116,8 @@ class Report:
 
 
 def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
-    """How old the prices are, and a warning where that is too old."""
+    """How old the prices are, a warning where that is too old, and where speeds of the user's own are."""
     age = catalogue.age_days()
     line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts; a month has 730 hours."
     stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
-    return (line, stale) if age > STALE_DAYS else (line,)
+    return tuple(filter(None, (line, stale if age > STALE_DAYS else None, note(catalogue.folder))))

@@ -1,35 +1,74 @@
-"""CSV files of the data folder: read with line numbers, written at once or not at all."""
+"""CSV files: read with line numbers, as Excel and others write them; written at once or not at all."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import CostError
 
 DATA = Path(__file__).parent / "data"
 
+# Where cells are parted by semicolons, as Excel does in many languages, numbers have a comma for their point.
+_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
+
 
 def rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
-    """Rows with line numbers. Raises CostError for a missing file or column, or another number of cells."""
+    """Rows with line numbers; lines without a value are left out. Cells may be parted by commas, semicolons or tabs.
+
+    Raises CostError for a file that cannot be read or is no text, a column that is missing or twice, and another number of cells.
+    """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in needed if name not in (reader.fieldnames or [])]
-            if lacking:
-                raise CostError(f"{path} lacks the column {', '.join(lacking)}: its first line must name it.")
-            numbered = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise CostError(f"{path} cannot be read: {reason}.") from None
-    for line, row in numbered:
-        if None in row or None in row.values():
+        with path.open("rb") as binary:
+            if b"\0" in binary.peek(1024)[:1024]:
+                raise CostError(
+                    f"{path} is not UTF-8 text: where it is UTF-16 (Excel's Unicode text), save it as CSV UTF-8."
+                )
+            with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
+                return _rows(path, text, needed)
+    except UnicodeDecodeError:
+        raise CostError(f"{path} cannot be read: it is not UTF-8 text. Save it as CSV UTF-8.") from None
+    except csv.Error as error:
+        raise CostError(f"{path} is not a table of cells: {error}.") from None
+    except OSError as error:
+        raise CostError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _rows(path: Path, text: Iterator[str], needed: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
+    above, first = next(
+        ((above, line) for above, line in enumerate(text) if line.strip(" ,;\t\r\n")), (0, "")
+    )
+    mark = max(",;\t", key=first.count)
+    reader = csv.reader(itertools.chain([first], text), delimiter=mark, strict=True)
+    names = [name.strip() for name in next(reader, [])]
+    while names and not names[-1]:
+        names.pop()
+    lacking = [name for name in needed if name not in names]
+    if lacking:
+        raise CostError(f"{path} lacks the column {', '.join(lacking)}: its first line must name it.")
+    if len(set(names)) < len(names) or "" in names:
+        raise CostError(
+            f"{path} has a column twice, or one without a name: its first line must name each once."
+        )
+    numbered = []
+    for cells in reader:
+        line = above + reader.line_num
+        if len(cells) < len(names) and any(cells) or any(cells[len(names) :]):
             raise CostError(f"{path}:{line}: the row has another number of cells than the header.")
-    return list(numbered)
+        if mark == ";":
+            cells = [
+                _DECIMAL_COMMA.sub(r"\1.\2", cell) if _DECIMAL_COMMA.fullmatch(cell) else cell
+                for cell in cells
+            ]
+        if any(cell.strip() for cell in cells):
+            numbered.append((line, dict(zip(names, cells, strict=False))))
+    return numbered
 
 
 def write(path: Path, columns: Sequence[str], values: Iterable[Sequence[object]]) -> None:
@@ -40,18 +79,29 @@ def write(path: Path, columns: Sequence[str], values: Iterable[Sequence[object]]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file with UTF-8 text, atomically: a reader sees the old text or the new. Raises CostError where it cannot."""
+    """Replace the file with UTF-8 text, atomically: a reader sees the old text or the new. Raises CostError where it cannot.
+
+    What a link names is replaced, and not the link; a device or a pipe is written to, as it cannot be replaced.
+    """
+    # A name of a file that is not UTF-8 (of a log, in a title) stays the bytes that it was.
+    content = text.encode("utf-8", "surrogateescape")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            _replace(path.resolve(), content)
     except OSError as error:
         raise CostError(f"{path} cannot be written: {error.strerror}. Name another place.") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     temporary = Path(name)
     try:
-        # A name of a file that is not UTF-8 (of a log, in a title) stays the bytes that it was.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        raise CostError(f"{path} cannot be written: {error.strerror}.") from None
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import json
 import sys
 from collections.abc import Sequence
@@ -38,13 +39,16 @@ class Report:
     ) -> None:
         """Print what the rows come to, the rows, what was measured, and under which conditions.
 
-        Rows are a table of `cells`, or JSON (with `single`, one row alone is an object) and no answer.
+        Rows are a table of `cells`, or JSON (with `single`, one row alone is an object), each with its date and conditions, and
+        no answer.
         """
         from .conditions import conditions, sample
 
-        under = conditions(self.threads, self.models, self.start, sample()).lines()
+        found = conditions(self.threads, self.models, self.start, sample())
+        under = found.lines()
         if self.as_json:
-            values = [dataclasses.asdict(row) for row in rows]
+            today = {"date": datetime.date.today().isoformat(), "conditions": dataclasses.asdict(found)}
+            values = [dataclasses.asdict(row) | today for row in rows]
             print(json.dumps(values[0] if single and len(values) == 1 else values, indent=2))
             print(*lines, *under, sep="\n", file=sys.stderr)
         else:

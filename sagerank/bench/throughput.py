@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sagerank_inference.artefact import Manifest
 
 from ..evaluation import EvaluationError
 from ..evaluation.progress import Progress
@@ -28,6 +30,10 @@ class Row:
 
     name: str
     model: str
+    precision: str | None = None  # of the arithmetic
+    documents: int | None = None
+    tokens: float | None = None  # of a pair in the mean, by the model's own tokenizer
+    threads: int | None = None
     docs_per_second: float | None = None
     docs_per_50_ms: float | None = None
     max_abs_diff: float | None = None  # of the logits against sagerank's; None for other weights
@@ -94,7 +100,12 @@ def measure(
         ceiling = stack.enter_context(Ceiling(threads))
         before = ceiling.measure
         interleave(timed, query, documents, rounds=rounds, before=before, pause=pause, progress=progress)
-    rows = [_row(one, timed[0], len(documents), needed[one.model], ceiling.rates) for one in timed]
+    rows = []
+    for one in timed:
+        kind = PEERS[one.name].precision if one.name in PEERS else Manifest.read(models[one.model]).precision
+        row = _row(one, timed[0], len(documents), needed[one.model], ceiling.rates)
+        mean = round(sum(tokens[one.model]) / len(documents), 1)
+        rows.append(replace(row, precision=kind, documents=len(documents), tokens=mean, threads=threads))
     return Measured(rows, ceiling.what, tokens[first])
 
 

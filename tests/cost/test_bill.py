@@ -32,7 +32,7 @@ from .conftest import CATALOGUE, deployment, scenario
         (lambda: bill(deployment(max_instances=1), scenario(constant(50.0))), "more than 1: take"),
         (
             lambda: bill(deployment("serverless", "1024"), scenario(constant(1.0, documents=1000))),
-            "309 requests at once",
+            "315 requests at once",
         ),
         (
             lambda: bill(deployment(precision="bf16", instance="ml.g4dn.xlarge"), scenario(constant(1.0))),

@@ -172,3 +172,25 @@ def test_an_endpoint_that_sleeps_through_requests_meets_no_limit() -> None:
     best = decide(replace(asked, p95_seconds=math.inf)).best
     assert best is not None
     assert "meet no instance" in " ".join(best.notes)
+
+
+def test_a_burstable_type_is_priced_when_it_is_named_and_within_its_baseline() -> None:
+    asked = question(
+        scenario=scenario(daily(0.001, documents=10, tokens=50)),
+        instances=(),
+        p95_seconds=60.0,
+        choices=(choice("tiny"),),
+    )
+    decision = decide(asked)
+    assert decision.refused["are burstable"] == 4
+    assert not any("ml.t2" in item.deployment.instance for item in decision.bills)
+    named = replace(
+        asked,
+        instances=("ml.t2.medium",),
+        modes=("realtime",),
+        scenario=scenario(daily(0.001, documents=10, tokens=50)),
+    )
+    assert decide(named).best is not None
+    busy = decide(replace(named, scenario=scenario(daily(0.5, documents=20, tokens=100))))
+    assert busy.best is None
+    assert "its baseline" in " ".join(busy.examples.values())

@@ -76,8 +76,8 @@ def test_the_answer_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
         "breakeven": "requests a day (525,600 a month) cost",
         "fit": "types hold it",
     }.items():
-        few = [] if command == "fit" else FEW
-        assert main(["cost", command, *few, "--rate", "0.2"]) == 0
+        few = [] if command == "fit" else [*FEW, "--rate", "0.2"]
+        assert main(["cost", command, *few]) == 0
         first, *_ = capsys.readouterr().out.splitlines()
         assert answer in first
     assert main(["cost", *FEW, "--rate", "0.01"]) == 0

@@ -9,8 +9,8 @@ from decimal import Decimal
 from ..bill import Bill
 from ..catalogue import Catalogue
 from ..decide import TIE, Decision, Question, compared, decide
+from ..measured import measurements
 from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
-from ..throughput import measurements
 from .groups import DEAR, best_of, by_model, grouped, too_dear, why_not
 from .tables import explain_all, money, not_counted, on, per_million
 from .verdict import limits

@@ -77,7 +77,8 @@ def _types(
 def _holds(name: str, index: int, tokens: int, types: Sequence[Type], subject: Subject) -> str:
     """Which types hold a model, and which serverless sizes."""
     holding = [one for one in types if one.rooms[index].copies]
-    least = min(holding, key=lambda one: one.price.usd, default=None)
+    lasting = [one for one in holding if one.instance.baseline is None]  # others are fast only for a while
+    least = min(lasting, key=lambda one: one.price.usd, default=None)
     cheapest = f", {least.instance.name} for the least: {least.price.usd} USD an hour" if least else ""
     size = serverless_mb(*subject, tokens)
     serverless = f"{size:,} MB holds it" if size else "no size holds it"

@@ -63,9 +63,13 @@ def by_model_and_hardware(catalogue: Catalogue) -> Callable[[Deployment], tuple[
 
 
 def grouped(question: Question, key: Callable[[Deployment], Group]) -> dict[Group, list[Deployment]]:
-    """All that the question allows, by group."""
+    """All that the question allows, by group; burstable types only where they are named, as nothing else admits them."""
     groups: dict[Group, list[Deployment]] = {}
+    instance = question.scenario.catalogue.instance
     for deployment in candidates(question):
+        typed = deployment.mode != "serverless" and not question.instances
+        if typed and instance(deployment.instance).baseline is not None:
+            continue
         groups.setdefault(key(deployment), []).append(deployment)
     return groups
 

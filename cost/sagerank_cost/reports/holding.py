@@ -87,7 +87,9 @@ def _smallest_instance(choice: Choice, question: Question) -> Machine | None:
     holding = [
         instance
         for instance in map(catalogue.instance, names)
-        if not instance.gpu and fit(choice, "fp32", scenario.tokens_at_once, instance).copies
+        if not instance.gpu
+        and (question.instances or instance.baseline is None)
+        and fit(choice, "fp32", scenario.tokens_at_once, instance).copies
     ]
     if not holding:
         return None
@@ -109,7 +111,8 @@ def _smallest_serverless(choice: Choice, question: Question) -> Machine | None:
         price = scenario.catalogue.rate(question.regions[0], "serverless", size)
     except CostError:
         return None
-    pace = serverless_speed(choice, "fp32", size, documents=traffic.documents, tokens=traffic.tokens)
+    shape = {"documents": traffic.documents, "tokens": traffic.tokens}
+    pace = serverless_speed(choice, "fp32", size, **shape, folder=scenario.catalogue.folder)
     return Machine(str(size), price, pace, traffic.documents)
 
 
