@@ -14,6 +14,7 @@ from sagerank_cost.bill import Scenario
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.decide import Question, admit, service_usd
 from sagerank_cost.doubt import answer
+from sagerank_cost.measured import Measurement, append
 from sagerank_cost.models import choice
 from sagerank_cost.reports.breakeven import breakeven_report
 from sagerank_cost.reports.charts import cost_chart
@@ -24,7 +25,6 @@ from sagerank_cost.reports.groups import DEAR, by_model, by_model_and_hardware, 
 from sagerank_cost.reports.sweep import DAYS_PER_MONTH, PER_DAY, Sweep
 from sagerank_cost.reports.verdict import decision_table, verdict
 from sagerank_cost.sheet import Report, Table
-from sagerank_cost.throughput import Measurement, append
 from sagerank_cost.traffic import daily
 
 from .conftest import CATALOGUE
