@@ -86,7 +86,7 @@ def _once_measured(asked: Question, row: dict[str, Any], seconds: float, folder:
         source="a test",
         date="2026-11-27",
     )
-    append(measured, folder)
+    append([measured], folder)
     best = answer(replace(asked, scenario=replace(asked.scenario, catalogue=Catalogue(folder)))).best
     assert best is not None
     return best.deployment.name
