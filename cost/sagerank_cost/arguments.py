@@ -1,4 +1,4 @@
-"""Arguments of `sagerank cost`, and the cells of a scenarios file, read by the table of options. None goes unheard."""
+"""Arguments of `sagerank cost`, and the cells of a scenarios file: shown and read by the table of options. None goes unheard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,52 @@ from typing import Any
 
 from . import CostError, values
 from .options import GROUPS, OPTIONS, Option
+
+# The commands: what each says, and lines to try.
+WHAT = {
+    "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
+    "fit": "which instances and serverless sizes hold a model",
+    "compare": "all feasible deployments, and why others are not",
+    "simulate": "a month of the cheapest deployment, or of the one you name, request by request",
+    "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
+    "diff": "the monthly change between two synthesised templates, folders or configurations",
+    "refresh": "prices again from the AWS Price List API",
+    "measure": "keep a measured speed in place of the estimate: an endpoint's, a benchmark's, or by hand",
+}
+
+
+EXAMPLES = {
+    "report": (
+        "sagerank cost --rate 0.2 --p95 2 --min-ndcg 49",
+        "sagerank cost --model tiny --format html --output cost.html",
+    ),
+    "fit": (
+        "sagerank cost fit --model base --max-tokens 8192",
+        "sagerank cost fit --model tiny --precision int8",
+    ),
+    "compare": (
+        "sagerank cost compare --rate 5 --model turbo",
+        "sagerank cost compare --mode serverless --p95 inf",
+    ),
+    "simulate": (
+        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large",
+        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf",
+    ),
+    "breakeven": (
+        "sagerank cost breakeven --model tiny",
+        "sagerank cost breakeven --service cohere-rerank --format json",
+    ),
+    "diff": (
+        "sagerank cost diff before.yaml after.yaml --max-monthly 500",
+        "sagerank cost diff old/cdk.out cdk.out",
+    ),
+    "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
+    "measure": (
+        "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
+        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
+        "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
+    ),
+}
 
 # Names of options, and the text that was given for each: "" for a flag.
 Given = Sequence[tuple[str, str]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
-from . import CostError, unknown
+from . import CostError, standing, unknown
 from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
@@ -37,16 +37,6 @@ ERRORS = 0.001
 VOLUME_GB = 30
 # English text as JSON, and an index with its score: our estimates.
 BYTES_PER_TOKEN, BYTES_PER_RESULT = 5, 45
-# What stands beside an endpoint, as a bill names it.
-STANDING = {
-    "alarm": "alarms",
-    "dashboard": "dashboard",
-    "kms_key": "KMS keys",
-    "nat_gateway": "NAT gateways",
-    "provisioned": "provisioned concurrency",
-    "public_ipv4": "public addresses",
-    "vpc_endpoint": "interface endpoints",
-}
 SELLERS_CHARGE = "the seller's charge for the model package"
 
 
@@ -122,6 +112,14 @@ class Deployment:
         return f"{self.choice.name} {self.precision}, {how}{self.hardware}, {self.region}"
 
 
+class TooLate(CostError):
+    """More requests than ERRORS take longer than SageMaker gives them. `bill` is what the deployment costs all the same."""
+
+    def __init__(self, sentence: str, bill: Bill) -> None:
+        super().__init__(sentence)
+        self.bill = bill
+
+
 @dataclass(frozen=True)
 class Bill:
     """A month of a deployment: its statement, the speed of a request alone, and what runs for how long and who waits."""
@@ -180,9 +178,12 @@ class Bill:
         return high
 
 
-def bill(deployment: Deployment, scenario: Scenario) -> Bill:
-    """The month's bill. Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown."""
-    pace, traffic = request_alone(deployment, scenario), scenario.traffic
+def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) -> Bill:
+    """The month's bill, at the speed that is estimated, or at `pace` where it is known.
+
+    Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown.
+    """
+    pace, traffic = pace or request_alone(deployment, scenario), scenario.traffic
     least, most = deployment.min_instances, deployment.max_instances
     try:
         if deployment.mode == "serverless":
@@ -204,8 +205,9 @@ def bill(deployment: Deployment, scenario: Scenario) -> Bill:
     found = Bill(deployment, scenario, statement, pace, running)
     late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
     if late > ERRORS:
-        raise CostError(
-            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type."
+        raise TooLate(
+            f"{late:.1%} of the requests to {deployment.name} take longer than the 60 s that SageMaker gives them: send fewer documents, or take a faster type.",
+            found,
         )
     return found
 
@@ -254,6 +256,12 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
     return pace.at(scenario.confidence)
 
 
+def data_gb(traffic: Traffic) -> tuple[Decimal, Decimal]:
+    """GB of requests, and of answers, in a month."""
+    documents = Decimal(repr(traffic.requests)) * traffic.documents
+    return documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, documents * BYTES_PER_RESULT / 10**9
+
+
 def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Statement:
     """The lines of `amount` instance hours (serverless: seconds of processing), of the data processed and of volumes.
 
@@ -267,14 +275,12 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
         statement.lines[name] = Line(name, amount, "second", price)
     else:
         statement.add_hours(deployment.instance, amount, f"{deployment.instance} hours")
-    documents = Decimal(repr(traffic.requests)) * traffic.documents
-    statement.add("data_in", documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, "data in")
-    statement.add("data_out", documents * BYTES_PER_RESULT / 10**9, "data out")
+    data_in, data_out = data_gb(traffic)
+    statement.add("data_in", data_in, "data in")
+    statement.add("data_out", data_out, "data out")
     if deployment.mode != "serverless" and not catalogue.instance(deployment.instance).local_disk:
         statement.add("volume", amount / HOURS_PER_MONTH * VOLUME_GB, f"volumes, {VOLUME_GB} GB each")
-    for item, count in deployment.standing:
-        memory = int(deployment.instance) if item == "provisioned" else None
-        statement.add(item, count, STANDING[item], memory_mb=memory)
+    standing.add(statement, deployment.standing, requests=traffic.requests, instance=deployment.instance)
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
     statement.lines |= scenario.discounts.off(statement.lines.values(), deployment.mode)

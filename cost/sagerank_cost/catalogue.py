@@ -193,6 +193,10 @@ class Catalogue:
             regions = sorted({other for other, name, size in self.rates if (name, size) == key[1:]})
             size = f" of {memory_mb} MB" if memory_mb else ""
             if not regions:
+                sizes = sorted({int(other) for _, name, other in self.rates if name == item and other})
+                if memory_mb is not None and sizes:
+                    known = ", ".join(map(str, sizes))
+                    raise CostError(f"No {item} price{size} is known anywhere: it is known of {known} MB.")
                 raise unknown("rate", f"{item}{size}", {name for _, name, _ in self.rates})
             raise CostError(
                 f"No {item} price{size} is known in {region}: it is known in {', '.join(regions[:6])}."

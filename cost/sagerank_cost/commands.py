@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import CostError
-from .arguments import add_options, given, read
+from .arguments import EXAMPLES, WHAT, add_options, given, read
 from .options import PRICED
 from .questions import catalogue, one, question, regions
 from .render import render
@@ -24,51 +24,6 @@ if TYPE_CHECKING:
     from .decide import Question
     from .sheet import Report
     from .template import Configured
-
-WHAT = {
-    "report": "models compared on CPU, GPU and serverless, and a decision (the default)",
-    "fit": "which instances and serverless sizes hold a model",
-    "compare": "all feasible deployments, and why others are not",
-    "simulate": "a month of the cheapest deployment, or of the one you name, request by request",
-    "breakeven": "from how many requests a month it is cheaper than serverless and services billed by use",
-    "diff": "the monthly change between two synthesised templates, folders or configurations",
-    "refresh": "prices again from the AWS Price List API",
-    "measure": "keep a measured speed in place of the estimate: an endpoint's, a benchmark's, or by hand",
-}
-
-
-EXAMPLES = {
-    "report": (
-        "sagerank cost --rate 0.2 --p95 2 --min-ndcg 49",
-        "sagerank cost --model tiny --format html --output cost.html",
-    ),
-    "fit": (
-        "sagerank cost fit --model base --max-tokens 8192",
-        "sagerank cost fit --model tiny --precision int8",
-    ),
-    "compare": (
-        "sagerank cost compare --rate 5 --model turbo",
-        "sagerank cost compare --mode serverless --p95 inf",
-    ),
-    "simulate": (
-        "sagerank cost simulate --rate 5 --model tiny --instance ml.c7g.large",
-        "sagerank cost simulate --mode serverless --rate 0.05 --p95 inf",
-    ),
-    "breakeven": (
-        "sagerank cost breakeven --model tiny",
-        "sagerank cost breakeven --service cohere-rerank --format json",
-    ),
-    "diff": (
-        "sagerank cost diff before.yaml after.yaml --max-monthly 500",
-        "sagerank cost diff old/cdk.out cdk.out",
-    ),
-    "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
-    "measure": (
-        "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
-        "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
-    ),
-}
 
 
 def add(commands: Any, configured: Configured | None = None) -> None:
@@ -186,14 +141,20 @@ def _fit(options: argparse.Namespace, prices: Catalogue) -> int:
 
 
 def _diff(options: argparse.Namespace, prices: Catalogue) -> int:
-    from .reports.diff import diff_report
+    from .reports.diff import comment, diff_report
     from .template import read as read_template
+    from .usage import Usage
 
     region = prices.region(one(options, "region"))
+    usage = Usage(options.usage) if options.usage is not None else None
     old, new = (
-        read_template(path, prices, region, options.configured) for path in (options.old, options.new)
+        read_template(path, prices, region, options.configured, usage) for path in (options.old, options.new)
     )
-    return _answer(options, diff_report(old, new, options.max_monthly))
+    if usage is not None:
+        usage.check()
+    report = diff_report(old, new, options.max_monthly)
+    written = comment(report, explain=options.explain) if options.format == "markdown" else None
+    return _answer(options, report, written)
 
 
 def _refresh(options: argparse.Namespace, prices: Catalogue) -> int:
@@ -266,8 +227,9 @@ def _answer(options: argparse.Namespace, report: Report, written: str | None = N
         print(f"sagerank: {total:,} USD a month is above --max-monthly {limit:,}.", file=sys.stderr)
         return 1
     if isinstance(total, AtLeast):
+        lacks = ", ".join(total.lacks) or "a line"
         raise CostError(
-            f"The total is at least {total:,} USD a month, as not every line has a known price: whether it is within --max-monthly {limit:,} cannot be said."
+            f"The total is at least {total:,} USD a month, as no price is known of {lacks}: whether it is within --max-monthly {limit:,} cannot be said."
         )
     return 0
 

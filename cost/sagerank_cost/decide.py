@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
+from typing import Any
 
 from . import CostError
 from .bill import ERRORS, MAY_BE_ZERO, SELLERS_CHARGE, Bill, Deployment, Scenario, bill, request_alone
@@ -15,6 +16,7 @@ from .catalogue import Service
 from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
 from .models import Choice
+from .standing import Preset, of
 from .throughput import executes
 from .traffic import Traffic
 
@@ -37,8 +39,10 @@ class Question:
     instances: tuple[str, ...] = ()  # types, and serverless memory in MB; none: all that have a price
     p95_seconds: float = math.inf  # infinite: any latency
     min_ndcg: float | None = None
-    min_instances: int = 1
+    # None: the preset's, or 1; in modes whose fleets may be empty it is always 0.
+    min_instances: int | None = None
     max_instances: int = 20
+    preset: str = "none"  # of `sagerank deploy`, with what that puts beside an endpoint
     hypothetical: bool = False
 
     def __post_init__(self) -> None:
@@ -149,9 +153,21 @@ def candidates(question: Question) -> Iterator[Deployment]:
                         mode=mode,
                         region=region,
                         instance=instance,
-                        min_instances=0 if mode in MAY_BE_ZERO else question.min_instances,
-                        max_instances=question.max_instances,
+                        **_around(question, mode, gpu),
                     )
+
+
+def _around(question: Question, mode: str, gpu: bool) -> dict[str, Any]:
+    """The bounds of a deployment's fleet, and what stands beside it."""
+    if question.preset == "none":
+        preset = Preset(min_instances=int(mode not in MAY_BE_ZERO), max_instances=20, standing=())
+    else:
+        preset = of(question.preset, mode, gpu=gpu)
+    least = preset.min_instances
+    if question.min_instances is not None and mode not in MAY_BE_ZERO:
+        least = question.min_instances
+    # What scaling may go up to costs nothing by itself, so that is not the preset's to limit.
+    return {"min_instances": least, "max_instances": question.max_instances, "standing": preset.standing}
 
 
 def admit(question: Question, deployment: Deployment) -> Bill:

@@ -22,10 +22,12 @@ _BILLED = {
     "data_out": ("GB", 1),
     "kms_key": ("key-month", 1),
     "logs_ingest": ("GB", 1),
+    "metric": ("metric-month", 1),  # of one's own, such as one that a filter reads from a log
     "nat_gateway": ("hour", HOURS_PER_MONTH),
     "provisioned": ("second", HOURS_PER_MONTH * 3600),  # a warm worker
     "public_ipv4": ("hour", HOURS_PER_MONTH),
     "volume": ("GB-month", 1),
+    "vpc_endpoint_gb": ("GB", 1),
     "vpc_endpoint": ("hour", HOURS_PER_MONTH),  # an interface endpoint in one zone
 }
 
@@ -45,7 +47,14 @@ class Line:
 
 
 class AtLeast(Decimal):
-    """US dollars that are a lower bound, as a line of the total has no known price."""
+    """US dollars that are a lower bound, as lines of the total have no known price: those in `lacks`, where they are told."""
+
+    lacks: tuple[str, ...]
+
+    def __new__(cls, value: Decimal, lacks: Iterable[str] = ()) -> AtLeast:
+        bound = super().__new__(cls, value)
+        bound.lacks = tuple(lacks)
+        return bound
 
 
 def total(lines: Iterable[Line]) -> Decimal:
@@ -57,25 +66,32 @@ def total(lines: Iterable[Line]) -> Decimal:
 class Statement:
     """Line items of a month in one region, by a name of their own; `unknown`, those without a price, by name and why; and notes.
 
-    Everything that stands beside a model is priced here, whether a template or a configuration asks for it.
+    `by_use` are, by name and why, those that are nothing unless they are used, where nobody said how much. Everything that stands beside a model is priced here, whether a template or a configuration asks for it.
     """
 
     catalogue: Catalogue
     region: str
     lines: dict[str, Line] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    by_use: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def usd(self) -> Decimal:
         """The sum, an AtLeast where a line has no known price."""
         known = total(self.lines.values())
-        return AtLeast(known) if self.unknown else known
+        return AtLeast(known, self.unknown) if self.unknown else known
 
     def leave_out(self, name: str, why: str) -> None:
         """Name a line whose price is not known."""
         self.unknown[name] = why
-        self.notes.append(f"not counted: {name} ({why})")
+        self.notes.append(_left_out(name, why))
+
+    @property
+    def said(self) -> list[str]:
+        """The notes that are not of unknown lines."""
+        left_out = {_left_out(name, why) for name, why in self.unknown.items()}
+        return [note for note in self.notes if note not in left_out]
 
     def add_hours(self, instance: str, hours: Decimal, name: str, *, key: str = "") -> None:
         """Hours of an instance type. Raises CostError where its price is not known, as a total means nothing then."""
@@ -100,3 +116,7 @@ class Statement:
             self.leave_out(label or name, str(error))
         else:
             self.lines[key or name] = Line(name, count * Decimal(quantity), unit, price)
+
+
+def _left_out(name: str, why: str) -> str:
+    return f"not counted: {name} ({why})"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import values
+from .standing import PRESETS
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-PRESETS = ("dev", "prod", "none")
 # The commands that price traffic, and those that print a report; the others do something, and say what.
 PRICED = ("report", "compare", "simulate", "breakeven")
 REPORTS = (*PRICED, "fit", "diff")
@@ -110,21 +110,32 @@ QUESTION: dict[str, tuple[Option, ...]] = {
             many=True,
         ),
         Option(
-            "min-instances", "instances that always run", PRICED, values.whole(0, 10_000), 1, modes=_ALWAYS
+            "min-instances",
+            "instances that always run (default: the preset's, or 1)",
+            PRICED,
+            values.whole(0, 10_000),
+            modes=_ALWAYS,
         ),
-        Option("max-instances", "instances at most", PRICED, values.whole(1, 10_000), 20, modes=_INSTANCES),
+        Option(
+            "max-instances",
+            "instances at most",
+            PRICED,
+            values.whole(1, 10_000),
+            20,
+            modes=_INSTANCES,
+        ),
         Option(
             "preset",
             "dev or prod: with what `sagerank deploy` puts beside the endpoint; none: the endpoint alone",
             PRICED,
-            values.one_of("preset", PRESETS),
-            "none",
+            values.one_of("preset", (*PRESETS, "none")),
+            "dev",
         ),
     ),
     "limits": (
         Option(
             "p95",
-            "latency limit in seconds at the 95th percentile of the busiest minute; inf: none",
+            "latency limit in seconds at the 95th percentile of the busiest hour; inf: none",
             PRICED,
             values.limit,
             1.0,
@@ -199,6 +210,12 @@ GROUPS: dict[str, tuple[Option, ...]] = QUESTION | {
             "format", "text, json, csv, markdown or html", REPORTS, values.one_of("format", FORMATS), "text"
         ),
         Option("output", "file to write (default: standard output)", REPORTS, values.path),
+        Option(
+            "usage",
+            "YAML, TOML or JSON file that says how much the endpoints of templates are used",
+            ("diff",),
+            values.path,
+        ),
         Option("explain", "say where every number comes from", REPORTS, None, False),
         Option(
             "max-monthly",

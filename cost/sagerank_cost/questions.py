@@ -83,6 +83,7 @@ def question(options: argparse.Namespace, prices: Catalogue) -> Question:
         min_ndcg=options.min_ndcg,
         min_instances=options.min_instances,
         max_instances=options.max_instances,
+        preset=options.preset,
         hypothetical="precision" in options.given,
     )
 

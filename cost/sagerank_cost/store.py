@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from . import CostError
@@ -19,7 +19,7 @@ DATA = Path(__file__).parent / "data"
 _DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
 
 
-def rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
+def rows(path: Path, *needed: str) -> list[tuple[int, dict[str, str]]]:
     """Rows with line numbers; lines without a value are left out. Cells may be parted by commas, semicolons or tabs.
 
     Raises CostError for a file that cannot be read or is no text, a column that is missing or twice, and another number of cells.
@@ -40,7 +40,7 @@ def rows(path: Path, *needed: str) -> list[tuple[int, Mapping[str, str]]]:
         raise CostError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _rows(path: Path, text: Iterator[str], needed: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
+def _rows(path: Path, text: Iterator[str], needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     above, first = next(
         ((above, line) for above, line in enumerate(text) if line.strip(" ,;\t\r\n")), (0, "")
     )

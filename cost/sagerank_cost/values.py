@@ -39,10 +39,10 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
-def limit(given: str) -> float | None:
-    """Seconds above 0; None for inf."""
+def limit(given: str) -> float:
+    """Seconds above 0, or inf."""
     if given == "inf":
-        return None
+        return math.inf
     try:
         return number(1e-6, 86_400)(given)
     except ValueError:

@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from sagerank_cost import CostError
-from sagerank_cost.bill import Deployment, Scenario, bill
+from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.formulas import QUEUE_SECONDS
-from sagerank_cost.lines import HOURS_PER_MONTH, Statement
+from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
 from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
 from sagerank_cost.models import choice
 from sagerank_cost.throughput import Speed, serverless_speed, speed
@@ -20,13 +20,14 @@ from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
+from .standing import Standing, standing
 
 _BUSY = 0.6  # the share of an instance's time that scaling aims at
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A month in US dollars; None where a price is not known. lines: its items; notes: what is not counted, and why."""
+    """A month in US dollars: AtLeast where a line has no known price, None where there is no total. lines: its items; notes: what is not counted, and why."""
 
     usd: Decimal | None
     lines: tuple[str, ...]
@@ -34,7 +35,8 @@ class Estimate:
     conditions: str
 
     def __str__(self) -> str:
-        total = "not known" if self.usd is None else f"USD {self.usd} a month"
+        least = "at least " if isinstance(self.usd, AtLeast) else ""
+        total = "not known" if self.usd is None else f"{least}USD {self.usd} a month"
         return "; ".join((f"{total} ({self.conditions})", *self.lines, *self.notes))
 
 
@@ -140,19 +142,16 @@ def unit_price(config: DeployConfig) -> Decimal | None:
         return None
 
 
-def monthly(config: DeployConfig, *, alarms: int) -> Estimate:
-    """For the configured traffic; nothing here refuses a deployment."""
-    prices = catalogue()
-    load = config.traffic
-    conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, prices of {prices.date()}"
+def monthly(config: DeployConfig, *, beside: Standing | None = None) -> Estimate:
+    """For the configured traffic, with what the stacks put beside the model, or with `beside`; nothing here refuses a deployment."""
+    prices, load = catalogue(), config.traffic
+    conditions = f"{load.requests_per_second:g} requests/s of {load.documents} x {load.tokens} tokens, {config.region}, speed at its slow bound, prices of {prices.date()}"
     try:
-        month = _main(config, prices)
+        month = _month(config, prices, standing(config) if beside is None else beside)
     except CostError as error:
         return Estimate(None, (), (str(error),), conditions)
-    _extras(config, alarms, month)
     lines = tuple(f"{line.name} {line.usd}" for line in month.lines.values())
-    usd = month.usd or Decimal(0)  # nothing is 0, not 0.00
-    return Estimate(usd, lines, (*month.notes, "not counted: KMS requests, dashboard, logs"), conditions)
+    return Estimate(month.usd, lines, tuple(month.notes), conditions)
 
 
 def priced(file: Path, prices: Catalogue) -> Statement:
@@ -168,58 +167,41 @@ def priced(file: Path, prices: Catalogue) -> Statement:
     config = DeployConfig.read(file, {})
     if config.traits.instances:
         hardware(config.instance)  # names the option where the type is not known
-    month = _main(config, prices)
-    _extras(config, 0, month)
-    month.notes.append("not counted: alarms, which the template has")
-    return month
+    return _month(config, prices, standing(config))
 
 
-def _main(config: DeployConfig, prices: Catalogue) -> Statement:
-    month, traits = Statement(prices, config.region), config.traits
-    if not traits.endpoint:
-        price = prices.hosting(config.region, config.instance)
-        month.notes.append(
-            f"a transform job costs about USD {price.usd} an hour and instance (the hosting price), and nothing between jobs"
-        )
-        return month
-    least = max(config.autoscaling.min, 0 if traits.queued else 1) if traits.instances else 1
+def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Statement:
+    """The bill that `sagerank cost` makes of the same deployment and a constant rate, and the other variants' instances."""
+    traits, wanted, load = config.traits, config.autoscaling, config.traffic
+    least = max(wanted.min, 0 if traits.scales_to_zero else 1)
     deployment = Deployment(
         choice=choice(config.model),
         precision=precision(config, config.instance),
-        mode=traits.price,
+        mode=config.mode,
         region=config.region,
         instance=config.instance if traits.instances else str(serverless_memory(config)),
         min_instances=least,
-        max_instances=max(config.autoscaling.max, least),
+        max_instances=max(wanted.max, least),
         target=_BUSY,
+        standing=beside,
     )
-    load = constant(
-        config.traffic.requests_per_second, documents=config.traffic.documents, tokens=config.traffic.tokens
-    )
-    month_bill = bill(deployment, Scenario(load, prices, max_tokens(config)))
-    month.lines |= {line.name: line for line in month_bill.lines}
-    month.notes += month_bill.notes
-    if not traits.own_container:
-        month.notes.append("not counted: what the seller charges for the model package")
-    if traits.components:
-        month.notes.append("hours at zero instances cost nothing, and are not deducted here")
-    return month
-
-
-def _extras(config: DeployConfig, alarms: int, month: Statement) -> None:
-    """Add what stands beside the main variant: interface endpoints, alarms, provisioned concurrency, other variants."""
-    if config.vpc == "new" and config.network.endpoints:
-        # ECR has two interface endpoints: its API and its registry.
-        endpoints = sum(2 if name == "ecr" else 1 for name in config.network.endpoints)
-        month.add("vpc_endpoint", endpoints * config.network.zones, "interface endpoints")
-    if alarms:
-        month.add("alarm", alarms, "alarms")
-    if not config.traits.instances and config.serverless.provisioned:
-        memory = serverless_memory(config)
-        month.add("provisioned", config.serverless.provisioned, "provisioned concurrency", memory_mb=memory)
+    traffic = constant(load.requests_per_second, documents=load.documents, tokens=load.tokens)
+    try:
+        month = bill(deployment, Scenario(traffic, prices, max_tokens(config))).statement
+    except TooLate as error:
+        month = error.bill.statement
+        month.notes.insert(0, str(error))
     for variant in config.variants:
-        instance, hours = variant.instance or config.instance, Decimal(variant.count * HOURS_PER_MONTH)
+        instance, count = variant.instance or config.instance, variant.count
+        name = f"{variant.name}: {instance} hours"
         try:
-            month.add_hours(instance, hours, f"{variant.name}: {instance} hours")
+            month.add_hours(instance, Decimal(count * HOURS_PER_MONTH), name)
         except CostError as error:
-            month.notes.append(f"not counted: variant {variant.name} ({error})")
+            month.leave_out(name, str(error))
+        if not hardware(instance).local_disk:
+            month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")
+    if wanted.schedules:
+        month.notes.append("not counted: instances that schedules add")
+    if not config.own_server:
+        month.notes.append("not counted: what the container logs")
+    return month

@@ -41,7 +41,6 @@ class Mode:
     staged: bool = (
         False  # updates in parts, and not only all at once; the same modes have pools of other instance types
     )
-    price: str = "realtime"  # the mode that sagerank_cost prices it as
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -50,7 +49,6 @@ MODES = {
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
-        price="serverless",
         tracking=Tracking(
             id="Warm",
             dimension="variant:DesiredProvisionedConcurrency",
@@ -65,7 +63,6 @@ MODES = {
         in_s3=True,
         scales_to_zero=True,
         staged=True,
-        price="async",
         # Requests wait in a queue: its length an instance says what is missing. A target of few requests, such as 5, is seconds of
         # work: less than an instance takes to come, so that the fleet would swing between nothing and its maximum.
         tracking=Tracking(

@@ -19,9 +19,7 @@ from .config import DeployConfig
 from .endpoint import EndpointStack
 from .instances import hardware
 from .model import ModelStack
-
-# Fields of the server's log line of a request, and the metrics they become.
-_LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMilliseconds": "$.queue"}
+from .standing import LOGGED
 
 
 class ObservabilityStack(cdk.Stack):
@@ -42,13 +40,9 @@ class ObservabilityStack(cdk.Stack):
         if config.traits.endpoint:
             if config.own_server:
                 self._filters(model.log_group)
-            alarms = self._alarms()
-            for alarm in (*alarms, *endpoint.alarms):
+            for alarm in (*self._alarms(), *endpoint.alarms):
                 alarm.add_alarm_action(actions.SnsAction(model.topic))
-            count = len(alarms) + len(endpoint.alarms)
-        else:
-            count = 0
-        self.cost = estimate.monthly(config, alarms=count)
+        self.cost = estimate.monthly(config)
         self._events(model)
         if config.traits.endpoint:
             board = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=config.name)
@@ -61,7 +55,7 @@ class ObservabilityStack(cdk.Stack):
 
     def _filters(self, log_group: logs.ILogGroup | None) -> None:
         assert log_group is not None
-        for name, field in _LOGGED.items():
+        for name, field in LOGGED.items():
             logs.MetricFilter(
                 self,
                 f"{name}Filter",
@@ -133,6 +127,7 @@ class ObservabilityStack(cdk.Stack):
 
     def _budget(self, model: ModelStack) -> None:
         config = self._config
+        # Of what is known: what has no known price, such as a seller's charge, is for `monthly_usd` to add.
         limit = Decimal(str(config.budget.monthly_usd)) or (self.cost.usd or Decimal(0)) * Decimal("1.5")
         if not limit:
             return  # neither a limit nor a price is known

@@ -13,6 +13,7 @@ from constructs import Construct
 from . import estimate, metrics
 from .config import DeployConfig
 from .modes import VARIANT
+from .standing import scales
 
 _SERVICE_ROLE = "aws-service-role/sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
@@ -22,9 +23,7 @@ def scale(
 ) -> None:
     """Scale the endpoint or its component, unless its fleet is fixed, or it is on-demand serverless."""
     wanted, traits, tracking = config.autoscaling, config.traits, config.traits.tracking
-    if (wanted.min == wanted.max and not wanted.schedules) or (
-        not traits.instances and not config.serverless.provisioned
-    ):
+    if not scales(config):
         return
     # Application Auto Scaling acts for SageMaker by its own service-linked role only.
     role = cdk.Stack.of(scope).format_arn(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sagerank.cli import main
-from sagerank_cost.arguments import given, read
-from sagerank_cost.commands import EXAMPLES, WHAT, configure
+from sagerank_cost.arguments import EXAMPLES, WHAT, given, read
+from sagerank_cost.commands import configure
 from sagerank_cost.options import OPTIONS, PRICED
 
 from ..conftest import ROOT, run_python

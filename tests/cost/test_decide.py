@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from sagerank_cost.bill import bill
+from sagerank_cost.bill import MAY_BE_ZERO, MODES, Deployment, bill
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.decide import TIE, Question, break_even, curve, decide, service_usd
+from sagerank_cost.decide import TIE, Question, break_even, candidates, curve, decide, service_usd
 from sagerank_cost.models import choice
+from sagerank_cost.standing import PRESETS, of
 from sagerank_cost.traffic import constant, daily
 
 from .conftest import CATALOGUE, deployment, scenario
@@ -194,3 +195,34 @@ def test_a_burstable_type_is_priced_when_it_is_named_and_within_its_baseline() -
     busy = decide(replace(named, scenario=scenario(daily(0.5, documents=20, tokens=100))))
     assert busy.best is None
     assert "its baseline" in " ".join(busy.examples.values())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_preset_brings_its_fleet_and_what_stands_beside_it(mode: str) -> None:
+    def only(**changes: Any) -> Deployment:
+        instance = "6144" if mode == "serverless" else "ml.c7i.xlarge"
+        shape = {
+            "choices": (choice("tiny"),),
+            "precisions": ("fp32",),
+            "modes": (mode,),
+            "instances": (instance,),
+        }
+        (deployment,) = candidates(question(**shape, **changes))
+        return deployment
+
+    def usd(deployment: Deployment) -> Decimal:
+        return bill(deployment, scenario(daily(0.02))).usd
+
+    alone = only()
+    assert (alone.min_instances, alone.max_instances, alone.standing) == (
+        int(mode not in MAY_BE_ZERO),
+        20,
+        (),
+    )
+    for name in PRESETS:
+        preset, found = of(name, mode), only(preset=name)
+        assert found.standing == preset.standing
+        assert found.min_instances == preset.min_instances
+        assert usd(found) > usd(replace(found, standing=()))
+        own = only(preset=name, min_instances=3, max_instances=5)
+        assert (own.min_instances, own.max_instances) == (0 if mode in MAY_BE_ZERO else 3, 5)

@@ -1,0 +1,94 @@
+"""What `sagerank deploy` puts beside a model, by preset and mode: data/presets.csv, which a test compares with the stacks it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+
+from . import CostError, unknown
+from .lines import Statement
+from .store import DATA, rows
+
+PRESETS = ("dev", "prod")
+# Of a request of 100 documents the server logs a line of 321 to 323 bytes, as measured, and CloudWatch counts 26 more for each event.
+LOG_BYTES = 350
+# Items of rates.csv that may stand beside a model, as a bill names them.
+_NAMES = {
+    "alarm": "alarms",
+    "dashboard": "dashboard",
+    "kms_key": "KMS key",
+    "logs_ingest": "logs",
+    "metric": "metrics read from the log",
+    "nat_gateway": "NAT gateways",
+    "provisioned": "provisioned concurrency",
+    "public_ipv4": "public addresses",
+    "vpc_endpoint": "interface endpoints",
+}
+# What else is billed where these stand, as it is used.
+_USED = {
+    "kms_key": "KMS requests",
+    "logs_ingest": "logs that are kept",
+    "vpc_endpoint": "data through interface endpoints",
+}
+# These rows say how large the fleet may be; the others are items of rates.csv.
+_BOUNDS = ("min_instances", "max_instances")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What a preset deploys in a mode: the bounds of the fleet, and what stands beside it.
+
+    `standing` are items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request.
+    """
+
+    min_instances: int
+    max_instances: int
+    standing: tuple[tuple[str, int], ...]
+
+
+def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
+    """What a preset deploys in a mode, on a type with a GPU or without. Raises CostError where there is none of that name."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    known = _read()
+    modes = [each for name, each in known if name == preset]
+    if mode not in modes:
+        raise unknown("mode", mode, modes)
+    counts = {item: count + gpu * more for item, (count, more) in known[preset, mode].items()}
+    least, most = (counts.pop(bound) for bound in _BOUNDS)
+    return Preset(min_instances=least, max_instances=most, standing=tuple(counts.items()))
+
+
+def add(
+    statement: Statement, standing: tuple[tuple[str, int], ...], *, requests: float, instance: str
+) -> None:
+    """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB."""
+    for item, count in standing:
+        quantity = count * log_gb(requests) if item == "logs_ingest" else count
+        memory = int(instance) if item == "provisioned" else None
+        statement.add(item, quantity, _NAMES[item], memory_mb=memory)
+    if standing:
+        used = [_USED[item] for item, _ in standing if item in _USED]
+        statement.notes.append(
+            f"not counted, as use decides: {', '.join(['what is stored in ECR and S3', *used])}"
+        )
+
+
+def log_gb(requests: float) -> Decimal:
+    """Gigabytes (10^9 bytes) of the lines that the server logs of so many requests."""
+    return Decimal(repr(requests)) * LOG_BYTES / 10**9
+
+
+@cache
+def _read() -> dict[tuple[str, str], dict[str, tuple[int, int]]]:
+    """By preset and mode, of each item how many there are, and how many more on a GPU type."""
+    path = DATA / "presets.csv"
+    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for line, row in rows(path, "preset", "mode", "item", "count", "on_gpu"):
+        try:
+            counts = int(row["count"]), int(row["on_gpu"])
+        except ValueError:
+            raise CostError(f"{path}:{line}: count and on_gpu must be whole numbers.") from None
+        found.setdefault((row["preset"], row["mode"]), {})[row["item"]] = counts
+    return found
