@@ -84,7 +84,7 @@ def _points(axes: Axes, chart: Chart) -> None:
     for series, marker in zip(chart.series, itertools.cycle(_MARKERS)):
         axes.scatter(series.x, series.y, s=22, marker=marker, label=series.name, alpha=0.85, linewidths=0)
         _label(axes, series)
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.18, y=0.12)  # room for labels
 
 
 def _lines(axes: Axes, chart: Chart) -> None:

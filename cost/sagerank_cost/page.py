@@ -22,7 +22,7 @@ th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);white-sp
 td.wide{white-space:normal;min-width:16rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.total td{font-weight:600}.note{color:var(--faint);font-size:.9rem}li{margin:.2rem 0}
 @media(max-width:640px){
-.turned{font-size:.8rem}.turned th,.turned td{padding-right:.5rem}.turned td{white-space:normal}.turned td:first-child{min-width:6rem}
+.turned{font-size:.77rem;table-layout:fixed}.turned th,.turned td{padding-right:.5rem;white-space:normal;overflow-wrap:anywhere}.turned th:first-child{width:6.5rem}
 .cards thead{display:none}.cards,.cards tbody,.cards tr,.cards td{display:block}.cards tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
 .cards td,.cards td.n,.cards td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
 .cards td::before{content:attr(data-name);color:var(--faint);text-align:left;flex:none}.cards td:first-child{font-weight:600}.cards td.empty{display:none}
@@ -78,8 +78,16 @@ def _html_table(table: Table) -> str:
         cells = ""
         for number, name, cell in zip(numbers, table.columns, row, strict=True):
             text = shown(cell)
+            # A type's name breaks where a reader would break it.
+            written = escape(text).replace("ml.", "ml.<wbr>") if table.turned else escape(text)
             style = "n" if number else "wide" if len(text) > 60 else ""
-            cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{escape(name.strip())}">{escape(text)}</td>'
+            cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{escape(name.strip())}">{written}</td>'
         body += f"<tr{' class=total' if row[0] == 'total' else ''}>{cells}</tr>"
+    # So wide that a phone shows three models at once, and scrolls to more.
+    kind = (
+        f'class="turned" style="min-width:max(100%,{5 * len(table.columns)}rem)"'
+        if table.turned
+        else 'class="cards"'
+    )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table class="{"turned" if table.turned else "cards"}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
+    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table {kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'

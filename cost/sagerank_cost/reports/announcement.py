@@ -54,6 +54,7 @@ def saving_table(question: Question, cheapest: Mapping[str, Bill]) -> Table:
         columns=("", *(f"{small.choice.name} to {large.choice.name}" for large, small in pairs)),
         rows=tuple((name, *changes) for name, changes in changed.items() if any(changes)),
         notes=(announcement(tokens), _in_dollars(short)),
+        turned=True,
     )
 
 
