@@ -167,7 +167,7 @@ def test_help_shows_the_options_that_a_command_uses(capsys: pytest.CaptureFixtur
 
 
 def test_what_pages_and_help_show_has_an_effect() -> None:
-    pages = (path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    pages = (path.read_text(encoding="utf-8").replace("\\\n", "") for path in (ROOT / "docs").glob("*.md"))
     shown = [line for page in pages for line in re.findall(r"^sagerank cost\b.*$", page, re.M)]
     shown += [line for lines in EXAMPLES.values() for line in lines]
     parser = argparse.ArgumentParser()
