@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
-import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +82,8 @@ def _report(options: argparse.Namespace, prices: Catalogue) -> int:
         return _answer(options, report, flat(report) if options.format == "csv" else None)
     from .reports.decision import decision_report
 
-    return _answer(options, decision_report(question(options, prices), options.service))
+    asked = question(options, prices)
+    return _answer(options, decision_report(asked, options.service, charts=options.format == "html"))
 
 
 def _compare(options: argparse.Namespace, prices: Catalogue) -> int:
@@ -106,12 +105,9 @@ def _simulate(options: argparse.Namespace, prices: Catalogue) -> int:
 
 
 def _breakeven(options: argparse.Namespace, prices: Catalogue) -> int:
-    def report(best: Bill, asked: Question) -> Report:
-        from .reports.breakeven import breakeven_report
+    from .reports.breakeven import breakeven_report
 
-        return breakeven_report(best, asked, options.service)
-
-    return _answer(options, _of_the_best(question(options, prices), report))
+    return _answer(options, breakeven_report(question(options, prices), options.service))
 
 
 def _of_the_best(asked: Question, report: Callable[[Bill, Question], Report]) -> Report:
@@ -132,32 +128,15 @@ def _fit(options: argparse.Namespace, prices: Catalogue) -> int:
 
     models = options.model if "model" in options.given else ("tiny",)
     precisions = options.precision if "precision" in options.given else ("fp32",)
-    reports = [
-        fit_report(choice(model), check_precision(precision), options.max_tokens, region, prices)
-        for model, precision, region in itertools.product(models, precisions, regions(options, prices))
-    ]
-    return _answer(options, _joined(reports))
-
-
-def _joined(reports: Sequence[Report]) -> Report:
-    """Reports of one kind as one: what each says by its title, and tables and notes that they share once."""
-    first, *rest = reports
-    if not rest:
-        return first
-    tables = [
-        replace(table, key=f"{table.key} {number}", title=f"{report.title}: {table.title}")
-        if any(other.tables[index] != table for other in reports)
-        else table
-        for number, report in enumerate(reports, 1)
-        for index, table in enumerate(report.tables)
-    ]
-    return replace(
-        first,
-        title="; ".join(report.title for report in reports),
-        tables=tuple(dict.fromkeys(tables)),
-        conclusion=tuple(f"{report.title}: {line}" for report in reports for line in report.conclusion),
-        notes=tuple(dict.fromkeys(line for report in reports for line in report.notes)),
-        explained=tuple(dict.fromkeys(line for report in reports for line in report.explained)),
+    return _answer(
+        options,
+        fit_report(
+            [*map(choice, models)],
+            [*map(check_precision, precisions)],
+            options.max_tokens,
+            regions(options, prices),
+            prices,
+        ),
     )
 
 

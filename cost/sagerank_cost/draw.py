@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .plots import COLOURS, INK, number, style, ticks
-from .sheet import Chart
+from .sheet import Chart, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def svg(chart: Chart) -> str:
         for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
             if name in chart.log:
                 axes.set(**{f"{name}scale": "log"})
-            elif name == "y" and not bars:
+            elif name == "y" and chart.kind == "lines":
                 axes.set_ylim(bottom=0)
             if name == "x" or not bars:
                 ticks(axis, money=name in chart.money)
@@ -82,9 +82,22 @@ def _bars(axes: Axes, chart: Chart) -> None:
 
 def _points(axes: Axes, chart: Chart) -> None:
     for series, marker in zip(chart.series, itertools.cycle(_MARKERS)):
-        axes.scatter(series.x, series.y, s=16, marker=marker, label=series.name, alpha=0.8, linewidths=0)
+        axes.scatter(series.x, series.y, s=22, marker=marker, label=series.name, alpha=0.85, linewidths=0)
+        _label(axes, series)
+    axes.margins(x=0.18, y=0.12)  # room for labels
 
 
 def _lines(axes: Axes, chart: Chart) -> None:
-    for series, dashes in zip(chart.series, itertools.cycle(_DASHES)):
-        axes.plot(series.x, series.y, dashes, label=series.name, linewidth=1.4)
+    lines = [series for series in chart.series if not series.labels]
+    marks = [series for series in chart.series if series.labels]
+    for series, dashes in zip(lines, itertools.cycle(_DASHES)):
+        axes.plot(series.x, series.y, dashes, label=series.name, linewidth=1.6)
+    for series, marker in zip(marks, _MARKERS[::-1], strict=False):
+        axes.scatter(series.x, series.y, s=30, marker=marker, label=series.name, color=INK, zorder=3)
+        _label(axes, series)
+
+
+def _label(axes: Axes, series: Series) -> None:
+    """What each point is, above it and below it in turn, as neighbours may be near."""
+    for x, y, label, away in zip(series.x, series.y, series.labels, itertools.cycle((5, -12))):
+        axes.annotate(label, (x, y), xytext=(0, away), textcoords="offset points", ha="center", fontsize=8)

@@ -14,6 +14,7 @@ _STYLE = """\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:var(--ink);background:var(--page);overflow-wrap:break-word}
 h1{font-size:1.35rem;line-height:1.3;text-wrap:balance}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 .best{background:var(--best);border-left:4px solid var(--edge);padding:.2rem 1rem}.best p{margin:.5rem 0}.best p:first-child{font-weight:600}
+.best pre{overflow-x:auto;font-size:.92rem;margin:.5rem 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2rem}
 .charts svg{width:100%;max-width:520px;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%;font-size:.92rem}
@@ -21,9 +22,10 @@ th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);white-sp
 td.wide{white-space:normal;min-width:16rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.total td{font-weight:600}.note{color:var(--faint);font-size:.9rem}li{margin:.2rem 0}
 @media(max-width:640px){
-thead{display:none}table,tbody,tr,td{display:block}tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
-td,td.n,td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
-td::before{content:attr(data-name);color:var(--faint);text-align:left;flex:none}td:first-child{font-weight:600}td.empty{display:none}
+.turned{font-size:.77rem;table-layout:fixed}.turned th,.turned td{padding-right:.5rem;white-space:normal;overflow-wrap:anywhere}.turned th:first-child{width:6.5rem}
+.cards thead{display:none}.cards,.cards tbody,.cards tr,.cards td{display:block}.cards tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
+.cards td,.cards td.n,.cards td.wide{display:flex;justify-content:space-between;gap:1.5rem;border:0;padding:.05rem 0;white-space:normal;min-width:0;text-align:right}
+.cards td::before{content:attr(data-name);color:var(--faint);text-align:left;flex:none}.cards td:first-child{font-weight:600}.cards td.empty{display:none}
 }
 """
 
@@ -43,15 +45,19 @@ def html(report: Report, explain: bool) -> str:
 
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
-        f'<link rel="icon" href="data:,"><title>{escape(report.title)}</title><style>{_style()}</style></head><body><h1>{escape(report.title)}</h1>',
+        f'<link rel="icon" href="data:,"><title>{escape(report.title)}</title><style>{_style()}</style></head><body>',
     ]
     if report.conclusion:
         parts.append(
-            '<div class="best">' + "".join(f"<p>{escape(line)}</p>" for line in report.conclusion) + "</div>"
+            '<div class="best">'
+            + "".join(f"<p>{escape(line)}</p>" for line in report.conclusion)
+            + (f"<pre>{escape(report.command)}</pre>" if report.command else "")
+            + "</div>"
         )
+    parts.append(f"<h1>{escape(report.title)}</h1>")
     charts = [f"<section><h2>{escape(chart.title)}</h2>{svg(chart)}</section>" for chart in report.charts]
     parts.append(f'<div class="charts">{"".join(charts)}</div>' if charts else "")
-    parts += [_html_table(table) for table in report.tables if table.rows]
+    parts += [_html_table(table) for table in (table.for_people() for table in report.tables) if table.rows]
     parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
     if report.explained:
         items = "".join(f"<li>{escape(line.strip())}</li>" for line in report.explained)
@@ -72,8 +78,16 @@ def _html_table(table: Table) -> str:
         cells = ""
         for number, name, cell in zip(numbers, table.columns, row, strict=True):
             text = shown(cell)
+            # A type's name breaks where a reader would break it.
+            written = escape(text).replace("ml.", "ml.<wbr>") if table.turned else escape(text)
             style = "n" if number else "wide" if len(text) > 60 else ""
-            cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{escape(name.strip())}">{escape(text)}</td>'
+            cells += f'<td class="{style} {"empty" if cell in (None, "") else ""}" data-name="{escape(name.strip())}">{written}</td>'
         body += f"<tr{' class=total' if row[0] == 'total' else ''}>{cells}</tr>"
+    # So wide that a phone shows three models at once, and scrolls to more.
+    kind = (
+        f'class="turned" style="min-width:max(100%,{5 * len(table.columns)}rem)"'
+        if table.turned
+        else 'class="cards"'
+    )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
+    return f'<h2>{escape(table.title)}</h2><div class="scroll"><table {kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'

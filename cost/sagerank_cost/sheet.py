@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -18,7 +18,9 @@ Item = TypeVar("Item")
 class Table:
     """A table, which `key` names in JSON and CSV. Cells are text, numbers or None (not known).
 
-    Text leaves a table with `detail` to --explain, and the columns `minor` where a terminal has no room for them.
+    Text leaves a table with `detail` to --explain, and the columns `minor` where a terminal has no room for them. `shown_as` is what
+    people read in place of records that are for machines: one without rows says that they need not see them, and one that is `turned`
+    has the records as its columns.
     """
 
     key: str
@@ -28,9 +30,23 @@ class Table:
     notes: tuple[str, ...] = ()
     minor: tuple[str, ...] = ()
     detail: bool = False
+    turned: bool = False
+    shown_as: Table | None = None
+
+    def for_people(self) -> Table:
+        """What text, Markdown and HTML show: without columns in which nothing is said."""
+        table = self.shown_as or self
+        said = [index for index, _ in enumerate(table.columns) if any(row[index] != "" for row in table.rows)]
+        return replace(
+            table,
+            columns=tuple(table.columns[index] for index in said),
+            rows=tuple(tuple(row[index] for index in said) for row in table.rows),
+        )
 
     def is_number(self, column: int) -> bool:
         """Whether a column is of numbers and percentages, which are aligned to the right."""
+        if self.turned:
+            return column > 0
         cells = [row[column] for row in self.rows]
         return all(
             cell is None or isinstance(cell, int | float | Decimal) or str(cell).endswith("%")
@@ -61,11 +77,12 @@ def tabulate(
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line or a cloud of points; a bar is a series of one y and no x."""
+    """A line or a cloud of points; a bar is a series of one y and no x. With `labels`, one for each, they are points also among lines."""
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +100,15 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A report. `monthly` is the US dollars that a budget is compared with; None where it has no total."""
+    """A report. `monthly` is the US dollars that a budget is compared with; None where it has no total.
+
+    The conclusion comes first, and `command`, which it may end with, stands on a line of its own.
+    """
 
     title: str
     tables: tuple[Table, ...]
     conclusion: tuple[str, ...] = ()
+    command: str = ""
     notes: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     explained: tuple[str, ...] = ()

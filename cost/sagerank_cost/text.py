@@ -12,7 +12,7 @@ from typing import TextIO
 Cells = Sequence[Sequence[str]]  # the head first; all rows equally long
 
 _GAP = "  "
-_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%)?( <)?")
+_NUMBER = re.compile(r"(≥ )?[-+]?[\d.,]+(e[-+]?\d+)?( ?%)?( <)?")
 
 
 def width(stream: TextIO | None = None) -> int | None:
@@ -60,6 +60,13 @@ def hang(lead: str, text: str, columns: int | None) -> str:
     if len(lead) > margin or len(first) > columns:
         return "\n".join([prose(lead.rstrip(), columns), first, *rest])
     return "\n".join([f"{lead}{first[margin:]}".rstrip(), *rest])
+
+
+def command(line: str, columns: int | None) -> str:
+    """A command that can be copied whole: where it is continued on the next line, a backslash says so."""
+    if columns is None:
+        return line
+    return " \\\n".join(_wrap(line, columns - 2, "    ")).replace("    ", "", 1)
 
 
 def _wrap(text: str, columns: int, indent: str = "") -> list[str]:

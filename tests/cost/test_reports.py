@@ -24,6 +24,7 @@ COMMANDS = {
     "explained": ["report", *FEW, "--explain"],
     "report.md": ["report", *FEW, "--format", "markdown"],
     "fit": ["fit", "--model", "base", "--region", "eu-south-1"],
+    "fit-models": ["fit", "--model", "base", "--model", "tiny>base@20", "--model", "tiny"],
     "compare": [
         "compare",
         *FEW,
@@ -71,8 +72,8 @@ def test_a_pipe_gets_a_line_for_each_row(
 def test_the_answer_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
     for command, answer in {
         "report": "Run ",
-        "compare": "Deployments that meet the limits: ",
-        "breakeven": "requests a month cost",
+        "compare": "Deployments that meet the limits (p95 at most 1 s): ",
+        "breakeven": "requests a day (525,600 a month) cost",
         "fit": "types hold it",
     }.items():
         few = [] if command == "fit" else [*FEW, "--rate", "0.2"]
@@ -99,8 +100,8 @@ def test_serverless_memory_and_all_regions_may_be_named(capsys: pytest.CaptureFi
     serverless += ["--rate", "0.01", "--p95", "inf", "--model", "tiny"]
     assert main(["cost", *serverless, "--region", "all", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)["tables"]["deployments"]["rows"]
-    assert len({row["deployment"] for row in rows}) > 10
-    assert all("serverless 4 GB" in row["deployment"] for row in rows)
+    assert len({row["region"] for row in rows}) > 10
+    assert all(row["on"] == "fp32 serverless 4 GB" for row in rows)
 
 
 def test_where_it_fits_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

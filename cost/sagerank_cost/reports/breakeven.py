@@ -1,86 +1,161 @@
-"""From how many requests a month a deployment is the cheaper one, against serverless and services billed by use."""
+"""At how many requests a day another way to run is the cheaper one: instances, serverless endpoints, services billed by use.
+
+Both sides answer within the same limits, each by its cheapest deployment at that traffic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 
 from ..bill import Bill, Deployment
 from ..catalogue import Service
-from ..decide import Curve, Question, break_even, curve, monthly_usd
+from ..decide import Decision, Question, service_usd
 from ..memory import SERVERLESS_SIZES
-from ..models import Choice
-from ..sheet import Chart, Report, Series, Table, data_notes
-from .tables import explain, services_table
+from ..sheet import Report, Table, data_notes
+from .charts import cost_chart
+from .groups import by_model_and_hardware, grouped, why_not
+from .sweep import DAYS_PER_MONTH, PER_DAY, Sweep
+from .tables import explain_all, money, on, services_table
+from .verdict import limits
 
 
-def breakeven_report(bill: Bill, question: Question, services: Sequence[str] = ()) -> Report:
-    """The bill's deployment against serverless endpoints of the question's models, and services: those named, or all."""
-    deployment, scenario = bill.deployment, bill.scenario
-    known = curve(deployment, scenario)
-    choices = dict.fromkeys((deployment.choice, *question.choices)) if deployment.mode != "serverless" else ()
-    others = [other for choice in choices if (other := _serverless(choice, bill)) is not None]
-    rows = tuple((other.name, break_even(deployment, other, scenario, known)) for other in others)
-    subjects: list[Service | Deployment] = [*others[:1]]
-    subjects += map(scenario.catalogue.service, services or scenario.catalogue.services)
-    services_billed = services_table(bill, services)
-    curves = [known, *(curve(subject, scenario) for subject in subjects)]
+def breakeven_report(question: Question, services: Sequence[str] = ()) -> Report:
+    """What to run by requests a day; from where instances are cheaper than serverless endpoints; from where services are dearer."""
+    question = _with_serverless(question)
+    sweep, catalogue, traffic = Sweep(question), question.scenario.catalogue, question.scenario.traffic
+    here = sweep.at(traffic.requests / DAYS_PER_MONTH).best
+    changes = sweep.changes(by_model_and_hardware(catalogue))
+    billed = _services(sweep, services)
     return Report(
-        title=f"From how many requests a month {deployment.name} is cheaper",
-        tables=(
-            services_billed,
-            Table(
-                key="serverless",
-                title="Serverless endpoints, of the smallest size that holds the model and answers within 60 s",
-                columns=("serverless", "dearer from requests/month"),
-                rows=rows,
-                notes=(
-                    "- : it stays cheaper, or our deployment cannot carry the traffic at any size of the fleet.",
-                ),
-            ),
+        title=f"What to run by traffic, {limits(question)}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
+        conclusion=(_here(here, question), *_evens(billed)),
+        tables=(_by_traffic(changes), _instances_or_serverless(sweep), billed),
+        notes=(
+            f"From {PER_DAY[0]:,.0f} to {PER_DAY[-1]:,.0f} requests a day, shaped as this traffic, on at most {question.max_instances} instances, with {question.scenario.confidence:.0%} confidence in speeds.",
+            *data_notes(catalogue),
+            *(here.notes if here else ()),
         ),
-        conclusion=(
-            f"{scenario.traffic.requests:,.0f} requests a month cost {bill.usd:,} USD on {deployment.name}.",
-            *_evens(services_billed),
-        ),
-        notes=(*data_notes(scenario.catalogue), *bill.notes),
-        charts=(
-            Chart(
-                title="Monthly cost by requests a month",
-                kind="lines",
-                x="requests a month",
-                y="US dollars a month",
-                series=tuple(map(_series, curves)),
-                log="xy",
-                money="y",
-            ),
-        ),
-        explained=tuple(explain(bill)),
-        monthly=bill.usd,
+        charts=(cost_chart(sweep, here),),
+        explained=tuple(explain_all(bill for _, bill in changes if bill is not None)),
+        monthly=here.usd if here else None,
     )
 
 
-def _evens(services: Table) -> Iterator[str]:
-    column = services.columns.index("dearer from requests/month")
+def _with_serverless(question: Question) -> Question:
+    """Serverless endpoints are always compared with, of any size where none was named."""
+    if "serverless" in question.modes:
+        return question
+    sizes = tuple(map(str, SERVERLESS_SIZES)) if question.instances else ()
+    return replace(question, modes=(*question.modes, "serverless"), instances=(*question.instances, *sizes))
+
+
+def _here(best: Bill | None, question: Question) -> str:
+    requests = question.scenario.traffic.requests
+    rate = f"{requests / DAYS_PER_MONTH:,.0f} requests a day ({requests:,.0f} a month)"
+    if best is None:
+        return f"Nothing carries {rate} within the limits ({limits(question)})."
+    return f"{rate} cost {money(best.usd)} a month on {best.deployment.name}."
+
+
+def _evens(services: Table) -> tuple[str, ...]:
+    column = services.columns.index("dearer from requests/day")
     from_ = [f"{row[0]} from {row[column]:,}" for row in services.rows if row[column] is not None]
-    if from_:
-        yield f"Requests a month from which a service is dearer: {'; '.join(from_)}."
+    return (f"Requests a day from which a service is dearer: {'; '.join(from_)}.",) if from_ else ()
 
 
-def _series(line: Curve) -> Series:
-    known = [(count, float(usd)) for count, usd in zip(line.requests, line.usd, strict=True) if usd]
-    return Series(line.name, tuple(count for count, _ in known), tuple(usd for _, usd in known))
+def _by_traffic(changes: Sequence[tuple[float, Bill | None]]) -> Table:
+    rows = [
+        (*_counts(per_day), *(("nothing", "", None, None) if bill is None else _row(bill)))
+        for per_day, bill in changes
+    ]
+    return Table(
+        key="traffic",
+        title="What to run, from how many requests a day on",
+        columns=("requests/day", "requests/month", "run", "on", "USD/month", "p95 s"),
+        rows=tuple(rows),
+    )
 
 
-def _serverless(choice: Choice, bill: Bill) -> Deployment | None:
-    """The smallest serverless endpoint that holds the choice and answers within the time there is."""
-    for size in SERVERLESS_SIZES:
-        other = Deployment(
-            choice=choice,
-            precision="fp32",
-            mode="serverless",
-            region=bill.deployment.region,
-            instance=str(size),
-        )
-        if monthly_usd(other, bill.scenario.with_requests(1000)) is not None:
-            return other
-    return None
+def _row(bill: Bill) -> tuple[object, ...]:
+    return bill.deployment.choice.name, on(bill), bill.usd, round(bill.p95, 3)
+
+
+def _counts(per_day: float | None) -> tuple[int | None, int | None]:
+    """Requests a day and a month."""
+    return (None, None) if per_day is None else (round(per_day), round(per_day * DAYS_PER_MONTH))
+
+
+def _least(decision: Decision, keep: Callable[[Deployment], bool]) -> Decimal | None:
+    return next((bill.usd for bill in decision.bills if keep(bill.deployment)), None)
+
+
+def _from(sweep: Sweep, dearer: Callable[[Decision], bool | None]) -> tuple[float | None, str]:
+    """The requests a day from which it stays dearer; None where there are none, and then why.
+
+    `dearer` says whether the other side is dearer than ours, None where one of them cannot carry the traffic.
+    """
+    known = [
+        (index, found)
+        for index, decision in enumerate(sweep.decisions)
+        if (found := dearer(decision)) is not None
+    ]
+    if not known:
+        return None, "one of them never meets the limits"
+    last, found = known[-1]
+    if not found:
+        return None, f"not up to {PER_DAY[last]:,.0f} a day"
+    below = next((index for index, found in reversed(known) if not found), None)
+    if below is None:
+        return 0.0, f"at {PER_DAY[known[0][0]]:,.0f} a day already"
+    return sweep.first(below + 1, lambda decision: dearer(decision) is True), ""
+
+
+def _instances_or_serverless(sweep: Sweep) -> Table:
+    """For each model, from where its cheapest instance that meets the limits costs less than its cheapest serverless endpoint that does."""
+    question = sweep.question
+    groups = grouped(question, lambda one: (one.choice.name, one.mode == "serverless"))
+    rows = []
+    for choice in question.choices:
+
+        def least(decision: Decision, serverless: bool, name: str = choice.name) -> Decimal | None:
+            return _least(
+                decision, lambda one: one.choice.name == name and (one.mode == "serverless") == serverless
+            )
+
+        def dearer(decision: Decision) -> bool | None:
+            usd, ours = least(decision, True), least(decision, False)
+            return None if usd is None or ours is None else usd > ours
+
+        lacking = [
+            f"{'serverless' if serverless else 'instances'}: {why_not(question, groups.get((choice.name, serverless), []))}"
+            for serverless in (False, True)
+            if all(least(decision, serverless) is None for decision in sweep.decisions)
+        ]
+        per_day, why = (None, "; ".join(lacking)) if lacking else _from(sweep, dearer)
+        rows.append((choice.name, *_counts(per_day), why))
+    return Table(
+        key="serverless",
+        title="Instances are cheaper than serverless, from how many requests a day on",
+        columns=("model", "requests/day", "requests/month", "why"),
+        rows=tuple(rows),
+        minor=("requests/month",),
+    )
+
+
+def _services(sweep: Sweep, services: Sequence[str]) -> Table:
+    scenario = sweep.question.scenario
+    table = services_table(scenario.catalogue, scenario.traffic, services)
+    chosen = [scenario.catalogue.service(name) for name in services or scenario.catalogue.services]
+    found = [_from(sweep, partial(_dearer, service)) for service in chosen]
+    columns = (*table.columns, "dearer from requests/day", "requests/month", "why")
+    rows = [(*row, *_counts(per_day), why) for row, (per_day, why) in zip(table.rows, found, strict=True)]
+    return replace(table, columns=columns, rows=tuple(rows), minor=(*table.minor, "USD each", "per"))
+
+
+def _dearer(service: Service, decision: Decision) -> bool | None:
+    """Whether a service costs more than what is to be run; None where nothing is."""
+    best = decision.best
+    return None if best is None else service_usd(service, decision.question.scenario.traffic) > best.usd

@@ -1,94 +1,103 @@
-"""The models compared on CPU, GPU and serverless, and the cheapest deployment of all."""
+"""What to run and what it costs; the models side by side; and what each costs on CPU, GPU and serverless."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import ROUND_HALF_UP, Decimal
 
 from ..bill import Bill
-from ..decide import Decision, Question, decide, service_usd
-from ..lines import CENT, Line, total
-from ..sheet import Chart, Report, Series, Table, data_notes, tabulate
-from .fit import memory_table
-from .tables import explain, lines_table, services_table
+from ..decide import Decision, Question, service_usd
+from ..doubt import answer
+from ..lines import total
+from ..sheet import Report, Table, data_notes, tabulate
+from .announcement import saving_table
+from .charts import cost_chart, quality_chart
+from .groups import DEAR, best_of, by_model, by_model_and_hardware, grouped, too_dear, why_not
+from .holding import explain_kept, formula_error, kept
+from .models import models_table
+from .sweep import Sweep
+from .tables import cents, explain_all, lines_table, money, not_counted, on, per_million, services_table
+from .verdict import decision_table, verdict
 
 # Shares that buyers report, and the most AWS states ("up to 64 %"); no rate per instance type is known.
 SAVINGS_PLANS = (20, 40, 64)
 
 
-def decision_report(question: Question, services: Sequence[str] = ()) -> Report:
-    """The comparison of the question's models on CPU, GPU and serverless, and the cheapest that meets its limits."""
-    decision, catalogue = decide(question), question.scenario.catalogue
-    best, cheapest = decision.best, _cheapest_by_hardware(decision)
-    tables = [_comparison(question, cheapest), _pareto(decision)]
-    charts = [_bars(cheapest), _front(decision)]
+def decision_report(question: Question, services: Sequence[str] = (), *, charts: bool = True) -> Report:
+    """The cheapest that meets the question's limits, and what it rests on. Charts take a second more."""
+    found = answer(question)
+    decision, catalogue, traffic = found.decision, question.scenario.catalogue, question.scenario.traffic
+    best = decision.best
+    choices = sorted(question.choices, key=lambda choice: (len(choice.stages) > 1, -choice.parameters))
+    models = kept(question, choices)  # the largest first, and cascades last
+    cheapest, hardware = best_of(decision, by_model), best_of(decision, by_model_and_hardware(catalogue))
+    tables = [
+        decision_table(found),
+        models_table(question, found, models),
+        saving_table(question, cheapest),
+        _comparison(question, decision, hardware),
+    ]
+    details = [_pareto(decision)]
     if best is not None:
-        tables += [
-            lines_table(f"The bill: {best.deployment.name}", best.lines),
-            _savings(best.lines),
-            services_table(best, services),
-        ]
-    tables.append(memory_table(question))
-    traffic = question.scenario.traffic
-    comparison, *details = tables
+        details += [lines_table(f"The bill: {best.deployment.name}", best.statement), _savings(best)]
+    details.append(services_table(catalogue, traffic, services))
+    explained = [formula_error(catalogue)]
+    explained += [
+        line for model in models for line in explain_kept(model, question.scenario.tokens_at_once, catalogue)
+    ]
+    explained += explain_all(
+        [*filter(None, [best]), *cheapest.values(), *hardware.values(), *found.int8.values()]
+    )
     return Report(
         title=f"The cost of {traffic.name}, {traffic.documents} documents of {traffic.tokens} tokens, {', '.join(question.regions)}",
-        tables=(comparison, *(replace(table, detail=True) for table in details)),
-        conclusion=(*_conclusion(decision), *([_elsewhere(best, services)] if best else ())),
-        notes=(*_others(decision), *data_notes(catalogue), *(best.notes if best else ())),
-        charts=tuple(chart for chart in charts if chart.series),
-        explained=tuple(line for bill in cheapest.values() if bill for line in explain(bill)),
+        tables=(*tables, *(replace(table, detail=True) for table in details)),
+        conclusion=verdict(question, found),
+        command=found.switch.measure if found.switch else "",
+        notes=(
+            *_others(decision),
+            *([_elsewhere(best, services)] if best else ()),
+            *data_notes(catalogue),
+            *(best.notes if best else ()),
+        ),
+        charts=(cost_chart(Sweep(question), best), quality_chart(hardware, best)) if charts else (),
+        explained=tuple(explained),
         monthly=best.usd if best else None,
     )
 
 
-def _cheapest_by_hardware(decision: Decision) -> dict[tuple[str, str], Bill | None]:
-    """The cheapest bill by model and what it runs on: CPU, GPU, serverless or async."""
-    catalogue = decision.question.scenario.catalogue
-    hardware = {"realtime": ("CPU", "GPU"), "serverless": ("serverless",), "async": ("async",)}
-    cheapest: dict[tuple[str, str], Bill] = {}
-    for bill in decision.bills:  # cheapest first
-        name = bill.deployment.mode
-        if name == "realtime":
-            name = "GPU" if catalogue.instance(bill.deployment.instance).gpu else "CPU"
-        cheapest.setdefault((bill.deployment.choice.name, name), bill)
-    return {
-        (choice.name, name): cheapest.get((choice.name, name))
-        for choice in decision.question.choices
-        for mode in decision.question.modes
-        for name in hardware[mode]
-    }
-
-
-def _comparison(question: Question, cheapest: dict[tuple[str, str], Bill | None]) -> Table:
-    quality = {choice.name: choice.ndcg for choice in question.choices}
+def _comparison(question: Question, decision: Decision, hardware: dict[tuple[str, str], Bill]) -> Table:
+    """The best of each model on each hardware, or why there is none. People are not shown what nobody would buy."""
+    catalogue = question.scenario.catalogue
     rows: list[tuple[object, ...]] = []
-    for (model, hardware), bill in cheapest.items():
+    dear: list[tuple[object, ...]] = []
+    for (model, name), deployments in grouped(question, by_model_and_hardware(catalogue)).items():
+        bill, quality = hardware.get((model, name)), deployments[0].choice.ndcg
         if bill is None:
-            cells: tuple[object, ...] = ("none", None, None, None, None)
-        else:
-            cells = (
-                f"{bill.deployment.precision} {bill.deployment.hardware}",
-                bill.usd,
-                round(bill.p95, 3),
-                bill.running.peak if bill.deployment.mode != "serverless" else None,
-                bill.usd_per_million_documents,
-            )
-        rows.append((model, hardware, *cells, quality[model], bill and bill.speed.basis))
+            nothing = (None, None, None, None, quality, None, "")
+            rows.append((model, name, f"none: {why_not(question, deployments)}", *nothing))
+            continue
+        peak = None if bill.deployment.mode == "serverless" else bill.running.peak
+        cells = (on(bill), bill.usd, round(bill.p95, 3), peak, per_million(bill))
+        rows.append((model, name, *cells, quality, bill.speed.basis, not_counted(bill.statement)))
+        if too_dear(bill, decision):
+            dear.append(rows[-1])
     first = ("model", "on", "cheapest", "USD/month", "p95 s")
-    return Table(
+    notes = [
+        f"p95 s: with {question.scenario.confidence:.0%} confidence in speeds, which are estimated from arithmetic unless measured; --explain shows how, and between what bounds."
+    ]
+    table = Table(
         key="comparison",
-        title="Cheapest deployment of each model",
-        columns=(*first, "peak instances", "USD/M documents", "NDCG@10", "speed"),
+        title="What each model costs on each kind of hardware",
+        columns=(*first, "peak instances", "USD/M documents", "NDCG@10", "speed", "not counted"),
         rows=tuple(rows),
-        notes=(
-            *(["none: nothing meets the limits."] if None in cheapest.values() else ()),
-            "speed: estimated from arithmetic unless measured; --explain shows how, and between what bounds.",
-        ),
-        minor=("peak instances", "USD/M documents"),
+        notes=tuple(notes),
+        minor=("peak instances", "USD/M documents", "speed"),
     )
+    if not dear:
+        return table
+    cut = f"Not shown: {len(dear)} that cost more than {DEAR} times what is recommended, and are not the cheapest of their model."
+    kept_rows = tuple(row for row in rows if row not in dear)
+    return replace(table, shown_as=replace(table, rows=kept_rows, notes=(*notes, cut)))
 
 
 def _pareto(decision: Decision) -> Table:
@@ -109,13 +118,14 @@ def _pareto(decision: Decision) -> Table:
     )
 
 
-def _savings(lines: Sequence[Line]) -> Table:
+def _savings(best: Bill) -> Table:
     """A what-if: machine learning savings plans cover real-time instance hours, not the rest."""
-    hours = sum((line.usd for line in lines if line.unit == "hour"), Decimal(0))
+    covered = best.lines if best.deployment.mode == "realtime" else ()
+    hours = total(line for line in covered if line.price.unit == "hour")
     rows = []
     for percent in SAVINGS_PLANS if hours else ():
-        saved = (hours * percent / 100).quantize(CENT, ROUND_HALF_UP)
-        rows.append((f"{percent} %", -saved, total(lines) - saved))
+        saved = cents(hours * percent / 100)
+        rows.append((f"{percent} %", -saved, best.usd - saved))
     return Table(
         key="savings",
         title="Savings plans: what if one covered the instance hours",
@@ -128,70 +138,13 @@ def _savings(lines: Sequence[Line]) -> Table:
     )
 
 
-def _bars(cheapest: dict[tuple[str, str], Bill | None]) -> Chart:
-    series = tuple(
-        Series(f"{model} {hardware}", (), (float(bill.usd),))
-        for (model, hardware), bill in cheapest.items()
-        if bill
-    )
-    return Chart(
-        title="Cheapest deployment of each model",
-        kind="bars",
-        x="US dollars a month",
-        series=series,
-        money="x",
-    )
-
-
-def _front(decision: Decision) -> Chart:
-    series = []
-    for choice in decision.question.choices:
-        bills = [bill for bill in decision.bills if bill.deployment.choice == choice and bill.p95 < 10][:40]
-        if bills:
-            seconds, usd = tuple(bill.p95 for bill in bills), tuple(float(bill.usd) for bill in bills)
-            series.append(Series(choice.name, seconds, usd))
-    return Chart(
-        title="Latency against cost, the 40 cheapest of each model",
-        kind="points",
-        x="p95, seconds",
-        y="US dollars a month",
-        series=tuple(series),
-        log="xy",
-        money="y",
-    )
-
-
-def _conclusion(decision: Decision) -> tuple[str, ...]:
-    best, question = decision.best, decision.question
-    limits = [
-        f"p95 at most {question.p95_seconds:g} s" if math.isfinite(question.p95_seconds) else "",
-        f"NDCG@10 at least {question.min_ndcg:g}" if question.min_ndcg is not None else "",
-    ]
-    asked = " and ".join(part for part in limits if part) or "any latency"
-    if best is None:
-        example = next(iter(decision.examples.values()), "")
-        return (f"Nothing carries this traffic with {asked}. For example: {example}",)
-    peak = f", {best.running.peak} instance{'s' if best.running.peak != 1 else ''} at the peak"
-    lines = [
-        f"Run {best.deployment.name}: {best.usd:,} USD a month, {best.usd_per_million_documents:,} per million documents, p95 {best.p95:.3f} s (asked: {asked})"
-        f"{peak if best.deployment.mode != 'serverless' else ''}; speed {best.speed.basis}."
-    ]
-    base = next((bill for bill in decision.bills if bill.deployment.choice.name == "base"), None)
-    if base is not None and best.deployment.choice.name != "base":
-        change = f"{1 - best.usd / base.usd:.0%} less" if best.usd < base.usd else "no less"
-        lines.append(
-            f"Base would cost {base.usd:,} USD ({base.deployment.name}): {best.deployment.choice.name} costs {change}."
-        )
-    return tuple(lines)
-
-
 def _elsewhere(best: Bill, services: Sequence[str]) -> str:
-    """Said with the answer: owning a reranker may not be the cheaper way."""
+    """Owning a reranker may not be the cheaper way."""
     catalogue, traffic = best.scenario.catalogue, best.scenario.traffic
     chosen = map(catalogue.service, services or catalogue.services)
     usd, title = min((service_usd(service, traffic), service.title) for service in chosen)
     than = "less" if usd < best.usd else "more"
-    return f"The cheapest service billed by use costs {than}: {title}, {usd:,} USD, with another model."
+    return f"The cheapest service billed by use costs {than}: {title}, {money(usd)}, with another model."
 
 
 def _others(decision: Decision) -> tuple[str, ...]:

@@ -2,123 +2,149 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 from .. import memory
-from ..catalogue import Catalogue
-from ..decide import Question
-from ..memory import RESERVED_MB, SERVER_MB, copy_mb, fit, measured, peak_mb, serverless_mb, weights_mb
-from ..models import MODELS, Choice
+from ..catalogue import Catalogue, Instance, Price
+from ..memory import RESERVED_MB, SERVER_MB, Fit, copy_mb, fit, measured, serverless_mb, weights_mb
+from ..models import Choice
 from ..sheet import Report, Table, data_notes, tabulate
+from .announcement import announcement
+from .holding import formula_error
+from .tables import price_source
+
+# Types that people are shown; JSON and CSV have all.
+MOST = 20
+Subject = tuple[Choice, str]  # a model and its precision
 
 
-def memory_table(question: Question) -> Table:
-    """What the question's models weigh, and what their processes hold for its longest pair."""
-    tokens = question.scenario.tokens_at_once
-    base = peak_mb(MODELS["base"], "fp32", tokens)
+@dataclass(frozen=True, slots=True)
+class Type:
+    """An instance type, its price in a region, and the room it has for each subject."""
 
-    def stored(choice: Choice) -> float:
-        return sum(weights_mb(stage, "fp32") for stage in choice.stages)
-
-    def process(choice: Choice) -> float:
-        return copy_mb(choice, "fp32", tokens)
-
-    return tabulate(
-        "memory",
-        f"Memory: 16-bit weights, fp32 arithmetic on a CPU, one pair of {tokens:,} tokens",
-        {
-            "model": lambda choice: choice.name,
-            "M parameters": lambda choice: round(choice.parameters / 1e6, 1),
-            "weights MB": lambda choice: round(stored(choice), 1),
-            "weights to Base": lambda choice: (
-                f"{stored(choice) / weights_mb(MODELS['base'], 'fp32') - 1:+.1%}"
-            ),
-            "process MB": lambda choice: round(process(choice)),
-            "process to Base": lambda choice: f"{process(choice) / base - 1:+.1%}",
-            "serverless MB": lambda choice: serverless_mb(choice, "fp32", tokens),
-        },
-        question.choices,
-        _checked(),
-        _announcement(tokens),
-    )
+    instance: Instance
+    region: str
+    price: Price
+    rooms: tuple[Fit, ...]
 
 
-def _checked() -> str:
-    points = measured()
-    if not points:
-        return "The formula has not been measured here."
-    worst = max(points, key=lambda point: abs(point.error))
-    return (
-        f"The formula is within {abs(worst.error):.1%} of all {len(points)} measured peaks (worst: {worst.model}, {worst.backend}, {worst.tokens} tokens: "
-        f"{worst.formula_mb:.0f} MB for {worst.mb:.0f} MB measured)."
-    )
-
-
-def _announcement(tokens: int) -> str:
-    """What the announcement's two percentages are true of, and what they are not."""
-    base, turbo, tiny = (MODELS[name] for name in ("base", "turbo", "tiny"))
-
-    def less(b: float, a: float) -> str:
-        return f"{1 - a / b:.1%}"
-
-    def whole(at: int) -> str:
-        b, u, i = (peak_mb(model, "fp32", at) for model in (base, turbo, tiny))
-        return f"{less(b, u)} and {less(u, i)} at {at:,} tokens"
-
-    return (
-        "The announcement says 75 % less memory for Turbo than for Base, and 13 % less for Tiny than for Turbo. Of stored weights, that is of parameters, it is "
-        f"{less(base.parameters, turbo.parameters)} and {less(turbo.parameters, tiny.parameters)}; of the whole process {whole(128)} and {whole(tokens)}: "
-        "runtime and activations do not shrink with the weights."
-    )
-
-
-def fit_report(choice: Choice, precision: str, tokens: int, region: str, catalogue: Catalogue) -> Report:
-    """Every instance type sold in the region, and the serverless size, that holds the model; and the measured memory."""
-    rows = []
-    for name in catalogue.offered(region):
-        instance = catalogue.instance(name)
-        if instance.accelerator:
-            continue
-        room = fit(choice, precision, tokens, instance)
-        machine = (name, instance.arch, instance.vcpu, instance.memory_gib, instance.gpu)
-        needs, has = round(room.needed_mb), round(room.available_mb)
-        rows.append((*machine, room.copies, needs, has, catalogue.hosting(region, name).usd))
-    rows.sort(key=lambda row: (row[5] == 0, row[8]))
-    size = serverless_mb(choice, precision, tokens)
-    held = sum(row[5] > 0 for row in rows)
-    cheapest = f", {rows[0][0]} for the least: {rows[0][8]} USD an hour" if held else ""
+def fit_report(
+    choices: Sequence[Choice],
+    precisions: Sequence[str],
+    tokens: int,
+    regions: Sequence[str],
+    catalogue: Catalogue,
+) -> Report:
+    """Every instance type sold in the regions, and the serverless size, that holds each model; and the measured memory."""
+    subjects = list(product(choices, precisions))
+    names = [f"{choice.name} {precision}" for choice, precision in subjects]
+    types = _types(subjects, tokens, regions, catalogue)
     return Report(
-        title=f"Where {choice.name} {precision} fits, {tokens:,} tokens at once, {region}",
-        tables=(
-            Table(
-                key="fit",
-                title="Instance types, those that hold it first, cheapest first",
-                columns=(
-                    "instance",
-                    "arch",
-                    "vCPU",
-                    "GiB",
-                    "GPU",
-                    "copies",
-                    "needs MB",
-                    "has MB",
-                    "USD/hour",
-                ),
-                rows=tuple(rows),
-                minor=("arch", "GPU", "needs MB"),
-            ),
-            _peaks(catalogue, tokens),
+        title=f"Where {', '.join(names)} fit{'s' if len(names) == 1 else ''}, {tokens:,} tokens at once, {', '.join(regions)}",
+        tables=(_sizes(subjects, tokens), _instances(subjects, names, types), _peaks(catalogue, tokens)),
+        conclusion=tuple(
+            _holds(name, index, tokens, types, subjects[index]) for index, name in enumerate(names)
         ),
-        conclusion=(
-            f"{held} of {len(rows)} types hold it{cheapest}. Serverless: {f'{size} MB holds it' if size else 'no size holds it'}; the server takes up to {SERVER_MB:.0f} MB beside the model.",
-        ),
-        notes=data_notes(catalogue),
+        notes=(f"The server takes up to {SERVER_MB:.0f} MB beside the model.", *data_notes(catalogue)),
         explained=(
             f"needs: {memory.__doc__}",
             f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and up to {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
-            *dict.fromkeys(_price_source(catalogue, region, row[0]) for row in rows),
+            *dict.fromkeys(f"USD/hour: {price_source(each.price, catalogue)}" for each in types),
         ),
     )
+
+
+def _types(
+    subjects: Sequence[Subject], tokens: int, regions: Sequence[str], catalogue: Catalogue
+) -> list[Type]:
+    """Those that hold most of the subjects first, and then the cheapest."""
+    types = [
+        Type(
+            instance,
+            region,
+            catalogue.hosting(region, instance.name),
+            tuple(fit(choice, precision, tokens, instance) for choice, precision in subjects),
+        )
+        for region in regions
+        for instance in map(catalogue.instance, catalogue.offered(region))
+        if not instance.accelerator
+    ]
+    return sorted(types, key=lambda one: (-sum(room.copies > 0 for room in one.rooms), one.price.usd))
+
+
+def _holds(name: str, index: int, tokens: int, types: Sequence[Type], subject: Subject) -> str:
+    """Which types hold a model, and which serverless sizes."""
+    holding = [one for one in types if one.rooms[index].copies]
+    lasting = [one for one in holding if one.instance.baseline is None]  # others are fast only for a while
+    least = min(lasting, key=lambda one: one.price.usd, default=None)
+    cheapest = f", {least.instance.name} for the least: {least.price.usd} USD an hour" if least else ""
+    size = serverless_mb(*subject, tokens)
+    serverless = f"{size:,} MB holds it" if size else "no size holds it"
+    return f"{name}: {len(holding)} of {len(types)} types hold it{cheapest}. Serverless: {serverless}."
+
+
+def _sizes(subjects: Sequence[Subject], tokens: int) -> Table:
+    return tabulate(
+        "models",
+        "The models",
+        {
+            "model": lambda subject: subject[0].name,
+            "precision": lambda subject: subject[1],
+            "M parameters": lambda subject: round(subject[0].parameters / 1e6, 1),
+            "weights MB": lambda subject: round(
+                sum(weights_mb(stage, subject[1]) for stage in subject[0].stages), 1
+            ),
+            "process MB": lambda subject: round(copy_mb(*subject, tokens)),
+            "serverless MB": lambda subject: serverless_mb(*subject, tokens),
+        },
+        subjects,
+    )
+
+
+def _instances(subjects: Sequence[Subject], names: Sequence[str], types: Sequence[Type]) -> Table:
+    """A record for each type and model; people see the copies of all models beside each type."""
+    title = "Instance types, those that hold most first, cheapest first"
+    several = len({one.region for one in types}) > 1
+    facts = ("region", "instance", "arch", "vCPU", "GiB", "GPU")
+    last = ("copies", "needs MB", "has MB", "USD/hour")
+
+    def known(one: Type) -> tuple[object, ...]:
+        machine = one.instance
+        return one.region, machine.name, machine.arch, machine.vcpu, machine.memory_gib, machine.gpu
+
+    def space(room: Fit) -> tuple[int, int, int]:
+        return room.copies, round(room.needed_mb), round(room.available_mb)
+
+    records = Table(
+        key="fit",
+        title=title,
+        columns=("model", "precision", *facts, *last),
+        rows=tuple(
+            (choice.name, precision, *known(one), *space(room), one.price.usd)
+            for one in types
+            for (choice, precision), room in zip(subjects, one.rooms, strict=True)
+        ),
+    )
+    if len(subjects) == 1:
+        columns, minor = (*facts, *last), ("arch", "GPU", "needs MB")
+        cells = [(*known(one), *space(one.rooms[0]), one.price.usd) for one in types]
+    else:
+        columns, minor = (*facts, *(f"copies of {name}" for name in names), "USD/hour"), ("arch", "GPU")
+        cells = [(*known(one), *(room.copies for room in one.rooms), one.price.usd) for one in types]
+    start = 0 if several else 1
+    left = len(types) - MOST
+    notes = (f"{left} more, in --format csv or json.",) if left > 0 else ()
+    shown_as = Table(
+        key="fit",
+        title=title,
+        columns=columns[start:],
+        rows=tuple(row[start:] for row in cells[:MOST]),
+        notes=notes,
+        minor=minor,
+    )
+    return replace(records, shown_as=shown_as)
 
 
 def _peaks(catalogue: Catalogue, tokens: int) -> Table:
@@ -135,11 +161,7 @@ def _peaks(catalogue: Catalogue, tokens: int) -> Table:
             "error": lambda point: f"{point.error:+.1%}",
         },
         measured(catalogue.folder),
-        _announcement(tokens),
+        formula_error(catalogue),
+        announcement(tokens),
     )
     return replace(table, detail=True)
-
-
-def _price_source(catalogue: Catalogue, region: str, instance: str) -> str:
-    price = catalogue.hosting(region, instance)
-    return f"USD/hour: price of {price.date} ({price.confidence}): {catalogue.sources.get(price.source, price.source)}"

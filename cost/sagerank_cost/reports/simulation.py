@@ -55,7 +55,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
                 rows=rows,
                 notes=(note,),
             ),
-            lines_table("The bill: the simulated month", simulated.statement.lines.values()),
+            lines_table("The bill: the simulated month", simulated.statement),
             _first_day(simulated),
         ),
         conclusion=(
