@@ -77,7 +77,7 @@ class Values:
         match node:
             case {"Fn::Join": [str(between), list(parts)]}:
                 return between.join(self.text(part, held=held) for part in parts)
-            case {"Fn::Sub": [str(form), {**given}]}:
+            case {"Fn::Sub": [str(form), dict(given)]}:
                 return self._filled(form, given, held)
             case {"Fn::Sub": str(form)}:
                 return self._filled(form, {}, held)

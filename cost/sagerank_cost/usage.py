@@ -174,14 +174,14 @@ class Usage:
     def _use(self, name: str, default: Mapping[str, Any], entry: Mapping[str, Any]) -> Use | None:
         """None where `default` says no number of requests."""
         if not any(rate in entry for rate in RATES):
-            entry = {rate: default[rate] for rate in RATES if rate in default} | entry
+            entry = {rate: default[rate] for rate in RATES if rate in default} | dict(entry)
         rates = [rate for rate in RATES if rate in entry]
         if not rates and name in self._found:
             return None
         if len(rates) != 1:
             raise CostError(f"{self._path}: give {name} one of {' and '.join(RATES)}, not {len(rates)}.")
         rate = entry[rates[0]] / (1 if rates[0] == RATES[0] else HOURS_PER_MONTH * 3600)
-        said = _DEFAULTS | {key: value for key, value in default.items() if key not in RATES} | entry
+        said = _DEFAULTS | {key: value for key, value in default.items() if key not in RATES} | dict(entry)
         shape = {key: said[key] for key in ("documents", "tokens", "swing", "variation")}
         try:
             return Use(

@@ -29,7 +29,7 @@ from sagerank_cost.usage import Usage
 from ..conftest import ROOT
 from ..infra.conftest import EVERY, stacks
 from .conftest import CATALOGUE
-from .test_template import WRONG, endpoint, scaling, serverless, variant, write
+from .templates import WRONG, endpoint, scaling, serverless, variant, write
 
 # Whose container is ours, and whose instances come and go.
 OURS = ("realtime", "graviton", "gpu", "async", "scale-to-zero")
