@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sagerank_cost import standing
+from sagerank_cost.__main__ import main
 from sagerank_cost.bill import Bill, Deployment, Scenario, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.lines import AtLeast
@@ -108,15 +109,15 @@ def test_what_stands_beside_a_configuration_is_what_its_stacks_have(
 
 
 def month(found: Synthesised, preset: str) -> Bill:
-    """As `sagerank cost` makes it: of the example's own words, and nothing of the stacks."""
+    """As `sagerank cost` makes it: of presets.csv, and nothing of the stacks."""
     config, load = found.config, found.config.traffic
     deploys = standing.of(preset, config.mode, gpu=gpu(config))
     deployment = Deployment(
         choice=choice(config.model),
-        precision="bf16" if config.instance == "ml.g5.xlarge" else "fp32",
+        precision=estimate.precision(config, config.instance),
         mode=config.mode,
         region=config.region,
-        instance=config.instance or "1024",
+        instance=config.instance or str(config.serverless.memory_mb),
         min_instances=deploys.min_instances,
         max_instances=deploys.max_instances,
         standing=deploys.standing,
@@ -129,7 +130,8 @@ def month(found: Synthesised, preset: str) -> Bill:
 @pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_the_stacks_and_the_report_say_the_same(name: str, preset: str, region: str) -> None:
     package = f"arn:aws:sagemaker:{region}:123456789012:model-package/jina-reranker-v1-base-en"
-    options = {"model_package": package} if name == "marketplace" else {}
+    own = {"marketplace": {"model_package": package}, "serverless": {"serverless__memory_mb": "2048"}}
+    options = own.get(name, {})
     found = stacks(name, preset, region=region, **options)
     ours = month(found, preset)
     total, *rest = found.outputs()["EstimatedMonthlyCost"].split("; ")
@@ -147,6 +149,22 @@ def test_the_stacks_and_the_report_say_the_same(name: str, preset: str, region: 
             for lines in (ours.lines, templates.lines.values())
         )
         assert here == there, item
+
+
+@pytest.mark.parametrize(("name", "preset"), EVERY)
+def test_the_command_says_what_the_stacks_say(
+    name: str, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"serverless": {"serverless__memory_mb": "2048"}}
+    found = stacks(name, preset, **own.get(name, {}))
+    config = found.config
+    where = config.instance or str(config.serverless.memory_mb)
+    asked = ["--model", config.model, "--mode", config.mode, "--instance", where, "--preset", preset]
+    asked += ["--precision", estimate.precision(config, config.instance)]
+    asked += ["--rate", "0.1", "--documents", "100", "--tokens", "150", "--swing", "0", "--p95", "inf"]
+    assert main(["compare", *asked, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["tables"]["deployments"]["rows"]
+    assert f"USD {row['USD/month']} a month" in found.outputs()["EstimatedMonthlyCost"]
 
 
 def test_a_fleet_that_always_runs_costs_what_its_templates_say() -> None:

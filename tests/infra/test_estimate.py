@@ -67,3 +67,9 @@ def test_every_variant_has_its_instances_and_volumes() -> None:
         "C: volumes, 30 GB each 4.20",
     ):
         assert line in cost
+
+
+def test_a_deployment_whose_requests_take_too_long_is_priced_and_warned_of() -> None:
+    cost = stacks("serverless", traffic__documents="300").outputs()["EstimatedMonthlyCost"]
+    assert re.match(r"USD [\d.]+ a month", cost)
+    assert "take longer than the 60 s that SageMaker gives them" in cost

@@ -93,8 +93,8 @@ def _deployments(decision: Decision, bills: list[Bill]) -> Table:
         *_said(decision, bills),
     )
     minor = ("p50 s", "p99 s", "utilisation", "instances", "USD/M documents", "speed")
-    minor += () if len(decision.question.regions) > 1 else ("region",)
-    return replace(table, minor=minor)
+    here = () if len(decision.question.regions) > 1 else ("region",)
+    return replace(table, minor=(*minor, *here))
 
 
 def _said(decision: Decision, bills: list[Bill]) -> Iterator[str]:

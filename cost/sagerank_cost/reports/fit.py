@@ -127,6 +127,8 @@ def _instances(subjects: Sequence[Subject], names: Sequence[str], types: Sequenc
             for (choice, precision), room in zip(subjects, one.rooms, strict=True)
         ),
     )
+    columns: tuple[str, ...]
+    minor: tuple[str, ...]
     if len(subjects) == 1:
         columns, minor = (*facts, *last), ("arch", "GPU", "needs MB")
         cells = [(*known(one), *space(one.rooms[0]), one.price.usd) for one in types]
