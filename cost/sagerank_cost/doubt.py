@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -29,9 +30,10 @@ class Switch:
 
     @property
     def measure(self) -> str:
-        """The command that measures the deployment, once it runs."""
-        run = self.bill.deployment
-        return f"sagerank cost measure --endpoint NAME --instance {run.instance} --model '{run.choice.name}' --precision {run.precision}"
+        """The command that measures the deployment, once it runs, with requests as they were asked about."""
+        run, traffic = self.bill.deployment, self.bill.scenario.traffic
+        what = f"--instance {run.instance} --model {shlex.quote(run.choice.name)} --precision {run.precision}"
+        return f"sagerank cost measure --endpoint NAME {what} --documents {traffic.documents} --tokens {traffic.tokens}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,8 @@ def running_workers(traffic: Traffic, seconds: float, cold_start: float) -> Runn
         raise CostError(
             f"needs about {busy:.0f} requests at once at the peak; an endpoint has {SERVERLESS_CONCURRENCY} at most."
         )
-    cold = float(np.average(cold_starts(traffic.rates, seconds, cold_start), weights=traffic.rates))
+    rates, times = np.unique(traffic.rates, return_counts=True)
+    cold = float(np.average(cold_starts(rates, seconds, cold_start), weights=rates * times))
     note = f"{cold:.1%} of the requests start a worker, which is taken to last {cold_start:g} s: an assumption, so measure yours (--cold-start)"
     return Running(
         mean=traffic.mean * seconds,
