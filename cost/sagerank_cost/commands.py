@@ -238,11 +238,11 @@ def _emit(text: str, output: Path | None) -> None:
     if output is None:
         try:
             print(text, flush=True)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             # What Python still holds would fail again when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                return  # who reads has seen enough, as `head` has; the exit code is still the budget's
             raise CostError(f"Standard output cannot be written: {error.strerror}.") from None
         return
     from .store import write_text

@@ -246,3 +246,21 @@ def test_it_runs_in_the_c_locale_without_a_home_in_a_folder_it_may_not_write(
     assert ("<svg" if form == "html" else "─────") in shown
     assert "été.csv" in shown
     assert list(tmp_path.iterdir()) == [log]
+
+
+def test_a_reader_that_left_does_not_pass_the_budget() -> None:
+    words = "cost --rate 0.1 --p95 10 --model tiny --instance ml.c7i.4xlarge --max-monthly 1"
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "sagerank", *words.split()],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert ended.returncode == 1
+    assert "above --max-monthly 1" in ended.stderr
+    assert "Traceback" not in ended.stderr
