@@ -104,7 +104,7 @@ def test_where_nothing_is_feasible_it_is_said_why_and_what_would_be() -> None:
     )
     report = decision_report(asked, charts=False)
     assert report.monthly is None
-    assert report.command.endswith("--precision fp32")
+    assert report.command.endswith("--precision fp32 --documents 100 --tokens 150")
     hopeless = replace(asked, p95_seconds=0.001)
     assert verdict(hopeless, answer(hopeless))[1] == "Nor would anything if speeds are as estimated."
 
