@@ -15,6 +15,7 @@ from .lines import CENT, HOURS_PER_MONTH, Line, Statement
 from .memory import SERVERLESS_SIZES, fit, serverless_mb
 from .models import Choice, check_precision
 from .running import Running, running_instances, running_jobs, running_queued, running_workers
+from .standing import Standing
 from .throughput import Speed, serverless_speed, speed
 from .traffic import Traffic
 
@@ -85,7 +86,7 @@ class Deployment:
     min_instances: int = 1
     max_instances: int = 20
     target: float = 0.6  # utilisation that autoscaling holds
-    standing: tuple[tuple[str, int], ...] = ()
+    standing: Standing = ()
 
     def __post_init__(self) -> None:
         check_precision(self.precision)

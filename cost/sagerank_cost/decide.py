@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
-from typing import Any
 
 from . import CostError
 from .bill import ERRORS, MAY_BE_ZERO, SELLERS_CHARGE, Bill, Deployment, Scenario, bill, request_alone
@@ -16,7 +15,7 @@ from .catalogue import Service
 from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
 from .models import Choice
-from .standing import Preset, of
+from .standing import Standing, of
 from .throughput import executes
 from .traffic import Traffic
 
@@ -147,27 +146,30 @@ def candidates(question: Question) -> Iterator[Deployment]:
             for instance in sizes if mode == "serverless" else offered:
                 gpu = mode != "serverless" and bool(catalogue.instance(instance).gpu)
                 if executes(precision, gpu) or question.hypothetical:
+                    least, beside = _around(question, mode, gpu)
                     yield Deployment(
                         choice=choice,
                         precision=precision,
                         mode=mode,
                         region=region,
                         instance=instance,
-                        **_around(question, mode, gpu),
+                        min_instances=least,
+                        # What scaling may go up to costs nothing by itself, so that is not the preset's to limit.
+                        max_instances=question.max_instances,
+                        standing=beside,
                     )
 
 
-def _around(question: Question, mode: str, gpu: bool) -> dict[str, Any]:
-    """The bounds of a deployment's fleet, and what stands beside it."""
-    if question.preset == "none":
-        preset = Preset(min_instances=int(mode not in MAY_BE_ZERO), max_instances=20, standing=())
-    else:
+def _around(question: Question, mode: str, gpu: bool) -> tuple[int, Standing]:
+    """The least number of instances, and what stands beside them."""
+    least = int(mode not in MAY_BE_ZERO)
+    beside: Standing = ()
+    if question.preset != "none":
         preset = of(question.preset, mode, gpu=gpu)
-    least = preset.min_instances
+        least, beside = preset.min_instances, preset.standing
     if question.min_instances is not None and mode not in MAY_BE_ZERO:
         least = question.min_instances
-    # What scaling may go up to costs nothing by itself, so that is not the preset's to limit.
-    return {"min_instances": least, "max_instances": question.max_instances, "standing": preset.standing}
+    return least, beside
 
 
 def admit(question: Question, deployment: Deployment) -> Bill:
@@ -242,57 +244,3 @@ def service_usd(service: Service, traffic: Traffic) -> Decimal:
         limit = service.documents or traffic.documents
         units = requests * -(-traffic.documents // limit)
     return (units * service.price.usd).quantize(CENT, ROUND_HALF_UP)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """The monthly cost by requests a month (ascending) in US dollars; None where the traffic cannot be carried at all."""
-
-    name: str
-    requests: tuple[float, ...]
-    usd: tuple[Decimal | None, ...]
-
-
-def monthly_usd(subject: Service | Deployment, scenario: Scenario) -> Decimal | None:
-    """A month's cost with a fleet as large as it needs to be; None where it cannot carry the traffic."""
-    if isinstance(subject, Service):
-        return service_usd(subject, scenario.traffic)
-    try:
-        return bill(replace(subject, max_instances=10_000), scenario).usd
-    except CostError:
-        return None
-
-
-def curve(subject: Service | Deployment, scenario: Scenario) -> Curve:
-    """The cost from 1,000 requests a month to 10^9, in steps of a quarter of a decade."""
-    requests = tuple(10 ** (3 + step / 4) for step in range(25))
-    usd = tuple(monthly_usd(subject, scenario.with_requests(count)) for count in requests)
-    return Curve(subject.title if isinstance(subject, Service) else subject.name, requests, usd)
-
-
-def break_even(
-    ours: Deployment, other: Service | Deployment, scenario: Scenario, known: Curve | None = None
-) -> int | None:
-    """The requests a month, to 1 %, above which `ours` is cheaper than `other` and stays so.
-
-    None where it is not up to 10^9, and 0 where it already is at 1,000. A fleet grows in steps, so the lines may cross more
-    than once: this is the last crossing. `known` is the curve of `ours`, where somebody has it already.
-    """
-
-    def dearer(count: float, usd: Decimal | None) -> bool:
-        others = monthly_usd(other, scenario.with_requests(count))
-        return usd is None or (others is not None and usd > others)
-
-    known = known or curve(ours, scenario)
-    points = [(count, usd) for count, usd in zip(known.requests, known.usd, strict=True) if usd is not None]
-    if not points or dearer(*points[-1]):
-        return None
-    last = next((index for index in reversed(range(len(points))) if dearer(*points[index])), None)
-    if last is None:
-        return 0
-    low, high = points[last][0], points[last + 1][0]
-    while high / low > 1.01:
-        middle = (low * high) ** 0.5
-        usd = monthly_usd(ours, scenario.with_requests(middle))
-        low, high = (middle, high) if dearer(middle, usd) else (low, middle)
-    return round(high)

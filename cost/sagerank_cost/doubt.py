@@ -85,9 +85,13 @@ def answer(question: Question) -> Answer:
 
 
 def _switch(question: Question, decision: Decision, expected: Decision) -> Switch | None:
-    """What wins at the estimate, if it is not what wins at the question's confidence, and until where."""
+    """What wins at the estimate, if it is not what wins at the question's higher confidence, and until where."""
     best, other = decision.best, expected.best
-    if other is None or (best is not None and other.deployment == best.deployment):
+    if (
+        other is None
+        or question.scenario.confidence < ESTIMATE
+        or (best is not None and other.deployment == best.deployment)
+    ):
         return None
 
     def wins(confidence: float) -> bool:

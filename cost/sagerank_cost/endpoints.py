@@ -95,7 +95,8 @@ class _Endpoint:
                 found = self._runs(name, variant, called, queued)
                 share = weight / whole
                 if use and share and self._used(name, replace(found, share=share), use):
-                    through += use.gb * Decimal(repr(share))
+                    # A shadow's copies are made behind the door.
+                    through += use.gb * Decimal(repr(share)) * (number <= len(production))
                 else:
                     self._standing(name, found)
             except CostError as error:

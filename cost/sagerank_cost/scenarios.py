@@ -16,6 +16,7 @@ from .arguments import read
 from .bill import Bill, bill
 from .catalogue import Catalogue
 from .decide import Decision, Question, decide
+from .doubt import ESTIMATE
 from .lines import AtLeast
 from .options import COLUMNS, OPTIONS
 from .questions import question
@@ -141,8 +142,12 @@ def _row(name: str, decision: Decision) -> tuple[object, ...]:
     )
 
 
-def _estimate(best: Bill) -> Decimal:
-    return bill(best.deployment, replace(best.scenario, confidence=0.5)).usd
+def _estimate(best: Bill) -> Decimal | None:
+    """None where it cannot be priced at the estimated speed, which is slower than a confidence below 50 % has it."""
+    try:
+        return bill(best.deployment, replace(best.scenario, confidence=ESTIMATE)).usd
+    except CostError:
+        return None
 
 
 def _dearest(bills: list[Bill]) -> Decimal:

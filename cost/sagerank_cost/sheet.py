@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TypeVar
 
 from .catalogue import STALE_DAYS, Catalogue
-from .lines import AtLeast
+from .discount import Discounts
+from .lines import HOURS_PER_MONTH, AtLeast
 from .measured import note
 
 Item = TypeVar("Item")
@@ -115,9 +116,12 @@ class Report:
     monthly: Decimal | None = None
 
 
-def data_notes(catalogue: Catalogue) -> tuple[str, ...]:
-    """How old the prices are, a warning where that is too old, and where speeds of the user's own are."""
+def data_notes(catalogue: Catalogue, discounts: Discounts | None = None) -> tuple[str, ...]:
+    """How old the prices are and what is off them, a warning where they are too old, and where speeds of the user's own are."""
     age = catalogue.age_days()
-    line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without tax and discounts; a month has 730 hours."
+    beside = "tax and discounts"
+    if discounts not in (None, Discounts()):
+        beside = "tax; your discounts are lines of a bill, and off no service's price"
+    line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without {beside}; a month has {HOURS_PER_MONTH} hours."
     stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
     return tuple(filter(None, (line, stale if age > STALE_DAYS else None, note(catalogue.folder))))

@@ -31,20 +31,18 @@ _USED = {
     "logs_ingest": "logs that are kept",
     "vpc_endpoint": "data through interface endpoints",
 }
-# These rows say how large the fleet may be; the others are items of rates.csv.
-_BOUNDS = ("min_instances", "max_instances")
+# This row says how large the fleet is at least; the others are items of rates.csv.
+_LEAST = "min_instances"
+# Items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request.
+Standing = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """What a preset deploys in a mode: the bounds of the fleet, and what stands beside it.
-
-    `standing` are items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request.
-    """
+    """What a preset deploys in a mode: how many instances at least, and what stands beside them."""
 
     min_instances: int
-    max_instances: int
-    standing: tuple[tuple[str, int], ...]
+    standing: Standing
 
 
 def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
@@ -56,13 +54,10 @@ def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
     if mode not in modes:
         raise unknown("mode", mode, modes)
     counts = {item: count + gpu * more for item, (count, more) in known[preset, mode].items()}
-    least, most = (counts.pop(bound) for bound in _BOUNDS)
-    return Preset(min_instances=least, max_instances=most, standing=tuple(counts.items()))
+    return Preset(min_instances=counts.pop(_LEAST), standing=tuple(counts.items()))
 
 
-def add(
-    statement: Statement, standing: tuple[tuple[str, int], ...], *, requests: float, instance: str
-) -> None:
+def add(statement: Statement, standing: Standing, *, requests: float, instance: str) -> None:
     """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB."""
     for item, count in standing:
         quantity = count * log_gb(requests) if item == "logs_ingest" else count

@@ -11,12 +11,12 @@ import pytest
 
 from sagerank_cost.bill import MAY_BE_ZERO, MODES, Deployment, bill
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.decide import TIE, Question, break_even, candidates, curve, decide, service_usd
+from sagerank_cost.decide import TIE, Question, candidates, decide, service_usd
 from sagerank_cost.models import choice
 from sagerank_cost.standing import PRESETS, of
 from sagerank_cost.traffic import constant, daily
 
-from .conftest import CATALOGUE, deployment, scenario
+from .conftest import CATALOGUE, scenario
 
 
 def question(**changes: Any) -> Question:
@@ -82,18 +82,6 @@ def test_more_regions_and_types_never_make_the_decision_dearer() -> None:
     assert everything is not None
     assert more.usd <= one.usd
     assert everything.usd <= one.usd
-
-
-@pytest.mark.parametrize("name", ["cohere-rerank", "jina-reranker"])
-def test_break_even_is_where_the_costs_meet(name: str) -> None:
-    ours, service = deployment(instance="ml.m5.xlarge"), CATALOGUE.service(name)
-    asked = scenario(daily(1.0, documents=20))
-    even = break_even(ours, service, asked)
-    assert even
-    for share, cheaper in ((1.05, True), (0.985, False)):
-        scaled = asked.with_requests(even * share)
-        assert (bill(ours, scaled).usd <= service_usd(service, scaled.traffic)) is cheaper
-    assert curve(service, asked).usd[0] == service_usd(service, asked.with_requests(1000).traffic)
 
 
 def test_a_service_bills_by_started_hundred_documents() -> None:

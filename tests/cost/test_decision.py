@@ -12,8 +12,10 @@ import pytest
 
 from sagerank_cost.bill import Scenario
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.decide import Question, admit, service_usd
+from sagerank_cost.decide import Question, admit, decide, service_usd
+from sagerank_cost.discount import Discounts
 from sagerank_cost.doubt import answer
+from sagerank_cost.lines import AtLeast
 from sagerank_cost.measured import Measurement, append
 from sagerank_cost.models import choice
 from sagerank_cost.reports.breakeven import breakeven_report
@@ -295,3 +297,35 @@ def test_where_several_models_fit_is_one_table() -> None:
     assert len(people.rows) == MOST
     assert people.notes == (f"{len(types) - MOST} more, in --format csv or json.",)
     assert {"copies of base fp32", "copies of tiny fp32"} <= set(people.columns)
+
+
+def test_a_what_if_replaces_the_savings_plan_and_keeps_the_edp() -> None:
+    given = Discounts(edp=Decimal(10), savings_plan=Decimal(30))
+    asked = question(modes=("realtime",), instances=("ml.g4dn.xlarge",))
+    asked = replace(asked, scenario=replace(asked.scenario, discounts=given))
+    report = decision_report(asked, charts=False)
+    assert report.monthly is not None
+    rows = records(table(report, "savings"))
+    assert [row["discount"] for row in rows] == ["40 %", "64 %"]  # 20 % is less than what there is
+    for row, percent in zip(rows, (40, 64), strict=True):
+        plan = replace(given, savings_plan=Decimal(percent))
+        best = decide(replace(asked, scenario=replace(asked.scenario, discounts=plan))).best
+        assert best is not None
+        assert row["USD/month"] == best.usd == report.monthly + row["saved USD"]
+    said = " ".join(report.notes)
+    assert "discounts are lines of a bill" in said
+    assert "without tax and discounts" not in said
+
+
+def test_a_lower_bound_is_not_said_to_be_cheaper() -> None:
+    """What the seller of a package charges is not known."""
+    asked = question(modes=("marketplace",), choices=(choice("tiny"),), instances=("ml.g4dn.xlarge",))
+    report = breakeven_report(asked, ("jina-reranker",))
+    (row,) = records(table(report, "services"))
+    assert isinstance(row["dearer from requests/day"], AtLeast)
+    assert "the seller's charge" in row["why"]
+    assert any("from ≥ " in sentence for sentence in report.conclusion)
+    (row,) = records(table(report, "serverless"))
+    assert row["requests/day"] is None or isinstance(row["requests/day"], AtLeast)
+    dear = decision_report(replace(asked, scenario=asked.scenario.with_requests(5e6)), charts=False)
+    assert any("costs perhaps more" in note for note in dear.notes)

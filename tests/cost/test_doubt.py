@@ -84,3 +84,11 @@ def test_int8_is_priced_beside_and_never_recommended_unless_asked_for() -> None:
     assert found.best.deployment.precision != "int8"
     assert found.int8["tiny"].usd < found.best.usd
     assert not answer(replace(asked, precisions=("fp32", "int8"))).int8
+
+
+def test_a_hopeful_answer_has_nothing_instead() -> None:
+    """What wins at the estimate takes longer than what was asked for: no measurement below it settles anything."""
+    found = answer(question(0.2, 2.0).at(0.05))
+    assert found.best is not None
+    assert found.expected.best is not None
+    assert found.switch is None

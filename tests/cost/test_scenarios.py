@@ -132,3 +132,13 @@ def test_the_page_shows_a_file_that_is_answered_and_the_header(
     assert f"`{','.join(ANSWER)}`" in page
     assert "all of the table down to `--discount`" in page
     assert COLUMNS[-1] == "discount"
+
+
+def test_what_only_speed_carries_has_no_month_as_estimated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("rate,documents,p95,mode,model\n5,1000,60,serverless,tiny\n", encoding="utf-8")
+    (row,) = answers(capsys, path, "--confidence", "1")
+    assert row["feasible"] == "yes"
+    assert row["USD/month estimate"] == ""

@@ -152,7 +152,9 @@ def test_the_log_and_the_interface_endpoint_are_billed_by_the_gb(tmp_path: Path)
             "ServiceName": "com.amazonaws.us-east-1.sagemaker.runtime",
         },
     }
-    path = write(tmp_path / "a.json", Config=endpoint(variant()), Door=door)
+    shadow = variant(name="shadow")  # gets copies that were made behind the door
+    config = endpoint(variant(), ShadowProductionVariants=[shadow])
+    path = write(tmp_path / "a.json", Config=config, Door=door)
     use = {"requests_per_month": 1e6, "documents": 100, "tokens": 200, "log_bytes": 500, "model": "tiny"}
     found = month(path, default=use)
     assert found.lines["Config/main: log ingestion"].quantity == pytest.approx(Decimal("0.5"))

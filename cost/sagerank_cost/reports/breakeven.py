@@ -5,7 +5,7 @@ Both sides answer within the same limits, each by its cheapest deployment at tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -13,8 +13,9 @@ from functools import partial
 from ..bill import Bill, Deployment
 from ..catalogue import Service
 from ..decide import Decision, Question, service_usd
+from ..lines import AtLeast
 from ..memory import SERVERLESS_SIZES
-from ..sheet import Report, Table, data_notes
+from ..sheet import Report, Table, data_notes, shown
 from .charts import cost_chart
 from .groups import by_model_and_hardware, grouped, why_not
 from .sweep import DAYS_PER_MONTH, PER_DAY, Sweep
@@ -35,7 +36,7 @@ def breakeven_report(question: Question, services: Sequence[str] = ()) -> Report
         tables=(_by_traffic(changes), _instances_or_serverless(sweep), billed),
         notes=(
             f"From {PER_DAY[0]:,.0f} to {PER_DAY[-1]:,.0f} requests a day, shaped as this traffic, on at most {question.max_instances} instances, with {question.scenario.confidence:.0%} confidence in speeds.",
-            *data_notes(catalogue),
+            *data_notes(catalogue, question.scenario.discounts),
             *(here.notes if here else ()),
         ),
         charts=(cost_chart(sweep, here),),
@@ -62,7 +63,7 @@ def _here(best: Bill | None, question: Question) -> str:
 
 def _evens(services: Table) -> tuple[str, ...]:
     column = services.columns.index("dearer from requests/day")
-    from_ = [f"{row[0]} from {row[column]:,}" for row in services.rows if row[column] is not None]
+    from_ = [f"{row[0]} from {shown(row[column])}" for row in services.rows if row[column] is not None]
     return (f"Requests a day from which a service is dearer: {'; '.join(from_)}.",) if from_ else ()
 
 
@@ -88,8 +89,8 @@ def _counts(per_day: float | None) -> tuple[int | None, int | None]:
     return (None, None) if per_day is None else (round(per_day), round(per_day * DAYS_PER_MONTH))
 
 
-def _least(decision: Decision, keep: Callable[[Deployment], bool]) -> Decimal | None:
-    return next((bill.usd for bill in decision.bills if keep(bill.deployment)), None)
+def _least(decision: Decision, keep: Callable[[Deployment], bool]) -> Bill | None:
+    return next((bill for bill in decision.bills if keep(bill.deployment)), None)
 
 
 def _from(sweep: Sweep, dearer: Callable[[Decision], bool | None]) -> tuple[float | None, str]:
@@ -113,6 +114,25 @@ def _from(sweep: Sweep, dearer: Callable[[Decision], bool | None]) -> tuple[floa
     return sweep.first(below + 1, lambda decision: dearer(decision) is True), ""
 
 
+def _cells(
+    sweep: Sweep, per_day: float | None, why: str, unknown: Callable[[Decision], Iterable[str]]
+) -> tuple[object, object, str]:
+    """Requests a day and a month, lower bounds where from there on lines of ours are `unknown`; and why, or which these are."""
+    day, month = _counts(per_day)
+    if day is None or month is None or per_day is None:
+        return None, None, why
+    above = [decision for rate, decision in zip(PER_DAY, sweep.decisions, strict=True) if rate >= per_day]
+    names = dict.fromkeys(name for decision in above for name in unknown(decision))
+    if not names:
+        return day, month, why
+    lacks = f"not counted: {', '.join(names)}"
+    return AtLeast(Decimal(day)), AtLeast(Decimal(month)), "; ".join(filter(None, (why, lacks)))
+
+
+def _unknown(decision: Decision) -> Iterable[str]:
+    return () if decision.best is None else decision.best.statement.unknown
+
+
 def _instances_or_serverless(sweep: Sweep) -> Table:
     """For each model, from where its cheapest instance that meets the limits costs less than its cheapest serverless endpoint that does."""
     question = sweep.question
@@ -120,14 +140,19 @@ def _instances_or_serverless(sweep: Sweep) -> Table:
     rows = []
     for choice in question.choices:
 
-        def least(decision: Decision, serverless: bool, name: str = choice.name) -> Decimal | None:
+        def least(decision: Decision, serverless: bool, name: str = choice.name) -> Bill | None:
             return _least(
                 decision, lambda one: one.choice.name == name and (one.mode == "serverless") == serverless
             )
 
         def dearer(decision: Decision) -> bool | None:
-            usd, ours = least(decision, True), least(decision, False)
-            return None if usd is None or ours is None else usd > ours
+            other, ours = least(decision, True), least(decision, False)
+            return None if other is None or ours is None else other.usd > ours.usd
+
+        def unknown(decision: Decision) -> list[str]:
+            other, ours = least(decision, True), least(decision, False)
+            shared = other.statement.unknown if other else {}
+            return [name for name in (ours.statement.unknown if ours else ()) if name not in shared]
 
         lacking = [
             f"{'serverless' if serverless else 'instances'}: {why_not(question, groups.get((choice.name, serverless), []))}"
@@ -135,7 +160,7 @@ def _instances_or_serverless(sweep: Sweep) -> Table:
             if all(least(decision, serverless) is None for decision in sweep.decisions)
         ]
         per_day, why = (None, "; ".join(lacking)) if lacking else _from(sweep, dearer)
-        rows.append((choice.name, *_counts(per_day), why))
+        rows.append((choice.name, *_cells(sweep, per_day, why, unknown)))
     return Table(
         key="serverless",
         title="Instances are cheaper than serverless, from how many requests a day on",
@@ -151,7 +176,7 @@ def _services(sweep: Sweep, services: Sequence[str]) -> Table:
     chosen = [scenario.catalogue.service(name) for name in services or scenario.catalogue.services]
     found = [_from(sweep, partial(_dearer, service)) for service in chosen]
     columns = (*table.columns, "dearer from requests/day", "requests/month", "why")
-    rows = [(*row, *_counts(per_day), why) for row, (per_day, why) in zip(table.rows, found, strict=True)]
+    rows = [(*row, *_cells(sweep, *each, _unknown)) for row, each in zip(table.rows, found, strict=True)]
     return replace(table, columns=columns, rows=tuple(rows), minor=(*table.minor, "USD each", "per"))
 
 

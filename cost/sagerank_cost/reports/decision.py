@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from ..bill import Bill
-from ..decide import Decision, Question, service_usd
+from ..decide import Decision, Question, compared, service_usd
 from ..doubt import answer
-from ..lines import total
+from ..lines import AtLeast
 from ..sheet import Report, Table, data_notes, tabulate
 from .announcement import saving_table
 from .charts import cost_chart, quality_chart
@@ -16,7 +17,7 @@ from .groups import DEAR, best_of, by_model, by_model_and_hardware, grouped, too
 from .holding import explain_kept, formula_error, kept
 from .models import models_table
 from .sweep import Sweep
-from .tables import cents, explain_all, lines_table, money, not_counted, on, per_million, services_table
+from .tables import explain_all, lines_table, money, not_counted, on, per_million, services_table
 from .verdict import decision_table, verdict
 
 # Shares that buyers report, and the most AWS states ("up to 64 %"); no rate per instance type is known.
@@ -56,7 +57,7 @@ def decision_report(question: Question, services: Sequence[str] = (), *, charts:
         notes=(
             *_others(decision),
             *([_elsewhere(best, services)] if best else ()),
-            *data_notes(catalogue),
+            *data_notes(catalogue, question.scenario.discounts),
             *(best.notes if best else ()),
         ),
         charts=(cost_chart(Sweep(question), best), quality_chart(hardware, best)) if charts else (),
@@ -119,13 +120,14 @@ def _pareto(decision: Decision) -> Table:
 
 
 def _savings(best: Bill) -> Table:
-    """A what-if: machine learning savings plans cover real-time instance hours, not the rest."""
-    covered = best.lines if best.deployment.mode == "realtime" else ()
-    hours = total(line for line in covered if line.price.unit == "hour")
-    rows = []
-    for percent in SAVINGS_PLANS if hours else ():
-        saved = cents(hours * percent / 100)
-        rows.append((f"{percent} %", -saved, best.usd - saved))
+    """A what-if: the same bill with a larger savings plan than was asked for, and all other discounts after it."""
+    scenario, rows = best.scenario, []
+    for percent in SAVINGS_PLANS:
+        plan = replace(scenario.discounts, savings_plan=Decimal(percent))
+        usd = compared(replace(best, scenario=replace(scenario, discounts=plan)), frozenset())
+        saved = usd - Decimal(best.usd)
+        if saved < 0:
+            rows.append((f"{percent} %", saved, AtLeast(usd) if best.statement.unknown else usd))
     return Table(
         key="savings",
         title="Savings plans: what if one covered the instance hours",
@@ -143,7 +145,8 @@ def _elsewhere(best: Bill, services: Sequence[str]) -> str:
     catalogue, traffic = best.scenario.catalogue, best.scenario.traffic
     chosen = map(catalogue.service, services or catalogue.services)
     usd, title = min((service_usd(service, traffic), service.title) for service in chosen)
-    than = "less" if usd < best.usd else "more"
+    more = "perhaps more" if isinstance(best.usd, AtLeast) else "more"
+    than = "less" if usd < best.usd else more
     return f"The cheapest service billed by use costs {than}: {title}, {money(usd)}, with another model."
 
 

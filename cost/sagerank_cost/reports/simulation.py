@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..sheet import Chart, Report, Series, Table, data_notes
+from ..sheet import Chart, Report, Series, Table, data_notes, shown
 from ..simulate import Simulated
 from ..traffic import MINUTES_PER_DAY
 from .tables import explain_line, lines_table
@@ -42,7 +42,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         ("mean wait, seconds", f"{outcome.mean_wait:.3f}", ""),
         ("workers at the peak" if serverless else "instances, mean", *counts),
         ("utilisation", *in_use),
-        ("USD a month", f"{simulated.usd:,}", f"{formula.usd:,}"),
+        ("USD a month", shown(simulated.usd), shown(formula.usd)),
     )
     note = "The formula's latencies are those of the busiest hour, the simulation's of all requests (serverless, asynchronous: both of all)."
     return Report(
@@ -61,7 +61,7 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         conclusion=(
             f"{deployment.name} costs {simulated.usd:,} USD a month, p95 {p95:.3f} s; {outcome.refused + outcome.late:,} of {outcome.arrived:,} requests fail.",
         ),
-        notes=(*data_notes(scenario.catalogue), *formula.notes),
+        notes=(*data_notes(scenario.catalogue, scenario.discounts), *formula.notes),
         charts=_timelines(simulated),
         explained=(
             f"{deployment.name}: a request alone takes {formula.speed.seconds:.4f} s, {formula.speed.basis}: {formula.speed.why}.",
