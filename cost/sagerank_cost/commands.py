@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .catalogue import Catalogue
     from .decide import Question
     from .sheet import Report
-    from .template import Configured
+    from .templates.template import Configured
 
 
 def add(commands: Any, configured: Configured | None = None) -> None:
@@ -142,8 +142,8 @@ def _fit(options: argparse.Namespace, prices: Catalogue) -> int:
 
 def _diff(options: argparse.Namespace, prices: Catalogue) -> int:
     from .reports.diff import comment, diff_report
-    from .template import read as read_template
-    from .usage import Usage
+    from .templates.template import read as read_template
+    from .templates.usage import Usage
 
     region = prices.region(one(options, "region"))
     usage = Usage(options.usage) if options.usage is not None else None

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sagerank_cost.lines import Statement
-from sagerank_cost.template import read
+from sagerank_cost.templates.template import read
 
 from .conftest import CATALOGUE
 

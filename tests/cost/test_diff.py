@@ -13,7 +13,7 @@ from sagerank.cli import main
 from sagerank_cost import CostError, commands
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.reports.diff import diff_report
-from sagerank_cost.template import read
+from sagerank_cost.templates.template import read
 from sagerank_infra.config import DeployConfig
 from sagerank_infra.estimate import monthly, priced
 

@@ -22,9 +22,9 @@ from sagerank_cost.bill import Deployment, Scenario, bill
 from sagerank_cost.lines import Statement
 from sagerank_cost.models import choice
 from sagerank_cost.standing import LOG_BYTES
-from sagerank_cost.template import read
+from sagerank_cost.templates.template import read
+from sagerank_cost.templates.usage import Usage
 from sagerank_cost.traffic import daily
-from sagerank_cost.usage import Usage
 
 from ..conftest import ROOT
 from ..infra.conftest import EVERY, stacks
@@ -252,7 +252,7 @@ def test_json_and_toml_need_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "u.yaml").write_text("default: {}\n", encoding="utf-8")
     code = (
         "import sys; sys.modules['yaml'] = None\n"
-        "from pathlib import Path; from sagerank_cost import CostError; from sagerank_cost.usage import Usage\n"
+        "from pathlib import Path; from sagerank_cost import CostError; from sagerank_cost.templates.usage import Usage\n"
         "Usage(Path(sys.argv[1]))\n"
         "try: Usage(Path(sys.argv[2]))\n"
         "except CostError as error: print(error)\n"

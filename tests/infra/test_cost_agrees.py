@@ -14,7 +14,7 @@ from sagerank_cost.bill import Bill, Deployment, Scenario, bill
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.lines import AtLeast
 from sagerank_cost.models import choice
-from sagerank_cost.template import read
+from sagerank_cost.templates.template import read
 from sagerank_cost.traffic import constant
 from sagerank_infra import estimate
 from sagerank_infra.config import DeployConfig

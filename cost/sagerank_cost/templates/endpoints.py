@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from . import CostError, values
-from .bill import VOLUME_GB
+from .. import CostError, values
+from ..bill import VOLUME_GB
+from ..lines import HOURS_PER_MONTH, Statement
+from ..memory import SERVERLESS_SIZES
 from .intrinsics import Resource, plain
-from .lines import HOURS_PER_MONTH, Statement
-from .memory import SERVERLESS_SIZES
 from .usage import Usage, Use, Variant
 
 ENDPOINTS = ("AWS::SageMaker::Endpoint", "AWS::SageMaker::EndpointConfig")

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from . import CostError
-from .catalogue import Catalogue
+from .. import CostError
+from ..catalogue import Catalogue
+from ..lines import Statement
 from .files import load
 from .intrinsics import plain
-from .lines import Statement
 from .stack import Stack
 from .usage import Usage
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from . import CostError
+from .. import CostError
 
 Read = TypeVar("Read")
 Number = TypeVar("Number", int, float)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import CostError
+from .. import CostError
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from typing import Any
 
-from . import CostError
-from .bill import SELLERS_CHARGE
+from .. import CostError
+from ..bill import SELLERS_CHARGE
+from ..lines import Statement
 from .endpoints import ENDPOINTS, add_endpoints
 from .intrinsics import Resource, Values, plain, resources
-from .lines import Statement
 from .usage import Usage
 
 # Types, and services as a whole (those that end in ::), that cost nothing by themselves, or whose cost is another item's.

@@ -8,15 +8,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from . import CostError, unknown, values
-from .bill import VOLUME_GB, Deployment, Scenario, bill, data_gb, itemise
-from .catalogue import Catalogue
+from .. import CostError, unknown, values
+from ..bill import VOLUME_GB, Deployment, Scenario, bill, data_gb, itemise
+from ..catalogue import Catalogue
+from ..lines import HOURS_PER_MONTH, Statement
+from ..models import Choice, Model, check_precision, choice
+from ..options import OPTIONS
+from ..throughput import Speed, executes
+from ..traffic import Traffic, daily
 from .files import load
-from .lines import HOURS_PER_MONTH, Statement
-from .models import Choice, Model, check_precision, choice
-from .options import OPTIONS
-from .throughput import Speed, executes
-from .traffic import Traffic, daily
 
 DEFAULT = "default"
 RATES = ("requests_per_second", "requests_per_month")
