@@ -13,7 +13,6 @@ from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
 from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
 from sagerank_cost.models import choice
-from sagerank_cost.standing import Standing
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
 
@@ -21,7 +20,7 @@ from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
-from .standing import standing
+from .standing import Standing, standing
 
 _BUSY = 0.6  # the share of an instance's time that scaling aims at
 

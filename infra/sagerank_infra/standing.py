@@ -5,10 +5,11 @@ sagerank_cost has the same counts of each preset and mode in its presets.csv; te
 
 from __future__ import annotations
 
-from sagerank_cost.standing import Standing
-
 from .config import DeployConfig
 from .instances import hardware
+
+# Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request.
+Standing = tuple[tuple[str, int], ...]
 
 # Fields of the server's log line of a request, and the metrics that filters make of them.
 LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMilliseconds": "$.queue"}
