@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagerank_cost import CostError
-from sagerank_cost.intrinsics import Values
 from sagerank_cost.lines import AtLeast
 from sagerank_cost.reports.diff import diff_report
+from sagerank_cost.templates.intrinsics import Values
 from sagerank_cost.templates.template import read
 from sagerank_infra.config import ConfigError
 from sagerank_infra.estimate import priced
