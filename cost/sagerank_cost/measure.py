@@ -170,6 +170,8 @@ def rows_from_bench(path: Path, instance: Instance, model: str = "") -> list[Mea
     try:
         rows: Any = json.loads(path.read_text(encoding="utf-8"))
         ours = [row for row in rows if row["name"] == "sagerank"]
+        if not ours:
+            raise CostError(f"{path} has no row of sagerank: measure with this version.")
         if model and len(ours) != 1:
             raise CostError(f"{path} has {len(ours)} models: leave --model out, or give the JSON of one.")
         return [_benched(path, row, instance, model) for row in ours]
@@ -177,7 +179,7 @@ def rows_from_bench(path: Path, instance: Instance, model: str = "") -> list[Mea
         raise
     except OSError as error:
         raise CostError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CostError(
             f"{path} is not what `sagerank bench throughput --json` prints ({error!r}): measure again with this version."
         ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import CostError, unknown
 from .memory import SERVERLESS_SIZES
 from .models import check_precision, choice
-from .store import DATA, rows, write
+from .store import DATA, alone, rows, write
 
 KINDS = ("measured", "vendor")
 COLUMNS = ("model", "precision", "instance", "documents", "tokens", "seconds", "kind", "source", "date")
@@ -94,9 +94,11 @@ def append(measured: Iterable[Measurement], folder: Path = DATA) -> Path:
         raise CostError(
             f"{path} cannot be written: {error.strerror}. Set XDG_DATA_HOME, or name a folder with --data."
         ) from None
-    before = own(folder) if _packaged(folder) else _read(path)
-    kept = [row for row in before if row.key not in added]
-    write(path, COLUMNS, map(astuple, (*kept, *added.values())))
+    with alone(path.parent):
+        _read.cache_clear()  # another process may have added some
+        before = own(folder) if _packaged(folder) else _read(path)
+        kept = [row for row in before if row.key not in added]
+        write(path, COLUMNS, map(astuple, (*kept, *added.values())))
     _read.cache_clear()
     return path
 

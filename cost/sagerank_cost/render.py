@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from . import text, unknown
 from .page import html
-from .sheet import Report, Table, shown
+from .sheet import Report, Table, markdown, shown
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 
@@ -126,16 +126,14 @@ def _csv(report: Report, explain: bool) -> str:
 def _markdown(report: Report, explain: bool) -> str:
     lines = [*report.conclusion, ""] if report.conclusion else []
     lines += ["```sh", report.command, "```", ""] if report.command else []
-    lines += [f"## {report.title}", ""]
+    lines += [f"## {report.title.replace('<', '&lt;')}", ""]
     for table in (table.for_people() for table in report.tables):
         if not table.rows:
             continue
         numbers = [table.is_number(index) for index in range(len(table.columns))]
         lines += [f"### {table.title}", "", "| " + " | ".join(name.strip() for name in table.columns) + " |"]
         lines += ["| " + " | ".join("---:" if number else "---" for number in numbers) + " |"]
-        lines += [
-            "| " + " | ".join(shown(cell).replace("|", "\\|") for cell in row) + " |" for row in table.rows
-        ]
+        lines += ["| " + " | ".join(markdown(shown(cell)) for cell in row) + " |" for row in table.rows]
         lines += ["", *table.notes, ""] if table.notes else [""]
     lines += [*report.notes]
     if explain:

@@ -83,14 +83,15 @@ def _busiest_hour(traffic: Traffic, serving: Floats, seconds: float) -> Waits:
     # Which hour that is, one server's wait tells well enough.
     badness = np.bincount(hours, rates * (behind + seconds * load / (1 - load) / serving))
     worst = hours == int(np.argmax(badness / np.maximum(np.bincount(hours, rates), 1e-12)))
+    rates, serving, behind, load = (each[worst] for each in (rates, serving, behind, load))
     groups = []
-    for count in np.unique(serving[worst]):
+    for count in np.unique(serving):
         for late in (False, True):
-            here = worst & (serving == count) & ((behind > 0) == late)
+            here = (serving == count) & ((behind > 0) == late)
             weights = rates[here]
             if weights.sum() > 0:
                 busy, fixed = (float(np.average(each[here], weights=weights)) for each in (load, behind))
-                share = float(weights.sum() / rates[worst].sum())
+                share = float(weights.sum() / rates.sum())
                 groups.append(Wait(share, fixed, *wait(int(count), busy, seconds, traffic.variation)))
     return tuple(groups)
 

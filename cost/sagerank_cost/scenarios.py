@@ -23,6 +23,7 @@ from .questions import question
 from .reports.tables import explain
 from .sheet import Report, Table, data_notes
 from .store import rows
+from .templates.intrinsics import plain
 
 # Half a second each.
 MOST = 1000
@@ -104,7 +105,7 @@ def _questions(options: argparse.Namespace, prices: Catalogue) -> Iterator[tuple
             asked = question(read("report", [*shared, *_cells(row, path.parent)]), prices)
         except CostError as error:
             raise CostError(f"{path}:{line}: {error}") from None
-        yield row.get("name", "").strip() or f"line {line}", asked
+        yield plain(" ".join(row.get("name", "").split())) or f"line {line}", asked
 
 
 def _cells(row: Mapping[str, str], folder: Path) -> Iterator[tuple[str, str]]:

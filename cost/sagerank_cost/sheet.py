@@ -55,6 +55,11 @@ class Table:
         )
 
 
+def markdown(text: str) -> str:
+    """Text that stands in a cell of Markdown as it is: neither HTML, nor another cell or line."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def shown(value: object) -> str:
     """A cell as a reader sees it."""
     if value is None:

@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import CostError
@@ -69,6 +70,24 @@ def _rows(path: Path, text: Iterator[str], needed: Sequence[str]) -> list[tuple[
         if any(cell.strip() for cell in cells):
             numbered.append((line, dict(zip(names, cells, strict=False))))
     return numbered
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process that asks for the folder has it until this one is done, or killed. Systems without such locks go on."""
+    try:
+        import fcntl
+
+        number = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def write(path: Path, columns: Sequence[str], values: Iterable[Sequence[object]]) -> None:

@@ -23,6 +23,8 @@ MINUTES_PER_DAY = 1440
 MINUTES_PER_MONTH = 730 * 60
 # Days whose requests formulas count, so that chance evens out. From this mean on, a minute's number is as good as normal.
 _DAYS, _NORMAL_FROM = 4, 200
+# Documents of a logged request, and tokens of one: what is more is a mistake.
+_MOST = 1_000_000
 
 
 @cache
@@ -177,8 +179,10 @@ def from_log(path: Path) -> Traffic:
             time, count, size = float(row["time"]), int(row["documents"]), float(row["tokens"])
         except ValueError:
             raise CostError(f"{where}: time, documents and tokens must be numbers.") from None
-        if not (math.isfinite(time) and time >= 0 and count > 0 and math.isfinite(size) and size > 0):
-            raise CostError(f"{where}: time must be at least 0, documents and tokens above 0.")
+        if not (math.isfinite(time) and time >= 0 and 0 < count <= _MOST and 0 < size <= _MOST):
+            raise CostError(
+                f"{where}: time must be at least 0, documents and tokens above 0 and up to {_MOST:,}."
+            )
         if times and time < times[-1]:
             raise CostError(f"{where}: the time {time:g} is before the line above: sort the file.")
         times.append(time)

@@ -329,3 +329,12 @@ def test_a_lower_bound_is_not_said_to_be_cheaper() -> None:
     assert row["requests/day"] is None or isinstance(row["requests/day"], AtLeast)
     dear = decision_report(replace(asked, scenario=asked.scenario.with_requests(5e6)), charts=False)
     assert any("costs perhaps more" in note for note in dear.notes)
+
+
+def test_a_price_that_is_next_to_nothing_is_a_price() -> None:
+    cheap = Catalogue(overrides={"ml.c7i.large": Decimal("0.000001")})
+    report = decision_report(question(catalogue=cheap, instances=(*FEW, "ml.c7i.large")))
+    by_hour = next(
+        row for row in table(report, "savings by model").rows if row[0].startswith("USD by the hour")
+    )
+    assert by_hour[1:] == ("+0.0%", "+0.0%", "+0.0%")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from sagerank_cost import CostError
 from sagerank_cost.lines import AtLeast
 from sagerank_cost.reports.diff import diff_report
+from sagerank_cost.templates.intrinsics import Values
 from sagerank_cost.templates.template import read
 from sagerank_infra.config import ConfigError
 from sagerank_infra.estimate import priced
@@ -167,6 +169,35 @@ def test_nesting_beyond_what_can_be_followed_is_a_sentence(tmp_path: Path) -> No
         deep = {"Fn::If": ["On", deep, "y"]}
     parts = {"Conditions": {"On": {"Fn::Not": [{"Condition": "On"}]}}}
     path = write(tmp_path / "a.json", parts, Config=endpoint({**variant(), "InstanceType": deep}))
+    with pytest.raises(CostError, match="nested too deeply"):
+        month(path)
+
+
+def _twice(first: Any, of: Callable[[Any], Any]) -> Any:
+    """What has the one before it in it twice, so many times that it has no end in practice."""
+    for _ in range(60):
+        first = of(first)
+    return first
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        (_twice("x", lambda inner: {"Fn::Join": ["", [inner, inner]]}), None),
+        (_twice("x", lambda inner: {"Fn::Sub": ["${A}" * 100, {"A": inner}]}), None),
+        ("x", _twice({"Fn::Equals": ["a", "a"]}, lambda inner: {"Fn::And": [inner, inner]})),
+    ],
+)
+def test_values_that_are_made_of_one_another_without_end_are_a_sentence(text: Any, condition: Any) -> None:
+    values = Values({}, "us-east-1")
+    with pytest.raises(RecursionError):
+        values.text(text) if condition is None else values.condition(condition)
+
+
+def test_conditions_that_name_others_many_times_over_are_a_sentence(tmp_path: Path) -> None:
+    named = {f"C{n}": {"Fn::And": [{"Condition": f"C{n - 1}"}] * 2} for n in range(1, 60)}
+    parts = {"Conditions": {"C0": {"Fn::Equals": ["a", "a"]}, **named}}
+    path = write(tmp_path / "a.json", parts, Config={**endpoint(variant()), "Condition": "C59"})
     with pytest.raises(CostError, match="nested too deeply"):
         month(path)
 

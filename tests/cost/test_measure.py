@@ -110,6 +110,9 @@ def bench(**changes: Any) -> dict[str, Any]:
         (lambda row: [{key: row[key] for key in row if key != "tokens"}], "measure again with this version"),
         (lambda _: {"a": 1}, "is not what"),
         (lambda _: 3, "is not what"),
+        (lambda _: [bench(documents=1e400)], "is not what"),
+        (lambda _: [], "has no row of sagerank"),
+        (lambda _: {}, "has no row of sagerank"),
     ],
 )
 def test_what_is_not_of_such_a_machine_is_a_sentence(
@@ -119,6 +122,12 @@ def test_what_is_not_of_such_a_machine_is_a_sentence(
     path.write_text(json.dumps(change(bench())), encoding="utf-8")
     with pytest.raises(CostError, match=sentence):
         rows_from_bench(path, CATALOGUE.instance("ml.c7i.xlarge"))
+
+
+def test_a_file_that_is_nested_without_end_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(CostError, match="is not what"):
+        rows_from_bench(tmp_path / "bench.json", CATALOGUE.instance("ml.c7i.xlarge"))
 
 
 def test_peers_are_no_rows_and_a_folder_has_the_name_that_is_said(tmp_path: Path) -> None:

@@ -113,6 +113,15 @@ def test_a_log_lies_beside_the_file_and_rows_without_a_name_are_lines(
     assert "rows.csv:2: --log stands in place of --rate" in capsys.readouterr().err
 
 
+def test_a_name_is_one_line_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('name,rate\n"<b>a|b\n\x1b[31mc",0.1\n', encoding="utf-8")
+    (row,) = answers(capsys, path, "--model", "tiny")
+    assert row["scenario"] == "<b>a|b ?[31mc"
+    assert main(["cost", "--scenarios", str(path), "--model", "tiny", "--format", "markdown"]) == 0
+    assert "\n| &lt;b>a\\|b ?[31mc | yes |" in capsys.readouterr().out
+
+
 def test_there_may_be_too_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("rate\n" + "1\n" * (MOST + 1), encoding="utf-8")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import datetime
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from sagerank_cost import CostError
 from sagerank_cost.arithmetic import REQUEST_SECONDS, TOKEN_SECONDS, Unit, units
 from sagerank_cost.catalogue import Instance
-from sagerank_cost.measured import COLUMNS, Measurement, append, measurements, nearest, own_file
+from sagerank_cost.measured import COLUMNS, Measurement, append, measurements, nearest, own, own_file
 from sagerank_cost.models import choice
 from sagerank_cost.sheet import data_notes
 from sagerank_cost.store import DATA
@@ -193,6 +196,28 @@ def test_rows_of_ones_own_beat_ours_and_survive_an_upgrade(home: Path) -> None:
     assert estimate().seconds == 2.0, "the last of one shape"
     assert f"2 measured by you, in {home}" in data_notes(CATALOGUE)[-1]
     assert measurements()[:2] == (mine, row(2.0))
+
+
+def test_what_several_processes_write_at_once_is_all_kept(home: Path) -> None:
+    programme = (
+        "import sys; from sagerank_cost.measured import Measurement, append; sys.stdin.readline()\n"
+        "for count in range(20): append([Measurement(model='tiny', precision='fp32', instance=sys.argv[1], documents=count + 1,"
+        " tokens=9, seconds=1, kind='measured', source='a test', date='2026-11-25')])"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", programme, instance],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for instance in ("ml.c7i.large", "ml.c7i.xlarge")
+    ]
+    for writer in writers:  # both have begun
+        assert writer.stdin is not None
+        writer.stdin.close()
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(own()) == 40
+    assert [path.name for path in home.parent.iterdir()] == [home.name]
 
 
 def test_serverless_sizes_have_rows_too(home: Path) -> None:

@@ -63,6 +63,8 @@ def test_requests_are_drawn_as_poisson_says_and_rise_with_the_rate(rate: float) 
         ("time,documents\n1,2\n", "lacks the column tokens"),
         ("time,documents,tokens\n1,2,three\n", "log.csv:2: time, documents and tokens must be numbers"),
         ("time,documents,tokens\n1,-2,3\n", "log.csv:2: .*above 0"),
+        (f"time,documents,tokens\n1,{'9' * 400},3\n", "log.csv:2: .*up to 1,000,000"),
+        ("time,documents,tokens\n1,2,1e300\n", "log.csv:2: .*up to 1,000,000"),
         ("time,documents,tokens\n5,2,3\n1,2,3\n", "log.csv:3: .*sort the file"),
         ("time,documents,tokens\n", "holds no request"),
         ("time,documents,tokens\n0,1,1\n9e9,1,1\n", "days: time is in seconds"),

@@ -82,7 +82,8 @@ def _in_dollars(short: int) -> str:
 
 
 def _change(large: float | None, small: float | None) -> str | None:
-    return None if large is None or small is None else f"{small / large - 1:+.1%}"
+    """None where one is not known, or the larger is nothing: an amount below half a cent."""
+    return None if not large or small is None else f"{small / large - 1:+.1%}"
 
 
 def _usd_per_second(choice: Choice, tokens: int, catalogue: Catalogue, region: str) -> float | None:

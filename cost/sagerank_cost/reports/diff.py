@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ..lines import AtLeast, Statement
-from ..sheet import Report, Table, data_notes, shown
+from ..sheet import Report, Table, data_notes, markdown, shown
 from .tables import explain_line
 
 ZERO = Decimal("0.00")
@@ -88,7 +88,7 @@ def comment(report: Report, *, explain: bool = False) -> str:
             "",
             "<details><summary>What is counted, and what is not</summary>",
             "",
-            *(f"- {_escaped(note)}" for note in below),
+            *(f"- {markdown(note)}" for note in below),
             "",
             "</details>",
         ]
@@ -96,11 +96,7 @@ def comment(report: Report, *, explain: bool = False) -> str:
 
 
 def _markdown(row: Iterable[object]) -> str:
-    return f"| {' | '.join(_escaped(shown(cell)) for cell in row)} |"
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return f"| {' | '.join(markdown(shown(cell)) for cell in row)} |"
 
 
 def _by_resource(statement: Statement) -> dict[str, _Side]:

@@ -11,6 +11,8 @@ from .. import CostError
 
 Read = TypeVar("Read")
 Number = TypeVar("Number", int, float)
+# No template that can be deployed, of 500 resources, comes near: it is one whose values are made of one another many times over.
+_STEPS = 1_000_000
 _PLACE = re.compile(r"\$\{([^!}][^}]*)\}")
 
 
@@ -31,7 +33,7 @@ def target(node: Any) -> str | None:
 class Values:
     """Reads the values of one template, deployed to `region` with its parameters at their defaults, which `assumed` collects.
 
-    Methods raise Unresolved, with the reason, for what only a deployment decides.
+    Methods raise Unresolved, with the reason, for what only a deployment decides, and RecursionError where values are made of one another without end.
     """
 
     def __init__(self, template: Mapping[str, Any], region: str) -> None:
@@ -40,9 +42,11 @@ class Values:
         self._mappings = _mapping(template.get("Mappings"))
         self._conditions = _mapping(template.get("Conditions"))
         self.assumed: dict[str, Any] = {}
+        self._steps = 0
 
     def value(self, node: Any) -> Any:
         """Text, a number, a list or a mapping, whose own values may be intrinsic again; None for AWS::NoValue."""
+        self._step()
         match node:
             case {"Ref": name} if len(node) == 1:
                 return self._parameter(name)
@@ -76,7 +80,7 @@ class Values:
         """A text; with `held`, what is decided later is held as ${ITS_NAME}, or as ${?}."""
         match node:
             case {"Fn::Join": [str(between), list(parts)]}:
-                return between.join(self.text(part, held=held) for part in parts)
+                return self._made(between.join(self.text(part, held=held) for part in parts))
             case {"Fn::Sub": [str(form), dict(given)]}:
                 return self._filled(form, given, held)
             case {"Fn::Sub": str(form)}:
@@ -98,10 +102,21 @@ class Values:
             node = {"Fn::GetAtt": name} if "." in name else {"Ref": name}
             return self.text(given.get(name, node), held=held)
 
-        return _PLACE.sub(fill, form)
+        return self._made(_PLACE.sub(fill, form))
+
+    def _made(self, text: str) -> str:
+        """A text that is put together: the longer, the more steps it counts for."""
+        self._step(1 + len(text) // 100)
+        return text
+
+    def _step(self, count: int = 1) -> None:
+        self._steps += count
+        if self._steps > _STEPS:
+            raise RecursionError
 
     def condition(self, node: Any) -> bool:
         """Whether a condition, or the one of a name, holds."""
+        self._step()
         match node:
             case {"Fn::Equals": [one, other]}:
                 return self.text(one) == self.text(other)
