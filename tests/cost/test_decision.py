@@ -335,6 +335,6 @@ def test_a_price_that_is_next_to_nothing_is_a_price() -> None:
     cheap = Catalogue(overrides={"ml.c7i.large": Decimal("0.000001")})
     report = decision_report(question(catalogue=cheap, instances=(*FEW, "ml.c7i.large")))
     by_hour = next(
-        row for row in table(report, "savings by model").rows if row[0].startswith("USD by the hour")
+        row for row in table(report, "savings by model").rows if str(row[0]).startswith("USD by the hour")
     )
     assert by_hour[1:] == ("+0.0%", "+0.0%", "+0.0%")
