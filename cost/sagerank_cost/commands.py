@@ -188,7 +188,7 @@ def _measure(options: argparse.Namespace, prices: Catalogue) -> int:
     for row in measured:
         print(
             f"{row.model} {row.precision} on {row.instance}: {row.documents} documents of {row.tokens:g} tokens in {row.seconds:.4f} s, "
-            f"{0.05 * row.documents / row.seconds:.1f} documents per 50 ms ({row.source}). Kept in {kept}."
+            f"{row.documents / row.seconds:,.3g} documents/s ({row.source}). Kept in {kept}."
         )
     return 0
 

@@ -10,6 +10,7 @@ from statistics import NormalDist
 from . import CostError
 from .bill import Bill, Deployment, bill, request_alone
 from .decide import TIE, Decision, Question, Refused, admit, compared, decide
+from .throughput import to_measure
 
 FAST, ESTIMATE, SLOW = 0.05, 0.5, 0.95
 _NORMAL = NormalDist()
@@ -22,18 +23,21 @@ _HALVINGS = 12
 class Switch:
     """A deployment that would be run instead of the recommended one, if a request there took less than `below` seconds.
 
-    `bill` is its month at the estimated speed. `measure` is the command that finds its speed out.
+    `bill` is its month at the estimated speed. `measure` is the command that finds its speed out, and `measured` the seconds below
+    which its answer makes this deployment the one to run: less than `below`, since what is measured has bounds, too.
     """
 
     bill: Bill
     below: float
+    measured: float
 
     @property
     def measure(self) -> str:
         """The command that measures the deployment, once it runs, with requests as they were asked about."""
         run, traffic = self.bill.deployment, self.bill.scenario.traffic
         what = f"--instance {run.instance} --model {shlex.quote(run.choice.name)} --precision {run.precision}"
-        return f"sagerank cost measure --endpoint NAME {what} --documents {traffic.documents} --tokens {traffic.tokens}"
+        shape = f"--documents {traffic.documents} --tokens {traffic.tokens}"
+        return f"sagerank cost measure --endpoint NAME --region {run.region} {what} {shape}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,8 @@ def _switch(question: Question, decision: Decision, expected: Decision) -> Switc
         return compared(found, unknown) <= limit
 
     confidence = _last(wins, ESTIMATE, question.scenario.confidence)
-    return Switch(other, _seconds(other.deployment, question, confidence))
+    below = _seconds(other.deployment, question, confidence)
+    return Switch(other, below, to_measure(below, question.scenario.confidence))
 
 
 def _ranks_better(one: Bill, other: Bill) -> bool:

@@ -14,7 +14,7 @@ _STYLE = """\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:var(--ink);background:var(--page);overflow-wrap:break-word}
 h1{font-size:1.35rem;line-height:1.3;text-wrap:balance}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 .best{background:var(--best);border-left:4px solid var(--edge);padding:.2rem 1rem}.best p{margin:.5rem 0}.best p:first-child{font-weight:600}
-.best pre{overflow-x:auto;font-size:.92rem;margin:.5rem 0}
+.best pre{white-space:pre-wrap;font-size:.92rem;margin:.5rem 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2rem}
 .charts svg{width:100%;max-width:520px;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:100%;font-size:.92rem}

@@ -20,7 +20,7 @@ from .doubt import ESTIMATE
 from .lines import AtLeast
 from .options import COLUMNS, OPTIONS
 from .questions import question
-from .reports.tables import explain
+from .reports.tables import explain, on
 from .sheet import Report, Table, data_notes
 from .store import rows
 from .templates.intrinsics import plain
@@ -43,8 +43,7 @@ ANSWER = (
     "not counted",
     "why not",
 )
-# What the decision says already.
-_MINOR = ("model", "mode", "instance", "region", "precision")
+_SPEEDS = "USD/month and p95 s are at the confidence asked for, USD/month estimate at 50 %: the same deployment at the speed that is estimated."
 
 
 def scenarios_report(options: argparse.Namespace, prices: Catalogue) -> Report:
@@ -65,10 +64,8 @@ def scenarios_report(options: argparse.Namespace, prices: Catalogue) -> Report:
                 title="The cheapest deployment for each",
                 columns=ANSWER,
                 rows=tuple(answers),
-                notes=(
-                    "USD/month and p95 s are at the confidence asked for, USD/month estimate at 50 %: the same deployment at the speed that is estimated.",
-                ),
-                minor=_MINOR,
+                notes=(_SPEEDS,),
+                shown_as=_for_people(decisions),
             ),
         ),
         conclusion=(f"{len(found)} of {len(decisions)} scenarios can be met.",),
@@ -140,6 +137,33 @@ def _row(name: str, decision: Decision) -> tuple[object, ...]:
         deployment.precision,
         "; ".join(best.statement.unknown) or None,
         None,
+    )
+
+
+def _for_people(decisions: list[tuple[str, Decision]]) -> Table:
+    """A line for each scenario; below the table why nothing is to be run, and what has no known price."""
+    rows: list[tuple[object, ...]] = []
+    notes = [_SPEEDS]
+    for name, decision in decisions:
+        answer = dict(zip(ANSWER, _row(name, decision), strict=True))
+        notes += [f"{name}: {answer['why not']}"] if answer["why not"] else []
+        notes += (
+            [f"{name}: not counted, as no price is known: {answer['not counted']}"]
+            if answer["not counted"]
+            else []
+        )
+        best = decision.best
+        where = (
+            (best.deployment.choice.name, on(best), best.deployment.region) if best else ("nothing", "", "")
+        )
+        rows.append((name, *where, *(answer[column] for column in ANSWER[3:7])))
+    return Table(
+        key="scenarios",
+        title="The cheapest deployment for each",
+        columns=("scenario", "run", "on", "region", *ANSWER[3:7]),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        minor=("USD/month estimate", "NDCG@10"),
     )
 
 

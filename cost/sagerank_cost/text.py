@@ -63,10 +63,11 @@ def hang(lead: str, text: str, columns: int | None) -> str:
 
 
 def command(line: str, columns: int | None) -> str:
-    """A command that can be copied whole: where it is continued on the next line, a backslash says so."""
+    """A command that can be copied whole: where it is continued on the next line, a backslash says so. Options keep their values."""
     if columns is None:
         return line
-    return " \\\n".join(_wrap(line, columns - 2, "    ")).replace("    ", "", 1)
+    together = re.sub(r"(--\S+) (?!-)", "\\1\0", line)
+    return " \\\n".join(_wrap(together, columns - 2, "    ")).replace("    ", "", 1).replace("\0", " ")
 
 
 def _wrap(text: str, columns: int, indent: str = "") -> list[str]:

@@ -47,6 +47,12 @@ class Speed:
         return replace(self, seconds=self.seconds * (bound / self.seconds) ** share)
 
 
+def to_measure(seconds: float, confidence: float) -> float:
+    """What a measured request may take at most for it to be counted, with this confidence, with no more than `seconds`."""
+    spread = Speed(seconds=1.0, low=1 / _SPREAD, high=_SPREAD, basis="measured", why="")
+    return seconds / spread.at(confidence).seconds
+
+
 def executes(precision: str, gpu: bool) -> bool:
     """Whether the engine has this arithmetic: float32 anywhere, bfloat16 on GPUs, gated int8 on CPUs."""
     return check_precision(precision) == "fp32" or precision == ("bf16" if gpu else "int8")

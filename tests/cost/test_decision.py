@@ -71,19 +71,30 @@ def test_the_verdict_holds_up_to_the_speeds_that_it_names(folder: Path) -> None:
     )
     assert f"Instead, {instead['deployment']} would win at {instead['USD/month estimated']} USD" in second
     # The measurement settles it, on either side of the seconds that are named.
-    seconds = instead["up to seconds"]
-    for measured, expected in ((seconds * 0.98, instead), (seconds * 1.05, run)):
+    seconds = instead["measured below"]
+    assert f"if a request measured there takes less than {seconds:.3g} s" in second
+    for measured, expected in ((seconds * 0.99, instead), (seconds * 1.01, run)):
         assert _once_measured(asked, instead, measured, folder) == expected["deployment"]
 
 
+def test_a_measurement_above_the_seconds_that_are_named_is_said(folder: Path) -> None:
+    asked = question()
+    run, instead = records(decision_table(answer(asked)))
+    assert instead["measured below"] == pytest.approx(instead["up to seconds"] / 1.1, abs=1e-4)
+    seconds = (instead["measured below"] + instead["up to seconds"]) / 2
+    assert _once_measured(asked, instead, seconds, folder) == run["deployment"]
+    again = replace(asked, scenario=replace(asked.scenario, catalogue=Catalogue(folder)))
+    assert f"(so far {seconds:.3g} s)" in verdict(again, answer(again))[1]
+
+
 def _once_measured(asked: Question, row: dict[str, Any], seconds: float, folder: Path) -> str:
-    """What to run if a request takes so many seconds on the row's deployment, at the slow bound of what was measured there."""
+    """What to run where a request was measured to take so many seconds on the row's deployment."""
     traffic = asked.scenario.traffic
     measured = Measurement(
         **{name: row[name] for name in ("model", "precision", "instance")},
         documents=traffic.documents,
         tokens=traffic.tokens,
-        seconds=seconds / 1.1,
+        seconds=seconds,
         kind="measured",
         source="a test",
         date="2026-11-27",
@@ -102,11 +113,14 @@ def test_where_nothing_is_feasible_it_is_said_why_and_what_would_be() -> None:
     )
     assert "base: too slow, " in first
     assert second.startswith(
-        "tiny fp32, realtime ml.g4dn.xlarge, us-east-1 would at 537.95 USD, if a request there takes less than "
+        "tiny fp32, realtime ml.g4dn.xlarge, us-east-1 would meet them at 537.95 USD and NDCG@10 48.54, if a request measured there takes less than "
     )
     report = decision_report(asked, charts=False)
     assert report.monthly is None
-    assert report.command.endswith("--precision fp32 --documents 100 --tokens 150")
+    assert report.command == (
+        "sagerank cost measure --endpoint NAME --region us-east-1 --instance ml.g4dn.xlarge --model tiny --precision fp32"
+        " --documents 100 --tokens 150"
+    )
     hopeless = replace(asked, p95_seconds=0.001)
     assert verdict(hopeless, answer(hopeless))[1] == "Nor would anything if speeds are as estimated."
 
@@ -122,7 +136,7 @@ def test_a_suspect_price_is_recommended_with_a_word() -> None:
     [
         ({"p95_seconds": 0.05}, "too slow, 0.3"),
         ({"min_ndcg": 49.0}, "ranks 48.54"),
-        ({"rate": 200.0, "max_instances": 2, "p95_seconds": 60.0}, "over 2 needed"),
+        ({"rate": 200.0, "max_instances": 2, "p95_seconds": 60.0}, "over 2 instances"),
         ({"modes": ("serverless",), "instances": ("1024",), "choices": ("base",)}, "needs 2,048 MB"),
         ({"precisions": ("bf16",), "instances": ("ml.g4dn.xlarge",)}, "cannot take it"),
         ({"modes": ("scale-to-zero",), "rate": 0.001}, "% fail"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagerank_cost.text import fit, fits, hang, prose, record, table, width
+from sagerank_cost.text import command, fit, fits, hang, prose, record, table, width
 
 WORDS = st.text("abcxyz0189.,%-/", min_size=1, max_size=12)
 CELL = st.lists(WORDS, max_size=4).map(" ".join)
@@ -130,3 +130,12 @@ def test_a_command_on_a_terminal_of_80_columns(variables: dict[str, str], comman
     assert len(lines) > 5
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in shown.decode()
+
+
+def test_a_long_command_breaks_between_options() -> None:
+    line = "sagerank cost measure --endpoint NAME --region us-east-1 --instance ml.c7g.4xlarge --yes --model 'tiny>base@20'"
+    shown = command(line, 60).splitlines()
+    assert all(len(part) <= 60 for part in shown)
+    assert [part.split()[0] for part in shown[1:]] == ["--region", "--model"]
+    assert " ".join(part.removesuffix(" \\").strip() for part in shown) == line
+    assert command(line, 40).splitlines()[-1] == "    --model 'tiny>base@20'"

@@ -96,7 +96,7 @@ def _in_traffic(question: Question, deployment: Deployment, p95: float) -> str:
         late = deployment.mode in IN_TIME and p95 > REQUEST_SECONDS
         return _slow(p95) if late else "cannot carry it"
     if found.running.peak > deployment.max_instances and deployment.mode != "serverless":
-        return f"over {deployment.max_instances} needed"
+        return f"over {deployment.max_instances} instances"
     return f"{found.running.failing:.0%} fail" if found.running.failing > ERRORS else _slow(found.p95)
 
 

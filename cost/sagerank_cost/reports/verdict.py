@@ -19,7 +19,7 @@ def verdict(question: Question, answer: Answer) -> tuple[str, ...]:
     best = answer.best
     first = _none(question) if best is None else _run(question, answer, best)
     if answer.switch is not None:
-        return first, _instead(answer.switch, nothing=best is None)
+        return first, _instead(answer.switch, best)
     return (first, *_settled(question, answer))
 
 
@@ -33,14 +33,15 @@ def limits(question: Question) -> str:
 
 
 def _run(question: Question, answer: Answer, best: Bill) -> str:
-    meets = f"it meets the limits (p95 {seconds(best.p95)}; asked: {limits(question)})"
+    meets = f"it meets the limits (p95 {seconds(best.p95)}{_ranks(best, ', ')}; asked: {limits(question)})"
     if math.isinf(answer.holds):
         held = f"at any likely speed {meets}"
     else:
         times = f"{answer.holds:,.{0 if answer.holds >= 10 else 1}f}"
+        known = answer.estimated or best
         held = (
-            f"with {question.scenario.confidence:.0%} confidence in its speed {meets}, "
-            f"until a request takes {times} times the estimated {seconds(_estimate(answer, best))}"
+            f"with {question.scenario.confidence:.0%} confidence in its speed {meets}, as long as a request takes less than "
+            f"{seconds(answer.holds * known.speed.seconds)}, {times} times {'what was measured' if _measured(known) else 'the estimate'}"
         )
     return f"Run {best.deployment.name}: {_cost(answer, best)} a month; {held}.{_doubts(best)}"
 
@@ -54,6 +55,16 @@ def _cost(answer: Answer, best: Bill) -> str:
 
 def _estimate(answer: Answer, best: Bill) -> float:
     return (answer.estimated or best).speed.seconds
+
+
+def _measured(bill: Bill) -> bool:
+    return bill.speed.basis == "measured"
+
+
+def _ranks(bill: Bill, before: str) -> str:
+    """Its quality, where that is known."""
+    ndcg = bill.deployment.choice.ndcg
+    return f"{before}NDCG@10 {ndcg:g}" if ndcg is not None else ""
 
 
 def seconds(value: float) -> str:
@@ -82,12 +93,18 @@ def _none(question: Question) -> str:
     return f"Nothing meets the limits ({asked}): {reasons}."
 
 
-def _instead(switch: Switch, *, nothing: bool) -> str:
+def _instead(switch: Switch, best: Bill | None) -> str:
     bill = switch.bill
-    would = f"{bill.deployment.name} would" if nothing else f"Instead, {bill.deployment.name} would win"
+    would = (
+        f"Instead, {bill.deployment.name} would win" if best else f"{bill.deployment.name} would meet them"
+    )
+    ranks = _ranks(bill, " and ")
+    if best and ranks == _ranks(best, " and "):
+        ranks = ""
+    known = f"{'so far' if _measured(bill) else 'estimated'} {seconds(bill.speed.seconds)}"
     return (
-        f"{would} at {money(bill.usd)}, if a request there takes less than {seconds(switch.below)} "
-        f"(estimated {seconds(bill.speed.seconds)}); one measurement settles it:{_doubts(bill)}"
+        f"{would} at {money(bill.usd)}{ranks}, if a request measured there takes less than "
+        f"{seconds(switch.measured)} ({known}); one measurement settles it:{_doubts(bill)}"
     )
 
 
@@ -115,6 +132,7 @@ def decision_table(answer: Answer) -> Table:
         "p95 s",
         "seconds estimated",
         "up to seconds",
+        "measured below",
         "measure",
     )
     rows: list[tuple[object, ...]] = []
@@ -132,6 +150,7 @@ def decision_table(answer: Answer) -> Table:
                 *_rounded(best.p95, estimate),
                 until,
                 None,
+                None,
             )
         )
     if switch is not None:
@@ -145,7 +164,7 @@ def decision_table(answer: Answer) -> Table:
                 *usd,
                 not_counted(bill.statement),
                 *times,
-                *_rounded(switch.below),
+                *_rounded(switch.below, switch.measured),
                 switch.measure,
             )
         )
