@@ -119,7 +119,7 @@ def test_a_name_is_one_line_and_no_markup(tmp_path: Path, capsys: pytest.Capture
     (row,) = answers(capsys, path, "--model", "tiny")
     assert row["scenario"] == "<b>a|b ?[31mc"
     assert main(["cost", "--scenarios", str(path), "--model", "tiny", "--format", "markdown"]) == 0
-    assert "\n| &lt;b>a\\|b ?[31mc | yes |" in capsys.readouterr().out
+    assert "\n| &lt;b>a\\|b ?[31mc | " in capsys.readouterr().out
 
 
 def test_there_may_be_too_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
