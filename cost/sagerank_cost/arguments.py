@@ -51,7 +51,7 @@ EXAMPLES = {
     "refresh": ("sagerank cost refresh --region eu-west-1", "sagerank cost refresh --data prices --yes"),
     "measure": (
         "sagerank cost measure --endpoint mine --instance ml.c7i.large --model tiny",
-        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny --documents 100 --tokens 150",
+        "sagerank cost measure --seconds 0.8 --instance ml.c7g.large --model tiny",
         "sagerank cost measure --from bench.json --instance ml.c7i.xlarge",
     ),
 }

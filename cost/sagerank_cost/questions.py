@@ -24,6 +24,8 @@ def catalogue(options: argparse.Namespace) -> Catalogue:
     if len(own) < len(options.price):
         raise CostError("--price is given twice for one name: give it once.")
     known = Catalogue(options.data or DATA, own)
+    for name in getattr(options, "service", ()):
+        known.service(name)
     for name in own:
         kind = "service" if name in known.services else "instance"
         if kind == "service" and (options.command not in OPTIONS["service"].commands or options.scenarios):

@@ -145,11 +145,11 @@ def test_a_total_that_may_be_of_any_size_wins_against_none() -> None:
     assert best.deployment.mode == "realtime"
 
 
-@pytest.mark.parametrize("rate", [0.002, 0.05, 0.7])
+@pytest.mark.parametrize("rate", [0.002, 0.7])
 def test_a_stricter_limit_is_never_cheaper(rate: float) -> None:
     asked = question(scenario=scenario(daily(rate, documents=30)), instances=())
     costs = []
-    for limit in (math.inf, 30.0, 5.0, 1.0, 0.3, 0.1):
+    for limit in (math.inf, 30.0, 3.0, 0.3):
         cheapest = decide(replace(asked, p95_seconds=limit)).cheapest
         costs.append(cheapest.usd if cheapest else Decimal("Infinity"))
     assert costs == sorted(costs)

@@ -240,8 +240,12 @@ def test_there_are_enough() -> None:
     assert len(WRONG) >= 105
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:60])
+# Both doors read a line alike: all lines come by one, and a few by the other.
+@pytest.mark.parametrize(
+    ("door", "line"),
+    [*(("cost", line) for line in WRONG), *(("sagerank", line) for line in list(WRONG)[::8])],
+    ids=lambda text: text[:60],
+)
 def test_a_wrong_line_is_one_sentence(
     door: str, line: str, wrong: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
