@@ -200,8 +200,7 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
         raise CostError(f"{deployment.name} {error}") from None
     if deployment.mode != "serverless":
         _check_credits(deployment, scenario.catalogue.instance(deployment.instance), running)
-    hours = running.mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
-    statement = itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
+    statement = month(deployment, scenario, running.mean)
     statement.notes += running.notes
     found = Bill(deployment, scenario, statement, pace, running)
     late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
@@ -227,7 +226,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
     Raises CostError where the model does not fit or run there, and where one request in a thousand is larger than SageMaker takes.
     """
     traffic, tokens = scenario.traffic, scenario.tokens_at_once
-    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * traffic.largest_size
+    largest = largest_bytes(traffic)
     if largest > MAX_BYTES[deployment.mode]:
         raise CostError(
             f"One request in a thousand has {largest / 1e6:,.1f} MB or more, and SageMaker takes {MAX_BYTES[deployment.mode] / 1e6:,.1f} MB ({deployment.mode}): send fewer documents."
@@ -257,10 +256,21 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
     return pace.at(scenario.confidence)
 
 
+def largest_bytes(traffic: Traffic) -> float:
+    """The size that 999 in 1,000 requests stay below."""
+    return traffic.documents * traffic.tokens * BYTES_PER_TOKEN * traffic.largest_size
+
+
 def data_gb(traffic: Traffic) -> tuple[Decimal, Decimal]:
     """GB of requests, and of answers, in a month."""
     documents = Decimal(repr(traffic.requests)) * traffic.documents
     return documents * traffic.tokens * BYTES_PER_TOKEN / 10**9, documents * BYTES_PER_RESULT / 10**9
+
+
+def month(deployment: Deployment, scenario: Scenario, mean: float) -> Statement:
+    """What `itemise` gives for a month in which so many instances stand on average (serverless: so many workers are busy)."""
+    hours = mean * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
+    return itemise(deployment, scenario, Decimal(repr(round(hours, 6))))
 
 
 def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Statement:

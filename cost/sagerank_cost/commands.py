@@ -19,9 +19,7 @@ from .render import render
 from .text import examples, width
 
 if TYPE_CHECKING:
-    from .bill import Bill
     from .catalogue import Catalogue
-    from .decide import Question
     from .sheet import Report
     from .templates.template import Configured
 
@@ -93,33 +91,25 @@ def _compare(options: argparse.Namespace, prices: Catalogue) -> int:
 
 
 def _simulate(options: argparse.Namespace, prices: Catalogue) -> int:
-    def report(best: Bill, asked: Question) -> Report:
-        from .reports.simulation import simulation_report
-        from .simulate import simulate
-
-        simulated = simulate(best.deployment, asked.scenario, minutes=options.minutes, seed=options.seed)
-        return simulation_report(simulated, options.seed)
+    from .decide import decide
 
     asked = question(options, prices)
-    return _answer(options, _of_the_best(asked, report))
+    best = decide(asked).best
+    if best is None:  # the report that says why
+        from .reports.decision import decision_report
+
+        return _answer(options, decision_report(asked))
+    from .reports.simulation import simulation_report
+    from .simulate import simulate
+
+    simulated = simulate(best.deployment, asked.scenario, minutes=options.minutes, seed=options.seed)
+    return _answer(options, simulation_report(simulated, options.seed))
 
 
 def _breakeven(options: argparse.Namespace, prices: Catalogue) -> int:
     from .reports.breakeven import breakeven_report
 
     return _answer(options, breakeven_report(question(options, prices), options.service))
-
-
-def _of_the_best(asked: Question, report: Callable[[Bill, Question], Report]) -> Report:
-    """The report on the cheapest deployment; where there is none, the one that says why."""
-    from .decide import decide
-
-    best = decide(asked).best
-    if best is not None:
-        return report(best, asked)
-    from .reports.decision import decision_report
-
-    return decision_report(asked)
 
 
 def _fit(options: argparse.Namespace, prices: Catalogue) -> int:

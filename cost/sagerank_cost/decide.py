@@ -172,16 +172,22 @@ def _around(question: Question, mode: str, gpu: bool) -> tuple[int, Standing]:
     return least, beside
 
 
+def unnamed_baseline(question: Question, deployment: Deployment) -> float | None:
+    """The baseline of a burstable type that the question does not name: such a one is not admitted. None for all others."""
+    if question.instances or deployment.mode == "serverless":
+        return None
+    return question.scenario.catalogue.instance(deployment.instance).baseline
+
+
 def admit(question: Question, deployment: Deployment) -> Bill:
     """The bill of a deployment that meets the question. Raises Refused for one that does not."""
     quality, limit = deployment.choice.ndcg, question.p95_seconds
-    if not question.instances and deployment.mode != "serverless":
-        burstable = question.scenario.catalogue.instance(deployment.instance).baseline
-        if burstable is not None:
-            raise Refused(
-                "are burstable",
-                f"{deployment.instance} may be in use for {burstable:.0%} of its time: name it with --instance to price it.",
-            )
+    burstable = unnamed_baseline(question, deployment)
+    if burstable is not None:
+        raise Refused(
+            "are burstable",
+            f"{deployment.instance} may be in use for {burstable:.0%} of its time: name it with --instance to price it.",
+        )
     if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
         shown = "unknown" if quality is None else f"{quality:g}"
         raise Refused(

@@ -167,9 +167,9 @@ def _behind(traffic: Traffic, load: Floats, seconds: float, *, least: int, most:
     return tuple(replace(group, share=group.share / whole) for group in groups) or (Wait(1.0),)
 
 
-def _uniform(share: float, low: float, high: float, parts: int = 8) -> list[Wait]:
+def _uniform(low: float, high: float) -> Waits:
     """Waits between two bounds, all of them as likely."""
-    return [Wait(share / parts, low + (high - low) * (part + 0.5) / parts) for part in range(parts)]
+    return tuple(Wait(1 / 8, low + (high - low) * (part + 0.5) / 8) for part in range(8))
 
 
 def _smooth(values: Floats, width: int) -> Floats:
@@ -196,7 +196,7 @@ def running_jobs(traffic: Traffic, seconds: float, *, most: int) -> Running:
         peak=count,
         utilisation=work / _DAY_SECONDS / mean,
         # A request waits for the day to end, and for its place in the job.
-        waiting=lambda: tuple(_uniform(1.0, long, _DAY_SECONDS + start)),
+        waiting=lambda: _uniform(long, _DAY_SECONDS + start),
         notes=(
             f"a job a day of about {long / 60:,.0f} minutes, instances: {count}; transform hours are taken at the hosting price: one bill of 2023 shows them equal",
         ),

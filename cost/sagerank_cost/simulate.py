@@ -14,9 +14,9 @@ import numpy as np
 
 from . import CostError
 from .autoscale import follow_backlog, track_target
-from .bill import IN_TIME, REQUEST_SECONDS, Bill, Deployment, Scenario, bill, itemise
+from .bill import IN_TIME, REQUEST_SECONDS, Bill, Deployment, Scenario, bill, month
 from .formulas import START_MINUTES
-from .lines import HOURS_PER_MONTH, Statement
+from .lines import Statement
 from .queueing import Counts, Latencies, Work, serve, serve_pooled, work_by_minute
 from .running import SERVERLESS_CONCURRENCY
 from .serverless import serve_workers
@@ -126,8 +126,7 @@ def simulate(
         latencies=latencies,
     )
     share = busy / 60 if deployment.mode == "serverless" else float(instances.sum())
-    amount = share / minutes * HOURS_PER_MONTH * (3600 if deployment.mode == "serverless" else 1)
-    return Simulated(outcome, formula, itemise(deployment, scenario, Decimal(repr(round(amount, 6)))))
+    return Simulated(outcome, formula, month(deployment, scenario, share / minutes))
 
 
 def _daily_jobs(arrivals: Counts, formula: Bill) -> tuple[Counts, Counts]:

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from .. import CostError
 from ..bill import (
-    BYTES_PER_TOKEN,
     ERRORS,
     IN_TIME,
     MAX_BYTES,
@@ -17,10 +16,11 @@ from ..bill import (
     Bill,
     Deployment,
     bill,
+    largest_bytes,
     request_alone,
 )
 from ..catalogue import Catalogue
-from ..decide import Decision, Question, candidates
+from ..decide import Decision, Question, candidates, unnamed_baseline
 from ..memory import SERVER_MB, copy_mb, fit, serverless_mb
 
 Group = TypeVar("Group")
@@ -65,12 +65,9 @@ def by_model_and_hardware(catalogue: Catalogue) -> Callable[[Deployment], tuple[
 def grouped(question: Question, key: Callable[[Deployment], Group]) -> dict[Group, list[Deployment]]:
     """All that the question allows, by group; burstable types only where they are named, as nothing else admits them."""
     groups: dict[Group, list[Deployment]] = {}
-    instance = question.scenario.catalogue.instance
     for deployment in candidates(question):
-        typed = deployment.mode != "serverless" and not question.instances
-        if typed and instance(deployment.instance).baseline is not None:
-            continue
-        groups.setdefault(key(deployment), []).append(deployment)
+        if unnamed_baseline(question, deployment) is None:
+            groups.setdefault(key(deployment), []).append(deployment)
     return groups
 
 
@@ -120,8 +117,8 @@ def _with_any_fleet(deployment: Deployment, question: Question) -> Bill | None:
 
 def _too_small(question: Question, deployments: Sequence[Deployment]) -> str:
     """None takes a request at all: the request is too large, its memory too small, or it lacks the arithmetic."""
-    traffic, tokens = question.scenario.traffic, question.scenario.tokens_at_once
-    largest = traffic.documents * traffic.tokens * BYTES_PER_TOKEN * traffic.largest_size
+    tokens = question.scenario.tokens_at_once
+    largest = largest_bytes(question.scenario.traffic)
     if all(largest > MAX_BYTES[one.mode] for one in deployments):
         return f"{largest / 1e6:,.0f} MB too large"
     needs = set()

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from .. import CostError
 from ..catalogue import Catalogue, Price
-from ..decide import Question, candidates
+from ..decide import Question, candidates, unnamed_baseline
 from ..memory import PACKED, RUNTIME_MB, copy_mb, fit, measured, serverless_mb, weights_mb
 from ..models import Choice
 from ..throughput import Speed, serverless_speed, speed
@@ -83,13 +83,11 @@ def _smallest_instance(choice: Choice, question: Question) -> Machine | None:
         regions=(region,),
         instances=tuple(name for name in question.instances if not name.isdecimal()),
     )
-    names = [deployment.instance for deployment in candidates(asked)]
+    names = [each.instance for each in candidates(asked) if unnamed_baseline(question, each) is None]
     holding = [
         instance
         for instance in map(catalogue.instance, names)
-        if not instance.gpu
-        and (question.instances or instance.baseline is None)
-        and fit(choice, "fp32", scenario.tokens_at_once, instance).copies
+        if not instance.gpu and fit(choice, "fp32", scenario.tokens_at_once, instance).copies
     ]
     if not holding:
         return None
