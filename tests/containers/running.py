@@ -17,7 +17,6 @@ import socketserver
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,10 +80,12 @@ class Running:
         """Wait for /ping's 200; the seconds since the start. Raises RuntimeError, with the log, where there is none."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(f"{self.url}/ping", timeout=5) as answer:
-                    if answer.status == 200:
-                        return time.monotonic() - self.started
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.url}/ping", timeout=5) as answer,
+            ):
+                if answer.status == 200:
+                    return time.monotonic() - self.started
             if not self.state()["Running"]:
                 break
             time.sleep(0.05)
@@ -100,7 +101,7 @@ class Running:
 def running(
     image: str,
     *,
-    limits: Limits = Limits(),  # noqa: B008, frozen
+    limits: Limits = Limits(),
     environ: Mapping[str, str] | None = None,
     mounts: Mapping[Path, str] | None = None,
     read_only: bool = True,
@@ -121,7 +122,11 @@ def running(
         *(["--read-only"] if read_only else []),
         *(["--cpus", f"{limits.cpus:g}"] if limits.cpus else []),
         # Without room to swap, as on SageMaker.
-        *(["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m"] if limits.memory_mb else []),
+        *(
+            ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m"]
+            if limits.memory_mb
+            else []
+        ),
         *(["--user", user] if user else []),
         *options("--env", environ or {}),
         *options("--volume", [f"{folder}:{where}:ro" for folder, where in (mounts or {}).items()]),
@@ -146,7 +151,10 @@ def running(
 def _allowed() -> list[str]:
     """Within this machine's own limits: podman's defaults are beyond what some allow, even to root."""
     limits = []
-    for name, kind, wanted in (("nofile", resource.RLIMIT_NOFILE, 65_536), ("nproc", resource.RLIMIT_NPROC, 8192)):
+    for name, kind, wanted in (
+        ("nofile", resource.RLIMIT_NOFILE, 65_536),
+        ("nproc", resource.RLIMIT_NPROC, 8192),
+    ):
         most = resource.getrlimit(kind)[1]
         count = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         limits.append(f"{name}={count}:{count}")
