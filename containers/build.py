@@ -1,0 +1,110 @@
+"""Build an image: `make image`, `make image-arm64`.
+
+    python -m containers.build [cpu|gpu|proxy] [--arch amd64|arm64] [--base IMAGE | --stand-in] [--tag NAME]
+
+The base image is the one that the Dockerfile names, with its digest, or another of the same kind. What pip is told on this machine
+(an index of the company's, its certificates) reaches the build as secrets, which no layer and no history keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import sagerank
+
+from . import standin
+from .engine import Engine, NoEngine, find, options
+from .settings import secrets
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGE = "inference/sagerank_inference"
+# What is built, and the context that it is built from.
+_FILES = {
+    "cpu": (f"{_PACKAGE}/image/Dockerfile.cpu", _PACKAGE),
+    "gpu": (f"{_PACKAGE}/image/Dockerfile.gpu", _PACKAGE),
+    "proxy": ("examples/proxy/Dockerfile", "."),
+}
+KINDS = tuple(_FILES)
+ARCHITECTURES = ("amd64", "arm64")
+_LAST_LINES = 40
+
+
+class BuildError(Exception):
+    """The build failed; the text is the end of what the builder said."""
+
+
+def build(kind: str = "cpu", arch: str = "amd64", *, base: str | None = None, tag: str | None = None) -> str:
+    """Build an image into the store of this machine's engine, and return its name.
+
+    kind: of KINDS. arch: of ARCHITECTURES, another than the machine's by emulation. base: the image in FROM, else the Dockerfile's
+    own. tag: the name, else `localhost/sagerank:KIND-ARCH`. Raises NoEngine and BuildError.
+    """
+    engine = find()
+    dockerfile, context = _FILES[kind]
+    name = tag or f"localhost/sagerank:{kind}-{arch}"
+    arguments = {"VERSION": sagerank.__version__, "REVISION": _git("rev-parse", "HEAD")}
+    if base:
+        arguments["BASE"] = base
+    with tempfile.TemporaryDirectory(prefix="sagerank-build-") as scratch:
+        words = [
+            *_command(engine),
+            *("--platform", f"linux/{arch}"),
+            *options("--build-arg", {name: text for name, text in arguments.items() if text}),
+            *options("--secret", [f"id={name},src={file}" for name, file in secrets(Path(scratch)).items()]),
+            *("--file", str(_ROOT / dockerfile)),
+            *("--tag", name),
+            str(_ROOT / context),
+        ]
+        try:
+            engine.run(*words, seconds=3600)
+        except subprocess.CalledProcessError as error:
+            said = (error.stdout + error.stderr).decode(errors="replace").strip().splitlines()
+            raise BuildError("\n".join(said[-_LAST_LINES:])) from None
+    return name
+
+
+def _command(engine: Engine) -> list[str]:
+    """A manifest of Docker's, of one architecture and without attestations: SageMaker takes no other."""
+    if engine.name == "podman":
+        # OCI's manifests, podman's default, have no HEALTHCHECK either.
+        return ["build", "--format", "docker"]
+    return ["buildx", "build", "--load", "--provenance=false", "--sbom=false"]
+
+
+def _git(*words: str) -> str:
+    """What git says of this checkout; empty where there is none."""
+    try:
+        done = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m containers.build", description="Build an image.")
+    parser.add_argument("kind", nargs="?", choices=KINDS, default="cpu")
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="amd64")
+    base = parser.add_mutually_exclusive_group()
+    base.add_argument("--base", help="the image in FROM, in place of the Dockerfile's own")
+    base.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="where no registry is reached: a base made of Debian's packages",
+    )
+    parser.add_argument("--tag", help="the image's name (localhost/sagerank:KIND-ARCH)")
+    given = parser.parse_args()
+    try:
+        on = standin.ensure(given.arch) if given.stand_in else given.base
+        sys.stdout.write(f"{build(given.kind, given.arch, base=on, tag=given.tag)}\n")
+    except (NoEngine, BuildError, OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
