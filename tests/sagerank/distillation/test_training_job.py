@@ -19,6 +19,7 @@ from pathlib import Path
 import boto3
 import pytest
 from moto.moto_api._internal import moto_api_backend
+from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 from packaging.requirements import Requirement
 
@@ -27,6 +28,7 @@ from sagerank.distillation import DistillationError, training_job
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job, launch
 from sagerank.evaluation import SAMPLE
+from sagerank_inference import quiet
 from sagerank_inference.artefact import Manifest
 
 from ...conftest import ROOT, alone, needs
@@ -132,6 +134,9 @@ def test_a_training_job_carries_all_it_needs(
     name = capsys.readouterr().out.split()[2]
     job = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["EnableManagedSpotTraining"] is True
+    # Which moto keeps, and does not tell.
+    kept = sagemaker_backends["123456789012"]["eu-central-1"].training_jobs[name]
+    assert kept.environment == quiet.CONTAINER
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
     given = {key: json.loads(value) for key, value in job["HyperParameters"].items()}
     assert job["CheckpointConfig"]["LocalPath"] == given["work"] == "/opt/ml/checkpoints"
