@@ -15,11 +15,11 @@ import tarfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto.moto_api._internal import moto_api_backend
-from moto.sagemaker.models import sagemaker_backends
 from moto.server import ThreadedMotoServer
 from packaging.requirements import Requirement
 
@@ -134,9 +134,6 @@ def test_a_training_job_carries_all_it_needs(
     name = capsys.readouterr().out.split()[2]
     job = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["EnableManagedSpotTraining"] is True
-    # Which moto keeps, and does not tell.
-    kept = sagemaker_backends["123456789012"]["eu-central-1"].training_jobs[name]
-    assert kept.environment == quiet.CONTAINER
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
     given = {key: json.loads(value) for key, value in job["HyperParameters"].items()}
     assert job["CheckpointConfig"]["LocalPath"] == given["work"] == "/opt/ml/checkpoints"
@@ -181,6 +178,20 @@ def test_a_training_job_carries_all_it_needs(
 
 
 @needs("torch")
+def test_awss_container_is_told_to_report_nothing(aws: None) -> None:
+    """As the request says it: moto forgets the job's variables."""
+    session, sent = boto3.Session(), dict[str, Any]()
+    session.events.register(
+        "provide-client-params.sagemaker.CreateTrainingJob", lambda params, **_: sent.update(params)
+    )
+    text = str(SAMPLE / "passages.jsonl.gz")
+    recipe = Recipe(passages=text, queries=text, teachers=("micro",))
+    launch(
+        recipe, Job(role="arn:aws:iam::123456789012:role/r", bucket="ours", image="i"), "x", session=session
+    )
+    assert sent["Environment"] == quiet.CONTAINER
+
+
 def test_what_the_job_installs_is_what_its_code_imports(archive: Path) -> None:
     """Every package that the archive's code imports, wherever the import stands in it, and no other."""
     installed = {Requirement(line).name: line for line in training_job._REQUIREMENTS.split()}
