@@ -37,6 +37,10 @@ os.environ["XDG_DATA_HOME"] = os.devnull
 # The CDK validates templates for seconds in each process (one test asks for it), and warns of the node that is installed.
 os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
 
+# readline tells children of pytest, two halves of the suite among them, that there is a terminal of 80 columns.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 ROOT = Path(__file__).parent.parent
 
 # The newest Python has no wheel of these for a while. Where one is missing, what imports it is skipped, and says so.

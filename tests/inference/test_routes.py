@@ -186,8 +186,8 @@ def test_compressed_bodies_are_inflated(server: Server, encoding: str, body: byt
         ("br", BODY, 415, "'br' is not read here: send gzip"),
         ("gzip, gzip", BODY, 415, "'gzip, gzip' is not read here"),
         ("gzip", BODY, 400, "not compressed as its Content-Encoding says"),
-        ("gzip", gzip.compress(BODY)[:-9], 400, "not all of it came"),
-        ("gzip", gzip.compress(b" " * 2**30), 413, "more than 6291456 bytes"),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-9], 400, "not all of it came"),
+        ("gzip", gzip.compress(b" " * 2**27, mtime=0), 413, "more than 6291456 bytes"),
     ],
 )
 def test_bad_compression_is_refused(

@@ -134,21 +134,22 @@ def test_what_a_limit_keeps_is_the_span(pipelines: dict[str, Tokenizer], pipelin
 def test_a_text_in_pieces_has_the_spans_of_the_whole(
     pipelines: dict[str, Tokenizer], pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roomy, equal = own(pipelines[pipeline]), 0
-    tokeniser = narrow(roomy, room=6, overlap=1)
-    documents = [" ".join(texts(seed, 12)) for seed in range(100)]
-    whole = tokeniser("a", documents)
-    expected = [spans_of(tokeniser, whole.select([number]), [text]) for number, text in enumerate(documents)]
-    monkeypatch.setattr(pieces, "_PIECE", 30)
-    for number, document in enumerate(documents):
-        # Where a piece ends within a word its tokens are others: see the tests of pieces.
-        cut = tokeniser("a", [document])
-        spans = spans_of(tokeniser, cut, [document])
-        if cut.ids == whole.select([number]).ids:
+    tokeniser, equal = narrow(own(pipelines[pipeline]), room=6, overlap=1), 0
+    for seed in range(100):
+        document = " ".join(texts(seed, 12))
+        whole = tokeniser("a", [document])
+        with monkeypatch.context() as patch:
+            patch.setattr(pieces, "_PIECE", 30)
+            cut = tokeniser("a", [document])
+            # Where a piece ends within a word its tokens are others: see the tests of pieces.
+            same = cut.ids == whole.ids
+            spans = spans_of(tokeniser, cut, [document])
             assert len(list(pieces.pieces(document, tokeniser._cuts))) > 3
-            assert spans == expected[number]
-            equal += 1
+        assert not same or spans == spans_of(tokeniser, whole, [document])
         assert (spans[0][0], spans[-1][1]) == (0, len(document))
+        equal += same
+        if equal == 25:  # of one pipeline there are three
+            break
     assert equal > 2
 
 
