@@ -46,12 +46,10 @@ def build(kind: str = "cpu", arch: str = "amd64", *, base: str | None = None, ta
     engine = find()
     dockerfile, context = _FILES[kind]
     name = tag or f"localhost/sagerank:{kind}-{arch}"
-    arguments = {"VERSION": sagerank.__version__, "REVISION": _git("rev-parse", "HEAD")}
-    if base:
-        arguments["BASE"] = base
+    arguments = {"VERSION": sagerank.__version__, "REVISION": _git("rev-parse", "HEAD"), "BASE": base or ""}
     with tempfile.TemporaryDirectory(prefix="sagerank-build-") as scratch:
         words = [
-            *_command(engine),
+            *_command(engine, committed=_git("log", "-1", "--format=%ct") or "0"),
             *("--platform", f"linux/{arch}"),
             *options("--build-arg", {name: text for name, text in arguments.items() if text}),
             *options("--secret", [f"id={name},src={file}" for name, file in secrets(Path(scratch)).items()]),
@@ -67,12 +65,16 @@ def build(kind: str = "cpu", arch: str = "amd64", *, base: str | None = None, ta
     return name
 
 
-def _command(engine: Engine) -> list[str]:
-    """A manifest of Docker's, of one architecture and without attestations: SageMaker takes no other."""
+def _command(engine: Engine, committed: str) -> list[str]:
+    """A manifest of Docker's, of one architecture and without attestations, because SageMaker takes no other.
+
+    committed: the time, in seconds since 1970, that the image states for itself, so that building again makes the same.
+    """
     if engine.name == "podman":
-        # OCI's manifests, podman's default, have no HEALTHCHECK either.
-        return ["build", "--format", "docker"]
-    return ["buildx", "build", "--load", "--provenance=false", "--sbom=false"]
+        return ["build", "--format", "docker", "--timestamp", committed]
+    output = "type=docker,oci-mediatypes=false"
+    attested = ["--provenance=false", "--sbom=false"]
+    return ["buildx", "build", "--output", output, *attested, "--build-arg", f"SOURCE_DATE_EPOCH={committed}"]
 
 
 def _git(*words: str) -> str:

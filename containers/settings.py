@@ -14,8 +14,6 @@ from pathlib import Path
 _KEPT = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "retries")
 _ADDRESSES = ("index-url", "extra-index-url", "find-links")
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
-# Where the Dockerfiles mount the secret of that name.
-_CA = "/run/secrets/ca"
 
 
 def secrets(folder: Path) -> dict[str, Path]:
@@ -29,7 +27,6 @@ def secrets(folder: Path) -> dict[str, Path]:
     bundle = next((name for name in (told.get("cert"), *map(os.environ.get, _BUNDLES)) if name), None)
     if bundle and Path(bundle).is_file():
         found["ca"] = Path(bundle)
-        kept["cert"] = _CA
     if kept:
         written = configparser.RawConfigParser()
         written["global"] = kept

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sagerank_cost.commands
 from sagerank_cost.text import examples
+from sagerank_inference import quiet
 
 from . import __version__
 from .bench import commands as bench_commands
@@ -47,6 +48,7 @@ class Refused(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    quiet.switch_off(quiet.OURS)
     sagerank_cost.commands.print_any_text()
     options = _parser().parse_args(arguments)
     # The extras a command needs: their names with commas between, or a function of its options that gives them.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from .onnx_runtime import onnxruntime
 from .plan import apart
 
 

@@ -86,8 +86,13 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
 
 
 def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployConfig:
-    """Read and check a configuration, from the app's context too: cdk.json's and that of `cdk -c`. CDK's own keys have a colon."""
-    context = {key: text for key, text in app.node.get_all_context().items() if ":" not in key}
+    """Read and check a configuration, from the app's context too: cdk.json's and that of `cdk -c`."""
+    # The CDK's own keys have a colon, but for one that says whether its command line may report its use.
+    context = {
+        key: text
+        for key, text in app.node.get_all_context().items()
+        if ":" not in key and key != "cli-telemetry"
+    }
     named = context.pop("config", None)
     file = file or (Path(named) if named else None)
     options = {**context, **given}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sagerank_inference import quiet
 from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
 from .config import DeployConfig
@@ -42,6 +43,8 @@ def environment(config: DeployConfig, instance: str = "") -> dict[str, str]:
     except SettingsError as error:
         raise ConfigError(f"settings: {error}") from None
     variables = {name: written[name] for name in sorted(given)}
+    if config.image != "dockerfile":  # ours says it itself
+        variables |= quiet.CONTAINER
     if config.image == "dlc":
         variables["SAGEMAKER_PROGRAM"] = "sagerank_inference.handler"
     return variables

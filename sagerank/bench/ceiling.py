@@ -73,8 +73,9 @@ def _onnxruntime(shape: tuple[int, int, int], threads: int) -> Iterator[Product]
     """The engine's linear layer: the weight is a constant, stored as PyTorch does."""
     if importlib.util.find_spec("onnx") is None:
         return
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
+    from sagerank_inference.onnx_runtime import onnxruntime
 
     rows, inner, columns = shape
     weight = numpy_helper.from_array(_random(columns, inner), "weight")

@@ -3,10 +3,13 @@
 import argparse
 import sys
 
+from sagerank_inference import quiet
+
 from . import commands
 
 
 def main() -> int:
+    quiet.switch_off(quiet.OURS)
     parser = argparse.ArgumentParser(prog="python -m sagerank.distillation", description=commands.__doc__)
     commands.configure(parser)
     options = parser.parse_args()

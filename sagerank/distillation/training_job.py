@@ -19,6 +19,7 @@ from typing import Any
 import sagerank
 import sagerank_cost
 import sagerank_inference
+from sagerank_inference import quiet
 
 from . import DistillationError
 from .recipe import Recipe
@@ -134,6 +135,7 @@ def launch(
         | ({"MaxWaitTimeInSeconds": 2 * seconds} if job.spot else {}),
         "EnableManagedSpotTraining": job.spot,
         "EnableInterContainerTrafficEncryption": False,
+        "Environment": quiet.CONTAINER,
     }
     if job.subnets:
         request["VpcConfig"] = {"Subnets": list(job.subnets), "SecurityGroupIds": list(job.security_groups)}

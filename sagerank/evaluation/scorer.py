@@ -164,8 +164,9 @@ class OnnxBert:
     """A BERT-like ONNX model: tokenizer.json and model.onnx with input_ids, attention_mask, token_type_ids."""
 
     def __init__(self, folder: Path, *, threads: int = 1, max_tokens: int = 256) -> None:
-        import onnxruntime
         from tokenizers import Tokenizer
+
+        from sagerank_inference.onnx_runtime import onnxruntime
 
         for name in ("model.onnx", "tokenizer.json"):
             if not (folder / name).is_file():

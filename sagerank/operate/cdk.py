@@ -97,8 +97,7 @@ def run(arguments: Sequence[str], account: Account, *, cwd: Path | None = None) 
     with subprocess.Popen(
         [command, *arguments, *signed],
         cwd=cwd or project,
-        # It reports its use to AWS unless told otherwise.
-        env={"CDK_DISABLE_CLI_TELEMETRY": "true", **os.environ, **there},
+        env={**os.environ, **there},
         stdout=sys.stderr.fileno(),
         stderr=subprocess.STDOUT,
     ) as process:

@@ -69,7 +69,7 @@ def _project() -> Path:
         if _command(root) is None:
             _install(root, root)
         return root
-    pinned = hashlib.sha256((package / "package-lock.json").read_bytes()).hexdigest()[:16]
+    pinned = hashlib.sha256(b"".join((package / name).read_bytes() for name in _FILES)).hexdigest()[:16]
     folder = default_cache() / "cdk" / pinned
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +106,7 @@ def _install(folder: Path, shown: Path) -> None:
             "--ignore-scripts",
             "--no-audit",
             "--no-fund",
+            "--no-update-notifier",
             "--fetch-retries=1",
             "--fetch-retry-mintimeout=1000",
         ],

@@ -84,9 +84,3 @@ def test_what_the_page_on_trouble_quotes_is_what_the_program_says(sentence: str)
     # A message may be broken over lines of the source, and a quoted key stands in it as it is written there.
     joined = re.sub(r'"\s*\n\s*f?"', "", SOURCES)
     assert sentence.replace('"', "") in joined.replace('"', "")
-
-
-def test_the_page_on_data_says_whether_telemetry_is_switched_off() -> None:
-    page = (DOCS / "data.md").read_text(encoding="utf-8")
-    switched = "ORT_DISABLE_TELEMETRY" in SOURCES or "disable_telemetry_events" in SOURCES
-    assert ("Nothing here switches it off yet" in page) != switched

@@ -107,6 +107,17 @@ def test_the_cdks_own_region_stands_where_none_is_named(
     assert read(app, tmp_path / "named.yaml", {**given, "region": "ap-south-1"}).region == "ap-south-1"
 
 
+def test_what_cdk_json_tells_the_cdks_command_is_no_option_of_ours(archive: Path) -> None:
+    """Nor is it where a user's `cdk cli-telemetry` wrote it."""
+    import aws_cdk
+
+    project = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+    assert project["context"] == {"cli-telemetry": False}
+    assert project["notices"] is False
+    given = {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive)}
+    assert read(aws_cdk.App(context=project["context"]), None, given) == read(aws_cdk.App(), None, given)
+
+
 def test_the_bootstrap_rule_can_be_left_out() -> None:
     assert "Rules" in stacks("realtime").templates["endpoint"]
     assert not {"Rules", "Parameters"} & set(stacks("realtime", bootstrap_rule="false").templates["endpoint"])

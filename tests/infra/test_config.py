@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from sagerank_inference import quiet
 from sagerank_inference.archive import pack
 from sagerank_inference.settings import Settings
 from sagerank_infra import fitting, rules
@@ -420,6 +421,12 @@ def test_awss_container_runs_the_handler_on_pytorch() -> None:
     written = environment(config(image="dlc"))
     assert written["SAGEMAKER_PROGRAM"] == "sagerank_inference.handler"
     assert written["SAGERANK_BACKEND"] == "torch"
+
+
+def test_an_image_that_is_not_ours_is_told_to_report_nothing() -> None:
+    for image in ("dlc", "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagerank:1-amd64"):
+        assert quiet.CONTAINER.items() <= environment(config(image=image)).items()
+    assert not quiet.CONTAINER.keys() & environment(config(image="dockerfile")).keys()
 
 
 def test_the_schema_describes_every_option() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sagerank_inference import quiet
 from sagerank_inference.tokenise import Tokeniser
 
 from ...evaluation.collection import sample
@@ -119,7 +120,7 @@ def open_peer(
         # The class lies in the folder. No hub is asked, and nobody is told.
         HF_HOME=str(cache / "huggingface"),
         HF_HUB_OFFLINE="1",
-        DO_NOT_TRACK="1",
+        **quiet.OURS,
     )
     outputs = _prepare(spec, folder, python, variables)
     named = {key: value.format(**outputs) for key, value in spec.options.items()}

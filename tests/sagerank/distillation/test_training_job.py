@@ -15,6 +15,7 @@ import tarfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -27,6 +28,7 @@ from sagerank.distillation import DistillationError, training_job
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job, launch
 from sagerank.evaluation import SAMPLE
+from sagerank_inference import quiet
 from sagerank_inference.artefact import Manifest
 
 from ...conftest import ROOT, alone, needs
@@ -176,6 +178,20 @@ def test_a_training_job_carries_all_it_needs(
 
 
 @needs("torch")
+def test_awss_container_is_told_to_report_nothing(aws: None) -> None:
+    """As the request says it: moto forgets the job's variables."""
+    session, sent = boto3.Session(), dict[str, Any]()
+    session.events.register(
+        "provide-client-params.sagemaker.CreateTrainingJob", lambda params, **_: sent.update(params)
+    )
+    text = str(SAMPLE / "passages.jsonl.gz")
+    recipe = Recipe(passages=text, queries=text, teachers=("micro",))
+    launch(
+        recipe, Job(role="arn:aws:iam::123456789012:role/r", bucket="ours", image="i"), "x", session=session
+    )
+    assert sent["Environment"] == quiet.CONTAINER
+
+
 def test_what_the_job_installs_is_what_its_code_imports(archive: Path) -> None:
     """Every package that the archive's code imports, wherever the import stands in it, and no other."""
     installed = {Requirement(line).name: line for line in training_job._REQUIREMENTS.split()}

@@ -16,7 +16,7 @@ from sagerank.models.build import MICRO
 
 def multiply(integers: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.int32]:
     """[T, k] times [out, k] transposed, by the kernel that serves."""
-    import onnxruntime
+    from sagerank_inference.onnx_runtime import onnxruntime
 
     node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
     given = helper.make_tensor_value_info("x", TensorProto.UINT8, ["t", weight.shape[1]])

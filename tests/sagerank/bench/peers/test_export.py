@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import onnxruntime
 import torch
 
 from sagerank.bench.peers.dense import DenseJinaBert
 from sagerank.bench.peers.export import GRAPH, export
 from sagerank.models.build import MICRO
 from sagerank_inference.engine import Engine
+from sagerank_inference.onnx_runtime import onnxruntime
 
 from ....conftest import SMALL, VOCABULARY, random_model
 from .conftest import DOCUMENTS, farthest, padded

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import onnx
-import onnxruntime
 import pytest
 
 from sagerank.bench.peers import PeerError, open_peer
@@ -16,6 +15,7 @@ from sagerank.bench.peers.export import GRAPH
 from sagerank.bench.peers.process import PREPARE
 from sagerank.models.build import MICRO
 from sagerank_inference.engine import Engine
+from sagerank_inference.onnx_runtime import onnxruntime
 
 from .conftest import farthest, padded
 
