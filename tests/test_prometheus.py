@@ -107,9 +107,9 @@ def _scraped(prometheus: Prometheus) -> bool:
         return False
 
 
-@pytest.mark.parametrize("expression", QUERIES)
-def test_a_panel_shows_something(prometheus: Prometheus, expression: str) -> None:
-    values = prometheus.values(expression)
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_panel_shows_something(prometheus: Prometheus, name: str) -> None:
+    values = prometheus.values(QUERIES[name])
     assert values
     assert all(math.isfinite(value) and value >= 0 for value in values)
 
