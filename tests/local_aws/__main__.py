@@ -43,6 +43,8 @@ def main() -> None:
 
     if behind:
         behind.serve()
+        # What starts a container leaves a file in the current folder when the kernel ends one for its memory.
+        os.chdir(behind.folder)
 
     from . import components, endpoints, images, resources, runtime, transform, updates
 

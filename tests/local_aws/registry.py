@@ -123,6 +123,7 @@ class Registry:
         os.environ.update(self.storage("instances"))
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(self.folder), self.address.partition(":")[2]],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,  # it closes with this process, however that ends
             start_new_session=True,
         )

@@ -155,7 +155,9 @@ def aws(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     folder = tmp_path_factory.mktemp("aws")
     why = reason()
     said = f"processes of this source: {why}" if why else "containers of the image"
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
         sys.stdout.write(f"\nEndpoints are {said}\n")
     with running(folder / "log", containers=not why) as environment:
         aws = Aws(environment, folder)
