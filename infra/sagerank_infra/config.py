@@ -26,6 +26,7 @@ from .sections import (
     Budget,
     Capture,
     Encryption,
+    ImageBuild,
     Network,
     Pool,
     Rollout,
@@ -93,6 +94,9 @@ class DeployConfig:
         "of an image in ECR whose name does not say it",
         choices=("", "amd64", "arm64"),
         form="amd64 or arm64",
+    )
+    image_build: ImageBuild = section(
+        ImageBuild, "of our own image, where Docker Hub or PyPI is out of reach"
     )
     model_package: str = option(
         "",

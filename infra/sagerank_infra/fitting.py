@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
 
 
 def check_image(config: DeployConfig) -> None:
+    for name, text in asdict(config.image_build).items():
+        if text and config.image != "dockerfile":
+            raise ConfigError(
+                f"image_build.{name} is {text!r}, and image is {config.image!r}, which is built already: leave one out."
+            )
+        if text and name != "base" and not Path(text).expanduser().is_file():
+            raise ConfigError(f"image_build.{name} is {text!r}: there is no such file.")
     architecture = hardware(config.instance).arch if config.instance else "amd64"
     where = config.instance or "serverless"
     if config.image == "dlc" and architecture == "arm64":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from importlib import metadata
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -42,7 +44,35 @@ def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
         # What Python, tools and file managers write beside the sources must not change the image's hash.
         ignore_mode=cdk.IgnoreMode.DOCKER,
         exclude=["**/__pycache__", "**/.*"],
+        outputs=_outputs(),
+        build_args=_arguments(config),
+        build_secrets={
+            name: cdk.DockerBuildSecret.from_src(str(Path(file).expanduser().resolve()))
+            for name, file in (("pip", config.image_build.pip), ("ca", config.image_build.certificates))
+            if file
+        },
+        # Nor must whoever builds it, and how.
+        invalidation=ecr_assets.DockerImageAssetInvalidationOptions(
+            outputs=False, build_args=bool(config.image_build.base), build_secrets=False
+        ),
     ).image_uri
+
+
+def _outputs() -> list[str] | None:
+    """What the CDK's command line gives `build` as --output: SageMaker refuses OCI's manifests, which are Docker's choice by now.
+
+    Podman knows no such output, and makes of it a folder, or an error: there BUILDAH_FORMAT=docker says the same.
+    """
+    builder = Path(os.environ.get("CDK_DOCKER", "docker")).stem
+    return None if builder in ("podman", "buildah") else ["type=docker,oci-mediatypes=false"]
+
+
+def _arguments(config: DeployConfig) -> dict[str, str]:
+    found = {"BASE": config.image_build.base} if config.image_build.base else {}
+    try:
+        return {**found, "VERSION": metadata.version("sagerank")}
+    except metadata.PackageNotFoundError:
+        return found
 
 
 def repository_arn(stack: cdk.Stack, config: DeployConfig) -> str:

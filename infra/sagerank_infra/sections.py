@@ -17,6 +17,18 @@ S3 = r"s3://[a-z0-9.-]{3,63}/.+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBuild:
+    base: str = option(
+        "",
+        "image in FROM, such as a mirror's; empty: the one that the Dockerfile names, of Docker Hub",
+        pattern=r"|[a-zA-Z0-9][\w./:@-]*",
+        form="an image with Python 3.11 on Debian 12, such as public.ecr.aws/docker/library/python:3.11-slim-bookworm",
+    )
+    pip: str = option("", "pip.conf that names an index of yours; the image does not keep it")
+    certificates: str = option("", "certificates (PEM) that pip trusts; the image does not keep them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     vpc: str = option(
         "",

@@ -97,7 +97,8 @@ def run(arguments: Sequence[str], account: Account, *, cwd: Path | None = None) 
     with subprocess.Popen(
         [command, *arguments, *signed],
         cwd=cwd or project,
-        env={**os.environ, **there},
+        # Podman's images would have manifests that SageMaker refuses.
+        env={**os.environ, "BUILDAH_FORMAT": "docker", **there},
         stdout=sys.stderr.fileno(),
         stderr=subprocess.STDOUT,
     ) as process:

@@ -42,9 +42,15 @@ def docker() -> None:
         raise OperateError(
             f"The image is built with Docker, and there is no {command}: install it, {instead}."
         )
-    if subprocess.run([command, "version"], capture_output=True, check=False).returncode:
+    asked = subprocess.run([command, "version"], capture_output=True, check=False)
+    if asked.returncode:
         raise OperateError(
             f"The image is built with Docker, and `{command} version` finds no daemon: start it, {instead}."
+        )
+    # Some systems call podman so.
+    if "CDK_DOCKER" not in os.environ and b"podman" in asked.stdout.lower():
+        raise OperateError(
+            "The image is built with Docker, and docker is podman here: set CDK_DOCKER=podman."
         )
 
 

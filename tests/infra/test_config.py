@@ -284,6 +284,11 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "built for amd64, and ml.c8g.xlarge is arm64",
     ),
     (
+        {"image": ARM_IMAGE, "instance": "ml.c8g.xlarge", "image_build.base": "python:3.11"},
+        "image_build.base is 'python:3.11', and image is",
+    ),
+    ({"image_build.pip": "no/pip.conf"}, "image_build.pip is 'no/pip.conf': there is no such file."),
+    (
         {"image": "dlc", "instance": "ml.c8g.xlarge"},
         "image is 'dlc', and AWS has no container for ml.c8g.xlarge",
     ),

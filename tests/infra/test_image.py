@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .conftest import MODEL, stacks, statements
+from .conftest import MODEL, Synthesised, stacks, statements, synthesise
+from .synth import example
+
+
+def asset(found: Synthesised) -> tuple[str, dict[str, Any]]:
+    """The name of the image that is built, and what it is built from."""
+    assets = json.loads(next(found.assembly.glob("*model.assets.json")).read_text(encoding="utf-8"))
+    ((name, image),) = assets["dockerImages"].items()
+    return name, image["source"]
 
 
 @pytest.mark.parametrize(
@@ -19,12 +29,35 @@ from .conftest import MODEL, stacks, statements
     ],
 )
 def test_the_image_is_built_for_the_instance(name: str, file: str, platform: str) -> None:
-    assets = json.loads(next(stacks(name).assembly.glob("*model.assets.json")).read_text(encoding="utf-8"))
-    (image,) = assets["dockerImages"].values()
-    assert (image["source"]["dockerFile"], image["source"]["platform"]) == (file, platform)
-    shipped = stacks(name).assembly / image["source"]["directory"]
+    source = asset(stacks(name))[1]
+    assert (source["dockerFile"], source["platform"]) == (file, platform)
+    shipped = stacks(name).assembly / source["directory"]
     assert (shipped / "server.py").is_file()
     assert not list(shipped.rglob("__pycache__"))
+
+
+def test_whoever_builds_the_image_it_is_the_same_and_of_dockers_own_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_docker = asset(stacks("realtime"))
+    assert by_docker[1]["dockerOutputs"] == ["type=docker,oci-mediatypes=false"]
+    assert by_docker[1]["dockerBuildSecrets"] == {}
+    monkeypatch.setenv("CDK_DOCKER", "/usr/bin/podman")
+    told, trusted = tmp_path / "pip.conf", tmp_path / "ca.pem"
+    for file in (told, trusted):
+        file.touch()
+    behind = {"image_build.pip": str(told), "image_build.certificates": str(trusted)}
+    by_podman = asset(synthesise(example("realtime", **behind)))
+    assert "dockerOutputs" not in by_podman[1]
+    assert by_podman[1]["dockerBuildSecrets"] == {"pip": f"src={told}", "ca": f"src={trusted}"}
+    assert by_podman[0] == by_docker[0]
+
+
+def test_another_base_is_another_image() -> None:
+    base = "public.ecr.aws/docker/library/python:3.11-slim-bookworm"
+    name, source = asset(stacks("realtime", **{"image_build.base": base}))
+    assert source["dockerBuildArgs"]["BASE"] == base
+    assert name != asset(stacks("realtime"))[0]
 
 
 def test_an_image_of_ones_own_needs_no_docker() -> None:

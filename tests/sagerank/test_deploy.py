@@ -685,6 +685,12 @@ def test_what_a_deployment_needs_is_looked_for_before_anything_is_built(
     assert "there is no no-such-docker: install it" in said()
     monkeypatch.setenv("CDK_DOCKER", "false")
     assert "`false version` finds no daemon: start it" in said()
+    (tmp_path / "docker").write_text("#!/bin/sh\necho Client: Podman Engine\n")
+    (tmp_path / "docker").chmod(0o755)
+    with monkeypatch.context() as shim:
+        shim.delenv("CDK_DOCKER")
+        shim.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert "docker is podman here: set CDK_DOCKER=podman." in said()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "The CDK needs Node.js 20 or newer" in said()
 
