@@ -32,12 +32,17 @@ class Engine:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(
-        self, *arguments: str, input: bytes | None = None, seconds: float = 1800
+        self,
+        *arguments: str,
+        input: bytes | None = None,
+        seconds: float = 1800,
+        folder: Path | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of it. Raises subprocess.CalledProcessError, with its output, where it fails."""
+        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails."""
         return subprocess.run(
             [self.name, *arguments],
             env={**os.environ, **self.environ},
+            cwd=folder,
             input=input,
             capture_output=True,
             check=True,
