@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from containers.engine import options, podman
 from sagerank.models.build import MICRO
 
+from ..conftest import ROOT
 from .running import MODEL, Limits, fenced
 
+_FOLDER = ROOT / "build" / "containers" / "contained"
 # As much as an ml.c7i.large has.
 _LIMITS = Limits(cpus=2, memory_mb=4096)
 # What a test may say of a process and a container has, too.
@@ -35,8 +38,8 @@ class Contained(subprocess.Popen[str]):
             pytest.skip(f"{', '.join(sorted(other))} of a process here: in a container there is none")
         folder = variables.get("SAGERANK_MODEL_DIR", "")
         volumes = [f"{folder}:{folder}:ro" if folder else f"{MICRO}:{MODEL}:ro"]
-        self._scratch = tempfile.TemporaryDirectory(prefix="sagerank-container-")
-        self._pid_file = Path(self._scratch.name, "pid")
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        self._pid, self._pid_file = 0, _FOLDER / secrets.token_hex(6)
         engine = podman()
         super().__init__(
             [
@@ -47,19 +50,21 @@ class Contained(subprocess.Popen[str]):
                 *(image, word),
             ],
             env={**os.environ, **engine.environ},
-            cwd=self._scratch.name,
+            cwd=_FOLDER,  # podman's monitor leaves a file where memory runs out
             **process,
         )
 
     @property
     def server(self) -> int:
         """The container's first process, by this machine's numbers. Waits until there is one; 0 where none will be."""
-        while self.poll() is None:
-            if self._pid_file.exists() and (text := self._pid_file.read_text(encoding="ascii")):
-                return int(text)
+        while not self._pid and self.poll() is None:
+            with suppress(OSError, ValueError):
+                self._pid = int(self._pid_file.read_text(encoding="ascii"))
+                self._pid_file.unlink()
             time.sleep(0.01)
-        return 0
+        return self._pid
 
     def send_signal(self, sig: int) -> None:
-        if server := self.server:
-            os.kill(server, sig)
+        if self.poll() is None and (server := self.server):
+            with suppress(ProcessLookupError):  # it has ended, and podman is about to
+                os.kill(server, sig)
