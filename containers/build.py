@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sagerank
 
-from . import standin
+from . import emulation, standin
 from .engine import Engine, NoEngine, find, options
 from .settings import secrets
 
@@ -58,7 +58,9 @@ def build(kind: str = "cpu", arch: str = "amd64", *, base: str | None = None, ta
             str(_ROOT / context),
         ]
         try:
-            engine.run(*words, seconds=3600)
+            # Docker's own qemu is new enough.
+            through = emulation.through(arch) if engine.name == "podman" else ()
+            engine.run(*words, seconds=3600, through=through)
         except subprocess.CalledProcessError as error:
             said = (error.stdout + error.stderr).decode(errors="replace").strip().splitlines()
             raise BuildError("\n".join(said[-_LAST_LINES:])) from None
