@@ -195,7 +195,7 @@ def test_killing_the_model_answers_everyone_and_heals() -> None:
     with running() as server:
         wait_for(lambda: server.ping() == 200)
         first = server.worker()
-        slow = json.dumps({"query": "q", "documents": ["long " * 8000] * 6}).encode()
+        slow = json.dumps({"query": "q", "documents": ["long " * 8000] * 3}).encode()
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             answers = [pool.submit(server.post, slow) for _ in range(4)]
             wait_for(lambda: "sagerank_batch_pairs_count 0.0" not in server.call("GET", "/metrics")[1])
