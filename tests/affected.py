@@ -21,7 +21,11 @@ _PAGES = re.compile(
     r".*\.md|mkdocs\.yml|LICENSE|\.github/.*|\.devcontainer/.*|\.ci/.*|\.pre-commit-config\.yaml|\.gitignore"
 )
 # Folders whose tests are about all of them.
-_WHOLE = {"docs": "tests/docs", "examples": "tests/test_examples.py", "notebooks": "tests/test_notebooks.py"}
+_WHOLE = {
+    "docs": {"tests/docs"},
+    "examples": {f"tests/test_{name}.py" for name in ("examples", "compose", "prometheus")},
+    "notebooks": {"tests/test_notebooks.py"},
+}
 
 
 def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
@@ -36,9 +40,9 @@ def affected(changed: Iterable[str], root: Path = ROOT) -> set[str] | None:
 
 
 def _tests_of(path: PurePosixPath, root: Path) -> set[str]:
-    whole = _WHOLE.get(path.parts[0])
+    whole = _WHOLE.get(path.parts[0], set())
     if whole or _PAGES.fullmatch(str(path)):
-        return ALWAYS | ({whole} if whole else set())
+        return ALWAYS | whole
     if path.parts[0] == "tests":
         if path.name.startswith("test_"):
             # A deleted one has nothing left to run.

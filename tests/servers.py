@@ -31,7 +31,7 @@ POISON = 13
 class Server:
     """`python -m sagerank_inference.server` on a free port of loopback, with micro unless the variables say otherwise."""
 
-    def __init__(self, variables: dict[str, str], **process: Any) -> None:
+    def __init__(self, variables: dict[str, str], *, word: str = "serve", **process: Any) -> None:
         self.port = free_port()
         self.host = variables.get("SAGERANK_HOST", "127.0.0.1")
         environment = {
@@ -41,7 +41,7 @@ class Server:
             **variables,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sagerank_inference.server", "serve"],
+            [sys.executable, "-P", "-m", "sagerank_inference.server", word],
             env={**process.pop("env", os.environ), **environment},
             **{"stdout": subprocess.PIPE, "encoding": "utf-8", **process},
         )
@@ -105,9 +105,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextmanager
-def running(*, process: dict[str, Any] | None = None, **variables: str) -> Iterator[Server]:
-    """A server that is starting, and is killed at the end. process: arguments of subprocess.Popen."""
-    server = Server(variables, **(process or {}))
+def running(
+    *, word: str = "serve", process: dict[str, Any] | None = None, **variables: str
+) -> Iterator[Server]:
+    """A server that is starting, and is killed at the end. word: its argument. process: arguments of subprocess.Popen."""
+    server = Server(variables, word=word, **(process or {}))
     try:
         yield server
     finally:

@@ -38,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
         ("tests/inference/test_deleted.py", set()),
         ("docs/server.md", {"tests/docs"}),
         ("cost/README.md", set()),
-        ("examples/rag.py", {"tests/test_examples.py"}),
+        ("examples/rag.py", {f"tests/test_{name}.py" for name in ("examples", "compose", "prometheus")}),
         ("notebooks/04_cost.ipynb", {"tests/test_notebooks.py"}),
     ],
 )

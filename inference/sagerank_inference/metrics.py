@@ -29,6 +29,9 @@ class Metrics:
             "sagerank_worker_restarts", "Model processes that were replaced", registry=registry
         )
         self.ready = Gauge("sagerank_ready", "1 while /ping answers 200", registry=registry)
+        self.drifted = Gauge(
+            "sagerank_drifted", "1 while golden pairs are not scored as when it started", registry=registry
+        )
         self.queued = Gauge("sagerank_queued_tokens", "Tokens waiting for a batch", registry=registry)
         self._scored = Counter(
             "sagerank_model_documents",

@@ -1,6 +1,6 @@
 """The HTTP server of the container, which SageMaker and anyone else may call: see routes.py.
 
-Run as `python -m sagerank_inference.server` (SageMaker adds the argument `serve`).
+Run as `python -m sagerank_inference.server`: SageMaker adds the argument `serve`; `micro` in its place serves the embedded model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from starlette.applications import Starlette
 
@@ -22,6 +24,7 @@ from .log import start as start_log
 from .metrics import Metrics
 from .settings import Settings, SettingsError
 
+_MICRO = Path(__file__).parent / "micro"
 _SWITCH_SECONDS = 0.0005
 _FAILED_DRAIN_SECONDS = 2.0  # all have been told by then, and the platform waits to replace this server
 
@@ -43,7 +46,7 @@ def main() -> int:
     """
     start_log()
     try:
-        settings = Settings.from_env()
+        settings = _chosen(Settings.from_env(), sys.argv[1:])
         _open_model_dir(settings)
         sockets = listen(settings.host, settings.port)
     except (SettingsError, OSError) as error:
@@ -53,13 +56,23 @@ def main() -> int:
     return serve(settings, sockets)
 
 
+def _chosen(settings: Settings, words: Sequence[str]) -> Settings:
+    """Return the settings with the model that the command line's words name: never by itself is the embedded one served."""
+    match words:
+        case [] | ["serve"]:
+            return settings
+        case ["micro"]:
+            return replace(settings, model_dir=_MICRO)
+    raise SettingsError(f"{' '.join(words)!r} is nothing that this server does: give serve, or micro.")
+
+
 def _open_model_dir(settings: Settings) -> None:
     try:
         os.scandir(settings.model_dir).close()
     except OSError as error:
         raise SettingsError(
             f"SAGERANK_MODEL_DIR is {settings.model_dir}, which cannot be opened ({error.strerror}): "
-            "give the folder of an unpacked artefact."
+            "give the folder of an unpacked artefact, or serve the embedded model by the argument micro."
         ) from None
 
 

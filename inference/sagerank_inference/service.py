@@ -126,6 +126,7 @@ class Service:
     def _set(self, state: str, **facts: object) -> None:
         self.state = state
         self.metrics.ready.set(state == "ready")
+        self.metrics.drifted.set(state == "drifted")
         if facts:
             log.log(
                 logging.INFO if state == "ready" else logging.ERROR, json.dumps({"event": state, **facts})

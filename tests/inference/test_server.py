@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import http.client
 import json
@@ -14,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from botocore.config import Config
 
 from sagerank.models.build import MICRO
 from sagerank_inference.contract import Scores, Timings
-from sagerank_inference.service import sizes
+from sagerank_inference.metrics import Metrics
+from sagerank_inference.service import Service, sizes
+from sagerank_inference.settings import Settings
 
 from ..conftest import ROOT
-from ..servers import BODY, Server, running, wait_for
+from ..servers import BODY, Server, run, running, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -456,6 +460,47 @@ def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, Any],
         output, errors = server.process.communicate(timeout=60)
         assert (server.process.returncode, errors) == (2, "")
         assert reason in json.loads(output.splitlines()[-1])["reason"]
+
+
+def test_the_embedded_model_is_served_only_where_it_is_asked_for() -> None:
+    nowhere = {"SAGERANK_MODEL_DIR": "/nowhere"}
+    with running(**nowhere) as server:
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 2
+        assert "serve the embedded model by the argument micro" in json.loads(output)["reason"]
+    with running(word="micro", **nowhere) as server:
+        server.wait_until_ready()
+        assert server.call("GET", "/ping")[1] == {"status": "ready", "model": "sagerank-micro"}
+    with running(word="mirco") as server:
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 2
+        assert "'mirco' is nothing that this server does: give serve, or micro" in output
+
+
+def test_a_drift_takes_the_server_out_of_service_and_is_a_metric() -> None:
+    async def test() -> None:
+        metrics = Metrics()
+        service = Service(Settings(model_dir=MICRO, golden_seconds=0.05), metrics)
+        under_way = asyncio.create_task(service.run(lambda: None))
+        try:
+            while service.state != "ready":
+                await asyncio.sleep(0.01)
+            assert b"sagerank_drifted 0.0" in metrics.render()
+            (stage,) = service._stages
+            pair, *others = stage.manifest.golden
+            manifest = replace(stage.manifest, golden=[replace(pair, logit=pair.logit + 0.5), *others])
+            service._stages[0] = replace(stage, manifest=manifest)
+            while service.state == "ready":
+                await asyncio.sleep(0.01)
+            assert service.state == "drifted"
+            assert b"sagerank_drifted 1.0" in metrics.render()
+            assert b"sagerank_ready 0.0" in metrics.render()
+        finally:
+            under_way.cancel()
+            with suppress(asyncio.CancelledError):
+                await under_way
+
+    run(test)
 
 
 @pytest.fixture

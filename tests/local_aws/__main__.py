@@ -19,24 +19,38 @@ def main() -> None:
     parser.add_argument(
         "--attached", action="store_true", help="end when standard input does: with who started it"
     )
+    parser.add_argument(
+        "--containers",
+        action="store_true",
+        help="build, push, pull and run images with podman; else processes",
+    )
     options = parser.parse_args()
-    port = options.port
     if options.attached:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    from .launch import environment
+    from . import registry
+    from .launch import environment, new_registry
 
-    own = environment(port)
+    behind = new_registry() if options.containers else registry.given()
+    own = environment(options.port, behind)
+    sys.stdout.write(
+        f"# An endpoint is {'a container of the image' if behind else 'a process of this source'}.\n"
+    )
     sys.stdout.write("".join(f"export {name}={text}\n" for name, text in own.items()))
     sys.stdout.flush()
     os.environ.update(own)
 
     from moto.server import main as serve
 
-    from . import endpoints, resources, runtime, transform, updates
+    if behind:
+        behind.serve()
+        # What starts a container leaves a file in the current folder when the kernel ends one for its memory.
+        os.chdir(behind.folder)
 
-    for part in (resources, updates, endpoints, runtime, transform):
+    from . import components, endpoints, images, resources, runtime, transform, updates
+
+    for part in (resources, updates, images, endpoints, components, runtime, transform):
         part.install()
-    serve(["-H", "127.0.0.1", "-p", str(port)])
+    serve(["-H", "127.0.0.1", "-p", str(options.port)])
 
 
 def _end_with_input() -> None:

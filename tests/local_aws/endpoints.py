@@ -1,5 +1,5 @@
 """SageMaker's control plane where moto's stops: instance types of today, endpoints that take a while and can fail, UpdateEndpoint
-with its silent rollback, inference components.
+with its silent rollback; and models, whose image and artefact must be there.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from moto.core.responses import ActionResult, EmptyResult
+from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.sagemaker import models
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from .container import Container, ContainerFailed
+from . import artefact, images
+from .artefact import ContainerFailed
+from .container import Container
+from .place import Place
+from .registry import given
 
-# (region, endpoint) -> name of the variant or inference component -> its container
-RUNNING: dict[tuple[str, str], dict[str, Container]] = {}
-_COMPONENTS: dict[tuple[str, str], dict[str, Any]] = {}
+# (region, endpoint) -> name of the variant or inference component -> its containers
+RUNNING: dict[tuple[str, str], dict[str, list[Container]]] = {}
 # What moto drops of a request, and DescribeX of AWS gives back.
 _KEPT = {
     "Model": ("EnableNetworkIsolation",),
@@ -71,28 +74,28 @@ def _check_models(self: Any, variants: list[dict[str, Any]]) -> None:
             raise ValidationError(message=f'Could not find model "{variant["ModelName"]}".')
 
 
-def _start(backend: Any, config_name: str) -> dict[str, Container]:
-    """A container for each variant with a model."""
+def _start(backend: Any, endpoint: str, config_name: str) -> dict[str, list[Container]]:
+    """A container for each variant with a model, however many instances it has."""
     config = backend.endpoint_configs[config_name]
-    started: dict[str, Container] = {}
+    started: dict[str, list[Container]] = {}
     try:
         for variant in (
             *config.production_variants,
             *(getattr(config, "shadow_production_variants", None) or ()),
         ):
             if "ModelName" in variant:
-                started[variant["VariantName"]] = Container(
-                    backend._models[variant["ModelName"]].primary_container, backend.region_name
-                )
+                place = Place.of_variant(endpoint, variant)
+                started[place.name] = [Container(backend, variant["ModelName"], place)]
     except ContainerFailed:
         _stop(started)
         raise
     return started
 
 
-def _stop(containers: Mapping[str, Container]) -> None:
-    for container in containers.values():
-        container.stop()
+def _stop(containers: Mapping[str, list[Container]]) -> None:
+    for each in containers.values():
+        for container in each:
+            container.stop()
 
 
 def _in_thread(work: Any, *arguments: Any) -> None:
@@ -113,7 +116,8 @@ def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, ta
 
     def start() -> None:
         try:
-            RUNNING[self.region_name, endpoint_name] = _start(self, endpoint_config_name)
+            RUNNING[self.region_name, endpoint_name] = _start(self, endpoint_name, endpoint_config_name)
+            _deployed(self, endpoint)
             _set(endpoint, "InService")
         except ContainerFailed as error:
             _set(endpoint, "Failed", str(error))
@@ -125,6 +129,22 @@ def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, ta
 def _set(endpoint: Any, status: str, reason: str | None = None) -> None:
     endpoint.failure_reason, endpoint.last_modified_time = reason, utcnow()
     endpoint.endpoint_status = status
+
+
+def _deployed(backend: Any, endpoint: Any) -> None:
+    """Which digest a variant runs, as DescribeEndpoint says it."""
+    config = backend.endpoint_configs[endpoint.endpoint_config_name]
+    for variant, asked in zip(endpoint.production_variants, config.production_variants, strict=True):
+        model = backend._models.get(asked.get("ModelName"))
+        if image := getattr(model, "image", None):
+            specified = model.primary_container["Image"]
+            variant["DeployedImages"] = [
+                {
+                    "SpecifiedImage": specified,
+                    "ResolvedImage": image.resolved,
+                    "ResolutionTime": model.creation_time,
+                }
+            ]
 
 
 def update_endpoint(self: Any) -> ActionResult:
@@ -146,7 +166,7 @@ def update_endpoint(self: Any) -> ActionResult:
 
     def replace() -> None:
         try:
-            fresh = _start(backend, wanted)
+            fresh = _start(backend, name, wanted)
         except ContainerFailed as error:
             _set(endpoint, "InService", str(error))
             return
@@ -155,6 +175,7 @@ def update_endpoint(self: Any) -> ActionResult:
         endpoint.production_variants = endpoint._process_production_variants(
             backend.endpoint_configs[wanted].production_variants
         )
+        _deployed(backend, endpoint)
         _set(endpoint, "InService")
         _stop(old)
 
@@ -163,71 +184,24 @@ def update_endpoint(self: Any) -> ActionResult:
 
 
 def delete_endpoint(self: Any, endpoint_name: str) -> None:
-    if any(
-        each["EndpointName"] == endpoint_name
-        for (region, _), each in _COMPONENTS.items()
-        if region == self.region_name
-    ):
-        raise ValidationError(message=f"Cannot delete endpoint {endpoint_name}: it has inference components.")
     _delete_endpoint(self, endpoint_name)
     _stop(RUNNING.pop((self.region_name, endpoint_name), {}))
 
 
-def create_inference_component(self: Any) -> ActionResult:
-    backend, name, endpoint = (
-        self.sagemaker_backend,
-        self._get_param("InferenceComponentName"),
-        self._get_param("EndpointName"),
-    )
-    if backend.describe_endpoint(endpoint)["EndpointStatus"] != "InService":
-        raise ValidationError(message=f"Endpoint {endpoint} is not InService.")
-    specification = self._get_param("Specification")
-    container = Container(backend._models[specification["ModelName"]].primary_container, backend.region_name)
-    RUNNING.setdefault((backend.region_name, endpoint), {})[name] = container
-    copies, now = self._get_param("RuntimeConfig")["CopyCount"], utcnow()
-    _COMPONENTS[backend.region_name, name] = {
-        "InferenceComponentName": name,
-        "InferenceComponentArn": f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:inference-component/{name}",
-        "EndpointName": endpoint,
-        "EndpointArn": backend.endpoints[endpoint].arn,
-        "VariantName": self._get_param("VariantName"),
-        "Specification": specification,
-        "RuntimeConfig": {"DesiredCopyCount": copies, "CurrentCopyCount": copies},
-        "CreationTime": now,
-        "LastModifiedTime": now,
-        "InferenceComponentStatus": "InService",
-    }
-    return ActionResult(
-        {"InferenceComponentArn": _COMPONENTS[backend.region_name, name]["InferenceComponentArn"]}
-    )
+def _checked(create: Any) -> Any:
+    """CreateModel looks for artefact and image, and keeps the digest that a tag stands for at that time."""
 
+    def create_model(self: Any) -> Any:
+        role, given_container = self._get_param("ExecutionRoleArn"), self._get_param("PrimaryContainer") or {}
+        artefact.check(given_container, self.region)
+        image = None
+        if given() and "Image" in given_container:
+            image = images.resolve(given_container["Image"], role, self.current_account)
+        result = create(self)
+        self.sagemaker_backend._models[self._get_param("ModelName")].image = image
+        return result
 
-def _component(self: Any) -> dict[str, Any]:
-    name = self._get_param("InferenceComponentName")
-    if (self.region, name) not in _COMPONENTS:
-        raise ValidationError(message=f'Could not find inference component "{name}".')
-    return _COMPONENTS[self.region, name]
-
-
-def describe_inference_component(self: Any) -> ActionResult:
-    return ActionResult(_component(self))
-
-
-def list_inference_components(self: Any) -> ActionResult:
-    endpoint = self._get_param("EndpointNameEquals")
-    found = [
-        each
-        for (region, _), each in _COMPONENTS.items()
-        if region == self.region and endpoint in (None, each["EndpointName"])
-    ]
-    return ActionResult({"InferenceComponents": found})
-
-
-def delete_inference_component(self: Any) -> ActionResult:
-    component = _component(self)
-    del _COMPONENTS[self.region, component["InferenceComponentName"]]
-    _stop({"": RUNNING[self.region, component["EndpointName"]].pop(component["InferenceComponentName"])})
-    return EmptyResult()
+    return create_model
 
 
 def _keep(kind: str, held_in: str) -> None:
@@ -266,13 +240,7 @@ def install() -> None:
     models.SageMakerModelBackend.validate_production_variants = _check_models
     models.SageMakerModelBackend.create_endpoint = create_endpoint
     models.SageMakerModelBackend.delete_endpoint = delete_endpoint
-    for operation in (
-        update_endpoint,
-        create_inference_component,
-        describe_inference_component,
-        list_inference_components,
-        delete_inference_component,
-    ):
-        setattr(SageMakerResponse, operation.__name__, operation)
+    SageMakerResponse.update_endpoint = update_endpoint
+    SageMakerResponse.create_model = _checked(SageMakerResponse.create_model)
     _keep("Model", "_models")
     _keep("EndpointConfig", "endpoint_configs")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,9 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from containers import standin
+
+from .registry import Registry, reason
+
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ROOT = Path(__file__).parent.parent.parent
-# Stands in for Docker: builds nothing, and pushes the image's name to the local ECR.
+# Stands in for Docker: podman where there is a registry, else it builds nothing.
 DOCKER = Path(__file__).with_name("docker.py")
 
 
@@ -27,8 +32,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(port: int) -> dict[str, str]:
+def new_registry() -> Registry:
+    """A place for one, which the local AWS starts and removes; with the base image, which is made once in a minute.
+
+    Raises RuntimeError where images cannot be built and run.
+    """
+    if why := reason():
+        raise RuntimeError(f"Endpoints cannot be containers: {why}")
+    standin.ensure()
+    registry = Registry(f"127.0.0.1:{free_port()}", Path(tempfile.mkdtemp(prefix="local-aws-")))
+    (registry.folder / "auth.json").write_text("{}", encoding="utf-8")  # podman wants the file that is named
+    return registry
+
+
+def environment(port: int, registry: Registry | None = None) -> dict[str, str]:
     return {
+        **(registry.environment() if registry else {}),
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_REGION": REGION,
@@ -45,15 +64,19 @@ def environment(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running(log: Path) -> Iterator[dict[str, str]]:
-    """A local AWS on a free port: the environment of its clients. Its containers end with it."""
-    port = free_port()
+def running(log: Path, *, containers: bool = False) -> Iterator[dict[str, str]]:
+    """A local AWS on a free port: the environment of its clients. What it started ends with it.
+
+    containers: images are built, pushed, pulled and run; otherwise an endpoint is a process of this source.
+    """
+    port, registry = free_port(), new_registry() if containers else None
+    own = environment(port, registry)
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.local_aws", "--port", str(port), "--attached"],
             cwd=ROOT,
             # The user's own profile and the like are for the real one.
-            env={name: text for name, text in os.environ.items() if not name.startswith("AWS_")},
+            env={**{name: text for name, text in os.environ.items() if not name.startswith("AWS_")}, **own},
             stdin=subprocess.PIPE,  # it closes with this process, however that ends
             stdout=output,
             stderr=output,
@@ -67,7 +90,7 @@ def running(log: Path) -> Iterator[dict[str, str]]:
                         f"The local AWS did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
                     )
                 time.sleep(0.1)
-            yield environment(port)
+            yield own
         finally:
             with suppress(ProcessLookupError):  # it did not start
                 os.killpg(server.pid, signal.SIGTERM)
@@ -76,6 +99,8 @@ def running(log: Path) -> Iterator[dict[str, str]]:
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.communicate()
+            if registry:
+                registry.gone()
 
 
 def _answers(port: int) -> bool:

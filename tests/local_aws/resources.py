@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -177,9 +178,23 @@ def _sagemaker(kind: str) -> Callable[[str, str, Properties], Created]:
             client("sagemaker", region).get_waiter("endpoint_in_service").wait(
                 EndpointName=asked[own], WaiterConfig={"Delay": 0.2, "MaxAttempts": 600}
             )
+        if kind == "InferenceComponent":
+            _await_component(region, asked[own])
         return Created(arn, {own: asked[own], f"{kind}Arn": arn})
 
     return create
+
+
+def _await_component(region: str, name: str) -> None:
+    """boto3 has no waiter for it."""
+    sagemaker = client("sagemaker", region)
+    while True:
+        found = sagemaker.describe_inference_component(InferenceComponentName=name)
+        if found["InferenceComponentStatus"] == "InService":
+            return
+        if found["InferenceComponentStatus"] == "Failed":
+            raise ValidationError(message=f"Inference component {name} failed: {found['FailureReason']}")
+        time.sleep(0.2)
 
 
 def _delete(service: str, operation: str, argument: str) -> Callable[[str, str, Properties], None]:

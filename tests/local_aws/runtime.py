@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import uuid
 from typing import Any
@@ -17,6 +18,11 @@ from .endpoints import RUNNING
 from .resources import client
 
 _Response = tuple[int, dict[str, Any], str | bytes]
+# Of a component that was scaled to nothing.
+_NO_CAPACITY = (
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured) "
+    "or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
+)
 _BODY_BYTES = {"realtime": 6_291_456, "serverless": 4_194_304}
 
 
@@ -39,12 +45,22 @@ def _find(self: Any, name: str) -> tuple[Any, _Response | None]:
     return backend.endpoint_configs[endpoint.endpoint_config_name], None
 
 
-def _choose(self: Any, name: str) -> tuple[str, Container] | None:
+def _choose(self: Any, name: str) -> tuple[str, Container] | _Response:
+    """A container of the variant or component that is asked for, or the answer that says why there is none."""
     running = RUNNING.get((self.region, name), {})
     asked = self.headers.get("X-Amzn-SageMaker-Inference-Component") or self.headers.get(
         "X-Amzn-SageMaker-Target-Variant"
     )
-    return next(((each, running[each]) for each in running if asked in (None, each)), None)
+    found = next((each for each in running if asked in (None, each)), None)
+    if found is None:
+        return _error(
+            "ValidationError",
+            400,
+            message=f"Inference Component Name or Target Variant is required or unknown for endpoint {name}.",
+        )
+    if not running[found]:
+        return _error("ValidationError", 400, message=_NO_CAPACITY)
+    return found, random.choice(running[found])
 
 
 def _count(self: Any, name: str, variant: str, status: int) -> None:
@@ -83,12 +99,8 @@ def invoke_endpoint(self: Any) -> _Response:
     if len(body) > most:
         return _error("ValidationError", 400, message=f"Payload of {len(body)} bytes is larger than {most}.")
     chosen = _choose(self, name)
-    if chosen is None:
-        return _error(
-            "ValidationError",
-            400,
-            message=f"Inference Component Name or Target Variant is required or unknown for endpoint {name}.",
-        )
+    if len(chosen) == 3:
+        return chosen
     variant, container = chosen
     answer = container.invoke(body, self.headers.get("Content-Type", ""), self.headers.get("Accept", ""))
     _count(self, name, variant, answer.status)
@@ -117,7 +129,9 @@ def invoke_endpoint_async(self: Any) -> _Response:
     if not config.async_inference_config:
         return _error("ValidationError", 400, message=f"Endpoint {name} is not asynchronous.")
     chosen = _choose(self, name)
-    assert chosen is not None
+    if len(chosen) == 3:
+        return chosen
+    variant, container = chosen
     output, number = config.async_inference_config["OutputConfig"], str(uuid.uuid4())
     good = f"{output['S3OutputPath'].rstrip('/')}/{number}.out"
     bad = f"{output.get('S3FailurePath', output['S3OutputPath']).rstrip('/')}/{number}-error.out"
@@ -128,8 +142,8 @@ def invoke_endpoint_async(self: Any) -> _Response:
         body = (
             _read(self.region, where) if where else inline if isinstance(inline, bytes) else inline.encode()
         )
-        answer: Answer = chosen[1].invoke(body, kind, seconds=900)
-        _count(self, name, chosen[0], answer.status)
+        answer: Answer = container.invoke(body, kind, seconds=900)
+        _count(self, name, variant, answer.status)
         bucket, _, key = (good if answer.status == 200 else bad).removeprefix("s3://").partition("/")
         client("s3", self.region).put_object(Bucket=bucket, Key=key, Body=answer.body)
 

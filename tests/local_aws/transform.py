@@ -8,7 +8,9 @@ from typing import Any
 from moto.core.utils import utcnow
 from moto.sagemaker import models
 
-from .container import Container, ContainerFailed
+from .artefact import ContainerFailed
+from .container import Container
+from .place import Place
 from .resources import client
 
 _create = models.SageMakerModelBackend.create_transform_job
@@ -35,7 +37,11 @@ def _transform(backend: Any, job: Any) -> None:
     s3, given, target = client("s3", backend.region_name), job.transform_input, job.transform_output
     bucket, _, prefix = given["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://").partition("/")
     out_bucket, _, out_prefix = target["S3OutputPath"].removeprefix("s3://").partition("/")
-    container = Container(backend._models[job.model_name].primary_container, backend.region_name)
+    # Transform jobs of an account share a log.
+    place = Place(
+        job.transform_job_name, "/aws/sagemaker/TransformJobs", job.transform_resources["InstanceType"]
+    )
+    container = Container(backend, job.model_name, place)
     try:
         for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
             body: bytes = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()

@@ -126,6 +126,12 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             },
             RuntimeConfig={"CopyCount": 1},
         )
+        component = {"InferenceComponentName": "reranker"}
+        wait_for(
+            lambda: (
+                sagemaker.describe_inference_component(**component)["InferenceComponentStatus"] == "InService"
+            )
+        )
         yield environment
 
 

@@ -25,6 +25,7 @@ from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
 from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
+from ..local_aws.registry import reason
 
 pytestmark = pytest.mark.e2e
 
@@ -40,6 +41,7 @@ class Aws:
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment, self.folder = environment, folder
+        self.inference = ROOT / "inference"
         archive("micro", folder / "model.tar.gz")
 
     def client(self, service: str) -> Any:
@@ -61,7 +63,9 @@ class Aws:
             "CDK_VALIDATION": "false",
             "NODE_NO_WARNINGS": "1",
             "XDG_CACHE_HOME": str(self.folder / "cache"),
-            "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in (".", "inference", "cost", "infra")),
+            "PYTHONPATH": os.pathsep.join(
+                str(room) for room in (self.inference, *(ROOT / name for name in (".", "cost", "infra")))
+            ),
         }
         process = subprocess.Popen(
             words,
@@ -104,6 +108,16 @@ class Aws:
         found: list[Any] = json.loads(answer["Body"].read())
         return found
 
+    def docker(self) -> list[str]:
+        """What was asked of Docker so far, in order: build, tag, push and so on."""
+        log = Path(self.environment["LOCAL_AWS_FOLDER"]) / "docker.log"
+        return [line.split()[0] for line in log.read_text(encoding="utf-8").splitlines()]
+
+    def image(self) -> str:
+        """The digest that the endpoint runs."""
+        found = self.client("sagemaker").describe_endpoint(EndpointName="sagerank")
+        return str(found["ProductionVariants"][0]["DeployedImages"][0]["ResolvedImage"])
+
     def nothing_is_left(self) -> None:
         sagemaker = self.client("sagemaker")
         assert sagemaker.list_endpoints()["Endpoints"] == []
@@ -117,7 +131,9 @@ class Aws:
             == []
         )
         assert self.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
-        assert self.client("logs").describe_log_groups()["logGroups"] == []
+        # SageMaker makes the log of all transform jobs of an account, which outlives them.
+        groups = {group["logGroupName"] for group in self.client("logs").describe_log_groups()["logGroups"]}
+        assert groups <= {"/aws/sagemaker/TransformJobs"}
         assert [bucket["Name"] for bucket in self.client("s3").list_buckets()["Buckets"]] == [
             f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
         ]
@@ -129,7 +145,7 @@ GOLDEN = Manifest.read(MICRO).golden
 
 
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+def aws(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Aws]:
     if shutil.which("npx") is None:
         pytest.fail(
             "The CDK's command line needs Node.js: install it, or run the other tests with `make test`."
@@ -137,7 +153,13 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     if not (ROOT / "node_modules/.bin/cdk").is_file():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=ROOT, check=True, timeout=SECONDS)
     folder = tmp_path_factory.mktemp("aws")
-    with running(folder / "log") as environment:
+    why = reason()
+    said = f"processes of this source: {why}" if why else "containers of the image"
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        sys.stdout.write(f"\nEndpoints are {said}\n")
+    with running(folder / "log", containers=not why) as environment:
         aws = Aws(environment, folder)
         # From another folder: at the repository's root the CDK would ask the app, which wants a configuration.
         aws.run(str(ROOT / "node_modules/.bin/cdk"), "bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=folder)
@@ -185,6 +207,40 @@ def test_the_cdks_own_words_from_bootstrap_to_destroy(aws: Aws) -> None:
     changes = aws.run("npx", "cdk", "diff", *shlex.split(words), *artefact, method="template")
     assert "no differences" in changes
     aws.run("npx", "cdk", "destroy", "--all", "--force", *shlex.split(words), *artefact)
+
+
+def test_an_image_is_built_pushed_and_run_when_its_files_have_changed_and_only_then(aws: Aws) -> None:
+    if why := reason():
+        pytest.skip(why)
+    words = (
+        *("npx", "cdk", "deploy", "--all", "--require-approval", "never"),
+        *shlex.split("-c model=micro -c mode=realtime -c instance=ml.c7i.large"),
+        *("-c", f"artefact={aws.folder / 'model.tar.gz'}"),
+    )
+    aws.run(*words)
+    first, done = aws.image(), aws.docker()
+    aws.run(*words)
+    assert (aws.image(), aws.docker()) == (first, done)
+
+    changed = aws.folder / "inference"
+    shutil.copytree(ROOT / "inference", changed, ignore=shutil.ignore_patterns("__pycache__"))
+    with (changed / "sagerank_inference/routes.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    aws.inference = changed
+    try:
+        aws.run(*words)
+    finally:
+        aws.inference = ROOT / "inference"
+    assert aws.image() != first
+    more = aws.docker()[len(done) :]
+    assert [word for word in more if word in ("login", "build", "tag", "push")] == [
+        "login",
+        "build",
+        "tag",
+        "push",
+    ]
+    assert aws.rerank("sagerank")[0]["score"] == pytest.approx(GOLDEN[0].logit, abs=1e-3)
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
 
 
 @pytest.mark.parametrize(
