@@ -244,7 +244,17 @@ def test_the_same_image_again_has_the_same_bill(image: str, bill: dict[str, Any]
 
 def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) -> None:
     """Built again from scratch, from the package as it is installed: layer for layer the same."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
