@@ -38,8 +38,12 @@ class Engine:
         input: bytes | None = None,
         seconds: float = 1800,
         folder: Path | None = None,
+        through: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails."""
+        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails.
+
+        through: the words of a command that runs the one which follows.
+        """
         return subprocess.run(
             [*through, self.name, *arguments],
             env={**os.environ, **self.environ},
