@@ -1,4 +1,4 @@
-"""int8: what the gate lets through, and that float32 is left alone."""
+"""int8 and bf16: what the gate lets through, and that float32 is left alone."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sagerank.cli import main
 from sagerank.distillation.gate import GateFailed, check
 from sagerank.distillation.precision import TOP_K, Comparison, Thresholds, build_gated, shortfalls
 from sagerank.evaluation import SAMPLE
-from sagerank.models.build import MICRO, SHAPES, build
+from sagerank.models.build import MICRO, SHAPES, build, check_graphs
 from sagerank.models.quantise import quantise
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import ArtefactError, Manifest
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.contract import best_first
 from sagerank_inference.engine import Engine
-from sagerank_inference.onnx_model import OnnxModel
+from sagerank_inference.onnx_model import OnnxModel, has_bfloat16
 from sagerank_inference.settings import Settings
 
 from ...conftest import SMALL, needs, random_model
@@ -283,3 +283,39 @@ def test_a_cascade_may_mix_precisions(
     Engine.load(folder, Settings(model_dir=folder))
     with pytest.raises(CheckpointError, match=f"{built[0]} computes in int8 already"):
         build_gated(f"{other}>{built[0]}@2", tmp_path / "twice", cache=cache)
+
+
+def test_bf16_passes_the_same_gate_and_is_float32_where_the_processor_lacks_it(
+    micro: Engine, cache: Path, tmp_path: Path
+) -> None:
+    folder, shown = tmp_path / "bf16", list[Comparison]()
+    manifest = build_gated("micro", folder, "bf16", queries=QUERIES, cache=cache, show=shown.extend)
+    [judged] = shown
+    assert (judged.precision, manifest.precision) == ("bf16", "bf16")
+    # Eight bits of a factor: far from float32's error, and below int8's.
+    assert 1e-3 < judged.mean_error < judged.max_error <= manifest.tolerance < judged.max_error + 0.2
+    assert check_graphs(folder)
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (folder / name).read_bytes() == (MICRO / name).read_bytes()
+    engine = Engine.load(folder, Settings(model_dir=folder))
+    texts = ["Mars is red.", "", "Bread is baked. " * 60]
+    exact, near = (each.score("why is mars red", texts).values for each in (micro, engine))
+    assert near == pytest.approx(exact, abs=manifest.tolerance if has_bfloat16() else 1e-4)
+
+
+def test_bf16_that_does_not_pass_is_not_written(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    output = tmp_path / "model.tar.gz"
+    command = ["build", "--precision", "bf16", "--output", str(output), "--gate-queries", "20"]
+    assert main([*command, "--max-score-error", "0.0001"]) == 2
+    shown = capsys.readouterr()
+    assert "bf16 does not pass the gate, and nothing was written" in shown.err
+    assert "bf16" in shown.out
+    assert not output.exists()
+    assert main(command) == 0
+    assert (
+        main(["build", "--precision", "int8", "--model", str(output), "--output", str(tmp_path / "no")]) == 2
+    )
+    assert "computes in bf16 already" in capsys.readouterr().err
