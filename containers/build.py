@@ -9,26 +9,19 @@ The base image is the one that the Dockerfile names, with its digest, or another
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-import sagerank
 
 from . import standin
 from .engine import Engine, NoEngine, find, options
 from .settings import secrets
 
 _ROOT = Path(__file__).parent.parent
-_PACKAGE = "inference/sagerank_inference"
-# What is built, and the context that it is built from.
-_FILES = {
-    "cpu": (f"{_PACKAGE}/image/Dockerfile.cpu", _PACKAGE),
-    "gpu": (f"{_PACKAGE}/image/Dockerfile.gpu", _PACKAGE),
-    "proxy": ("examples/proxy/Dockerfile", "."),
-}
-KINDS = tuple(_FILES)
+_PACKAGE = _ROOT / "inference/sagerank_inference"
+KINDS = ("cpu", "gpu", "proxy")
 ARCHITECTURES = ("amd64", "arm64")
 _LAST_LINES = 40
 
@@ -37,25 +30,35 @@ class BuildError(Exception):
     """The build failed; the text is the end of what the builder said."""
 
 
-def build(kind: str = "cpu", arch: str = "amd64", *, base: str | None = None, tag: str | None = None) -> str:
+def build(
+    kind: str = "cpu",
+    arch: str = "amd64",
+    *,
+    base: str | None = None,
+    tag: str | None = None,
+    package: Path = _PACKAGE,
+) -> str:
     """Build an image into the store of this machine's engine, and return its name.
 
     kind: of KINDS. arch: of ARCHITECTURES, another than the machine's by emulation. base: the image in FROM, else the Dockerfile's
-    own. tag: the name, else `localhost/sagerank:KIND-ARCH`. Raises NoEngine and BuildError.
+    own. tag: the name, else `localhost/sagerank:KIND-ARCH`. package: the folder of sagerank_inference, for cpu and gpu. Raises NoEngine
+    and BuildError.
     """
     engine = find()
-    dockerfile, context = _FILES[kind]
+    dockerfile, context = package / f"image/Dockerfile.{kind}", package
+    if kind == "proxy":
+        dockerfile, context = _ROOT / "examples/proxy/Dockerfile", _ROOT
     name = tag or f"localhost/sagerank:{kind}-{arch}"
-    arguments = {"VERSION": sagerank.__version__, "REVISION": _git("rev-parse", "HEAD"), "BASE": base or ""}
+    arguments = {"VERSION": _version(), "REVISION": _git("rev-parse", "HEAD"), "BASE": base or ""}
     with tempfile.TemporaryDirectory(prefix="sagerank-build-") as scratch:
         words = [
             *_command(engine, committed=_git("log", "-1", "--format=%ct") or "0"),
             *("--platform", f"linux/{arch}"),
             *options("--build-arg", {name: text for name, text in arguments.items() if text}),
             *options("--secret", [f"id={name},src={file}" for name, file in secrets(Path(scratch)).items()]),
-            *("--file", str(_ROOT / dockerfile)),
+            *("--file", str(dockerfile)),
             *("--tag", name),
-            str(_ROOT / context),
+            str(context),
         ]
         try:
             engine.run(*words, seconds=3600)
@@ -75,6 +78,14 @@ def _command(engine: Engine, committed: str) -> list[str]:
     output = "type=docker,oci-mediatypes=false"
     attested = ["--provenance=false", "--sbom=false"]
     return ["buildx", "build", "--output", output, *attested, "--build-arg", f"SOURCE_DATE_EPOCH={committed}"]
+
+
+def _version() -> str:
+    """Read, not imported: building needs nothing installed."""
+    (found,) = re.findall(
+        r'^__version__ = "(.+)"$', (_ROOT / "sagerank/__init__.py").read_text(encoding="utf-8"), re.M
+    )
+    return str(found)
 
 
 def _git(*words: str) -> str:

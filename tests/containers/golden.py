@@ -12,7 +12,7 @@ from ..servers import Door
 
 def worst(door: Door, folder: Path) -> float:
     """How far the logit of any golden pair is from the manifest's at most. Raises AssertionError where one gets no score."""
-    errors = []
+    errors = list[float]()
     for pair in Manifest.read(folder).golden:
         body = {"query": pair.query, "texts": [pair.document], "raw_scores": True}
         code, answer = door.post(json.dumps(body).encode(), "/rerank")

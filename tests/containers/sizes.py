@@ -53,9 +53,9 @@ def serve(image: str, folder: Path, limits: Limits, *, batches: int = 24) -> Ser
         with ThreadPoolExecutor(8) as pool:
             statuses |= set(pool.map(lambda _: _ask(container, documents), range(batches)))
         assert container.worker == first, container.logs()[-2000:]
-        peaks = [megabytes(status_fields(pid), "VmHWM") for pid in (container.pid, first)]
+        server, model = (megabytes(status_fields(pid), "VmHWM") for pid in (container.pid, first))
         killed = int(container.counted("memory", "memory.oom_control").split()[-1])
-    return Served(seconds, *peaks, statuses, killed)
+    return Served(seconds, server, model, statuses, killed)
 
 
 def _ask(door: Door, documents: list[str]) -> int:
