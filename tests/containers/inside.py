@@ -30,7 +30,9 @@ def main(folder: Path, *configuration: str) -> None:
     )
     with np.load(folder / "inputs.npz") as inputs:
         np.save(folder / "outputs.npy", session.run(None, dict(inputs))[0])
-    print(json.dumps({name: bool(getauxval(entry) >> bit & 1) for name, (entry, bit) in ABILITIES.items()}))
+    sys.stdout.write(
+        json.dumps({name: bool(getauxval(entry) >> bit & 1) for name, (entry, bit) in ABILITIES.items()})
+    )
 
 
 if __name__ == "__main__":
