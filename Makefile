@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench chaos check clients demo docs e2e format fuzz help hooks lint micro notebooks pins release soak synth test test-env test-newest types
+.PHONY: audit bench chaos check clients demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,15 @@ release: test-env .venv-tools/ready  ## sdist and wheel into dist/, the wheel te
 
 hooks: test-env .venv-tools/ready  ## run format, lint and types before every commit
 	@$(TOOLS)/pre-commit install
+
+# With Docker, else podman. KIND=gpu or proxy. BASE: another image in FROM; STAND_IN=1: one of Debian's packages, where no registry is reached.
+BUILT = $(KIND) $(if $(BASE),--base $(BASE)) $(if $(STAND_IN),--stand-in)
+
+image: .venv-tools/ready  ## build the container's image, and list what is in it: KIND, BASE, STAND_IN
+	@image=$$($(TOOLS)/python -m containers.build $(BUILT)) && $(TOOLS)/python -m containers.sbom $$image && echo $$image
+
+image-arm64: .venv-tools/ready  ## the same for Graviton; minutes under emulation
+	@image=$$($(TOOLS)/python -m containers.build $(BUILT) --arch arm64) && $(TOOLS)/python -m containers.sbom $$image && echo $$image
 
 .venv-tools/ready: requirements/tools.txt
 	@$(PYTHON) -m venv $(@D)

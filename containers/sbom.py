@@ -55,7 +55,7 @@ def write(image: str, target: Path | None = None) -> Path:
     files = _files(engine, image)
     bom = Bom(
         serial_number=uuid.uuid5(uuid.NAMESPACE_OID, about["Id"]),
-        components=[*_python(files), *_packages(files, _pinned()), *_debian(files, about["Architecture"])],
+        components=[*python(files), *_packages(files, _pinned()), *_debian(files, about["Architecture"])],
     )
     bom.metadata.timestamp = datetime.fromisoformat(re.sub(r"\.\d+", "", about["Created"]))
     bom.metadata.component = _image(image, about)
@@ -109,7 +109,7 @@ def _image(name: str, about: Mapping[str, dict[str, dict[str, str]]]) -> Compone
     )
 
 
-def _python(files: Mapping[str, str]) -> Iterator[Component]:
+def python(files: Mapping[str, str]) -> Iterator[Component]:
     """Python itself where it is no package of Debian's."""
     for path, text in files.items():
         if _PATCHLEVEL.fullmatch(path) and (found := re.search(r'#define PY_VERSION\s+"(.+)"', text)):
