@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,11 @@ BODY = json.dumps(
 POISON = 13
 
 
-class Server:
-    """`python -m sagerank_inference.server` on a free port of loopback, with micro unless the variables say otherwise."""
+class Door:
+    """Where a server listens: `host` and `port`."""
 
-    def __init__(self, variables: dict[str, str], *, word: str = "serve", **process: Any) -> None:
-        self.port = free_port()
-        self.host = variables.get("SAGERANK_HOST", "127.0.0.1")
-        environment = {
-            "SAGERANK_MODEL_DIR": str(MICRO),
-            "SAGERANK_HOST": self.host,
-            "SAGERANK_PORT": str(self.port),
-            **variables,
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sagerank_inference.server", word],
-            env={**process.pop("env", os.environ), **environment},
-            **{"stdout": subprocess.PIPE, "encoding": "utf-8", **process},
-        )
+    host: str
+    port: int
 
     def call(
         self, method: str, path: str, body: Any = None, *, host: str = "", **headers: str
@@ -78,13 +66,52 @@ class Server:
         except OSError:
             return 0
 
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started; none where it has ended."""
+    with suppress(OSError):
+        return [
+            int(child)
+            for path in Path(f"/proc/{pid}/task").glob("*/children")
+            for child in path.read_text().split()
+        ]
+    return []
+
+
+class Server(Door):
+    """`python -m sagerank_inference.server` on a free port of loopback, with micro unless the variables say otherwise.
+
+    Where the environment has TEST_IMAGE, the server is a container of that image: what tests it here tests it there. `pid` is the
+    server's own process, `process` what was started for it.
+    """
+
+    def __init__(self, variables: dict[str, str], *, word: str = "serve", **process: Any) -> None:
+        self.port = free_port()
+        self.host = variables.get("SAGERANK_HOST", "127.0.0.1")
+        given = {"SAGERANK_HOST": self.host, "SAGERANK_PORT": str(self.port), **variables}
+        output = {"stdout": subprocess.PIPE, "encoding": "utf-8"}
+        self.process: subprocess.Popen[str]
+        if image := os.environ.get("TEST_IMAGE"):
+            from .containers.contained import Contained
+
+            self.process = Contained(image, given, word, **{**output, **process})
+            return
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sagerank_inference.server", word],
+            env={**process.pop("env", os.environ), "SAGERANK_MODEL_DIR": str(MICRO), **given},
+            **{**output, **process},
+        )
+
+    @property
+    def pid(self) -> int:
+        return int(getattr(self.process, "server", self.process.pid))
+
     def wait_until_ready(self) -> None:
         wait_for(lambda: self.ping() == 200 or self.process.poll() is not None)
         assert self.process.poll() is None, "the server ended"
 
     def children(self) -> list[int]:
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return list(map(int, path.read_text().split()))
+        return children(self.pid)
 
     def worker(self) -> int:
         """The model's process: the only child."""

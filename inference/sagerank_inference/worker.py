@@ -31,6 +31,8 @@ from .settings import Settings
 
 _LOAD_SECONDS = 900.0  # of the largest model from the slowest disk; then something hangs
 _END_SECONDS = 5.0
+# numpy starts a thread for each processor of the machine, whatever a container may use of them, for products that ONNX Runtime computes.
+_UNUSED = {"OPENBLAS_NUM_THREADS": "1"}
 _READY, _LOGITS, _FAILED, _REFUSED = b"r", b"l", b"f", b"x"
 
 
@@ -74,6 +76,7 @@ class Worker(asyncio.Protocol):
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid())],
                     env={
+                        **(_UNUSED if self._settings.backend == "onnx" else {}),
                         **os.environ,
                         **self._settings.to_env(),
                         "PYTHONPATH": os.pathsep.join(_import_path()),

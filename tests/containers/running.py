@@ -7,18 +7,15 @@ container's network namespace.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
+import secrets
 import shutil
-import socket
-import socketserver
 import subprocess
-import threading
+import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +23,10 @@ from typing import Any
 
 from containers.engine import Engine, NoEngine, options, podman
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
+from ..servers import Door, children, wait_for
+from .namespace import reached
+
+MODEL = "/opt/ml/model"  # where SageMaker unpacks an artefact
 
 
 def reason() -> str:
@@ -49,20 +48,27 @@ class Limits:
     """What an instance or a serverless endpoint gives a container. None: no limit."""
 
     cpus: float | None = None
-    memory_mb: int | None = None
+    memory_mb: int | None = None  # MiB
+    files: int = 65_536  # open at once
 
 
 @dataclass(slots=True)
-class Running:
+class Running(Door):
     engine: Engine
     id: str
     pid: int  # of its first process, in this machine's numbers
     port: int  # on 127.0.0.1 of this machine
+    host: str = "127.0.0.1"
     started: float = field(default_factory=time.monotonic)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def worker(self) -> int:
+        """The model's process; 0 while there is none."""
+        return next(iter(children(self.pid)), 0)
 
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.engine.run("inspect", self.id).stdout)[0]["State"]
@@ -72,29 +78,60 @@ class Running:
         done = self.engine.run("logs", self.id)
         return (done.stdout + done.stderr).decode(errors="replace")
 
+    def events(self) -> list[dict[str, Any]]:
+        """The server's log."""
+        return [json.loads(line) for line in self.logs().splitlines()]
+
     def execute(self, *command: str, user: str = "0") -> str:
         """Run a command inside; its output."""
         return self.engine.run("exec", "--user", user, self.id, *command).stdout.decode(errors="replace")
 
+    def writes(self, folder: str) -> bool:
+        """Whether the server's user can make a file in a folder inside."""
+        code = f"import os; print(os.access({folder!r}, os.W_OK))"
+        return "True" in self.engine.run("exec", self.id, "python", "-c", code).stdout.decode()
+
+    def counted(self, group: str, name: str) -> str:
+        """What the container's control group of version 1 says: `memory`, `memory.max_usage_in_bytes` for one."""
+        lines = Path(f"/proc/{self.pid}/cgroup").read_text(encoding="ascii").splitlines()
+        path = next(
+            path for _, names, path in (line.split(":") for line in lines) if group in names.split(",")
+        )
+        return Path(f"/sys/fs/cgroup/{group}{path}/{name}").read_text(encoding="ascii")
+
     def ready(self, seconds: float = 60) -> float:
         """Wait for /ping's 200; the seconds since the start. Raises RuntimeError, with the log, where there is none."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self.url}/ping", timeout=5) as answer,
-            ):
-                if answer.status == 200:
-                    return time.monotonic() - self.started
-            if not self.state()["Running"]:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"The container is not ready: {self.state()}\n{self.logs()[-4000:]}")
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: self.ping() == 200 or not Path(f"/proc/{self.pid}").exists(), seconds)
+        taken = time.monotonic() - self.started
+        if self.ping() != 200:
+            raise RuntimeError(f"The container is not ready: {self.state()}\n{self.logs()[-4000:]}")
+        return taken
 
     def stop(self, seconds: int = 30) -> int:
         """SIGTERM, and SIGKILL after so many seconds, as SageMaker stops one; its exit status."""
         self.engine.run("stop", "--time", str(seconds), self.id)
         return int(self.state()["ExitCode"])
+
+
+def fenced(limits: Limits, *, read_only: bool = True) -> list[str]:
+    """Options of `podman run` that leave a container its limits, and nothing to write to where it is read-only."""
+    given = ["--no-healthcheck"]  # podman has systemd run it, and SageMaker does not run it
+    if read_only:
+        given += ["--read-only", "--read-only-tmpfs=false"]
+    if limits.cpus:
+        given += ["--cpus", f"{limits.cpus:g}"]
+    if limits.memory_mb:  # without room to swap, as on SageMaker
+        given += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m"]
+    # Within this machine's own limits: podman's defaults are beyond what some allow, even to root.
+    for name, kind, wanted in (
+        ("nofile", resource.RLIMIT_NOFILE, limits.files),
+        ("nproc", resource.RLIMIT_NPROC, 8192),
+    ):
+        most = resource.getrlimit(kind)[1]
+        count = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        given += ["--ulimit", f"{name}={count}:{count}"]
+    return given
 
 
 @contextmanager
@@ -119,113 +156,30 @@ def running(
     engine = podman()
     given = [
         *("--network", network),
-        *(["--read-only"] if read_only else []),
-        *(["--cpus", f"{limits.cpus:g}"] if limits.cpus else []),
-        # Without room to swap, as on SageMaker.
-        *(
-            ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m"]
-            if limits.memory_mb
-            else []
-        ),
+        *fenced(limits, read_only=read_only),
         *(["--user", user] if user else []),
         *options("--env", environ or {}),
         *options("--volume", [f"{folder}:{where}:ro" for folder, where in (mounts or {}).items()]),
-        *options("--ulimit", _allowed()),
         *more,
     ]
-    started = time.monotonic()
-    try:
-        done = engine.run("run", "--detach", *given, image, *command)
-    except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"podman run: {error.stderr.decode(errors='replace')}") from None
-    number = done.stdout.decode().strip()
-    try:
-        pid = int(json.loads(engine.run("inspect", number).stdout)[0]["State"]["Pid"])
-        inside = _inside(pid, port) if network == "none" else _beside(port)
-        with _forwarded(inside) as outside:
-            yield Running(engine, number, pid, outside, started)
-    finally:
-        engine.run("rm", "--force", "--time", "0", number)
-
-
-def _allowed() -> list[str]:
-    """Within this machine's own limits: podman's defaults are beyond what some allow, even to root."""
-    limits = []
-    for name, kind, wanted in (
-        ("nofile", resource.RLIMIT_NOFILE, 65_536),
-        ("nproc", resource.RLIMIT_NPROC, 8192),
-    ):
-        most = resource.getrlimit(kind)[1]
-        count = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-        limits.append(f"{name}={count}:{count}")
-    return limits
-
-
-def _beside(port: int) -> Callable[[], socket.socket]:
-    return lambda: socket.create_connection(("127.0.0.1", port), 5)
-
-
-def _inside(pid: int, port: int) -> Callable[[], socket.socket]:
-    """Connect to a port of the loopback in a process's network namespace, wherever this process is."""
-    try:
-        theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    except OSError:  # it has ended: nobody listens
-        return lambda: socket.create_connection(("127.0.0.1", 1), 5)
-
-    def connect() -> socket.socket:
-        # A thread's namespace is its own, and a socket stays in the one that it was made in.
-        ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    name = f"sagerank-{secrets.token_hex(6)}"
+    # podman's monitor leaves a file in its folder where memory runs out.
+    with tempfile.TemporaryDirectory(prefix="sagerank-container-") as scratch:
+        started = time.monotonic()
         try:
-            _enter(theirs)
-            try:
-                return socket.create_connection(("127.0.0.1", port), 5)
-            finally:
-                _enter(ours)
+            engine.run("run", "--detach", "--name", name, *given, image, *command, folder=Path(scratch))
+            pid = int(json.loads(engine.run("inspect", name).stdout)[0]["State"]["Pid"])
+            with reached(pid, port) as outside:
+                yield Running(engine, name, pid, outside, started=started)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"podman: {error.stderr.decode(errors='replace')}") from error
         finally:
-            os.close(ours)
-
-    return connect
+            _remove(engine, name)
 
 
-def _enter(namespace: int) -> None:
-    if _LIBC.setns(namespace, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextmanager
-def _forwarded(connect: Callable[[], socket.socket]) -> Iterator[int]:
-    """A port of this machine's loopback for what `connect` reaches; both directions close on their own."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            try:
-                there = connect()
-            except OSError:
-                return  # the caller sees a closed connection, as from a server that is not up
-            with there:
-                there.settimeout(None)
-                back = threading.Thread(target=_copy, args=(there, self.request), daemon=True)
-                back.start()
-                _copy(self.request, there)
-                back.join()
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        block_on_close = False
-        allow_reuse_address = True
-        request_queue_size = 128
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while piece := source.recv(1 << 16):
-            target.sendall(piece)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+def _remove(engine: Engine, number: str) -> None:
+    remove = ("rm", "--force", "--ignore", "--time", "0", number)
+    try:
+        engine.run(*remove)
+    except subprocess.CalledProcessError:  # podman's monitor was killed, which is found out now
+        engine.run(*remove)

@@ -35,11 +35,6 @@ TOOLS = re.compile(
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
-    return build("cpu", "amd64", base=standin.ensure(), tag="localhost/sagerank:image-test")
-
-
-@pytest.fixture(scope="module")
 def saved(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest, configuration and layers, a file each, as a registry gets them."""
     folder = tmp_path_factory.mktemp("saved")

@@ -5,126 +5,32 @@ its instance's limits.
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from containers import standin
 from containers.build import build
-from containers.engine import podman
-from sagerank.models.build import MICRO, archive
-from sagerank_inference.artefact import Manifest
+from sagerank.models.build import archive
 
 from ..local_aws import registry
-from ..local_aws.launch import ACCOUNT, DOCKER, REGION, running
-from ..local_aws.registry import PASSWORD, USER, Registry
+from ..local_aws.launch import ACCOUNT, running
+from ..local_aws.registry import PASSWORD, USER
+from .deployed import GOLDEN, HOST, REPOSITORY, Aws
 
 pytestmark = [
     pytest.mark.container,
     pytest.mark.skipif(bool(registry.reason()), reason=registry.reason() or "it can"),
 ]
-
-HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
-REPOSITORY = "reranker"
-GOLDEN = Manifest.read(MICRO).golden[0]
-
-
-@dataclass(frozen=True)
-class Aws:
-    environment: dict[str, str]
-    folder: Path
-
-    @property
-    def registry(self) -> Registry:
-        return Registry(self.environment["LOCAL_AWS_REGISTRY"], Path(self.environment["LOCAL_AWS_FOLDER"]))
-
-    def client(self, service: str) -> Any:
-        session = boto3.Session("local", "local", region_name=REGION)
-        return session.client(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"])
-
-    def docker(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """As the CDK's asset publishing calls it."""
-        return subprocess.run(
-            [sys.executable, str(DOCKER), *words],
-            env={**os.environ, **self.environment},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def push(self, image: str, tag: str, *more: str) -> None:
-        """From the machine's images, without the CDK."""
-        target = f"docker://{self.registry.address}/{HOST}/{REPOSITORY}:{tag}"
-        access = ("--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}")
-        subprocess.run(
-            ["skopeo", "copy", "--quiet", *access, *more, f"containers-storage:{image}", target],
-            env={**os.environ, **podman().environ},
-            check=True,
-        )
-
-    def create_model(self, name: str, image: str, **more: str) -> None:
-        self.client("sagemaker").create_model(
-            ModelName=name,
-            ExecutionRoleArn=ROLE,
-            EnableNetworkIsolation=True,
-            PrimaryContainer={
-                "Image": image,
-                "ModelDataUrl": more.pop("artefact", "s3://artefacts/model.tar.gz"),
-                "Environment": more,
-            },
-        )
-
-    def create_endpoint(self, name: str, model: str | None = None, **variant: Any) -> dict[str, Any]:
-        """Until it is created or has failed."""
-        if "ServerlessConfig" not in variant:
-            variant = {"InstanceType": "ml.c7i.large", "InitialInstanceCount": 1, **variant}
-        if model:
-            variant["ModelName"] = model
-        sagemaker = self.client("sagemaker")
-        sagemaker.create_endpoint_config(
-            EndpointConfigName=name, ProductionVariants=[{"VariantName": "All", **variant}]
-        )
-        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-        deadline = time.monotonic() + 180
-        while True:
-            found: dict[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
-            if found["EndpointStatus"] != "Creating":
-                return found
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-    def containers(self) -> list[dict[str, Any]]:
-        environ = {**os.environ, **podman().environ, **self.registry.storage("instances")}
-        ids = subprocess.run(
-            ["podman", "ps", "--quiet"], env=environ, capture_output=True, text=True, check=True
-        ).stdout.split()
-        if not ids:
-            return []
-        said = subprocess.run(["podman", "inspect", *ids], env=environ, capture_output=True, check=True)
-        found: list[dict[str, Any]] = json.loads(said.stdout)
-        return found
-
-    def rerank(self, endpoint: str, **more: str) -> float:
-        body = json.dumps({"query": GOLDEN.query, "texts": [GOLDEN.document], "raw_scores": True})
-        answer = self.client("sagemaker-runtime").invoke_endpoint(
-            EndpointName=endpoint, ContentType="application/json", Body=body, **more
-        )
-        return float(json.loads(answer["Body"].read())[0]["score"])
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +85,7 @@ def test_an_endpoint_is_a_container_of_the_digest_under_its_instances_limits(aws
     assert first
     aws.push("localhost/sagerank:cpu-amd64", "moving")
     aws.create_model("digest", f"{HOST}/{REPOSITORY}:moving")
-    _tiny(aws, "moving")  # later, under the same tag
+    aws.push_tiny("moving")  # later, under the same tag
     found = aws.create_endpoint("digest", "digest")
     assert found["EndpointStatus"] == "InService", found
     (deployed,) = found["ProductionVariants"][0]["DeployedImages"]
@@ -292,49 +198,16 @@ def _settled(sagemaker: Any) -> dict[str, Any]:
     ids=["elsewhere", "tag", "latest", "repository", "oci", "index", "list"],
 )
 def test_create_model_refuses_an_image(aws: Aws, image: str, sentence: str) -> None:
-    _tiny(aws, "manifest", "--format", "oci")
+    aws.push_tiny("manifest", "--format", "oci")
     for tag, kind in (
         ("index", "application/vnd.oci.image.index.v1+json"),
         ("list", "application/vnd.docker.distribution.manifest.list.v2+json"),
     ):
-        _many(aws, tag, kind)
+        aws.push_many(tag, kind)
     with pytest.raises(ClientError) as raised:
         aws.create_model("refused", image)
     assert sentence in str(raised.value)
     assert raised.value.response["Error"]["Code"] == "ValidationException"
-
-
-def _tiny(aws: Aws, tag: str, *more: str, platform: str = "linux/amd64") -> None:
-    """An image with a label and nothing that runs."""
-    done = podman().run(
-        "build", "--quiet", "--no-cache", "--format", "docker", "--platform", platform, "--file", "-", str(aws.folder),
-        input=b"FROM scratch\nLABEL tiny=yes\n",
-    )  # fmt: skip
-    aws.push(done.stdout.decode().strip(), tag, *more)
-
-
-def _many(aws: Aws, tag: str, kind: str) -> None:
-    """What lists the manifests of several architectures."""
-    where = f"{HOST}/{REPOSITORY}"
-    one = aws.registry.manifest(where, "cpu")
-    assert one
-    entry = {
-        "mediaType": one.media_type,
-        "digest": one.digest,
-        "size": len(one.text),
-        "platform": {"os": "linux", "architecture": "amd64"},
-    }
-    body = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).encode()
-    manager = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    manager.add_password(None, f"http://{aws.registry.address}/", USER, PASSWORD, is_authenticated=True)
-    request = urllib.request.Request(
-        f"http://{aws.registry.address}/v2/{where}/manifests/{tag}",
-        data=body,
-        method="PUT",
-        headers={"Content-Type": kind},
-    )
-    with urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager)).open(request) as answer:
-        assert answer.status == 201
 
 
 def test_an_endpoint_fails_where_its_container_does(aws: Aws) -> None:
@@ -347,8 +220,8 @@ def test_an_endpoint_fails_where_its_container_does(aws: Aws) -> None:
     s3.put_object(Bucket="artefacts", Key="text.tar.gz", Body=b"no archive")
     s3.upload_file(str(aws.folder / "model.tar.gz"), "artefacts", "model.tgz")
     s3.put_object(Bucket="artefacts", Key="other.tar.gz", Body=_tar("unrelated.txt"))
-    _tiny(aws, "tiny")
-    _tiny(aws, "arm", platform="linux/arm64")
+    aws.push_tiny("tiny")
+    aws.push_tiny("arm", platform="linux/arm64")
     cases = {
         "unpacked": ("cpu", {"artefact": "s3://artefacts/text.tar.gz"}, extracted),
         "suffix": ("cpu", {"artefact": "s3://artefacts/model.tgz"}, extracted),

@@ -195,7 +195,7 @@ def test_killing_the_model_answers_everyone_and_heals() -> None:
     with running() as server:
         wait_for(lambda: server.ping() == 200)
         first = server.worker()
-        slow = json.dumps({"query": "q", "documents": ["long " * 8000] * 6}).encode()
+        slow = json.dumps({"query": "q", "documents": ["long " * 8000] * 3}).encode()
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             answers = [pool.submit(server.post, slow) for _ in range(4)]
             wait_for(lambda: "sagerank_batch_pairs_count 0.0" not in server.call("GET", "/metrics")[1])
@@ -463,12 +463,12 @@ def test_a_server_that_cannot_start_says_why_and_exits(settings: dict[str, Any],
 
 
 def test_the_embedded_model_is_served_only_where_it_is_asked_for() -> None:
-    nowhere = {"SAGERANK_MODEL_DIR": "/nowhere"}
-    with running(**nowhere) as server:
+    nowhere = "/nowhere"
+    with running(SAGERANK_MODEL_DIR=nowhere) as server:
         output, _ = server.process.communicate(timeout=60)
         assert server.process.returncode == 2
         assert "serve the embedded model by the argument micro" in json.loads(output)["reason"]
-    with running(word="micro", **nowhere) as server:
+    with running(word="micro", SAGERANK_MODEL_DIR=nowhere) as server:
         server.wait_until_ready()
         assert server.call("GET", "/ping")[1] == {"status": "ready", "model": "sagerank-micro"}
     with running(word="mirco") as server:
@@ -488,7 +488,7 @@ def test_a_drift_takes_the_server_out_of_service_and_is_a_metric() -> None:
             assert b"sagerank_drifted 0.0" in metrics.render()
             (stage,) = service._stages
             pair, *others = stage.manifest.golden
-            manifest = replace(stage.manifest, golden=[replace(pair, logit=pair.logit + 0.5), *others])
+            manifest = replace(stage.manifest, golden=(replace(pair, logit=pair.logit + 0.5), *others))
             service._stages[0] = replace(stage, manifest=manifest)
             while service.state == "ready":
                 await asyncio.sleep(0.01)

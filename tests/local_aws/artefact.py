@@ -14,6 +14,8 @@ from moto.sagemaker.exceptions import ValidationError
 
 from .resources import client
 
+_NAMES = {"ModelDataUrl", "ModelDataSource"}
+
 
 class ContainerFailed(Exception):
     """What SageMaker would put into FailureReason."""
@@ -21,7 +23,7 @@ class ContainerFailed(Exception):
 
 def check(container: Mapping[str, Any], region: str) -> None:
     """Raise ValidationError, as CreateModel does, where a container names an artefact and there is none."""
-    if not container.keys() & {"ModelDataUrl", "ModelDataSource"}:
+    if not container.keys() & _NAMES:
         return
     bucket, key, single = _place(container)
     s3 = client("s3", region)
@@ -37,7 +39,9 @@ def check(container: Mapping[str, Any], region: str) -> None:
 
 
 def fetch(container: Mapping[str, Any], region: str, folder: Path) -> None:
-    """Put the artefact's files into `folder`. Raises ContainerFailed."""
+    """Put the artefact's files, where the container names one, into `folder`. Raises ContainerFailed."""
+    if not container.keys() & _NAMES:
+        return
     bucket, key, single = _place(container)
     address = _address(container)
     s3 = client("s3", region)

@@ -22,6 +22,7 @@ from typing import Any
 from containers.engine import Engine, podman
 from sagerank.models.local_server import ServerError
 from sagerank.models.local_server import running as process
+from sagerank_cost import CostError
 
 from ..containers import running
 from . import artefact, logs
@@ -53,22 +54,29 @@ class Container:
         if "Image" not in primary:
             raise ContainerFailed("A model package holds its seller's container, which only AWS can run.")
         environ = {name: str(text) for name, text in primary.get("Environment", {}).items()}
+        registry = given()
         with ExitStack() as stack:
-            registry = given()
             # In the registry's folder it goes even where nothing here is left to remove it.
             scratch = TemporaryDirectory(prefix="local-aws-", dir=registry.folder if registry else None)
             model_dir = Path(stack.enter_context(scratch)) / "model"
             model_dir.mkdir()
             artefact.fetch(primary, backend.region_name, model_dir)
             self.output = logs.Stream(backend.region_name, place)
-            if image is None or PROCESS in image.labels:
-                if registry:
-                    why = image.labels[PROCESS] if image else "it is another account's"
-                    self.output.write(f"[local AWS] no container of the image runs, but this source: {why}")
-                self.url = self._process(stack, environ, model_dir, place)
-            else:
-                self.url = self._image(stack, image, environ, model_dir, place)
+            try:
+                if image is not None and PROCESS not in image.labels:
+                    self.url = self._image(stack, image, environ, model_dir, place)
+                else:
+                    if registry:
+                        why = image.labels[PROCESS] if image else "it is another account's"
+                        self.output.write(
+                            f"[local AWS] no container of the image runs, but this source: {why}"
+                        )
+                    self.url = self._process(stack, environ, model_dir, place)
+            except (CostError, subprocess.SubprocessError) as error:
+                raise ContainerFailed(f"Request to service failed. [{error}]") from None
             self._stack = stack.pop_all()
+        if not registry:  # which ends what it runs
+            atexit.register(self.stop)
 
     def _process(self, stack: ExitStack, environ: Mapping[str, str], model_dir: Path, place: Place) -> str:
         bare = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH")
@@ -87,7 +95,6 @@ class Container:
             stack.enter_context(process("The server", command, {**kept, **environ, **own}, port=port))
         except ServerError as error:
             raise _unhealthy(place, str(error)) from None
-        atexit.register(self.stop)
         return f"http://127.0.0.1:{port}"
 
     def _image(

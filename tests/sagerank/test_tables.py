@@ -13,8 +13,8 @@ import pytest
 
 from sagerank.bench import latency, memory, serving, startup, tables, throughput
 from sagerank.distillation.gate import StudentQuality
-from sagerank.distillation.int8 import Int8Comparison
-from sagerank.distillation.screen import int8_cells, student_cells
+from sagerank.distillation.precision import Comparison
+from sagerank.distillation.screen import comparison_cells, student_cells
 from sagerank.evaluation.announcement import rag_cells, table_cells
 from sagerank.evaluation.cascade import Curve, Pace, Step
 from sagerank.evaluation.commands.cascade import curve_cells, verdict
@@ -136,7 +136,7 @@ def evaluation() -> Iterator[str]:
 
 
 def gates() -> Iterator[str]:
-    judged = Int8Comparison(
+    judged = Comparison(
         model="micro",
         data="sample",
         queries=250,
@@ -149,7 +149,7 @@ def gates() -> Iterator[str]:
         max_error=0.211,
         spread=2.1,
     )
-    yield fit(int8_cells([judged]))
+    yield fit(comparison_cells([judged]))
     student = StudentQuality(
         data="trec-dl-2019",
         queries=43,

@@ -27,7 +27,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..servers import BODY, Server
+from ..servers import BODY, Server, children
 from .bodies import GIANTS, LINES, MOST_BYTES, Case
 from .client import (
     BUILD,
@@ -43,7 +43,7 @@ from .client import (
     say,
 )
 from .fuzz import FRONT_MB, PING_MAX, PING_P99
-from .monitor import Monitor, Report, children
+from .monitor import Monitor, Report
 
 SMALL_MAX = 1.0
 _GROUP = 10_000  # different queries in one body
@@ -297,7 +297,7 @@ async def _files(server: Server, seconds: float) -> list[Finding]:
         async with _open(server, 300):
             await asyncio.sleep(min(5, seconds))
             first = await _ping(kept)
-            for child in children(server.process.pid):
+            for child in children(server.pid):
                 os.kill(child, signal.SIGKILL)
             await asyncio.sleep(1)
             until, again = time.monotonic() + 20, 0

@@ -21,11 +21,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from ..servers import Server
+from ..servers import Server, children
 from . import oracle
 from .bodies import Case, Maker
 from .client import PING, Connection, EngineTable, as_sent, by_status, launched, log_faults, say, verdict
-from .monitor import Monitor, children
+from .monitor import Monitor
 
 _CLIENTS = 16
 _TIMEOUT = 70.0
@@ -138,7 +138,7 @@ async def killing(server: Server, ledger: Ledger, every: float) -> AsyncIterator
         with Connection(server.port) as connection:
             while True:
                 await asyncio.sleep(every)
-                for child in children(server.process.pid):
+                for child in children(server.pid):
                     with suppress(OSError):
                         os.kill(child, signal.SIGKILL)
                 ledger.struck |= set(ledger.under_way)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from ..servers import BODY, Server
+from ..servers import BODY, Server, children
 
 PING_EVERY, SMALL_EVERY, MEMORY_EVERY = 0.02, 0.2, 0.25
 TIMEOUT = 60.0
@@ -73,7 +73,7 @@ class Monitor:
     """Watches a server while the block runs; `report` is there after it."""
 
     def __init__(self, server: Server, *, small: bool = False) -> None:
-        self._arguments = [str(server.port), str(server.process.pid), str(int(small))]
+        self._arguments = [str(server.port), str(server.pid), str(int(small))]
         self.report: Report
 
     def __enter__(self) -> Self:
@@ -132,16 +132,6 @@ def status_fields(pid: int) -> dict[str, str]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     return {}
-
-
-def children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [
-            int(child)
-            for path in Path(f"/proc/{pid}/task").glob("*/children")
-            for child in path.read_text().split()
-        ]
-    return []
 
 
 def megabytes(fields: dict[str, str], name: str) -> float:

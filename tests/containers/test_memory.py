@@ -1,0 +1,48 @@
+"""What the cost module says that fits, fits: the memory that it promises a size is the container's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sagerank_cost.memory import SERVER_MB, SERVERLESS_SIZES, serverless_mb
+from sagerank_cost.models import choice
+
+from .running import Limits
+from .sizes import LONGEST, promised_mb, serve
+
+pytestmark = pytest.mark.container
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "cpus"),
+    [
+        ("micro", "fp32", 2),
+        ("tiny", "fp32", 1),
+        ("tiny", "fp32", 2),
+        ("tiny", "int8", 2),
+        ("base", "int8", 2),
+    ],
+)
+def test_the_memory_that_is_promised_holds_the_longest_pair_and_full_batches(
+    image: str, artefact: Callable[[str, str], Path], model: str, precision: str, cpus: int
+) -> None:
+    promise = promised_mb(model, precision, cpus)
+    folder, batches = artefact(model, precision), 24 if model != "base" else 4
+    served = serve(image, folder, Limits(cpus=cpus, memory_mb=round(promise / 1.048576)), batches=batches)
+    assert (served.statuses, served.killed) == ({200}, 0)
+    assert served.model_mb <= promise - SERVER_MB
+    assert served.server_mb <= SERVER_MB
+
+
+def test_the_smallest_serverless_size_that_is_offered_is_enough_and_no_smaller_one_is(
+    image: str, artefact: Callable[[str, str], Path]
+) -> None:
+    size = serverless_mb(choice("base"), "fp32", LONGEST)
+    assert size == 2048
+    smaller = max(other for other in SERVERLESS_SIZES if other < size)
+    assert promised_mb("base", "fp32", 1) > smaller * 1.048576, "refused"
+    served = serve(image, artefact("base", "fp32"), Limits(cpus=1, memory_mb=size), batches=2)
+    assert (served.statuses, served.killed) == ({200}, 0)
