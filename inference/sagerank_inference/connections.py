@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
 import os
 import resource
 import select
 import socket
-import struct
 import sys
 import time
 from errno import EADDRINUSE
@@ -56,6 +54,8 @@ _CONNECTIONS = 8_192
 _RESERVE = 128
 _ACCEPTED_AT_ONCE = 16
 _BACKLOG = 2_048
+# IP_MINTTL and IPV6_MINHOPCOUNT of Linux, which Python does not name.
+_LEAST_HOPS = ((socket.IPPROTO_IP, 21), (socket.IPPROTO_IPV6, 73))
 
 # All connections read into one buffer, which the parser empties before the next reads. Chunks can be of one byte, each a call
 # into Python, so of a chunked body less is read in one turn of the loop.
@@ -117,6 +117,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().connection_made(transport)
         state = self.server_state
         state.waiting[self] = None
+        if state.draining:
+            _take_hops(transport.get_extra_info("socket"), 0)
         if len(self.connections) > state.most:
             # The newcomer itself where every other is being answered.
             longest = next(iter(state.waiting))
@@ -506,7 +508,7 @@ class Server(uvicorn.Server):
         accepted: list[socket.socket] = []
         if sockets:
             for listening in sockets:
-                _take_no_more(listening)
+                _take_hops(listening, 255)
             await asyncio.sleep(0.05)  # handshakes that have begun
         for listening in sockets:
             # What the system has accepted for us would be reset with the socket that listens.
@@ -553,25 +555,18 @@ def _connections() -> int:
     return max(min(_CONNECTIONS, soft - _RESERVE), soft // 4)
 
 
-def _take_no_more(listening: socket.socket) -> None:
-    """Have Linux ignore what asks for a new connection: one made in the instant before the socket closes would be reset.
+def _take_hops(connection: socket.socket, least: int) -> None:
+    """Have Linux ignore packets that may not go on for so many hops, which senders set to 64 or 128.
 
-    Its client asks again in a second, and is refused, or is answered by the server that follows.
+    With 255 a socket that listens takes no new connection, and still completes a handshake that has begun. One made in the instant
+    before it closes would be reset; so its client asks again in a second, and is refused, or is answered by the server that follows.
+    Unlike a packet filter, this needs no privilege anywhere. The connections inherit it: with 0 they take all again, what they
+    missed too, which is sent again.
     """
-    if sys.platform != "linux":
-        return
-    # Of the TCP header: the flags, of them SYN and ACK; drop it where they are SYN alone, let all else pass.
-    program = [
-        (0x30, 0, 0, 13),
-        (0x54, 0, 0, 0x12),
-        (0x15, 0, 1, 0x02),
-        (0x06, 0, 0, 0),
-        (0x06, 0, 0, 0xFFFFFFFF),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
-    with contextlib.suppress(OSError):
-        filtered = struct.pack("HP", len(program), ctypes.addressof(code))
-        listening.setsockopt(socket.SOL_SOCKET, 26, filtered)  # SO_ATTACH_FILTER
+    if sys.platform == "linux":
+        for level, option in _LEAST_HOPS:
+            with contextlib.suppress(OSError):  # a socket is of one of the two
+                connection.setsockopt(level, option, least)
 
 
 def _listen(address: Any, family: int, both: bool) -> socket.socket:

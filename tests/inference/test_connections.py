@@ -362,15 +362,21 @@ def test_what_does_not_end_in_the_time_to_drain_is_told(caplog: pytest.LogCaptur
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux's")
-def test_a_listener_about_to_close_completes_no_handshake_but_keeps_its_connections() -> None:
-    (listening,) = listen("127.0.0.1", 0)
-    address = listening.getsockname()
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own")
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("host", "client"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("*", "127.0.0.1"), ("*", "::1")]
+)
+def test_a_listener_about_to_close_makes_no_connection_but_keeps_its_own(host: str, client: str) -> None:
+    (listening,) = listen(host, 0)
+    address = client, listening.getsockname()[1]
     with listening, socket.create_connection(address) as before:
-        connections._take_no_more(listening)
+        connections._take_hops(listening, 255)
         with pytest.raises(TimeoutError):
             socket.create_connection(address, timeout=0.3)
         before.sendall(b"hello")
         with listening.accept()[0] as accepted:
+            connections._take_hops(accepted, 0)
             assert accepted.recv(10) == b"hello"
 
 
