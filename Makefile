@@ -14,7 +14,7 @@ COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url 
 .PHONY: audit bench chaos check clients container container-arm64 demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv$(OTHER)/ready  ## rerank real passages through boto3 and the container's server
 	@$(RUN)/sagerank demo
