@@ -13,7 +13,7 @@ from pathlib import Path
 
 from containers import standin
 from containers.build import build
-from sagerank_cost.memory import SERVER_MB, copy_mb
+from sagerank_cost import memory
 from sagerank_cost.models import choice
 
 from ..servers import Door
@@ -28,7 +28,7 @@ _PATIENT = {"SAGERANK_REQUEST_SECONDS": "600", "SAGERANK_BATCH_SECONDS": "600"}
 
 def promised_mb(model: str, precision: str, cpus: int) -> float:
     """MB that `fit` counts for one copy and its server."""
-    return copy_mb(choice(model), precision, LONGEST, cores=cpus) + SERVER_MB
+    return memory.promised_mb(choice(model), precision, LONGEST, cores=cpus) + memory.SERVER_MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def main(models: list[str]) -> None:
                 assert (served.statuses, served.killed) == ({200}, 0), served
                 sys.stdout.write(
                     f"| {model} {precision} | {cpus} | {served.seconds:.1f} s | {served.server_mb:.0f} MB | {served.model_mb:.0f} MB "
-                    f"| {SERVER_MB:.0f} + {promise - SERVER_MB:.0f} MB |\n"
+                    f"| {memory.SERVER_MB:.0f} + {promise - memory.SERVER_MB:.0f} MB |\n"
                 )
                 sys.stdout.flush()
 
