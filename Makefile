@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench chaos check clients container demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types
+.PHONY: audit bench chaos check clients container container-arm64 demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test-newest: .venv-newest/ready  ## the suite on the newest Python, no PyTorch; 
 
 container: test-env  ## the image with podman, under the limits of instances: minutes, root
 	@$(TEST)/python -m pytest -m container tests/containers
+
+container-arm64: test-env  ## the same for Graviton, emulated: more minutes
+	@SAGERANK_TEST_ARM64=1 $(TEST)/python -m pytest -m container tests/containers/test_arm64.py
 
 e2e: test-env  ## deploy every mode to a local AWS, and destroy it: minutes, Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import standin
+from . import emulation, standin
 from .engine import Engine, NoEngine, find, options
 from .settings import secrets
 
@@ -61,7 +61,9 @@ def build(
             str(context),
         ]
         try:
-            engine.run(*words, seconds=3600)
+            # Docker's own qemu is new enough.
+            through = emulation.through(arch) if engine.name == "podman" else ()
+            engine.run(*words, seconds=3600, through=through)
         except subprocess.CalledProcessError as error:
             said = (error.stdout + error.stderr).decode(errors="replace").strip().splitlines()
             raise BuildError("\n".join(said[-_LAST_LINES:])) from None

@@ -17,7 +17,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
 """
-_FOLDER = Path(__file__).parent.parent / "build" / "containers"
+# What is written for the engine to read.
+FOLDER = Path(__file__).parent.parent / "build" / "containers"
 
 
 class NoEngine(Exception):
@@ -37,10 +38,14 @@ class Engine:
         input: bytes | None = None,
         seconds: float = 1800,
         folder: Path | None = None,
+        through: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails."""
+        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails.
+
+        through: the words of a command that runs the one which follows.
+        """
         return subprocess.run(
-            [self.name, *arguments],
+            [*through, self.name, *arguments],
             env={**os.environ, **self.environ},
             cwd=folder,
             input=input,
@@ -85,8 +90,8 @@ def podman_environment() -> dict[str, str]:
     """What podman, buildah and skopeo read their settings from; a user's own settings stay as they are."""
     if os.geteuid() != 0 or "CONTAINERS_CONF" in os.environ or not shutil.which("runc"):
         return {}
-    _FOLDER.mkdir(parents=True, exist_ok=True)
-    written = _FOLDER / "containers.conf"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    written = FOLDER / "containers.conf"
     if not written.exists() or written.read_text(encoding="utf-8") != _CONTAINERS:
         written.write_text(_CONTAINERS, encoding="utf-8")
     return {"CONTAINERS_CONF": str(written), "BUILDAH_ISOLATION": "chroot"}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sagerank_inference.artefact import Manifest
 
     from .client import RerankClient
-    from .distillation.int8 import Int8Comparison
+    from .distillation.precision import Comparison
 
 MODEL_HELP = (
     "micro, tiny, turbo, base, random:tiny|turbo|base, a model folder, an artefact folder, a model.tar.gz, "
@@ -186,7 +186,7 @@ def _add_commands(commands: Any) -> None:
         "build", _build, "write a model's artefact, model.tar.gz or a folder",
         "sagerank build --model micro --output model.tar.gz",
         "sagerank build --model tiny --precision int8 --output model.tar.gz",
-        group="make", extra=lambda options: "distil" if options.precision == "int8" else "",
+        group="make", extra=lambda options: "distil" if options.precision != "fp32" else "",
     )  # fmt: skip
     _add_build(with_model(build))
     doctor = command(
@@ -228,15 +228,15 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--precision",
         default="fp32",
-        choices=["fp32", "int8"],
-        help="of the arithmetic on CPU; int8 is written only if it passes the gate (default: %(default)s)",
+        choices=["fp32", "bf16", "int8"],
+        help="of the arithmetic on CPU; bf16, for Arm, and int8 are written only if they pass the gate (default: %(default)s)",
     )
-    gate = build.add_argument_group("the gate of --precision int8")
+    gate = build.add_argument_group("the gate of --precision bf16 and int8")
     gate.add_argument(
         "--gate",
         action="append",
         default=[],
-        help="BEIR folder to compare int8 with fp32 on; more than once (default: 250 queries that come with sagerank)",
+        help="BEIR folder to compare with fp32 on; more than once (default: 250 queries that come with sagerank)",
     )
     gate.add_argument(
         "--gate-queries", type=int, help="only the first so many queries of each (default: all)"
@@ -248,7 +248,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         "--min-agreement",
         type=float,
         default=0.95,
-        help="share of fp32's first ten among int8's first ten (default: %(default)s)",
+        help="share of fp32's first ten among the other's first ten (default: %(default)s)",
     )
     gate.add_argument(
         "--max-score-error",
@@ -445,8 +445,8 @@ def _build(options: argparse.Namespace) -> int:
         raise Refused("--code goes with an output that ends in .tar.gz.")
     if options.gate_queries is not None and options.gate_queries < 1:
         raise Refused(f"--gate-queries is {options.gate_queries}: give at least 1.")
-    if options.precision == "int8":
-        manifest, extra["gate"] = _build_int8(options)
+    if options.precision != "fp32":
+        manifest, extra["gate"] = _build_gated(options)
     elif output.name.endswith(".tar.gz"):
         with _building(options.model):
             manifest = archive(options.model, output, code=options.code)
@@ -473,26 +473,27 @@ def _build(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build_int8(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
+def _build_gated(options: argparse.Namespace) -> tuple[Manifest, list[dict[str, Any]]]:
     from sagerank_cost.text import fit
 
     from .distillation.gate import GateFailed
-    from .distillation.int8 import Thresholds, build_int8
-    from .distillation.screen import int8_cells
+    from .distillation.precision import Thresholds, build_gated
+    from .distillation.screen import comparison_cells
     from .evaluation.progress import bars
 
     rows: list[dict[str, Any]] = []
 
-    def show(judged: list[Int8Comparison]) -> None:
+    def show(judged: list[Comparison]) -> None:
         rows.extend(dataclasses.asdict(row) | {"error": row.error} for row in judged)
         if not options.json:
-            print(fit(int8_cells(judged)))
+            print(fit(comparison_cells(judged)))
 
     try:
         with bars() as progress:
-            manifest = build_int8(
+            manifest = build_gated(
                 options.model,
                 options.output,
+                options.precision,
                 gate=options.gate,
                 queries=options.gate_queries,
                 thresholds=Thresholds(options.max_ndcg_drop, options.min_agreement, options.max_score_error),

@@ -21,7 +21,7 @@ ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.j
 MOST_BYTES = 4 << 20  # of a manifest
 
 # A golden logit that may be farther away checks nothing. Rounding in int8 moves one by a few tenths.
-_MOST_TOLERANCE = {"fp32": 0.1, "int8": 5.0}
+_MOST_TOLERANCE = {"fp32": 0.1, "bf16": 1.0, "int8": 5.0}
 _MOST_PARAMETERS = 10**11
 _MOST_TOKENS = 1 << 20
 _MOST_STAGES = 16
@@ -65,7 +65,7 @@ class Manifest:
     files: dict[str, str]  # name -> SHA-256
     golden: tuple[GoldenPair, ...]
     keep: tuple[int, ...] = ()  # of a cascade: how many documents each stage after the first scores
-    precision: str = "fp32"  # of the arithmetic on CPU: fp32 or int8; fp32>int8 of stages that differ
+    precision: str = "fp32"  # of the arithmetic on CPU: fp32, bf16 or int8; fp32>int8 of stages that differ
     # Of a golden logit, where the arithmetic misses the reference by more than a backend's rounding.
     tolerance: float = 0.0
     # Name -> bytes, as `write` found them; none in format 1.
@@ -130,7 +130,7 @@ class Manifest:
             "files has values that are no SHA-256": all(map(_sha256, files.values())),
             "sizes has to give the bytes of each of the files": (not sized and not self.sizes)
             or (sizes.keys() == expected and all(_whole(size, 1 << 40) for size in sizes.values())),
-            "precision is neither fp32 nor int8": {*parts} <= _MOST_TOLERANCE.keys()
+            "precision is none of fp32, bf16 and int8": {*parts} <= _MOST_TOLERANCE.keys()
             and len(parts) in (1, len(self.keep) + 1),
             f"tolerance has to lie between 0 and {most:g}": _finite(self.tolerance)
             and 0 <= self.tolerance <= most,

@@ -214,7 +214,8 @@ def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = Fa
 
     shared_arena: with the other models of this process. Raises ArtefactError for a cascade's folder, which holds several models.
     """
-    if (model_dir / MANIFEST).is_file() and Manifest.read(model_dir).keep:
+    manifest = Manifest.read(model_dir) if (model_dir / MANIFEST).is_file() else None
+    if manifest and manifest.keep:
         raise ArtefactError(
             f"{model_dir} is a cascade: give one of its models, such as {model_dir / STAGES / '0'}."
         )
@@ -224,7 +225,12 @@ def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = Fa
         check_graph(model_dir)
         with _unlinked(model_dir) as folder:
             try:
-                return OnnxModel(folder, threads=settings.threads, shared_arena=shared_arena)
+                return OnnxModel(
+                    folder,
+                    threads=settings.threads,
+                    shared_arena=shared_arena,
+                    bfloat16=manifest is not None and manifest.precision == "bf16",
+                )
             except MemoryError:
                 raise
             except Exception as error:  # ONNX Runtime's own are bare Exceptions

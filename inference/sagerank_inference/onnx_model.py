@@ -8,7 +8,10 @@ and the others run inside its threads, where there is then nobody left to share 
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -21,12 +24,22 @@ import numpy as np
 from .onnx_runtime import onnxruntime
 from .plan import apart
 
+# Of Linux: where it says what an Arm processor can do, and the bit of bfloat16's matrix product.
+_AT_HWCAP2 = 26
+_HWCAP2_BF16 = 1 << 14
+
 
 class OnnxModel:
     tolerance = 1e-3  # of a logit, against the float32 reference
 
-    def __init__(self, model_dir: Path, *, threads: int, shared_arena: bool = False) -> None:
-        """Compute up to `threads` batches at once. shared_arena: memory is shared with other models of this process."""
+    def __init__(
+        self, model_dir: Path, *, threads: int, shared_arena: bool = False, bfloat16: bool = False
+    ) -> None:
+        """Compute up to `threads` batches at once.
+
+        shared_arena: memory is shared with other models of this process. bfloat16: products of MatMul may be computed in it, where
+        `has_bfloat16`.
+        """
         self.lanes = threads
         self._ordinary = threading.Lock()
         options = onnxruntime.SessionOptions()
@@ -38,11 +51,18 @@ class OnnxModel:
         # Threads wait actively for their next work. By default for so many rounds, which are 3 to 500 ms by the
         # processor, at the cost of whatever else wants the cores: the server, another model, the next call.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
+        unwanted = []
+        if bfloat16:
+            options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
+            unwanted = ["MatMulAddFusion"]  # into Gemm, which has no such arithmetic
         if shared_arena:  # as large as the largest model needs
             _share_arena()
             options.add_session_config_entry("session.use_env_allocators", "1")
         self._session = onnxruntime.InferenceSession(
-            os.fsencode(model_dir / "model.onnx").decode(), options, providers=["CPUExecutionProvider"]
+            os.fsencode(model_dir / "model.onnx").decode(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=unwanted,
         )
 
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
@@ -73,6 +93,15 @@ class OnnxModel:
             self._session.run_async(["logits"], feed, _settle, answer)
             logits = answer.result()[0]
         return logits.tolist()  # type: ignore[no-any-return]
+
+
+def has_bfloat16() -> bool:
+    """Whether ONNX Runtime has products in bfloat16 here: on Linux for Arm whose processor has them; elsewhere it computes float32."""
+    if sys.platform != "linux" or platform.machine() != "aarch64":
+        return False
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return bool(getauxval(_AT_HWCAP2) & _HWCAP2_BF16)
 
 
 def _settle(outputs: Any, answer: Future[Any], error: str) -> None:

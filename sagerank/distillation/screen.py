@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .gate import StudentQuality
-    from .int8 import Int8Comparison
+    from .precision import Comparison
 
 
-def int8_cells(judged: Sequence[Int8Comparison]) -> list[tuple[str, ...]]:
-    """int8 beside float32 on each collection, and of each stage where there are several."""
+def comparison_cells(judged: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """A faster arithmetic beside float32 on each collection, and of each stage where there are several."""
     several = len({row.model for row in judged}) > 1
-    quality = ("NDCG@10 fp32", "int8", "difference", "95 %", "first ten agree")
+    quality = ("NDCG@10 fp32", judged[0].precision, "difference", "95 %", "first ten agree")
     cells: list[tuple[str, ...]] = [
         ("gate", "queries", "pairs", *quality, "mean logit error", "largest", "mean / spread")
     ]
@@ -24,7 +24,7 @@ def int8_cells(judged: Sequence[Int8Comparison]) -> list[tuple[str, ...]]:
                 f"{row.queries:,}",
                 f"{row.pairs:,}",
                 f"{row.fp32:.4f}",
-                f"{row.int8:.4f}",
+                f"{row.fast:.4f}",
                 f"{row.difference.mean:+.4f}",
                 f"{row.difference.low:+.4f} to {row.difference.high:+.4f}",
                 f"{row.agreement:.1%}",

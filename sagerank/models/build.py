@@ -245,17 +245,16 @@ def check_graphs(folder: Path) -> bool:
     """
     if find_spec("onnx") is None:
         return False
-    from . import graph, graph_int8
+    from . import graph, graph_bf16, graph_int8
 
+    written_by = {"fp32": graph.Graph, "bf16": graph_bf16.Bf16Graph, "int8": graph_int8.Int8Graph}
     for stage in Manifest.read(folder).stages(folder):
         manifest = Manifest.read(stage)
         with tempfile.TemporaryDirectory() as written:
             for name in ("config.json", "model.safetensors"):
                 (Path(written) / name).symlink_to((stage / name).resolve())
             try:
-                graph.write(
-                    Path(written), graph_int8.Int8Graph if manifest.precision == "int8" else graph.Graph
-                )
+                graph.write(Path(written), written_by[manifest.precision])
             except (LookupError, TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
                 raise ArtefactError(
                     f"{stage} holds no weights that a graph can be written for ({error}): build the artefact again."
@@ -291,7 +290,7 @@ def source(model: str) -> Path:
     known = _manifest(folder)
     if known and known.keep:
         raise CheckpointError(f"{model} is a cascade of several models: give one of them.")
-    if known and known.precision != "fp32":
+    if known and known.precision == "int8":
         raise CheckpointError(
             f"{model} is an int8 artefact, whose weights have lost what float32 needs: give the model it was built from."
         )

@@ -96,6 +96,7 @@ SHA = "0" * 64
         ({"files": fields()["files"] | {"config.json": None}}, "no SHA-256"),
         *(({"tolerance": value}, "tolerance") for value in (float("inf"), float("nan"), -1, 0.5, "0", True)),
         ({"tolerance": 6, "precision": "int8"}, "tolerance has to lie between 0 and 5"),
+        ({"tolerance": 2, "precision": "bf16"}, "tolerance has to lie between 0 and 1"),
         *(({"precision": value}, "precision") for value in ("fp16", "", None, 8, "fp32>int8")),
         *(({"parameters": value}, "parameters") for value in (0, -1, 1.5, True, "1", 10**12)),
         *(({"max_tokens": value}, "max_tokens") for value in (0, -1, 1e3, None, 10**9)),

@@ -13,8 +13,8 @@ import pytest
 
 from sagerank.bench import latency, memory, serving, startup, tables, throughput
 from sagerank.distillation.gate import StudentQuality
-from sagerank.distillation.int8 import Int8Comparison
-from sagerank.distillation.screen import int8_cells, student_cells
+from sagerank.distillation.precision import Comparison
+from sagerank.distillation.screen import comparison_cells, student_cells
 from sagerank.evaluation.announcement import rag_cells, table_cells
 from sagerank.evaluation.cascade import Curve, Pace, Step
 from sagerank.evaluation.commands.cascade import curve_cells, verdict
@@ -136,20 +136,21 @@ def evaluation() -> Iterator[str]:
 
 
 def gates() -> Iterator[str]:
-    judged = Int8Comparison(
+    judged = Comparison(
         model="micro",
         data="sample",
         queries=250,
         pairs=5000,
         fp32=0.7123,
-        int8=0.7111,
+        precision="int8",
+        fast=0.7111,
         difference=DIFFERENCE,
         agreement=0.981,
         mean_error=0.0312,
         max_error=0.211,
         spread=2.1,
     )
-    yield fit(int8_cells([judged]))
+    yield fit(comparison_cells([judged]))
     student = StudentQuality(
         data="trec-dl-2019",
         queries=43,

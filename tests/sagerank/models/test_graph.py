@@ -1,4 +1,4 @@
-"""The written graphs: equal bytes in float32, and what the int8 products compute."""
+"""The written graphs: equal bytes in float32, what the int8 products compute, and how the bfloat16 ones round."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from sagerank.models import graph, graph_int8
+from sagerank.models import graph, graph_bf16, graph_int8
 from sagerank.models.build import MICRO
+from sagerank.models.graph_nodes import Nodes
 
 
 def multiply(integers: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -73,3 +74,47 @@ def test_the_float32_graph_is_as_it_was(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(MICRO / name)
     graph.write(tmp_path)
     assert (tmp_path / "model.onnx").read_bytes() == (MICRO / "model.onnx").read_bytes()
+
+
+def rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The nearest numbers of eight bits, to even where two are as near."""
+    fraction, exponent = np.frexp(values.astype(np.float64))
+    nearest: NDArray[np.float64] = np.ldexp(np.rint(fraction * 256), exponent - 8)
+    return nearest
+
+
+def test_the_gates_graph_rounds_both_factors_of_a_product_to_bfloat16() -> None:
+    """Nor does ONNX Runtime optimise the rounding away."""
+    from sagerank_inference.onnx_runtime import onnxruntime
+
+    generator = np.random.default_rng(0)
+    x, weight = (generator.standard_normal(shape, np.float32) for shape in ((5, 64), (64, 48)))
+    nodes = graph_bf16.RoundedGraph.__new__(graph_bf16.RoundedGraph)
+    Nodes.__init__(nodes)
+    nodes.op("MatMul", ["x", nodes.constant("weight", weight)], "y")
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", 64])
+    got = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["t", 48])
+    model = helper.make_model(
+        helper.make_graph(nodes.nodes, "product", [given], [got], nodes.initializers),
+        opset_imports=[helper.make_opsetid("", 24)],
+        ir_version=11,
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (product,) = session.run(None, {"x": x})
+    expected = rounded(x) @ rounded(weight)
+    assert np.abs(product - expected).max() < 1e-4 < 1e-2 < np.abs(product - x @ weight).max()
+
+
+def test_the_large_products_of_bf16_are_those_that_onnx_runtime_has_it_for(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(MICRO / name)
+    counts = []
+    for arithmetic in (graph.Graph, graph_bf16.Bf16Graph):
+        graph.write(tmp_path, arithmetic)
+        kinds = [
+            node.op_type for node in onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node
+        ]
+        counts.append((kinds.count("Gemm"), kinds.count("MatMul")))
+    # The first layer in full: query, key, value, output, gate, up, down.
+    (gemms, products), (fewer, more) = counts
+    assert (gemms - fewer, more - products) == (7, 7)

@@ -1,6 +1,6 @@
-"""`sagerank build --precision int8`: an artefact in int8 behind a gate.
+"""`sagerank build --precision int8`, or bf16: an artefact in a faster arithmetic behind a gate.
 
-An int8 artefact is written only if, on labelled text, it ranks and scores nearly as float32 does: NDCG@10, the
+It is written only if, on labelled text, it ranks and scores nearly as float32 does: NDCG@10, the
 first ten of each query, and the error of a score are measured on both and held against thresholds. Of a cascade every
 stage is converted, and has to pass by itself, over all candidates.
 """
@@ -31,6 +31,7 @@ from sagerank_inference.settings import Settings
 
 from ..models.build import archive, default_cache, resolve
 from ..models.cascade import Spec, compose
+from ..models.graph_bf16 import RoundedGraph, convert
 from ..models.quantise import quantise
 from .gate import check, labelled
 
@@ -39,24 +40,25 @@ TOP_K = 20  # candidates of a query in the gate
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How far int8 may be from float32 on each collection."""
+    """How far a faster arithmetic may be from float32 on each collection."""
 
     ndcg_drop: float = 0.005  # mean NDCG@10 may fall by, of 1
-    agreement: float = 0.95  # mean share of float32's first ten that int8 has among its first ten, at least
+    agreement: float = 0.95  # mean share of float32's first ten that it has among its first ten, at least
     error: float = 0.05  # mean absolute error of a logit, in standard deviations of float32's logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Int8Comparison:
-    """int8 beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
+class Comparison:
+    """A faster arithmetic beside float32 over the same candidates of one collection. Errors are of logits. model: as it was given."""
 
     model: str
     data: str
     queries: int
     pairs: int
     fp32: float  # mean NDCG@10
-    int8: float
-    difference: Difference  # int8 - fp32
+    precision: str  # int8 or bf16
+    fast: float  # mean NDCG@10 in it
+    difference: Difference  # fast - fp32
     agreement: float
     mean_error: float
     max_error: float
@@ -67,19 +69,20 @@ class Int8Comparison:
         return self.mean_error / self.spread if self.spread else math.inf
 
 
-def build_int8(
+def build_gated(
     model: str,
     output: Path,
+    precision: str = "int8",
     *,
     gate: Sequence[str] = (),
     queries: int | None = None,
     thresholds: Thresholds = Thresholds(),
     code: bool = False,
     cache: Path | None = None,
-    show: Callable[[list[Int8Comparison]], None] = lambda _: None,
+    show: Callable[[list[Comparison]], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Manifest:
-    """Write the int8 artefact of a model to `output`, a folder or a .tar.gz file, if it passes the gate.
+    """Write the artefact of a model in int8 or bf16 to `output`, a folder or a .tar.gz file, if it passes the gate.
 
     Each stage of a cascade has to pass. gate: BEIR folders or names; by default the labelled sample in this
     package; of each the first so many `queries`. `show` gets the figures in either case. Random weights rank
@@ -91,27 +94,25 @@ def build_int8(
     sources = root.stages(reference)
     names = _names(model, root, sources)
     for name, source in zip(names, sources, strict=True):
-        precision = Manifest.read(source).precision
-        if precision != "fp32":
-            raise CheckpointError(
-                f"{name} computes in {precision} already: give the model it was built from."
-            )
+        computed = Manifest.read(source).precision
+        if computed != "fp32":
+            raise CheckpointError(f"{name} computes in {computed} already: give the model it was built from.")
     if output.resolve() in {path.resolve() for path in (reference, *sources)}:
-        raise CheckpointError(f"int8 would replace the weights in {output}: give another --output.")
-    judged: list[Int8Comparison] = []
+        raise CheckpointError(f"{precision} would replace the model in {output}: give another --output.")
+    judged: list[Comparison] = []
     data = list(labelled(gate, queries, TOP_K) if gate else [_sample_candidates(queries)])
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(scratch) / str(number) for number in range(len(sources))]
         with ScoreStore((cache or default_cache()) / "gate.jsonl") as store:
             for name, source, folder in zip(names, sources, folders, strict=True):
                 folder.mkdir()
-                fast, precise = _convert(source, folder)
+                manifest, fast, precise = _convert(source, folder, precision)
                 rows = [judge(name, precise, fast, part, store, progress=progress) for part in data]
-                _tolerate(folder, fast, max(row.max_error for row in rows))
+                _tolerate(folder, manifest, fast, max(row.max_error for row in rows))
                 judged += rows
         show(judged)
         held = [row for row in judged if not row.model.startswith("random:")]
-        check("int8 does not pass the gate, and nothing was written", shortfalls(held, thresholds))
+        check(f"{precision} does not pass the gate, and nothing was written", shortfalls(held, thresholds))
         folder = folders[0]
         if root.keep:
             folder = Path(scratch) / "cascade"
@@ -130,20 +131,25 @@ def _names(model: str, root: Manifest, sources: Sequence[Path]) -> tuple[str, ..
     return tuple(Manifest.read(source).model for source in sources) if root.keep else (model,)
 
 
-def _convert(source: Path, folder: Path) -> tuple[_Artefact, _Artefact]:
-    """Write the int8 form of a float32 artefact into `folder` and return the two as scorers, int8 first."""
+def _convert(source: Path, folder: Path, precision: str) -> tuple[Manifest, _Artefact, _Artefact]:
+    """Write the int8 or bf16 form of a float32 artefact into `folder`, all but the manifest; that, and the two as scorers, float32 last."""
     reference = Manifest.read(source)
     reference.verify(source)
-    manifest = quantise(source, folder, _calibration(source, reference))
-    return _Artefact(folder, manifest), _Artefact(source, reference)
+    precise = _Artefact(source, reference)
+    if precision == "int8":
+        manifest = quantise(source, folder, _calibration(source, reference))
+        return manifest, _Artefact(folder, manifest), precise
+    # Few machines have the arithmetic: what is scored computes its rounding.
+    rounded = folder.with_name(f"{folder.name}-rounded")
+    rounded.mkdir()
+    return convert(source, folder), _Artefact(rounded, convert(source, rounded, RoundedGraph)), precise
 
 
-def _tolerate(folder: Path, fast: _Artefact, max_error: float) -> None:
+def _tolerate(folder: Path, manifest: Manifest, fast: _Artefact, max_error: float) -> None:
     """Write the manifest of `folder` with the error that its golden logits may have.
 
     A machine with other vector units rounds otherwise: they may be as far off as any of the gate's.
     """
-    manifest = fast.manifest
     drift = max(abs(fast.score(pair.query, [pair.document])[0] - pair.logit) for pair in manifest.golden)
     replace(manifest, tolerance=_rounded_up(max(2 * drift, max_error))).write(folder)
 
@@ -156,7 +162,7 @@ def judge(
     store: ScoreStore,
     *,
     progress: Progress = lambda *_: None,
-) -> Int8Comparison:
+) -> Comparison:
     """Score every candidate of a collection with both artefacts and compare."""
     collection, candidates = data
     total, done = 2 * sum(map(len, candidates.values())), 0
@@ -170,13 +176,14 @@ def judge(
         rerank(collection, candidates, scorer, store, progress=scored) for scorer in (exact, fast)
     )
     errors, logits = _errors(reference, result)
-    return Int8Comparison(
+    return Comparison(
         model=model,
         data=collection.name,
         queries=len(collection.queries),
         pairs=len(errors),
         fp32=reference.mean(),
-        int8=result.mean(),
+        precision=fast.manifest.precision,
+        fast=result.mean(),
         difference=result.versus(reference),
         agreement=float(np.mean(list(_agreements(reference.run, result.run)))),
         mean_error=float(errors.mean()),
@@ -185,15 +192,15 @@ def judge(
     )
 
 
-def shortfalls(judged: Sequence[Int8Comparison], thresholds: Thresholds) -> list[str]:
+def shortfalls(judged: Sequence[Comparison], thresholds: Thresholds) -> list[str]:
     """Every figure beyond its threshold, in words."""
     problems = []
     for row in judged:
         where = f"on {row.data} for {row.model}"
         # Written so that a NaN fails too.
-        if not row.fp32 - row.int8 <= thresholds.ndcg_drop:
+        if not row.fp32 - row.fast <= thresholds.ndcg_drop:
             problems.append(
-                f"NDCG@10 falls by {row.fp32 - row.int8:.4f} (at most {thresholds.ndcg_drop:g}) {where}"
+                f"NDCG@10 falls by {row.fp32 - row.fast:.4f} (at most {thresholds.ndcg_drop:g}) {where}"
             )
         if not row.agreement >= thresholds.agreement:
             problems.append(

@@ -1,0 +1,58 @@
+"""Another architecture's image on this machine: qemu runs its programs, one at a time, where binfmt_misc knows it.
+
+qemu before 8.1 shows a program for Arm this machine's own /proc/cpuinfo, and ONNX Runtime, which looks for Arm's lines there, dies
+of a segmentation fault as it is imported. So an Arm processor's is mounted over it. What the processor can do is not read there but
+asked of qemu, which says it for the processor that `QEMU_CPU` names.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from shlex import quote
+
+from .engine import FOLDER
+
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_FORMATS = Path("/proc/sys/fs/binfmt_misc")
+_SHOWN = "/proc/cpuinfo"
+_PROCESSOR = """\
+processor\t: {number}
+BogoMIPS\t: 50.00
+Features\t: fp asimd
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+
+"""  # a Neoverse N1
+
+
+def emulated(arch: str) -> bool:
+    """Whether programs of `arch` (amd64 or arm64) are not this machine's own."""
+    return platform.machine() != _MACHINES[arch]
+
+
+def reason(arch: str) -> str:
+    """Why no program of `arch` runs here; empty where one does."""
+    if emulated(arch) and not (_FORMATS / f"qemu-{_MACHINES[arch]}").exists():
+        return f"no {arch} here, nor qemu for it: install qemu-user-static and binfmt-support"
+    return ""
+
+
+def mounts(arch: str) -> dict[Path, str]:
+    """Files of this machine that a container of `arch` has to see, and where: none unless it is an emulated Arm."""
+    if arch != "arm64" or not emulated(arch):
+        return {}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    file = FOLDER / "cpuinfo-arm64"
+    file.write_text("".join(_PROCESSOR.format(number=number) for number in range(os.cpu_count() or 1)))
+    return {file: _SHOWN}
+
+
+def through(arch: str) -> list[str]:
+    """A command that runs a build of `arch`, whose steps see this machine's /proc, with those files in place; it needs root."""
+    script = " && ".join(f"mount --bind {quote(str(file))} {where}" for file, where in mounts(arch).items())
+    return ["unshare", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh"] if script else []
