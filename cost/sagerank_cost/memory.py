@@ -32,6 +32,9 @@ TORCH_LOADING_MB = 313.0
 WINDOWS_FROM, WINDOW_CELLS = 768, 1 << 21
 # Tokens of a batch (sagerank_inference/settings.py), and of the pair in it that takes most memory: from there on the windows are near.
 BATCH_TOKENS, BATCH_LONGEST = 1024, 512
+# What a serving process holds beside what `sagerank bench memory` measures: the tokenizer and what goes with it, and for each core what
+# batches of other shapes have left in ONNX Runtime's arena. Above what was measured in the image (docs/benchmarks.md).
+SERVING_MB, LEFT_MB = 14.0, 13.0
 # The HTTP process that stands before the model's own: the bound that it keeps whatever 64 connections send
 # (docs/reliability.md has the measurement). A quiet one takes about 60.
 SERVER_MB = 400.0
@@ -88,6 +91,13 @@ def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: in
     return 4 * values / 1e6
 
 
+def _linear_mb(model: Model, precision: str) -> float:
+    """MB of the linear layers as they compute. An int8 model's last layer is float32."""
+    usual, exact = (PRECISIONS[check_precision(name)][1] for name in (precision, "fp32"))
+    last = model.linear / model.layers
+    return (usual * (model.linear - last) + (exact if precision == "int8" else usual) * last) / 1e6
+
+
 def peak_mb(model: Model, precision: str, tokens: int, backend: str = "onnx") -> float:
     """MB of the model's process on a CPU with one core, while it works on one pair of `tokens`."""
     return copy_mb(Choice((model,)), precision, tokens, backend)
@@ -109,15 +119,15 @@ def copy_mb(
     if backend == "torch":
         loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
         return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
-    weights = (
-        PRECISIONS[check_precision(precision)][1]
-        * PACKED
-        * sum(model.linear for model in choice.stages)
-        / 1e6
-    )
+    weights = PACKED * sum(_linear_mb(model, precision) for model in choice.stages)
     batch = min(tokens, BATCH_TOKENS), backend, min(longest or tokens, BATCH_LONGEST)
     together = cores * max(activations_mb(model, *batch) for model in choice.stages) if cores > 1 else 0.0
     return RUNTIME_MB[backend] + weights + max(activations, together)
+
+
+def promised_mb(choice: Choice, precision: str, tokens: int, *, cores: int) -> float:
+    """MB that a copy takes at most while it serves requests of any shape."""
+    return copy_mb(choice, precision, tokens, cores=cores) + SERVING_MB + cores * LEFT_MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,7 @@ def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
     """Copies of the model that the instance's memory holds beside the server, every one able to take `tokens` at once."""
     available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
     if not instance.gpu:
-        needed = copy_mb(choice, precision, tokens, cores=instance.cores)
+        needed = promised_mb(choice, precision, tokens, cores=instance.cores)
         return Fit(max(0, int(available // needed)), needed, available, "memory")
     weights = sum(weights_mb(model, precision) * (2 if precision == "fp32" else 1) for model in choice.stages)
     needed = GPU_CONTEXT_MB + weights + max(activations_mb(model, tokens) for model in choice.stages)
@@ -148,7 +158,7 @@ def serverless_mb(choice: Choice, precision: str, tokens: int) -> int | None:
 
     def holds(size: int) -> bool:
         vcpu = -(-size // SERVERLESS_MB_PER_VCPU)
-        return size * 1.048576 >= copy_mb(choice, precision, tokens, cores=vcpu) + SERVER_MB
+        return size * 1.048576 >= promised_mb(choice, precision, tokens, cores=vcpu) + SERVER_MB
 
     return next(filter(holds, SERVERLESS_SIZES), None)
 

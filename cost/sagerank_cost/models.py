@@ -58,8 +58,8 @@ def _read() -> dict[str, Model]:
 
 
 MODELS = _read()
-# Bytes of a stored weight, and of one in the linear layers while it computes.
-PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1)}
+# Bytes of a stored weight, and of one in the linear layers while it computes: int8 has sums and scales beside it.
+PRECISIONS = {"fp32": (2, 4), "bf16": (2, 2), "int8": (1, 1.25)}
 
 _KEEP = 20  # documents of a later stage, where its number is not given
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from containers import standin
 from containers.build import build
-from sagerank_cost.memory import SERVER_MB, copy_mb
+from sagerank_cost import memory
 from sagerank_cost.models import choice
 
 from ..servers import Door
@@ -26,9 +26,9 @@ LONGEST = 8192  # tokens of a pair
 _PATIENT = {"SAGERANK_REQUEST_SECONDS": "600", "SAGERANK_BATCH_SECONDS": "600"}
 
 
-def promised_mb(model: str, precision: str, cpus: int) -> float:
+def promised_mb(model: str, precision: str, cpus: int, tokens: int = LONGEST) -> float:
     """MB that `fit` counts for one copy and its server."""
-    return copy_mb(choice(model), precision, LONGEST, cores=cpus) + SERVER_MB
+    return memory.promised_mb(choice(model), precision, tokens, cores=cpus) + memory.SERVER_MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,13 @@ class Served:
     killed: int
 
 
-def serve(image: str, folder: Path, limits: Limits, *, batches: int = 24) -> Served:
-    """Start a model under limits, score a pair of the longest, then so many requests at once with batches as large as there are."""
-    with running(image, limits=limits, mounts={folder: MODEL}, environ=_PATIENT) as container:
+def serve(image: str, folder: Path, limits: Limits, *, batches: int = 24, tokens: int = LONGEST) -> Served:
+    """Start a model under limits, score a pair of so many tokens, the longest, then requests at once with batches as large as there are."""
+    told = {**_PATIENT, "SAGERANK_MAX_TOKENS": str(tokens), "SAGERANK_QUERY_TOKENS": "64"}
+    with running(image, limits=limits, mounts={folder: MODEL}, environ=told) as container:
         seconds = container.ready(300)
         first = container.worker
-        statuses = {_ask(container, ["word " * LONGEST])}
+        statuses = {_ask(container, ["word " * tokens])}
         # 512 and 128 tokens: what a batch of 1,024 holds two and eight of.
         documents = ["word " * 500] * 2 + ["word " * 120] * 8
         with ThreadPoolExecutor(8) as pool:
@@ -77,7 +78,7 @@ def main(models: list[str]) -> None:
                 assert (served.statuses, served.killed) == ({200}, 0), served
                 sys.stdout.write(
                     f"| {model} {precision} | {cpus} | {served.seconds:.1f} s | {served.server_mb:.0f} MB | {served.model_mb:.0f} MB "
-                    f"| {SERVER_MB:.0f} + {promise - SERVER_MB:.0f} MB |\n"
+                    f"| {memory.SERVER_MB:.0f} + {promise - memory.SERVER_MB:.0f} MB |\n"
                 )
                 sys.stdout.flush()
 

@@ -10,6 +10,7 @@ import pytest
 from sagerank_cost.memory import SERVER_MB, SERVERLESS_SIZES, serverless_mb
 from sagerank_cost.models import choice
 
+from .places import PLACES
 from .running import Limits
 from .sizes import LONGEST, promised_mb, serve
 
@@ -37,12 +38,16 @@ def test_the_memory_that_is_promised_holds_the_longest_pair_and_full_batches(
     assert served.server_mb <= SERVER_MB
 
 
-def test_the_smallest_serverless_size_that_is_offered_is_enough_and_no_smaller_one_is(
-    image: str, artefact: Callable[[str, str], Path]
+@pytest.mark.parametrize(
+    ("model", "precision", "tokens", "size"),
+    [("base", "fp32", 512, 1024), ("base", "fp32", LONGEST, 2048), ("base", "int8", LONGEST, 2048)],
+)
+def test_the_serverless_size_that_is_taken_is_enough(
+    image: str, artefact: Callable[[str, str], Path], model: str, precision: str, tokens: int, size: int
 ) -> None:
-    size = serverless_mb(choice("base"), "fp32", LONGEST)
-    assert size == 2048
-    smaller = max(other for other in SERVERLESS_SIZES if other < size)
-    assert promised_mb("base", "fp32", 1) > smaller * 1.048576, "refused"
-    served = serve(image, artefact("base", "fp32"), Limits(cpus=1, memory_mb=size), batches=2)
+    assert serverless_mb(choice(model), precision, tokens) == size
+    smaller = [other for other in SERVERLESS_SIZES if other < size]
+    assert all(promised_mb(model, precision, 1, tokens) > other * 1.048576 for other in smaller), "refused"
+    limits = PLACES[f"serverless {size // 1024} GB"]
+    served = serve(image, artefact(model, precision), limits, batches=4, tokens=tokens)
     assert (served.statuses, served.killed) == ({200}, 0)
