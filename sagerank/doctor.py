@@ -88,3 +88,13 @@ def _examine_artefact(model: str) -> Iterator[Check]:
     for stage in engine.stages:
         pairs = f"{len(stage.manifest.golden)} pairs of {stage.manifest.model} score as the reference does"
         yield Check("golden scores", True, pairs)
+    if "bf16" in manifest.precision.split(">"):
+        from sagerank_inference.onnx_model import has_bfloat16
+
+        there = has_bfloat16()
+        detail = (
+            "products in bfloat16"
+            if there
+            else "computed in float32, as ONNX Runtime does without an Arm processor that has it"
+        )
+        yield Check("bf16", there or None, detail)

@@ -79,7 +79,8 @@ def test_the_float32_graph_is_as_it_was(tmp_path: Path) -> None:
 def rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """The nearest numbers of eight bits, to even where two are as near."""
     fraction, exponent = np.frexp(values.astype(np.float64))
-    return np.ldexp(np.rint(fraction * 256), exponent - 8)
+    nearest: NDArray[np.float64] = np.ldexp(np.rint(fraction * 256), exponent - 8)
+    return nearest
 
 
 def test_the_gates_graph_rounds_both_factors_of_a_product_to_bfloat16() -> None:
