@@ -163,7 +163,7 @@ def test_every_sagerank_command_in_the_docs_is_accepted() -> None:
 
 
 # Of other programs that the pages name.
-OTHERS = {"--cloudformation-execution-policies", "--require-hashes", "--strict"}
+OTHERS = {"--provenance", "--user", "--cloudformation-execution-policies", "--require-hashes", "--strict"}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -69,7 +69,17 @@ def test_secrets_are_how_pip_reaches_an_index_and_nothing_of_this_machines_disk(
 @container
 def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) -> None:
     """Built again from scratch, from the package as it is installed: layer for layer the same."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -56,7 +56,11 @@ def test_the_announcements_percentages_are_of_weights_and_short_texts() -> None:
     base, turbo, tiny = (MODELS[name] for name in ("base", "turbo", "tiny"))
     assert 1 - weights_mb(turbo, "fp32") / weights_mb(base, "fp32") == pytest.approx(0.725, abs=1e-3)
     assert 1 - weights_mb(tiny, "fp32") / weights_mb(turbo, "fp32") == pytest.approx(0.125, abs=1e-3)
-    point = {(item.model, item.tokens): item.mb for item in measured() if (item.backend, item.precision) == ("onnx", "fp32")}
+    point = {
+        (item.model, item.tokens): item.mb
+        for item in measured()
+        if (item.backend, item.precision) == ("onnx", "fp32")
+    }
     assert 1 - point["turbo", 128] / point["base", 128] == pytest.approx(0.75, abs=0.03)
     assert 1 - point["tiny", 128] / point["turbo", 128] == pytest.approx(0.13, abs=0.04)
     assert 1 - point["turbo", 8192] / point["base", 8192] < 0.7
