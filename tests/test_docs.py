@@ -163,7 +163,19 @@ def test_every_sagerank_command_in_the_docs_is_accepted() -> None:
 
 
 # Of other programs that the pages name.
-OTHERS = {"--provenance", "--user", "--cloudformation-execution-policies", "--require-hashes", "--strict"}
+OTHERS = {"--arch", "--cloudformation-execution-policies", "--output", "--provenance", "--require-hashes", "--strict", "--user"}
+    "--sbom",
+    "--platform",
+    "--output",
+    "--format",
+    "--push",
+    "--load",
+    "--provenance",
+    "--user",
+    "--cloudformation-execution-policies",
+    "--require-hashes",
+    "--strict",
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
