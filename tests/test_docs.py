@@ -163,18 +163,14 @@ def test_every_sagerank_command_in_the_docs_is_accepted() -> None:
 
 
 # Of other programs that the pages name.
-OTHERS = {"--arch", "--cloudformation-execution-policies", "--output", "--provenance", "--require-hashes", "--strict", "--user"}
-    "--sbom",
-    "--platform",
-    "--output",
-    "--format",
-    "--push",
-    "--load",
-    "--provenance",
-    "--user",
+OTHERS = {
+    "--arch",
     "--cloudformation-execution-policies",
+    "--output",
+    "--provenance",
     "--require-hashes",
     "--strict",
+    "--user",
 }
 
 
