@@ -59,7 +59,7 @@ OPERATORS = {
             "Where",
         )
     ),  # fmt: skip
-    "com.microsoft": frozenset({"MatMulIntegerToFloat"}),
+    "com.microsoft": frozenset({"FusedMatMul", "MatMulIntegerToFloat"}),
 }
 _MOST_BYTES = 16 << 20  # of model.onnx; base's has 0.1 MB
 _MOST_DEPTH = 8  # of graphs inside graphs; the writer's has 3

@@ -84,19 +84,28 @@ class Attention:
         heads = self.nodes.integers(n, d, h)
         query = op("Reshape", [query, self.nodes.integers(-1, n, 1, d)])
         key = op("Reshape", [weights["key.weight"], heads])  # [n, d, h]
-        folded = op("Reshape", [op("MatMul", [query, key]), self.nodes.integers(-1, n, h)])  # [B, n, h]
+        folded = op("Reshape", [self._by_weight(query, key), self.nodes.integers(-1, n, h)])  # [B, n, h]
+        mixed = self._mix(folded, x)
+        value = op("Reshape", [weights["value.weight"], heads])
+        value = op("Transpose", [value], perm=[0, 2, 1])  # [n, h, d]
+        mixed = op("Reshape", [mixed, self.nodes.integers(-1, n, 1, h)])
+        context = self._by_weight(mixed, value)  # [B, n, 1, d]
+        return op("Add", [op("Reshape", [context, self.nodes.integers(-1, h)]), weights["value.bias"]])
+
+    def _by_weight(self, x: str, weight: str) -> str:
+        """Multiply x [B, n, 1, k] by each head's part of a weight, [n, k, m] -> [B, n, 1, m]."""
+        return self.nodes.op("MatMul", [x, weight])
+
+    def _mix(self, folded: str, x: str) -> str:
+        """The rows of x [B, P, h], weighted by the softmax of each head's folded [B, n, h] . x -> [B, n, h]."""
+        op, n = self.nodes.op, self.config.num_attention_heads
         scores = op("MatMul", [folded, op("Transpose", [x], perm=[0, 2, 1])])  # [B, n, P]
         # Token 0 is as far away as a token's position.
         bias = op("Mul", [self._slopes(n, 1), "place"])  # [n, P]
         real = op("Unsqueeze", ["real", self.nodes.integers(1)])  # [B, 1, P]
         lowest = self.nodes.constant("lowest", np.array(np.finfo(np.float32).min))
         masked = op("Where", [real, op("Add", [scores, bias]), lowest])
-        mixed = op("MatMul", [op("Softmax", [masked], axis=-1), x])  # [B, n, h]
-        value = op("Reshape", [weights["value.weight"], heads])
-        value = op("Transpose", [value], perm=[0, 2, 1])  # [n, h, d]
-        mixed = op("Reshape", [mixed, self.nodes.integers(-1, n, 1, h)])
-        context = op("MatMul", [mixed, value])  # [B, n, 1, d]
-        return op("Add", [op("Reshape", [context, self.nodes.integers(-1, h)]), weights["value.bias"]])
+        return op("MatMul", [op("Softmax", [masked], axis=-1), x])
 
     def _slopes(self, *shape: int) -> str:
         slopes = -np.array(alibi_slopes(self.config.num_attention_heads), np.float32).reshape(shape)

@@ -3,6 +3,10 @@
 `mlas.enable_gemm_fastmath_arm64_bfloat16` rounds both factors of a product to bfloat16 and sums in float32, where the processor has
 bfloat16's matrix product (Graviton3 and later); elsewhere the same graph is computed in float32. ONNX Runtime has it for MatMul, not for
 Gemm, so the weights are transposed as the graph is loaded. The weights that are stored are the model's own.
+
+What the last layer computes for token 0 stays float32, as in int8. It has to: where the right factor of a MatMul is no matrix that
+is known when the graph is loaded, ONNX Runtime 1.32 gives wrong products in bfloat16, of sums over more than 256 terms with at most 64
+columns for a thread (docs/benchmarks.md, "bfloat16 on Arm"). So a MatMul here always has such a matrix.
 """
 
 from __future__ import annotations
@@ -18,12 +22,34 @@ from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.checkpoint import JinaBertConfig
 
 from . import graph
+from .graph_attention import Attention
 from .graph_int8 import products
+
+
+class Float32Attention(Attention):
+    """Attention whose last layer has no MatMul, and is not computed in bfloat16."""
+
+    def _by_weight(self, x: str, weight: str) -> str:
+        # ONNX Runtime does not take bfloat16 where the right factor is given transposed.
+        transposed = self.nodes.op("Transpose", [weight], perm=[0, 2, 1])
+        return self.nodes.op("FusedMatMul", [x, transposed], domain="com.microsoft", transB=1)
+
+    def _mix(self, folded: str, x: str) -> str:
+        """As attention whose heads share x as their keys and their values."""
+        op, n, h = self.nodes.op, self.config.num_attention_heads, self.config.hidden_size
+        query = op("Reshape", [folded, self.nodes.integers(-1, 1, n * h)])
+        bias = op(
+            "Unsqueeze", [op("Mul", [self._slopes(n, 1), "place"]), self.nodes.integers(0, 2)]
+        )  # [1, n, 1, P]
+        inputs = [query, x, x, bias, "", "", "lengths"]
+        mixed = op("Attention", inputs, q_num_heads=n, kv_num_heads=1, scale=1.0)
+        return op("Reshape", [mixed, self.nodes.integers(-1, n, h)])
 
 
 class Bf16Graph(graph.Graph):
     def __init__(self, config: JinaBertConfig, weights: graph.Weights) -> None:
         super().__init__(config, weights)
+        self.attention = Float32Attention(self, config)
         self._bf16 = frozenset(products(config))
 
     def _product(
@@ -40,7 +66,6 @@ class RoundedGraph(Bf16Graph):
     """What `Bf16Graph` gives on a processor with bfloat16, computed on any: factors are rounded by the graph itself.
 
     Slower than float32, and never served: the gate's error is that of this graph, so that a model passes or fails alike on all machines.
-    Every MatMul rounds, the few of the last layer's attention too, as ONNX Runtime does.
     """
 
     def op(

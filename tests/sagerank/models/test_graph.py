@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,16 +106,38 @@ def test_the_gates_graph_rounds_both_factors_of_a_product_to_bfloat16() -> None:
     assert np.abs(product - expected).max() < 1e-4 < 1e-2 < np.abs(product - x @ weight).max()
 
 
-def test_the_large_products_of_bf16_are_those_that_onnx_runtime_has_it_for(tmp_path: Path) -> None:
+def test_bf16_multiplies_by_the_large_weights_alone_where_onnx_runtime_computes_in_it(tmp_path: Path) -> None:
+    """Of factors that are not known when the graph is loaded it gives wrong products."""
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).symlink_to(MICRO / name)
-    counts = []
+    found = []
     for arithmetic in (graph.Graph, graph_bf16.Bf16Graph):
         graph.write(tmp_path, arithmetic)
-        kinds = [
-            node.op_type for node in onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node
-        ]
-        counts.append((kinds.count("Gemm"), kinds.count("MatMul")))
-    # The first layer in full: query, key, value, output, gate, up, down.
-    (gemms, products), (fewer, more) = counts
-    assert (gemms - fewer, more - products) == (7, 7)
+        nodes = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node
+        made_by = {name: node for node in nodes for name in node.output}
+        factors = [made_by[node.input[1]] for node in nodes if node.op_type == "MatMul"]
+        found.append(([node.op_type for node in nodes].count("Gemm"), factors))
+    (gemms, _), (fewer, factors) = found
+    # The first layer in full: query, key, value, output, gate, up, down. Each by a matrix, transposed.
+    assert len(factors) == gemms - fewer == 7
+    assert {(node.op_type, tuple(node.attribute[0].ints)) for node in factors} == {("Transpose", (1, 0))}
+
+
+def test_bf16_computes_what_float32_does_on_a_processor_without_it(tmp_path: Path) -> None:
+    """Pairs of several lengths in a batch, and long ones, whose attention is in windows."""
+    from sagerank_inference.onnx_model import OnnxModel, has_bfloat16
+
+    if has_bfloat16():
+        pytest.skip("this processor has bfloat16")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(MICRO / name, tmp_path / name)
+    graph.write(tmp_path, graph_bf16.Bf16Graph)
+    generator = np.random.default_rng(0)
+    short, long = (
+        [generator.integers(1000, 30_000, size).tolist() for size in sizes]
+        for sizes in ((9, 40, 3), (700, 1500))
+    )
+    models = [OnnxModel(MICRO, threads=1), OnnxModel(tmp_path, threads=1, bfloat16=True)]
+    for batch in (short, long):
+        exact, other = (model(batch) for model in models)
+        assert np.abs(np.subtract(exact, other)).max() < 1e-4
