@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,18 +117,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-c", "--context", action="append", default=[], metavar="OPTION=VALUE", help="as of `cdk -c`"
     )
-    parser.add_argument("--output", metavar="FOLDER", help="of the cloud assembly")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="of the cloud assembly; without one it is not kept"
+    )
     options = parser.parse_args(arguments)
     if options.schema:
         print(json.dumps(json_schema(), indent=2))
         return 0
-    try:
-        app = cdk.App(outdir=options.output)
-        stacks = build(app, read(app, options.config, _pairs(options.context)))
-    except ConfigError as error:
-        print(f"sagerank: {error}", file=sys.stderr)
-        return 2
-    app.synth()
+    with ExitStack() as scratch:
+        # The CDK would choose a temporary folder that stays. Its own command says which.
+        folder = options.output or os.environ.get("CDK_OUTDIR")
+        try:
+            app = cdk.App(outdir=folder or scratch.enter_context(tempfile.TemporaryDirectory()))
+            stacks = build(app, read(app, options.config, _pairs(options.context)))
+        except ConfigError as error:
+            print(f"sagerank: {error}", file=sys.stderr)
+            return 2
+        app.synth()
     if "CDK_OUTDIR" not in os.environ:  # the CDK's own command prints the stacks' notes, the cost among them
         print(f"Estimated cost: {stacks.observability.cost}", file=sys.stderr)
     return 0

@@ -19,8 +19,8 @@ from .wire import Wire, wire
 
 pytestmark = pytest.mark.container
 
-# Not only once the server is idle: what collects reports may send them after a while.
-QUIET_SECONDS = 5
+# Not only once the server is idle: what collects reports may send them after a while, ONNX Runtime 9 seconds after it was loaded.
+QUIET_SECONDS = 12
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -56,8 +59,20 @@ class Synthesised:
         return {name: each["Value"] for outputs in every for name, each in outputs.items()}
 
 
+@cache
+def _scratch() -> str:
+    folder = tempfile.mkdtemp(prefix="sagerank-assemblies-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def new_app(**options: Any) -> cdk.App:
+    """An app whose folder is removed with this process. The CDK's own choice stays in /tmp."""
+    return cdk.App(outdir=tempfile.mkdtemp(dir=_scratch()), **options)
+
+
 def synthesise(config: DeployConfig) -> Synthesised:
-    app = cdk.App()
+    app = new_app()
     build(app, config)
     folder = Path(app.synth().directory)
     found = sorted(folder.glob("*.template.json"))

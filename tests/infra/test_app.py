@@ -21,7 +21,19 @@ from sagerank_infra.app import main, read
 from .. import golden
 from ..conftest import ROOT, alone, run_python
 from . import synth
-from .conftest import ALARM, BUCKET, CONFIG, ENDPOINT, EVERY, MODEL, Synthesised, files, stacks, synthesise
+from .conftest import (
+    ALARM,
+    BUCKET,
+    CONFIG,
+    ENDPOINT,
+    EVERY,
+    MODEL,
+    Synthesised,
+    files,
+    new_app,
+    stacks,
+    synthesise,
+)
 from .synth import EXAMPLES, example
 
 
@@ -95,9 +107,7 @@ def test_what_only_linux_has_is_not_needed() -> None:
 def test_the_cdks_own_region_stands_where_none_is_named(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import aws_cdk
-
-    app, given = aws_cdk.App(), {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive)}
+    app, given = new_app(), {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive)}
     (tmp_path / "named.yaml").write_text("region: eu-north-1\n", encoding="utf-8")
     monkeypatch.delenv("CDK_DEFAULT_REGION", raising=False)
     assert read(app, None, given).region == "us-east-1"
@@ -109,13 +119,11 @@ def test_the_cdks_own_region_stands_where_none_is_named(
 
 def test_what_cdk_json_tells_the_cdks_command_is_no_option_of_ours(archive: Path) -> None:
     """Nor is it where a user's `cdk cli-telemetry` wrote it."""
-    import aws_cdk
-
     project = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
     assert project["context"] == {"cli-telemetry": False}
     assert project["notices"] is False
     given = {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive)}
-    assert read(aws_cdk.App(context=project["context"]), None, given) == read(aws_cdk.App(), None, given)
+    assert read(new_app(context=project["context"]), None, given) == read(new_app(), None, given)
 
 
 def test_the_bootstrap_rule_can_be_left_out() -> None:

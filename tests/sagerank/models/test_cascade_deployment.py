@@ -26,9 +26,9 @@ DEPLOY = {
 }
 
 
-def test_a_stack_of_a_cascade() -> None:
+def test_a_stack_of_a_cascade(tmp_path: Path) -> None:
     config = rules.read(None, DEPLOY)
-    stacks = build_stacks(cdk.App(), config)
+    stacks = build_stacks(cdk.App(outdir=str(tmp_path)), config)
     template = Template.from_stack(stacks.endpoint)
     template.has_resource_properties(
         "AWS::SageMaker::Model", {"Tags": _tagged("sagerank:model", "tiny/base@20")}

@@ -42,6 +42,7 @@ def test_plain_transformers_scores_as_the_engine_does(
         peer._process.kill()
         with pytest.raises(PeerError, match="signal 9"):
             peer.score(QUERY, DOCUMENTS)
+    assert (tmp_path / "home/intel/openvino_telemetry").read_text() == "0"  # declined
 
 
 def test_sentence_transformers_scores_as_the_engine_does(folder: Path, cache: Path, micro: Engine) -> None:
