@@ -242,7 +242,7 @@ def test_completion_is_a_script_that_its_shell_takes(shell: str, tmp_path: Path)
         lines = {
             "sagerank rer": "rerank",
             "sagerank rerank --top": "--top-n",
-            "sagerank build --precision ''": "fp32 int8",
+            "sagerank build --precision ''": "fp32 bf16 int8",
             "sagerank cost bre": "breakeven",
             "sagerank rerank query te": "texts.txt",
         }

@@ -57,11 +57,11 @@ def test_memory_writes_points_that_the_cost_module_reads(
     assert "--batch 4" in batch["conditions"]
     assert all(row["longest"] == row["tokens"] for row in ours if row is not batch)
     read = {
-        (point.model, point.backend, point.tokens, point.longest, point.threads): point
+        (point.model, point.precision, point.backend, point.tokens, point.longest, point.threads): point
         for point in sagerank_cost.memory.measured(tmp_path)
     }
     assert len(read) == len(rows)
-    point = read["micro", "onnx", 512, 128, 1]
+    point = read["micro", "fp32", "onnx", 512, 128, 1]
     assert point.mb == points[1]["peak_rss_mb"]
     assert point.formula_mb == pytest.approx(points[1]["formula_mb"], abs=0.1)
     assert abs(point.error) < 0.1
