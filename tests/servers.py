@@ -29,15 +29,16 @@ POISON = 13
 
 
 class Door:
-    """Where a server listens: `host` and `port`."""
+    """Where a server listens: `host` and `port`. timeout: seconds that an answer is waited for."""
 
     host: str
     port: int
+    timeout = 60
 
     def call(
         self, method: str, path: str, body: Any = None, *, host: str = "", **headers: str
     ) -> tuple[int, Any, dict[str, str]]:
-        connection = http.client.HTTPConnection(host or self.host, self.port, timeout=60)
+        connection = http.client.HTTPConnection(host or self.host, self.port, timeout=self.timeout)
         try:
             connection.request(
                 method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}

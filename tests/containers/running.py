@@ -60,6 +60,7 @@ class Running(Door):
     port: int  # on 127.0.0.1 of this machine
     host: str = "127.0.0.1"
     started: float = field(default_factory=time.monotonic)
+    timeout = 600  # seconds of an answer: the largest model's longest pair, on a slow machine
 
     @property
     def url(self) -> str:
