@@ -19,7 +19,7 @@ from aws_cdk import aws_lambda as functions
 from constructs import Construct
 
 from sagerank_infra import rules
-from sagerank_infra.app import Stacks, build
+from sagerank_infra.app import Deployment, build
 
 OPTIONS = {"model": "micro", "mode": "serverless", "name": "my-reranker"}
 CODE = """
@@ -39,7 +39,9 @@ def handler(event, context):
 class SearchStack(cdk.Stack):
     """The caller: it may invoke this one endpoint, and nothing else."""
 
-    def __init__(self, scope: Construct, id: str, *, reranker: Stacks, endpoint: str, **stack: Any) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, reranker: Deployment, endpoint: str, **stack: Any
+    ) -> None:
         super().__init__(scope, id, **stack)
         function = functions.Function(
             self,
@@ -54,7 +56,7 @@ class SearchStack(cdk.Stack):
         function.add_to_role_policy(
             iam.PolicyStatement(actions=["sagemaker:InvokeEndpoint"], resources=[arn])
         )
-        self.add_stack_dependency(reranker.endpoint)
+        self.add_stack_dependency(cdk.Stack.of(reranker.endpoint))
 
 
 def main() -> None:
