@@ -28,6 +28,10 @@ class Data:
         """The ARN of everything in input, output or capture."""
         return self.bucket.arn_for_objects(f"{self.folder}{kind}/*")
 
+    def keys(self, key: kms.IKey | None) -> list[str]:
+        """ARNs of the keys that objects are encrypted with: `key`, and that of a bucket that was there."""
+        return list(dict.fromkeys(each.key_arn for each in (key, self.bucket.encryption_key) if each))
+
 
 def find_data(
     scope: Construct,

@@ -25,6 +25,7 @@ from .instances import hardware
 from .model import Foundation
 from .modes import VARIANT
 from .network import Placement
+from .outputs import publish
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
@@ -49,7 +50,7 @@ class Endpoint(Construct):
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
         if model.log_group is None:
-            cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
+            publish(self, config, "ModelName", created.attr_model_name, parameter="model-name")
             return
         self.alarms = rollout.rollback_alarms(self, config, model.log_group)
         configuration = self._configuration(created)
@@ -65,7 +66,8 @@ class Endpoint(Construct):
         if config.traits.components:
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
-        cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
+        publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
+        publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
 
     def _retained(self) -> dict[str, Any]:
         """An update keeps the instances that scaling has started; weights are what the configuration says."""
@@ -96,7 +98,7 @@ class Endpoint(Construct):
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created. Another artefact makes another policy: until an
         # update has succeeded, and after a rollback, instances of the old model still start.
-        created.node.add_dependency(*([artefact.readable(self, id, outer.role)] if artefact else []))
+        created.node.add_dependency(outer, *([artefact.readable(self, id, outer.role)] if artefact else []))
         return created
 
     def _vpc(self, kind: Any) -> Any:
@@ -167,7 +169,13 @@ class Endpoint(Construct):
             ),
             deployment_config=rollout.component_deployment(config, self.alarms),
         )
-        cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+        publish(
+            self,
+            config,
+            "InferenceComponentName",
+            metrics.component(config),
+            parameter="inference-component-name",
+        )
         return made
 
     def _asynchronous(

@@ -19,10 +19,12 @@ from constructs import Construct
 
 from . import metrics
 from .artefact import Artefact
+from .caller import caller_policy
 from .config import DeployConfig
 from .data import find_data
 from .image import find_image
 from .network import Placement
+from .outputs import publish
 from .role import execution_role
 
 # They publish alarms, budgets and failed deployments to the topic.
@@ -62,6 +64,13 @@ class Foundation(Construct):
         self.role = execution_role(
             self, config, image=self.image, key=self.key, data=self.data, placement=placement, role=role
         )
+        publish(self, config, "RoleArn", self.role.role_arn, parameter="role")
+        if self.key:
+            publish(self, config, "KeyArn", self.key.key_arn, parameter="key")
+        if config.traits.endpoint:
+            # Here and not beside the endpoint: while somebody has it, IAM does not let it go, and nothing here costs by the hour.
+            policy = caller_policy(self, config, key=self.key, data=self.data)
+            publish(self, config, "CallerPolicyArn", policy.managed_policy_arn, parameter="caller-policy")
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
     def locate(self, id: str, artefact: str) -> Artefact:

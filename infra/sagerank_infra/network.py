@@ -43,7 +43,9 @@ class Placement:
         chosen = vpc.select_subnets(**subnets._values if subnets else {})
         return cls(
             subnets=list(chosen.subnet_ids),
-            security_groups=[group.security_group_id for group in groups or (outward(scope, vpc),)],
+            security_groups=[
+                group.security_group_id for group in groups or (outward(scope, "SecurityGroup", vpc),)
+            ],
         )
 
 
@@ -65,7 +67,7 @@ class Network(Construct):
             restrict_default_security_group=False,  # would bring a Lambda function; no instance uses that group
         )
         vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
-        model = outward(self, vpc)  # the subnets have no other route
+        model = outward(self, "Model", vpc)  # the subnets have no other route
         if config.network.endpoints:
             inward = ec2.SecurityGroup(
                 self,
@@ -94,11 +96,11 @@ class Network(Construct):
         )
 
 
-def outward(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+def outward(scope: Construct, id: str, vpc: ec2.IVpc) -> ec2.SecurityGroup:
     """A security group of instances that talk to S3 by the gateway and to interface endpoints, and that nobody talks to."""
     group = ec2.SecurityGroup(
         scope,
-        "Model",
+        id,
         vpc=vpc,
         allow_all_outbound=False,
         description="Instances of the model: nothing in, TLS out",

@@ -103,8 +103,9 @@ def execution_role(
         ]
         allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
         allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=unnamed)
+    if keys := data.keys(key) if data else [key.key_arn] if key else []:
+        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], keys)
     if key:
-        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
         # For the instances' volumes: the grant goes to EBS, and to nobody else.
         allow(["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
     if config.encryption.artefact_key:
