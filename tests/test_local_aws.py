@@ -55,7 +55,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]
         session = boto3.Session("local", "local", region_name=REGION)
         aws = {
             service: session.client(service, endpoint_url=environment["AWS_ENDPOINT_URL"])
-            for service in ("cloudformation", "s3", "sagemaker")
+            for service in ("cloudformation", "iam", "s3", "sagemaker", "ssm")
         }
         aws["s3"].create_bucket(Bucket="artefacts")
         aws["s3"].upload_file(str(folder / "model.tar.gz"), "artefacts", "model.tar.gz")
@@ -80,6 +80,41 @@ def test_a_stacks_update_replaces_the_configuration_and_updates_the_endpoint(aws
     assert variants["ProductionVariants"][0]["InstanceType"] == "ml.c7i.xlarge"
     aws["cloudformation"].delete_stack(StackName="s")
     assert aws["sagemaker"].list_endpoints()["Endpoints"] == []
+
+
+def test_parameters_and_policies_come_with_tags_and_go_unless_somebody_has_the_policy(
+    aws: Mapping[str, Any],
+) -> None:
+    allowed = {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": "*"}
+    document = {"Version": "2012-10-17", "Statement": [allowed]}
+    resources = {
+        "Caller": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}},
+        "Parameter": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {
+                "Name": "/sagerank/x/caller-policy",
+                "Type": "String",
+                "Value": {"Ref": "Caller"},
+                "Tags": {"sagerank:name": "x"},
+            },
+        },
+    }
+    formation, iam, ssm = aws["cloudformation"], aws["iam"], aws["ssm"]
+    formation.create_stack(StackName="p", TemplateBody=json.dumps({"Resources": resources}))
+    arn = ssm.get_parameter(Name="/sagerank/x/caller-policy")["Parameter"]["Value"]
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["Arn"] == arn
+    told = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="/sagerank/x/caller-policy")
+    assert told["TagList"] == [{"Key": "sagerank:name", "Value": "x"}]
+
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="somebody", AssumeRolePolicyDocument=json.dumps(trust))
+    iam.attach_role_policy(RoleName="somebody", PolicyArn=arn)
+    with pytest.raises(ClientError, match="Cannot delete a policy attached to entities"):
+        formation.delete_stack(StackName="p")
+    iam.detach_role_policy(RoleName="somebody", PolicyArn=arn)
+    formation.delete_stack(StackName="p")
+    assert iam.list_policies(Scope="Local")["Policies"] == []
+    assert ssm.describe_parameters()["Parameters"] == []
 
 
 def test_a_model_needs_an_artefact_and_an_endpoint_one_that_can_be_unpacked(aws: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ from sagerank_infra.app import build
 from sagerank_infra.config import ConfigError, DeployConfig
 from sagerank_infra.reranker import Reranker
 
+from ..conftest import ROOT
+from ..docs.blocks import blocks
 from .conftest import CONFIG, ENDPOINT, EVERY, MODEL, new_app, stacks, statements
 from .synth import example
 from .test_endpoint import references
@@ -316,6 +318,18 @@ def test_what_contradicts_itself_is_a_sentence(
     }
     with pytest.raises(ConfigError, match=sentence):
         Reranker(mine, "Reranker", **given)
+
+
+def test_the_page_shows_what_works() -> None:
+    """The block in docs/deploy.md, in a stack with what it names."""
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8").partition("## In your own CDK app")[2]
+    mine = stack()
+    vpc, key = ec2.Vpc(mine, "Vpc", max_azs=2), kms.Key(mine, "Key")
+    function = iam.Role(mine, "Function", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    exec(blocks(page)[0].text, {"stack": mine, "vpc": vpc, "key": key, "function": function})
+    (template,) = templates(mine.node.root).values()  # type: ignore[arg-type]
+    assert len(of(template, ENDPOINT)) == 1
+    assert any(id.startswith("Slow") for id in of(template, "AWS::CloudWatch::Alarm"))
 
 
 def test_a_name_is_given_once_a_stack() -> None:
