@@ -30,7 +30,11 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def run(*command: str, folder: Path = EXAMPLES, **variables: str) -> str:
+def run(*command: str, **variables: str) -> str:
+    return run_in(EXAMPLES, *command, **variables)
+
+
+def run_in(folder: Path, *command: str, **variables: str) -> str:
     """What a command prints, from a folder that is not the repository's."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
     done = subprocess.run(
@@ -103,7 +107,7 @@ def test_a_cdk_app_of_ones_own_has_rerankers_in_its_stacks_and_stages(tmp_path: 
     archive("micro", app / "model.tar.gz")
     command = json.loads((app / "cdk.json").read_text())["app"].replace("python3", sys.executable)
     told = {"CDK_OUTDIR": str(tmp_path / "out"), "CDK_VALIDATION": "false"}
-    run(*command.split(), folder=app, **told)
+    run_in(app, *command.split(), **told)
 
     assemblies = sorted((tmp_path / "out").rglob("*.template.json"))
     own = [path for path in assemblies if path.name != "search-pipeline.template.json"]
