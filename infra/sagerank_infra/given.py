@@ -38,7 +38,9 @@ def settle(
     elif options:
         raise ConfigError(f"{', '.join(options)} is given beside config: give one of them.")
     if known and config.region != region:
-        raise ConfigError(f"region is {config.region!r}, and the stack is in {region}: leave it out.")
+        raise ConfigError(
+            f"region is {config.region!r}, and the stack is in {region}: give that, or leave it out."
+        )
     if stack and not known and config.image == "dlc":
         raise ConfigError(
             "image is 'dlc', which every region has in an account of its own, and the stack names no region: give it env."

@@ -23,6 +23,15 @@ _ENDPOINTS = {
     "runtime": ((ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME, "Runtime"),),
 }
 
+_SELECTION = (
+    "availability_zones",
+    "one_per_az",
+    "subnet_filters",
+    "subnet_group_name",
+    "subnet_type",
+    "subnets",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -40,7 +49,9 @@ class Placement:
         groups: Sequence[ec2.ISecurityGroup],
     ) -> Self:
         """In a VPC that is there: its private subnets, and a new security group that lets TLS out, unless others are given."""
-        chosen = vpc.select_subnets(**subnets._values if subnets else {})
+        # jsii takes what a selection holds as keywords.
+        by = {name: getattr(subnets, name) for name in _SELECTION} if subnets else {}
+        chosen = vpc.select_subnets(**by)
         return cls(
             subnets=list(chosen.subnet_ids),
             security_groups=[

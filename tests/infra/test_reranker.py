@@ -290,7 +290,7 @@ def test_attributes_are_those_of_what_was_made_or_given() -> None:
         (
             {"env": cdk.Environment(region="eu-west-1")},
             {**SERVERLESS, "region": "us-east-1"},
-            "the stack is in eu-west-1: leave it out",
+            "the stack is in eu-west-1: give that",
         ),
         ({}, {**ASYNC, "image": "dlc"}, "the stack names no region: give it env"),
         (
@@ -318,6 +318,28 @@ def test_what_contradicts_itself_is_a_sentence(
     }
     with pytest.raises(ConfigError, match=sentence):
         Reranker(mine, "Reranker", **given)
+
+
+def test_subnets_and_security_groups_are_those_that_are_given() -> None:
+    mine = stack()
+    vpc = ec2.Vpc(mine, "Vpc", max_azs=2)
+    group = ec2.SecurityGroup(mine, "Group", vpc=vpc)
+    for id, chosen in (
+        ("Public", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)),
+        ("One", ec2.SubnetSelection(subnets=[vpc.private_subnets[0]])),
+    ):
+        Reranker(mine, id, vpc=vpc, vpc_subnets=chosen, security_groups=[group], **ASYNC)
+    (template,) = templates(mine.node.root).values()  # type: ignore[arg-type]
+    found = {
+        id: [each["Ref"] for each in model["Properties"]["VpcConfig"]["Subnets"]]
+        for id, model in of(template, MODEL).items()
+    }
+    public, one = (
+        next(ids for id, ids in found.items() if id.startswith(name)) for name in ("Public", "One")
+    )
+    assert [id.partition("Subnet")[0] for id in public] == ["VpcPublic", "VpcPublic"]
+    assert [id.partition("Subnet")[0] for id in one] == ["VpcPrivate"]
+    assert len(of(template, "AWS::EC2::SecurityGroup")) == 1
 
 
 def test_the_page_shows_what_works() -> None:
