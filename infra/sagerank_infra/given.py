@@ -49,9 +49,13 @@ def settle(
         raise ConfigError(
             f"bucket is for requests and answers, and mode {config.mode} without capture.percent keeps none: leave it out."
         )
-    if vpc and (config.network.vpc or not config.traits.instances):
+    if vpc and not config.traits.instances:
         raise ConfigError(
-            f"vpc is given, and network.vpc is {config.network.vpc!r} in mode {config.mode}: leave out one of them; serverless has none."
+            "vpc is given: serverless endpoints cannot be in one; leave it out, or give mode realtime."
+        )
+    if vpc and config.network.vpc:
+        raise ConfigError(
+            f"vpc is given beside network.vpc, which is {config.network.vpc!r}: give one of them."
         )
     if key and config.encryption.key != "new":
         raise ConfigError(

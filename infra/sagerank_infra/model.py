@@ -19,9 +19,9 @@ from constructs import Construct
 
 from . import metrics
 from .artefact import Artefact
-from .caller import caller_policy
 from .config import DeployConfig
 from .data import find_data
+from .grants import caller_policy
 from .image import find_image
 from .network import Placement
 from .outputs import publish

@@ -14,7 +14,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from . import caller, metrics
+from . import grants, metrics
 from .config import DeployConfig
 from .endpoint import Endpoint
 from .given import settle
@@ -88,12 +88,12 @@ class Reranker(Construct):
     @property
     def endpoint_name(self) -> str:
         """Plain text, so that other stacks may have it without importing anything. Raises ConfigError in mode batch."""
-        return caller.endpoint_name(self.config)
+        return grants.endpoint_name(self.config)
 
     @property
     def endpoint_arn(self) -> str:
         """Raises ConfigError in mode batch."""
-        return caller.endpoint_arn(cdk.Stack.of(self.endpoint), self.config)
+        return grants.endpoint_arn(cdk.Stack.of(self.endpoint), self.config)
 
     @property
     def component_name(self) -> str | None:
@@ -122,7 +122,7 @@ class Reranker(Construct):
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` call this endpoint and no other; in mode async, also write its requests and read its answers."""
-        return caller.grant_invoke(
+        return grants.grant_invoke(
             cdk.Stack.of(self.endpoint), self.config, grantee, key=self.key, data=self.model.data
         )
 

@@ -298,11 +298,11 @@ def test_attributes_are_those_of_what_was_made_or_given() -> None:
             {**SERVERLESS, "bucket": s3.Bucket},
             "mode serverless without capture.percent keeps none: leave it out",
         ),
-        ({}, {**SERVERLESS, "vpc": ec2.Vpc}, "leave out one of them; serverless has none"),
+        ({}, {**SERVERLESS, "vpc": ec2.Vpc}, "serverless endpoints cannot be in one; leave it out"),
         (
             {},
             {**ASYNC, "vpc": ec2.Vpc, "network": {"vpc": "new"}},
-            "network.vpc is 'new' in mode async: leave out one of them",
+            "vpc is given beside network.vpc, which is 'new': give one of them",
         ),
         ({}, {**ASYNC, "key": kms.Key, "encryption": {"key": "aws"}}, "key is given beside encryption.key"),
         ({}, {**ASYNC, "vpc_subnets": ec2.SubnetSelection()}, "belong to a VPC: give it as vpc"),
