@@ -6,13 +6,16 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from sagerank.models.build import archive
+from sagerank_infra.reranker import Reranker
 
 from .local_aws.launch import REGION, running
 from .local_aws.place import Place
@@ -55,7 +58,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]
         session = boto3.Session("local", "local", region_name=REGION)
         aws = {
             service: session.client(service, endpoint_url=environment["AWS_ENDPOINT_URL"])
-            for service in ("cloudformation", "s3", "sagemaker")
+            for service in ("cloudformation", "iam", "s3", "sagemaker", "sagemaker-runtime", "ssm")
         }
         aws["s3"].create_bucket(Bucket="artefacts")
         aws["s3"].upload_file(str(folder / "model.tar.gz"), "artefacts", "model.tar.gz")
@@ -80,6 +83,82 @@ def test_a_stacks_update_replaces_the_configuration_and_updates_the_endpoint(aws
     assert variants["ProductionVariants"][0]["InstanceType"] == "ml.c7i.xlarge"
     aws["cloudformation"].delete_stack(StackName="s")
     assert aws["sagemaker"].list_endpoints()["Endpoints"] == []
+
+
+def test_parameters_and_policies_come_with_tags_and_go_unless_somebody_has_the_policy(
+    aws: Mapping[str, Any],
+) -> None:
+    allowed = {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": "*"}
+    document = {"Version": "2012-10-17", "Statement": [allowed]}
+    resources = {
+        "Caller": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}},
+        "Parameter": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {
+                "Name": "/sagerank/x/caller-policy",
+                "Type": "String",
+                "Value": {"Ref": "Caller"},
+                "Tags": {"sagerank:name": "x"},
+            },
+        },
+    }
+    formation, iam, ssm = aws["cloudformation"], aws["iam"], aws["ssm"]
+    formation.create_stack(StackName="p", TemplateBody=json.dumps({"Resources": resources}))
+    arn = ssm.get_parameter(Name="/sagerank/x/caller-policy")["Parameter"]["Value"]
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["Arn"] == arn
+    told = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="/sagerank/x/caller-policy")
+    assert told["TagList"] == [{"Key": "sagerank:name", "Value": "x"}]
+
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="somebody", AssumeRolePolicyDocument=json.dumps(trust))
+    iam.attach_role_policy(RoleName="somebody", PolicyArn=arn)
+    with pytest.raises(ClientError, match="Cannot delete a policy attached to entities"):
+        formation.delete_stack(StackName="p")
+    iam.detach_role_policy(RoleName="somebody", PolicyArn=arn)
+    formation.delete_stack(StackName="p")
+    assert iam.list_policies(Scope="Local")["Policies"] == []
+    assert ssm.describe_parameters()["Parameters"] == []
+
+
+def test_a_reranker_in_a_stack_of_somebodys_comes_answers_and_goes(
+    aws: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """All parts in one stack, in which only references and dependencies say what comes first."""
+    app = cdk.App(outdir=str(tmp_path))
+    theirs = cdk.Stack(
+        app, "theirs", synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False)
+    )
+    Reranker(theirs, "One", model="micro", mode="serverless", artefact="s3://artefacts/model.tar.gz")
+    app.synth()
+    template = (tmp_path / "theirs.template.json").read_text(encoding="utf-8")
+    aws["cloudformation"].create_stack(StackName="theirs", TemplateBody=template)
+
+    (stack,) = aws["cloudformation"].describe_stacks(StackName="theirs")["Stacks"]
+    (name,) = (
+        each["OutputValue"] for each in stack["Outputs"] if "EndpointEndpointName" in each["OutputKey"]
+    )
+    told = aws["ssm"].get_parameters_by_path(Path=f"/sagerank/{name}/")["Parameters"]
+    facts = {each["Name"].rpartition("/")[2]: each["Value"] for each in told}
+    assert facts.keys() == {"endpoint-name", "endpoint-arn", "caller-policy", "role", "key"}
+    assert facts["endpoint-name"] == name
+    described = aws["sagemaker"].describe_endpoint(EndpointName=name)
+    assert facts["endpoint-arn"] == described["EndpointArn"]
+    policy = aws["iam"].get_policy(PolicyArn=facts["caller-policy"])["Policy"]
+    version = aws["iam"].get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])[
+        "PolicyVersion"
+    ]
+    (statement,) = version["Document"]["Statement"]
+    assert statement["Resource"] == facts["endpoint-arn"]
+
+    body = json.dumps({"query": "rain", "documents": ["sun", "rain falls"]})
+    answer = aws["sagemaker-runtime"].invoke_endpoint(
+        EndpointName=name, ContentType="application/json", Body=body
+    )
+    assert json.load(answer["Body"])["results"][0]["index"] == 1
+    aws["cloudformation"].delete_stack(StackName="theirs")
+    assert aws["sagemaker"].list_endpoints()["Endpoints"] == []
+    assert aws["ssm"].describe_parameters()["Parameters"] == []
+    assert aws["iam"].list_policies(Scope="Local")["Policies"] == []
 
 
 def test_a_model_needs_an_artefact_and_an_endpoint_one_that_can_be_unpacked(aws: Mapping[str, Any]) -> None:

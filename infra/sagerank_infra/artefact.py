@@ -9,6 +9,7 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
 
 from .accepted import accept_wildcard
 
@@ -35,8 +36,10 @@ class Artefact:
         )
         return {"model_data_source": sagemaker.CfnModel.ModelDataSourceProperty(s3_data_source=source)}
 
-    def readable(self, stack: cdk.Stack, id: str, role: iam.IRole) -> iam.Policy:
+    def readable(self, scope: Construct, id: str, role: iam.IRole) -> iam.Policy:
         """Let `role` read the data, and nothing else there, by a policy of its own for each artefact."""
+
+        stack = cdk.Stack.of(scope)
 
         def arn(key: str | None = None) -> str:
             return stack.format_arn(
@@ -51,7 +54,7 @@ class Artefact:
                 iam.PolicyStatement(actions=["s3:ListBucket"], resources=[arn()], conditions=below)
             )
         unique = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
-        policy = iam.Policy(stack, f"{id}Reads{unique}", roles=[role], statements=statements)
+        policy = iam.Policy(scope, f"{id}Reads{unique}", roles=[role], statements=statements)
         if self.prefix:
             accept_wildcard(stack, policy, objects, "the files of one unpacked artefact")
         return policy

@@ -1,4 +1,4 @@
-"""EndpointStack: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
+"""Endpoint: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
 
 Model and configuration have no names of their own, so that a change replaces them: the new ones are made before the endpoint
 is updated, and the old ones go when the new ones serve.
@@ -22,15 +22,16 @@ from .config import DeployConfig
 from .environment import environment
 from .estimate import component_memory
 from .instances import hardware
-from .model import ModelStack
+from .model import Foundation
 from .modes import VARIANT
 from .network import Placement
+from .outputs import publish
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
 
 
-class EndpointStack(cdk.Stack):
+class Endpoint(Construct):
     """An endpoint with `alarms` that roll its updates back; mode batch has a model only, for jobs that come and go."""
 
     def __init__(
@@ -39,18 +40,17 @@ class EndpointStack(cdk.Stack):
         id: str,
         *,
         config: DeployConfig,
-        model: ModelStack,
+        model: Foundation,
         placement: Placement | None,
-        **stack: Any,
     ) -> None:
-        super().__init__(scope, id, **stack)
+        super().__init__(scope, id)
         self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
         created = self._model("Model", model.artefact, config.instance)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
         if model.log_group is None:
-            cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
+            publish(self, config, "ModelName", created.attr_model_name, parameter="model-name")
             return
         self.alarms = rollout.rollback_alarms(self, config, model.log_group)
         configuration = self._configuration(created)
@@ -66,7 +66,8 @@ class EndpointStack(cdk.Stack):
         if config.traits.components:
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
-        cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
+        publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
+        publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
 
     def _retained(self) -> dict[str, Any]:
         """An update keeps the instances that scaling has started; weights are what the configuration says."""
@@ -83,7 +84,9 @@ class EndpointStack(cdk.Stack):
             id,
             execution_role_arn=outer.role.role_arn,
             primary_container=container(
-                image=outer.image, environment=environment(config, instance), **artefact.data()
+                image=outer.image.uri if outer.image else None,
+                environment=environment(config, instance),
+                **artefact.data(),
             )
             if artefact
             else container(model_package_name=config.model_package),
@@ -95,7 +98,7 @@ class EndpointStack(cdk.Stack):
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created. Another artefact makes another policy: until an
         # update has succeeded, and after a rollback, instances of the old model still start.
-        created.node.add_dependency(*([artefact.readable(self, id, outer.role)] if artefact else []))
+        created.node.add_dependency(outer, *([artefact.readable(self, id, outer.role)] if artefact else []))
         return created
 
     def _vpc(self, kind: Any) -> Any:
@@ -166,7 +169,13 @@ class EndpointStack(cdk.Stack):
             ),
             deployment_config=rollout.component_deployment(config, self.alarms),
         )
-        cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+        publish(
+            self,
+            config,
+            "InferenceComponentName",
+            metrics.component(config),
+            parameter="inference-component-name",
+        )
         return made
 
     def _asynchronous(
@@ -187,8 +196,8 @@ class EndpointStack(cdk.Stack):
             ),
             output_config=_Config.AsyncInferenceOutputConfigProperty(
                 kms_key_id=outer.key.key_arn if outer.key else None,
-                s3_output_path=outer.data.s3_url_for_object("output"),
-                s3_failure_path=outer.data.s3_url_for_object("output/failed"),
+                s3_output_path=outer.data.uri("output"),
+                s3_failure_path=outer.data.uri("output/failed"),
                 notification_config=_Config.AsyncInferenceNotificationConfigProperty(
                     success_topic=done.topic_arn, error_topic=failed.topic_arn
                 ),
@@ -201,7 +210,7 @@ class EndpointStack(cdk.Stack):
         return _Config.DataCaptureConfigProperty(
             enable_capture=True,
             initial_sampling_percentage=self._config.capture.percent,
-            destination_s3_uri=outer.data.s3_url_for_object("capture"),
+            destination_s3_uri=outer.data.uri("capture"),
             kms_key_id=outer.key.key_arn if outer.key else None,
             capture_options=[
                 _Config.CaptureOptionProperty(capture_mode=mode) for mode in ("Input", "Output")

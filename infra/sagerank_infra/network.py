@@ -1,9 +1,10 @@
-"""NetworkStack: where the endpoint's instances stand. Nothing in it has a way to the internet, in or out."""
+"""Network: where the endpoint's instances stand. Nothing in it has a way to the internet, in or out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -22,6 +23,15 @@ _ENDPOINTS = {
     "runtime": ((ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME, "Runtime"),),
 }
 
+_SELECTION = (
+    "availability_zones",
+    "one_per_az",
+    "subnet_filters",
+    "subnet_group_name",
+    "subnet_type",
+    "subnets",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -30,18 +40,37 @@ class Placement:
     subnets: list[str]
     security_groups: list[str]
 
+    @classmethod
+    def within(
+        cls,
+        scope: Construct,
+        vpc: ec2.IVpc,
+        subnets: ec2.SubnetSelection | None,
+        groups: Sequence[ec2.ISecurityGroup],
+    ) -> Self:
+        """In a VPC that is there: its private subnets, and a new security group that lets TLS out, unless others are given."""
+        # jsii takes what a selection holds as keywords.
+        by = {name: getattr(subnets, name) for name in _SELECTION} if subnets else {}
+        chosen = vpc.select_subnets(**by)
+        return cls(
+            subnets=list(chosen.subnet_ids),
+            security_groups=[
+                group.security_group_id for group in groups or (outward(scope, "SecurityGroup", vpc),)
+            ],
+        )
 
-class NetworkStack(cdk.Stack):
+
+class Network(Construct):
     """A new VPC of isolated subnets: S3 by a gateway, other services by the interface endpoints asked for."""
 
-    def __init__(self, scope: Construct, id: str, *, config: DeployConfig, **stack: Any) -> None:
-        super().__init__(scope, id, **stack)
-        self._zones = [cdk.Fn.select(index, cdk.Fn.get_azs()) for index in range(config.network.zones)]
+    def __init__(self, scope: Construct, id: str, *, config: DeployConfig) -> None:
+        super().__init__(scope, id)
+        zones = [cdk.Fn.select(index, cdk.Fn.get_azs()) for index in range(config.network.zones)]
         vpc = ec2.Vpc(
             self,
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(config.network.cidr),
-            availability_zones=self._zones,
+            availability_zones=zones,
             nat_gateways=0,
             subnet_configuration=[
                 ec2.SubnetConfiguration(name="model", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
@@ -49,15 +78,7 @@ class NetworkStack(cdk.Stack):
             restrict_default_security_group=False,  # would bring a Lambda function; no instance uses that group
         )
         vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
-        model = ec2.SecurityGroup(
-            self,
-            "Model",
-            vpc=vpc,
-            allow_all_outbound=False,
-            description="Instances of the model: nothing in, TLS out",
-        )
-        # To S3 by the gateway and to interface endpoints: the subnets have no other route.
-        model.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services by VPC endpoints")
+        model = outward(self, "Model", vpc)  # the subnets have no other route
         if config.network.endpoints:
             inward = ec2.SecurityGroup(
                 self,
@@ -85,7 +106,15 @@ class NetworkStack(cdk.Stack):
             security_groups=[model.security_group_id],
         )
 
-    @property
-    def availability_zones(self) -> list[str]:
-        # CDK would ask AWS for the zones of a given account and region; CloudFormation knows them when it deploys.
-        return self._zones
+
+def outward(scope: Construct, id: str, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+    """A security group of instances that talk to S3 by the gateway and to interface endpoints, and that nobody talks to."""
+    group = ec2.SecurityGroup(
+        scope,
+        id,
+        vpc=vpc,
+        allow_all_outbound=False,
+        description="Instances of the model: nothing in, TLS out",
+    )
+    group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services by VPC endpoints")
+    return group

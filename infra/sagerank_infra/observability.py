@@ -1,4 +1,4 @@
-"""ObservabilityStack: alarms that wake somebody, a dashboard, a budget."""
+"""Observability: alarms that wake somebody, a dashboard, a budget."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from constructs import Construct
 
 from . import dashboard, estimate, metrics
 from .config import DeployConfig
-from .endpoint import EndpointStack
+from .endpoint import Endpoint
 from .instances import hardware
-from .model import ModelStack
+from .model import Foundation
 from .standing import LOGGED
 
 
-class ObservabilityStack(cdk.Stack):
+class Observability(Construct):
     """Alarms, dashboard and budget. cost: the estimate that the synth prints and an output repeats."""
 
     def __init__(
@@ -31,11 +31,10 @@ class ObservabilityStack(cdk.Stack):
         id: str,
         *,
         config: DeployConfig,
-        model: ModelStack,
-        endpoint: EndpointStack,
-        **stack: Any,
+        model: Foundation,
+        endpoint: Endpoint,
     ) -> None:
-        super().__init__(scope, id, **stack)
+        super().__init__(scope, id)
         self._config = config
         if config.traits.endpoint:
             if config.own_server:
@@ -106,7 +105,7 @@ class ObservabilityStack(cdk.Stack):
             found.append(idle)
         return found
 
-    def _events(self, model: ModelStack) -> None:
+    def _events(self, model: Foundation) -> None:
         """Publish a failed job or update: SageMaker rolls an update back without any error to the one who asked for it."""
         name, subject = self._config.name, "Endpoint"
         detail: dict[str, Any] = {
@@ -125,7 +124,7 @@ class ObservabilityStack(cdk.Stack):
             targets=[targets.SnsTopic(model.topic)],
         )
 
-    def _budget(self, model: ModelStack) -> None:
+    def _budget(self, model: Foundation) -> None:
         config = self._config
         # Of what is known: what has no known price, such as a seller's charge, is for `monthly_usd` to add.
         limit = Decimal(str(config.budget.monthly_usd)) or (self.cost.usd or Decimal(0)) * Decimal("1.5")

@@ -7,12 +7,13 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_s3 as s3
+from constructs import Construct
 
 from . import metrics
 from .accepted import accept_wildcard
 from .config import DeployConfig
-from .image import repository_arn
+from .data import Data
+from .image import Image
 from .network import Placement
 
 # Every action that is allowed on "*", with the reason why nothing smaller can be named.
@@ -28,25 +29,34 @@ NO_FINER_GRAIN = {
 
 
 def execution_role(
-    stack: cdk.Stack,
+    scope: Construct,
     config: DeployConfig,
     *,
+    image: Image | None,
     key: kms.IKey | None,
-    data: s3.IBucket | None,
+    data: Data | None,
     placement: Placement | None,
-) -> iam.Role:
-    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key and `data`.
+    role: iam.IRole | None = None,
+) -> iam.IRole:
+    """A new role, or `role`, that may pull the image, write logs and metrics, stand in the subnets, use the key and `data`.
 
-    The right to read an artefact comes and goes with the artefact, in the endpoint's stack.
+    The right to read an artefact comes and goes with the artefact, beside the endpoint.
     """
-    role = iam.Role(
-        stack,
-        "Role",
-        assumed_by=iam.ServicePrincipal(
-            "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-        ),
-        description=f"Runs the model of {config.name}",
-    )
+    stack = cdk.Stack.of(scope)
+    holder: iam.Role | iam.Policy
+    if role:
+        # In a policy that stands here: one of the role's own stack would refer to what is here, and this to the role.
+        holder = iam.Policy(scope, "RolePolicy", roles=[role])
+    else:
+        role = holder = iam.Role(
+            scope,
+            "Role",
+            assumed_by=iam.ServicePrincipal(
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
+            ),
+            description=f"Runs the model of {config.name}",
+        )
+    add = holder.add_to_policy if isinstance(holder, iam.Role) else holder.add_statements
 
     def allow(
         actions: list[str],
@@ -55,10 +65,10 @@ def execution_role(
         *,
         wildcard: str = "",
     ) -> None:
-        role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+        add(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
         for resource in resources if wildcard else ():
             if resource.endswith("*"):
-                accept_wildcard(stack, role, resource, wildcard)
+                accept_wildcard(stack, holder, resource, wildcard)
 
     unnamed = "stands in NO_FINER_GRAIN"
     group = stack.format_arn(
@@ -72,10 +82,10 @@ def execution_role(
     allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
-    if config.traits.own_container:
+    if image:
         allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
         layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        allow(layers, [repository_arn(stack, config)])
+        allow(layers, [image.repository])
     if placement:
         interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
         named = {"subnet": placement.subnets, "security-group": placement.security_groups}
@@ -93,16 +103,17 @@ def execution_role(
         ]
         allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
         allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=unnamed)
+    if keys := data.keys(key) if data else [key.key_arn] if key else []:
+        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], keys)
     if key:
-        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
         # For the instances' volumes: the grant goes to EBS, and to nobody else.
         allow(["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
     if config.encryption.artefact_key:
         allow(["kms:Decrypt"], [config.encryption.artefact_key])
     if data:
-        allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket_arn])
+        allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket.bucket_arn])
         kept = "requests and answers below one prefix of the bucket made for them"
-        allow(["s3:GetObject"], [data.arn_for_objects("input/*")], wildcard=kept)
-        written = [data.arn_for_objects(prefix) for prefix in ("output/*", "capture/*")]
+        allow(["s3:GetObject"], [data.arn("input")], wildcard=kept)
+        written = [data.arn("output"), data.arn("capture")]
         allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
     return role

@@ -190,6 +190,8 @@ _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
     "AWS::S3::Bucket": _named("s3", "head_bucket", "Bucket"),
     "AWS::KMS::Key": _key,
     "AWS::IAM::Role": _named("iam", "get_role", "RoleName"),
+    "AWS::IAM::ManagedPolicy": _named("iam", "get_policy", "PolicyArn"),
+    "AWS::SSM::Parameter": _named("ssm", "get_parameter", "Name"),
     "AWS::SNS::Topic": _named("sns", "get_topic_attributes", "TopicArn"),
     "AWS::CloudWatch::Alarm": _listed("cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms"),
     "AWS::CloudWatch::Dashboard": _named("cloudwatch", "get_dashboard", "DashboardName"),

@@ -137,6 +137,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return file.read_bytes()
 
 
+CALLER = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": "*"}],
+}
 CONTAINER = {
     "Image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/sagerank:1",
     "ModelDataUrl": "s3://models/micro/model.tar.gz",
@@ -174,6 +178,11 @@ def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
         },
         "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}},
         "Data": {"Type": "AWS::S3::Bucket", **({"DeletionPolicy": "Retain"} if retain else {})},
+        "Name": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Name": f"/sagerank/{name}/endpoint-name", "Type": "String", "Value": name},
+        },
+        "Caller": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": CALLER}},
     }
     formation = client("cloudformation")
     formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps({"Resources": resources}))
@@ -579,10 +588,14 @@ def test_what_destroy_leaves_behind_is_named(stage: Stage) -> None:
     assert {line.split(" ")[0] for line in rest.left} == {
         "AWS::SageMaker::Model",
         "AWS::SageMaker::EndpointConfig",
+        "AWS::SSM::Parameter",
+        "AWS::IAM::ManagedPolicy",
         "stack",
         "log",
     }
     client("cloudformation").delete_stack(StackName="sagerank-endpoint")
+    (policy,) = client("iam").list_policies(Scope="Local")["Policies"]
+    client("iam").delete_policy(PolicyArn=policy["Arn"])  # which moto leaves, and CloudFormation does not
     client("logs").delete_log_group(logGroupName="/aws/sagemaker/Endpoints/sagerank")
     rest = left(account, doomed)
     assert (len(rest.kept), rest.left, rest.unchecked) == (1, (), ())
