@@ -25,6 +25,7 @@ from .instances import hardware
 from .model import ModelStack
 from .modes import VARIANT
 from .network import Placement
+from .standing import scales
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
@@ -67,10 +68,14 @@ class EndpointStack(cdk.Stack):
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
         cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
+        if model.key:
+            # Whatever of the endpoint uses the key, this does: what one stack takes of another stays as it is.
+            cdk.CfnOutput(self, "KeyArn", value=model.key.key_arn)
 
     def _retained(self) -> dict[str, Any]:
-        """An update keeps the instances that scaling has started; weights are what the configuration says."""
-        if not self._config.traits.instances or self._config.traits.components:
+        """An update keeps the instances that scaling has started; weights, and a fixed fleet, are what the configuration says."""
+        config = self._config
+        if not config.traits.instances or config.traits.components or not scales(config):
             return {}
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}

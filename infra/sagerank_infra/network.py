@@ -42,6 +42,8 @@ class NetworkStack(cdk.Stack):
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(config.network.cidr),
             availability_zones=self._zones,
+            # A subnet keeps its addresses when a zone is added.
+            reserved_azs=options.most(Network, "zones") - config.network.zones,
             nat_gateways=0,
             subnet_configuration=[
                 ec2.SubnetConfiguration(name="model", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
