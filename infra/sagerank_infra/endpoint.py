@@ -178,7 +178,6 @@ class EndpointStack(cdk.Stack):
         self, created: sagemaker.CfnModel
     ) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
         config, outer = self._config, self._outer
-        assert outer.data is not None
         done, failed = (
             sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
         )
@@ -202,7 +201,6 @@ class EndpointStack(cdk.Stack):
 
     def _capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
         outer = self._outer
-        assert outer.data is not None
         return _Config.DataCaptureConfigProperty(
             enable_capture=True,
             initial_sampling_percentage=self._config.capture.percent,

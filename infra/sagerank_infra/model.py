@@ -33,8 +33,7 @@ _PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amaz
 class ModelStack(cdk.Stack):
     """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact.
 
-    A Marketplace package brings image and artefact itself, transform jobs share the account's log group, and
-    `data` is None where no request or answer is kept.
+    A Marketplace package brings image and artefact itself, and transform jobs share the account's log group.
     """
 
     def __init__(
@@ -58,7 +57,10 @@ class ModelStack(cdk.Stack):
         self.log_group = self._log_group() if config.traits.endpoint else None
         self.topic = self._topic()
         self.data = self._data()
-        self.role = execution_role(self, config, key=self.key, data=self.data, placement=placement)
+        kept = config.traits.in_s3 or config.capture.percent
+        self.role = execution_role(
+            self, config, key=self.key, data=self.data if kept else None, placement=placement
+        )
         own = config.traits.own_container
         self.image = image_uri(self, config) if own else None
         self.artefact = self.locate("Artefact", config.artefact) if own else None
@@ -154,17 +156,14 @@ class ModelStack(cdk.Stack):
         cdk.CfnOutput(self, "AlarmTopic", value=topic.topic_arn)
         return topic
 
-    def _data(self) -> s3.Bucket | None:
-        """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
+    def _data(self) -> s3.Bucket:
+        """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires.
+
+        It is there where nothing is kept, too: capture that is turned off leaves what has still to expire.
+        """
         config = self._config
-        days = {}
-        if config.traits.in_s3:
-            kept = (config.asynchronous if config.traits.queued else config.batch).days
-            days = {"input/": kept, "output/": kept}
-        if config.capture.percent:
-            days["capture/"] = config.capture.days
-        if not days:
-            return None
+        kept = (config.asynchronous if config.traits.queued else config.batch).days
+        days = {"input/": kept, "output/": kept, "capture/": config.capture.days}
         bucket = s3.Bucket(
             self,
             "Data",
@@ -192,7 +191,7 @@ class ModelStack(cdk.Stack):
             "CKV_AWS_18",
         )
         accept(bucket, "older versions would keep what has to expire", "CKV_AWS_21")
-        if "input/" in days:
+        if config.traits.in_s3:
             cdk.CfnOutput(self, "InputPath", value=bucket.s3_url_for_object("input"))
             cdk.CfnOutput(self, "OutputPath", value=bucket.s3_url_for_object("output"))
         return bucket

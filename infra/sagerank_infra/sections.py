@@ -13,6 +13,7 @@ _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
+MOST_ZONES = 3
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
 
 
@@ -54,7 +55,7 @@ class Network:
         pattern=r"(\d{1,3}\.){3}\d{1,3}/(1[6-9]|2[0-4])",
         form="an IPv4 block of /16 to /24",
     )
-    zones: int = option(2, "availability zones of a new VPC", low=2, high=3)
+    zones: int = option(2, "availability zones of a new VPC", low=2, high=MOST_ZONES)
     endpoints: tuple[str, ...] = option(
         (),
         "interface endpoints of a new VPC, billed by the hour and zone; S3's gateway is free and always there",
@@ -163,6 +164,15 @@ class Rollout:
     termination_seconds: int = option(120, "that the old fleet stays after the last step", low=0, high=3600)
     timeout_seconds: int = option(3600, "for the whole update", low=600, high=28800)
     rollback: bool = option(True, "go back when latency, errors or golden pairs raise an alarm")
+
+    def step(self, fleet: int) -> int:
+        """Percent of the instances in a step: of `fleet`, the smallest, one, at most half. A fleet may have grown when the update comes."""
+        return self.percent or min(50, max(10, -(-100 // max(1, fleet))))
+
+    def waits(self, fleet: int) -> int:
+        """Seconds of an update that are spent watching, however fast instances start."""
+        steps = -(-100 // self.step(fleet)) if self.policy in ("linear", "rolling") else 1
+        return steps * self.wait_seconds + (0 if self.policy == "rolling" else self.termination_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,12 +27,7 @@ class Assembly:
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
-        artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-        templates: dict[str, Any] = {
-            name: json.loads((folder / each["properties"]["templateFile"]).read_text(encoding="utf-8"))
-            for name, each in artifacts.items()
-            if each["type"] == "aws:cloudformation:stack"
-        }
+        templates = _templates(folder)
         outputs = {
             key: output["Value"]
             for template in templates.values()
@@ -43,6 +38,19 @@ class Assembly:
             for name, template in templates.items()
         }
         return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")))
+
+    def templates(self) -> dict[str, Any]:
+        """By the stacks' names."""
+        return _templates(self.folder)
+
+
+def _templates(folder: Path) -> dict[str, Any]:
+    artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+    return {
+        name: json.loads((folder / each["properties"]["templateFile"]).read_text(encoding="utf-8"))
+        for name, each in artifacts.items()
+        if each["type"] == "aws:cloudformation:stack"
+    }
 
 
 def check() -> None:

@@ -169,7 +169,11 @@ def update_endpoint(self: Any) -> ActionResult:
         name,
     ):
         raise ValidationError(message=why)
-    kept = _kept(endpoint, self._get_param("RetainAllVariantProperties"), self._get_param("ExcludeRetainedVariantProperties"))
+    kept = _kept(
+        endpoint,
+        self._get_param("RetainAllVariantProperties"),
+        self._get_param("ExcludeRetainedVariantProperties"),
+    )
     endpoint.endpoint_status, endpoint.last_deployment_config = "Updating", deployment
 
     def replace() -> None:

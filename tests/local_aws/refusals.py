@@ -59,9 +59,7 @@ def _kind(configuration: Properties) -> str:
 
 
 def _variants(configuration: Properties) -> dict[str, Properties]:
-    every = (
-        configuration.get(key) or () for key in ("ProductionVariants", "ShadowProductionVariants")
-    )
+    every = (configuration.get(key) or () for key in ("ProductionVariants", "ShadowProductionVariants"))
     return {variant["VariantName"]: variant for variants in every for variant in variants}
 
 

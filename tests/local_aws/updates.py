@@ -78,7 +78,11 @@ def update(self: Any, template: dict[str, Any], parameters: dict[str, Any] | Non
             continue
         before = self._parsed_resources[name]
         after = parsing.parse_and_update_resource(
-            name, self._resource_json_map[name], self, account_id=self._account_id, region_name=self._region_name
+            name,
+            self._resource_json_map[name],
+            self,
+            account_id=self._account_id,
+            region_name=self._region_name,
         )
         if after is not None:
             self._parsed_resources[name] = after
