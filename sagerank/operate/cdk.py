@@ -24,10 +24,16 @@ class Assembly:
     folder: Path
     stacks: Mapping[str, Mapping[str, int]]
     estimate: str
+    templates: Mapping[str, Mapping[str, Any]]  # by the stacks' names
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
-        templates = _templates(folder)
+        artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+        templates: dict[str, Any] = {
+            name: json.loads((folder / each["properties"]["templateFile"]).read_text(encoding="utf-8"))
+            for name, each in artifacts.items()
+            if each["type"] == "aws:cloudformation:stack"
+        }
         outputs = {
             key: output["Value"]
             for template in templates.values()
@@ -37,20 +43,7 @@ class Assembly:
             name: Counter(resource["Type"] for resource in template["Resources"].values())
             for name, template in templates.items()
         }
-        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")))
-
-    def templates(self) -> dict[str, Any]:
-        """By the stacks' names."""
-        return _templates(self.folder)
-
-
-def _templates(folder: Path) -> dict[str, Any]:
-    artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-    return {
-        name: json.loads((folder / each["properties"]["templateFile"]).read_text(encoding="utf-8"))
-        for name, each in artifacts.items()
-        if each["type"] == "aws:cloudformation:stack"
-    }
+        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")), templates)
 
 
 def check() -> None:

@@ -75,8 +75,14 @@ def template_of(account: Account, stack: Stack) -> dict[str, Any]:
     if stack.empty:
         return {"Resources": {}}
     body: Any = account.client("cloudformation").get_template(StackName=stack.name)["TemplateBody"]
-    # botocore decodes JSON where it is valid.
-    template: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
+    if isinstance(body, str):  # botocore decodes JSON where it is valid
+        try:
+            body = json.loads(body)
+        except ValueError:
+            raise OperateError(
+                f"The template of {stack.name} is no JSON: another program than the CDK deployed it, which has to change it too."
+            ) from None
+    template: dict[str, Any] = body
     return template
 
 

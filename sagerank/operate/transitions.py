@@ -115,7 +115,7 @@ def _component(old: Templates, new: Templates) -> str:
 
 
 def _keys(old: Templates, new: Templates) -> str:
-    for part, id, resource in _gone(old, new):
+    for part, resource in _gone(old, new):
         if resource["Type"] not in ("AWS::KMS::Key", "AWS::S3::Bucket") or part not in new:
             continue
         if not resource.get("DeletionPolicy", "Delete").startswith("Retain"):
@@ -129,8 +129,9 @@ def _network(old: Templates, new: Templates) -> str:
     before, after = old.get("network"), new.get("network")
     if not before or not after:
         return ""
+    used = json.dumps(before.get("Outputs", {}))
     for id, resource in before["Resources"].items():
-        if resource["Type"] not in _FIXED:
+        if resource["Type"] not in _FIXED or f'"{id}"' not in used:
             continue
         option, properties = _FIXED[resource["Type"]]
         other = after["Resources"].get(id)
@@ -246,7 +247,8 @@ def variants(templates: Templates) -> dict[str, Mapping[str, Any]]:
 def types(variant: Mapping[str, Any]) -> list[str]:
     """The instance types that a variant may have, the first one first; none in serverless."""
     pools = sorted(variant.get("InstancePools", ()), key=lambda pool: pool["Priority"])
-    return [pool["InstanceType"] for pool in pools] or [variant["InstanceType"]] * ("InstanceType" in variant)
+    found = [pool["InstanceType"] for pool in pools]
+    return found or ([variant["InstanceType"]] if "InstanceType" in variant else [])
 
 
 def _endpoint(templates: Templates) -> Mapping[str, Any]:
@@ -265,8 +267,8 @@ def _resources(templates: Templates, kind: str) -> Named:
     }
 
 
-def _gone(old: Templates, new: Templates) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _gone(old: Templates, new: Templates) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for part, template in old.items():
         for id, resource in template["Resources"].items():
             if id not in new.get(part, {}).get("Resources", {}):
-                yield part, id, resource
+                yield part, resource

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from . import assembly
@@ -23,8 +24,12 @@ _POLL_SECONDS = 5.0
 Template = Mapping[str, Any]
 
 
-def without(template: Template) -> dict[str, Any]:
-    """The template without targets, policies, and the alarms that call the policies."""
+def without(template: Template, outputs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The template without targets, policies, and the alarms that call the policies.
+
+    outputs: of all stacks by their names, which stand in it in place of references: the update may take those away.
+    """
+    template = _literal(template, outputs)
     resources = template["Resources"]
     going = {id for id, resource in resources.items() if resource["Type"].startswith(_KIND)}
     while more := {id for id in resources.keys() - going if going & set(_references(resources[id]))}:
@@ -39,11 +44,21 @@ def without(template: Template) -> dict[str, Any]:
 
 
 def back(template: Template) -> dict[str, Any]:
-    """The template as it was before `without`."""
+    """The template as `without` found it, with values in place of references to other stacks."""
     metadata = dict(template["Metadata"])
     resources = {**template["Resources"], **json.loads(metadata.pop(MARK))}
     rest = {key: value for key, value in template.items() if key != "Metadata"}
     return {**rest, **({"Metadata": metadata} if metadata else {}), "Resources": resources}
+
+
+def _literal(node: Any, outputs: Mapping[str, Mapping[str, str]]) -> Any:
+    if isinstance(node, list):
+        return [_literal(each, outputs) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    if wanted := node.get("Fn::GetStackOutput"):
+        return outputs.get(wanted["StackName"], {}).get(wanted["OutputName"], node)
+    return {key: _literal(each, outputs) for key, each in node.items()}
 
 
 def _references(node: Any) -> Iterator[str]:
@@ -68,20 +83,22 @@ def is_off(template: Template) -> bool:
 
 
 @contextmanager
-def unscaled(account: Account, name: str, stack: Stack) -> Iterator[None]:
+def unscaled(account: Account, name: str, stacks: Mapping[str, Stack], planned: Path) -> Iterator[None]:
     """Take the scaling off; however the update inside ends, it is on afterwards, as the stack then says.
 
     Raises OperateError where CloudFormation cannot.
     """
     say("SageMaker changes no instance type that is scaled: taking the scaling off, about a minute")
     try:
-        assembly.deploy(account, stack, without(template_of(account, stack)))
+        outputs = {stack.name: stack.outputs for stack in stacks.values()}
+        endpoint = stacks["endpoint"]
+        assembly.deploy(account, endpoint, without(template_of(account, endpoint), outputs), planned)
         yield
     finally:
-        _put_back(account, name)
+        _put_back(account, name, planned)
 
 
-def _put_back(account: Account, name: str) -> None:
+def _put_back(account: Account, name: str, planned: Path) -> None:
     hint = "The scaling is off: the next `sagerank deploy` puts it back, and `sagerank status` says so until then."
     began = time.monotonic()
     with watching(
@@ -94,7 +111,7 @@ def _put_back(account: Account, name: str) -> None:
         if is_off(template):  # the update did not come to the new template, which has its own
             say("Putting the scaling back: about a minute")
             try:
-                assembly.deploy(account, stack, back(template))
+                assembly.deploy(account, stack, back(template), planned)
             except BaseException:
                 say(hint)
                 raise

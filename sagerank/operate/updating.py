@@ -35,7 +35,7 @@ def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
 def update(account: Account, name: str, planned: Assembly, run: Callable[[], None]) -> None:
     """Let `run` deploy the planned stacks, with what AWS wants before and after. Raises OperateError."""
     deployed, transition = _decided(account, name, planned)
-    off = unscaled(account, name, deployed["endpoint"]) if transition.unscaled else nullcontext()
+    off = unscaled(account, name, deployed, planned.folder) if transition.unscaled else nullcontext()
     with off:
         run()
     _set_counts(account, name, transition.counts)
@@ -56,7 +56,7 @@ def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[st
             raise OperateError(f"{stack.name} is {stack.status}: `sagerank destroy {name}` first.")
     made = {part: stack for part, stack in deployed.items() if stack.status not in _UNMADE}
     old = {part: template_of(account, stack) for part, stack in made.items()}
-    templates = planned.templates()
+    templates = planned.templates
     new: dict[str, Any] = {
         part: templates[f"{name}-{part}"] for part in PARTS if f"{name}-{part}" in templates
     }

@@ -5,6 +5,7 @@ other stacks, and that an export which is imported stays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -49,8 +50,12 @@ def clean(node: Any, resources: Any) -> Any:
 
 
 def diff(self: Any, other_template: dict[str, Any], parameters: dict[str, Any] | None = None) -> Any:
-    found = _diff(self, other_template, parameters)
-    resources, changed = other_template["Resources"], list(found["Modify"])
+    found, resources = _diff(self, other_template, parameters), other_template["Resources"]
+    changed = [
+        name
+        for name in found["Modify"]
+        if _literal(resources[name], self) != _literal(self._resource_json_map[name], self)
+    ]
     for name in changed:  # which grows
         if resources[name]["Type"] in REPLACED:
             changed += [
@@ -59,6 +64,18 @@ def diff(self: Any, other_template: dict[str, Any], parameters: dict[str, Any] |
                 if other in resources and other not in changed and name in _references(resources[other])
             ]
     return {**found, "Modify": changed}
+
+
+def _literal(node: Any, resources: Any) -> Any:
+    """With the values of other stacks' outputs: a value in place of a reference to the same is no change."""
+    if isinstance(node, list):
+        return [_literal(each, resources) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "Fn::GetStackOutput" in node:
+        with suppress(ValidationError):
+            return clean(node, resources)
+    return {key: _literal(each, resources) for key, each in node.items()}
 
 
 def update(self: Any, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
@@ -140,6 +157,7 @@ def update_stack(
         why = getattr(error, "message", str(error))
         self._add_stack_event("UPDATE_ROLLBACK_IN_PROGRESS", resource_status_reason=why)
         _update(self, before, role_arn, parameters, tags)
+        del self.events[-2:]  # of an update, which this is none
         self._add_stack_event("UPDATE_ROLLBACK_COMPLETE", resource_status_reason=why)
         self.status = "UPDATE_ROLLBACK_COMPLETE"
     for name in old_exports:
