@@ -12,7 +12,6 @@ from constructs import Construct
 
 from .accepted import accept
 from .config import DeployConfig
-from .sections import MOST_ZONES
 
 _ENDPOINTS = {
     "ecr": (
@@ -43,8 +42,6 @@ class NetworkStack(cdk.Stack):
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(config.network.cidr),
             availability_zones=self._zones,
-            # A subnet keeps its addresses when a zone is added.
-            reserved_azs=MOST_ZONES - config.network.zones,
             nat_gateways=0,
             subnet_configuration=[
                 ec2.SubnetConfiguration(name="model", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)

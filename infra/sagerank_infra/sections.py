@@ -13,7 +13,6 @@ _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
-MOST_ZONES = 3
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
 
 
@@ -55,7 +54,7 @@ class Network:
         pattern=r"(\d{1,3}\.){3}\d{1,3}/(1[6-9]|2[0-4])",
         form="an IPv4 block of /16 to /24",
     )
-    zones: int = option(2, "availability zones of a new VPC", low=2, high=MOST_ZONES)
+    zones: int = option(2, "availability zones of a new VPC", low=2, high=3)
     endpoints: tuple[str, ...] = option(
         (),
         "interface endpoints of a new VPC, billed by the hour and zone; S3's gateway is free and always there",

@@ -18,10 +18,10 @@ Named = Mapping[str, Mapping[str, Any]]  # the properties of resources of one ty
 _ELSEWHERE = "deploy it under another --name, let callers move, and `sagerank destroy` the old one"
 # What cannot change in place, of what other stacks use: CloudFormation would make another, and they would keep the old one.
 _FIXED = {
-    "AWS::EC2::VPC": ("network.cidr", ("CidrBlock",)),
-    "AWS::EC2::Subnet": ("network.cidr", ("CidrBlock", "AvailabilityZone")),
-    "AWS::EC2::SecurityGroup": ("network", ("GroupDescription", "GroupName")),
+    "AWS::EC2::Subnet": ("CidrBlock", "AvailabilityZone"),
+    "AWS::EC2::SecurityGroup": ("GroupDescription",),
 }
+_HOLD = {"AWS::KMS::Key": ("key", "encryption.key"), "AWS::S3::Bucket": ("bucket", "the data bucket")}
 # The property that names a resource; an account has one of a name, so that another with the same cannot be made beside it.
 _NAMES = {
     "AWS::SageMaker::Endpoint": "EndpointName",
@@ -47,12 +47,12 @@ class Transition:
 
 def decide(old: Templates, new: Templates) -> Transition:
     """What it takes to go from the templates that are deployed, of which there may be none, to those that are wanted."""
-    for rule in (_kind, _variants, _component, _keys, _network, _identities, _imports):
+    for rule in (_kind, _variants, _component, _data, _network, _identities, _imports):
         if old and (refused := rule(old, new)):
             return Transition(refused=refused)
     return Transition(
         unscaled=_unscaled(old, new),
-        counts=_counts(old, new),
+        counts=_kept(old, new),
         abandoned=tuple(part for part in old if part not in new),
     )
 
@@ -114,14 +114,15 @@ def _component(old: Templates, new: Templates) -> str:
     return ""
 
 
-def _keys(old: Templates, new: Templates) -> str:
-    for part, resource in _gone(old, new):
-        if resource["Type"] not in ("AWS::KMS::Key", "AWS::S3::Bucket") or part not in new:
-            continue
-        if not resource.get("DeletionPolicy", "Delete").startswith("Retain"):
-            what = "key" if resource["Type"] == "AWS::KMS::Key" else "bucket"
-            option = "encryption.key" if what == "key" else "configuration"
-            return f"{option}: the deployment's own {what} would be deleted, and with it all that it holds or encrypts: deploy once as it is with removal=retain, which keeps the {what}, and then change it."
+def _data(old: Templates, new: Templates) -> str:
+    for part in old.keys() & new.keys():
+        left = new[part]["Resources"].keys()
+        for id, resource in old[part]["Resources"].items():
+            kept = resource.get("DeletionPolicy", "Delete").startswith("Retain")
+            if id in left or kept or resource["Type"] not in _HOLD:
+                continue
+            what, option = _HOLD[resource["Type"]]
+            return f"{option}: the deployment's own {what} would be deleted, and with it what it holds or encrypts: deploy once as it is with removal=retain, which keeps the {what}, and then change it."
     return ""
 
 
@@ -131,15 +132,10 @@ def _network(old: Templates, new: Templates) -> str:
         return ""
     used = json.dumps(before.get("Outputs", {}))
     for id, resource in before["Resources"].items():
-        if resource["Type"] not in _FIXED or f'"{id}"' not in used:
-            continue
-        option, properties = _FIXED[resource["Type"]]
-        other = after["Resources"].get(id)
-        if other is None:
-            if _endpoint(old):
-                return f"network.zones: instances stand in the subnets that would go: {_ELSEWHERE}."
-        elif any(resource["Properties"].get(each) != other["Properties"].get(each) for each in properties):
-            return f"{option}: instances stand in the subnets, whose addresses cannot change: {_ELSEWHERE}."
+        fixed = _FIXED.get(resource["Type"], ()) if f'"{id}"' in used else ()
+        other = after["Resources"].get(id, {"Properties": {}})["Properties"]
+        if any(resource["Properties"].get(each) != other.get(each) for each in fixed):
+            return f"network.zones and network.cidr: instances stand in the subnets, which divide the VPC's addresses among the zones: {_ELSEWHERE}."
     return ""
 
 
@@ -211,10 +207,6 @@ def _warm(variant: Mapping[str, Any]) -> int:
     return int(variant.get("ServerlessConfig", {}).get("ProvisionedConcurrency", 0))
 
 
-def _counts(old: Templates, new: Templates) -> dict[str, int]:
-    return {name: count for name, count in _kept(old, new).items() if name not in _shadows(new)}
-
-
 def _kept(old: Templates, new: Templates) -> dict[str, int]:
     """The counts that would change of variants that nothing scales, beside one that is: SageMaker retains all or none."""
     if not _endpoint(new).get("RetainAllVariantProperties"):
@@ -265,10 +257,3 @@ def _resources(templates: Templates, kind: str) -> Named:
         for id, resource in templates.get("endpoint", {}).get("Resources", {}).items()
         if resource["Type"] == f"AWS::{kind}"
     }
-
-
-def _gone(old: Templates, new: Templates) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for part, template in old.items():
-        for id, resource in template["Resources"].items():
-            if id not in new.get(part, {}).get("Resources", {}):
-                yield part, resource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache, reduce
@@ -16,7 +17,8 @@ from sagerank.operate.unscaled import back, is_off, without
 
 from ..local_aws import refusals
 from ..local_aws.updates import REPLACED
-from .conftest import stacks
+from .conftest import new_app, stacks, synthesise
+from .synth import example
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/mine"
 VPC = {"network__vpc": "vpc-1", "network__subnets": "subnet-1", "network__security_groups": "sg-1"}
@@ -121,9 +123,9 @@ EXPECTED = [
     ("aws key", "realtime", IN_PLACE),
     ("aws key", "own key", IN_PLACE),
     ("own key", "aws key", IN_PLACE),
-    ("realtime", "three zones", IN_PLACE),
-    ("three zones", "realtime", "network.zones: instances stand in the subnets"),
-    ("realtime", "cidr", "network.cidr: instances stand in the subnets"),
+    ("realtime", "three zones", "network.zones and network.cidr: instances stand"),
+    ("three zones", "realtime", "network.zones and network.cidr: instances stand"),
+    ("realtime", "cidr", "network.zones and network.cidr: instances stand"),
     ("realtime", "no vpc", IN_PLACE),
     ("no vpc", "realtime", IN_PLACE),
     ("realtime", "own vpc", IN_PLACE),
@@ -202,7 +204,7 @@ def _carry(old: Mapping[str, Any], new: Mapping[str, Any], transition: Transitio
         assert refusals.export(part, before, new[part], deployed) == ""
         if part == "endpoint":
             assert _refused(before, new[part]) == ""
-        _assert_replaceable(before["Resources"], new[part]["Resources"])
+        _assert_replaceable(_meant(before["Resources"], old), _meant(new[part]["Resources"], new))
         deployed[part] = new[part]
         outputs = {each for template in deployed.values() for each in template.get("Outputs", {})}
         assert _outputs(new[part]) <= outputs
@@ -231,6 +233,22 @@ def _outputs(node: Any) -> set[str]:
         own = {node["Fn::GetStackOutput"]["OutputName"]} if "Fn::GetStackOutput" in node else set()
         return own.union(*map(_outputs, node.values()))
     return set().union(*map(_outputs, node)) if isinstance(node, list) else set()
+
+
+def _meant(node: Any, stacks: Mapping[str, Any]) -> Any:
+    """With what references to other stacks stand for, in either form: the same value is no change."""
+    if isinstance(node, list):
+        return [_meant(each, stacks) for each in node]
+    if not isinstance(node, dict):
+        return node
+    outputs = [item for template in stacks.values() for item in template.get("Outputs", {}).items()]
+    if "Fn::ImportValue" in node:
+        return next(
+            o["Value"] for _, o in outputs if o.get("Export", {}).get("Name") == node["Fn::ImportValue"]
+        )
+    if "Fn::GetStackOutput" in node:
+        return next(o["Value"] for name, o in outputs if name == node["Fn::GetStackOutput"]["OutputName"])
+    return {key: _meant(each, stacks) for key, each in node.items()}
 
 
 @cache
@@ -285,3 +303,45 @@ def test_counts_that_sagemaker_would_keep_are_set_afterwards() -> None:
 def test_a_stack_that_is_not_needed_any_more_is_named() -> None:
     assert decide(templates("realtime"), templates("no vpc")).abandoned == ("network",)
     assert decide(templates("no vpc"), templates("realtime")).abandoned == ()
+
+
+@cache
+def imported(preset: str) -> Mapping[str, Any]:
+    """As version 0.6 wrote them: what another stack needs is imported, and cannot change or go."""
+    app = new_app(context={"@aws-cdk/core:defaultCrossStackReferences": "strong"})
+    return synthesise(example("realtime", preset), app).templates
+
+
+def test_a_deployment_of_an_earlier_version_is_updated_in_place() -> None:
+    for preset, new in (
+        ("dev", "realtime"),
+        ("dev", "gpu"),
+        ("dev", "capture"),
+        ("prod", "prod"),
+        ("dev", "no vpc"),
+    ):
+        old = imported(preset)
+        assert "Fn::ImportValue" in str(old["endpoint"])
+        transition = decide(old, templates(new))
+        assert transition.refused == ""
+        _carry(old, templates(new), transition)
+
+
+def test_what_an_earlier_version_imports_is_loosened_first() -> None:
+    refused = decide(imported("prod"), templates("own key")).refused
+    assert "ExportsOutputFnGetAttKey" in refused
+    assert "deploy once with the options that it has" in refused
+    assert refusals.export(
+        "model", imported("prod")["model"], templates("own key")["model"], imported("prod")
+    )
+    assert decide(templates("prod"), templates("own key")).refused == ""
+
+
+def test_what_another_version_calls_otherwise_is_not_taken_over() -> None:
+    old = {part: json.loads(json.dumps(template)) for part, template in templates("realtime").items()}
+    resources = old["endpoint"]["Resources"]
+    resources["Renamed"] = resources.pop("Endpoint")
+    assert (
+        "sagerank (AWS::SageMaker::Endpoint) was made by another version"
+        in decide(old, templates("realtime")).refused
+    )
