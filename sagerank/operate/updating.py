@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
 
 from . import OperateError, assembly, endpoint
 from .account import Account
@@ -47,22 +46,20 @@ def update(account: Account, name: str, planned: Assembly, run: Callable[[], Non
 def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition]:
     deployed = find(account, name)
     require_settled(deployed)
-    for stack in deployed.values():
+    wanted = {part: planned.templates.get(f"{name}-{part}") for part in PARTS}
+    new = {part: template for part, template in wanted.items() if template is not None}
+    for part, stack in deployed.items():
         if stack.status == "UPDATE_ROLLBACK_FAILED":
             raise OperateError(
                 f"{stack.name} is {stack.status}, which only its owner can end: mend what its events name, and `aws cloudformation continue-update-rollback --stack-name {stack.name} --region {account.region}`."
             )
-        if stack.status == "DELETE_FAILED":
+        if stack.status == "DELETE_FAILED" and part in new:
             raise OperateError(f"{stack.name} is {stack.status}: `sagerank destroy {name}` first.")
     made = {part: stack for part, stack in deployed.items() if stack.status not in _UNMADE}
     old = {part: template_of(account, stack) for part, stack in made.items()}
-    templates = planned.templates
-    new: dict[str, Any] = {
-        part: templates[f"{name}-{part}"] for part in PARTS if f"{name}-{part}" in templates
-    }
     transition = decide(old, new)
     if transition.refused:
-        raise OperateError(f"{name} cannot be changed so. {transition.refused} Nothing was changed.")
+        raise OperateError(f"{transition.refused} Nothing was changed.")
     return made, transition
 
 

@@ -663,8 +663,9 @@ def test_a_stack_that_cannot_be_updated_is_named_before_anything_changes(
     make_stack()
     (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
     stack.status = status
+    planned = Assembly(Path(), {}, "", {"sagerank-endpoint": {"Resources": {}}})
     with pytest.raises(OperateError) as refused:
-        updating.outlook(Account(REGION), "sagerank", Assembly(Path(), {}, "", {}))
+        updating.outlook(Account(REGION), "sagerank", planned)
     assert sentence in str(refused.value)
 
 
