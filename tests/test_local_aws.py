@@ -23,12 +23,12 @@ from .local_aws.place import Place
 _ROLE = "arn:aws:iam::123456789012:role/any"
 
 
-def _template(instance: str) -> str:
+def _template(instance: str, count: int = 1, scaled: bool = False, **endpoint: Any) -> str:
     variant = {
-        "VariantName": "AllTraffic",
+        "VariantName": endpoint.pop("variant", "AllTraffic"),
         "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
         "InstanceType": instance,
-        "InitialInstanceCount": 1,
+        "InitialInstanceCount": count,
     }
     container = {"Image": "any", "ModelDataUrl": "s3://artefacts/model.tar.gz", "Environment": {}}
     resources: dict[str, Any] = {
@@ -38,6 +38,7 @@ def _template(instance: str) -> str:
             "Properties": {
                 "EndpointName": "changed",
                 "EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]},
+                **endpoint,
             },
         },
         "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}},
@@ -46,6 +47,19 @@ def _template(instance: str) -> str:
             "Properties": {"ExecutionRoleArn": _ROLE, "PrimaryContainer": container},
         },
     }
+    if scaled:
+        resources["Target"] = {
+            "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+            "DependsOn": ["Endpoint"],
+            "Properties": {
+                "MinCapacity": 1,
+                "MaxCapacity": 2,
+                "ResourceId": "endpoint/changed/variant/AllTraffic",
+                "RoleARN": _ROLE,
+                "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+                "ServiceNamespace": "sagemaker",
+            },
+        }
     return json.dumps({"Parameters": {"Version": {"Type": "String", "Default": "1"}}, "Resources": resources})
 
 
@@ -58,7 +72,15 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]
         session = boto3.Session("local", "local", region_name=REGION)
         aws = {
             service: session.client(service, endpoint_url=environment["AWS_ENDPOINT_URL"])
-            for service in ("cloudformation", "iam", "s3", "sagemaker", "sagemaker-runtime", "ssm")
+            for service in (
+                "application-autoscaling",
+                "cloudformation",
+                "iam",
+                "s3",
+                "sagemaker",
+                "sagemaker-runtime",
+                "ssm",
+            )
         }
         aws["s3"].create_bucket(Bucket="artefacts")
         aws["s3"].upload_file(str(folder / "model.tar.gz"), "artefacts", "model.tar.gz")
@@ -159,6 +181,117 @@ def test_a_reranker_in_a_stack_of_somebodys_comes_answers_and_goes(
     assert aws["sagemaker"].list_endpoints()["Endpoints"] == []
     assert aws["ssm"].describe_parameters()["Parameters"] == []
     assert aws["iam"].list_policies(Scope="Local")["Policies"] == []
+
+
+def _updated(aws: Mapping[str, Any], stack: str, template: str) -> tuple[str, str]:
+    """The status of a stack after an update, and the reason of its last event."""
+    aws["cloudformation"].update_stack(StackName=stack, TemplateBody=template)
+    (found,) = aws["cloudformation"].describe_stacks(StackName=stack)["Stacks"]
+    events = aws["cloudformation"].describe_stack_events(StackName=stack)["StackEvents"]
+    return found["StackStatus"], events[0].get("ResourceStatusReason", "")
+
+
+def _variant(aws: Mapping[str, Any]) -> tuple[str, int]:
+    """Instance type and count that the endpoint runs."""
+    found = aws["sagemaker"].describe_endpoint(EndpointName="changed")
+    name = found["EndpointConfigName"]
+    (variant,) = aws["sagemaker"].describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"]
+    return variant["InstanceType"], found["ProductionVariants"][0]["DesiredInstanceCount"]
+
+
+@pytest.fixture
+def stack(aws: Mapping[str, Any]) -> Iterator[str]:
+    yield "u"
+    aws["cloudformation"].delete_stack(StackName="u")
+
+
+def test_a_scaled_variant_keeps_its_instance_type_until_its_target_is_gone(
+    aws: Mapping[str, Any], stack: str
+) -> None:
+    create = aws["cloudformation"].create_stack
+    create(StackName=stack, TemplateBody=_template("ml.c7i.large", scaled=True))
+    status, why = _updated(aws, stack, _template("ml.c7i.xlarge", scaled=True))
+    assert status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "registered as a scalable target" in why
+    assert _variant(aws)[0] == "ml.c7i.large"
+    # The template with the target gone changes nothing else.
+    assert _updated(aws, stack, _template("ml.c7i.large"))[0] == "UPDATE_COMPLETE"
+    assert _updated(aws, stack, _template("ml.c7i.xlarge", scaled=True))[0] == "UPDATE_COMPLETE"
+    assert _variant(aws)[0] == "ml.c7i.xlarge"
+    targets = aws["application-autoscaling"].describe_scalable_targets(ServiceNamespace="sagemaker")
+    assert len(targets["ScalableTargets"]) == 1
+
+
+def test_counts_and_weights_are_retained_unless_they_are_excluded(aws: Mapping[str, Any], stack: str) -> None:
+    aws["cloudformation"].create_stack(StackName=stack, TemplateBody=_template("ml.c7i.large", 1))
+    retain: dict[str, Any] = {"RetainAllVariantProperties": True}
+    _updated(aws, stack, _template("ml.c7i.large", 3, **retain))
+    assert _variant(aws)[1] == 1
+    retain["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": "DesiredInstanceCount"}]
+    _updated(aws, stack, _template("ml.c7i.large", 4, **retain))
+    assert _variant(aws)[1] == 4
+    _updated(aws, stack, _template("ml.c7i.large", 2))
+    assert _variant(aws)[1] == 2
+
+
+def _shifted(kind: str, wait: int = 60, timeout: int = 600) -> dict[str, Any]:
+    routing = {"Type": kind, "WaitIntervalInSeconds": wait}
+    if kind != "ALL_AT_ONCE":
+        size = "CanarySize" if kind == "CANARY" else "LinearStepSize"
+        routing[size] = {"Type": "CAPACITY_PERCENT", "Value": 25}
+    return {
+        "DeploymentConfig": {
+            "BlueGreenUpdatePolicy": {
+                "TrafficRoutingConfiguration": routing,
+                "MaximumExecutionTimeoutInSeconds": timeout,
+            }
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"variant": "Other", **_shifted("CANARY")}, "CANARY does not support"),
+        ({"variant": "Other", **_shifted("ALL_AT_ONCE")}, ""),
+        (_shifted("CANARY", 600), "must be larger than the total waiting time, 600"),
+        (_shifted("LINEAR", 150), "must be larger than the total waiting time, 600"),
+        (_shifted("LINEAR", 149), ""),
+    ],
+)
+def test_traffic_is_shifted_between_the_same_variants_within_the_time(
+    aws: Mapping[str, Any], stack: str, change: dict[str, Any], why: str
+) -> None:
+    aws["cloudformation"].create_stack(StackName=stack, TemplateBody=_template("ml.c7i.large"))
+    status, said = _updated(aws, stack, _template("ml.c7i.large", 2, **change))
+    assert (status, why in said) == (f"UPDATE_{'ROLLBACK_' if why else ''}COMPLETE", True)
+
+
+def _pair(value: str, *, weak: bool = False, exported: bool = True) -> tuple[str, str]:
+    """The templates of a stack with a bucket and one that wants its name."""
+    output = {"Value": {"Ref": value}, **({"Export": {"Name": "p:Bucket"}} if exported else {})}
+    named = {"StackName": "p", "OutputName": "Bucket", "Region": REGION}
+    reference = {"Fn::GetStackOutput": named} if weak else {"Fn::ImportValue": "p:Bucket"}
+    producer = {"Resources": {value: {"Type": "AWS::S3::Bucket"}}, "Outputs": {"Bucket": output}}
+    policy = {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": reference, "PolicyDocument": {}}}
+    return json.dumps(producer), json.dumps({"Resources": {"Policy": policy}})
+
+
+def test_an_export_stays_while_it_is_imported_and_an_output_may_go(aws: Mapping[str, Any]) -> None:
+    formation = aws["cloudformation"]
+    for name, template in zip("pc", _pair("One"), strict=True):
+        formation.create_stack(StackName=name, TemplateBody=template)
+    in_use = "Export p:Bucket cannot be {} as it is in use by c"
+    assert _updated(aws, "p", _pair("Two")[0]) == ("UPDATE_ROLLBACK_COMPLETE", in_use.format("updated"))
+    gone = _pair("One", exported=False)[0]
+    assert _updated(aws, "p", gone) == ("UPDATE_ROLLBACK_COMPLETE", in_use.format("deleted"))
+    assert len(formation.list_exports()["Exports"]) == 1
+    assert _updated(aws, "c", _pair("One", weak=True)[1])[0] == "UPDATE_COMPLETE"
+    assert _updated(aws, "p", _pair("Two", exported=False)[0])[0] == "UPDATE_COMPLETE"
+    assert formation.list_exports()["Exports"] == []
+    for name in "cp":
+        formation.delete_stack(StackName=name)
+    assert aws["s3"].list_buckets()["Buckets"][0]["Name"] == "artefacts"
 
 
 def test_a_model_needs_an_artefact_and_an_endpoint_one_that_can_be_unpacked(aws: Mapping[str, Any]) -> None:

@@ -23,8 +23,9 @@ _CONTEXT = {
     # Traces hold the paths of this machine, and equal configurations must make equal bytes.
     "aws:cdk:disable-stack-trace": True,
     "aws:cdk:disable-creation-stack-traces": True,
-    # A stack cannot be deleted while another uses what it exports.
-    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+    # What another stack imports can neither change nor go, so that most updates would be refused: references are weak
+    # (Fn::GetStackOutput). What earlier versions imported stays exported, so that their stacks can be updated to these.
+    "@aws-cdk/core:defaultCrossStackReferences": "both",
 }
 
 

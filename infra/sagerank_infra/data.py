@@ -40,18 +40,15 @@ def find_data(
     key: kms.IKey | None,
     removal: cdk.RemovalPolicy,
     bucket: s3.IBucket | None = None,
-) -> Data | None:
-    """A place in `bucket`, or in a new one; None where no request or answer is kept."""
-    days = {}
-    if config.traits.in_s3:
-        kept = (config.asynchronous if config.traits.queued else config.batch).days
-        days = {"input/": kept, "output/": kept}
-    if config.capture.percent:
-        days["capture/"] = config.capture.days
-    if not days:
-        return None
+) -> Data:
+    """A place in `bucket`, or in a new one.
+
+    It is there where nothing is kept, too: capture that is turned off leaves what has still to expire.
+    """
+    kept = (config.asynchronous if config.traits.queued else config.batch).days
+    days = {"input/": kept, "output/": kept, "capture/": config.capture.days}
     found = Data(bucket, f"{config.name}/") if bucket else Data(_bucket(scope, days, key, removal))
-    if "input/" in days:
+    if config.traits.in_s3:
         cdk.CfnOutput(scope, "InputPath", value=found.uri("input"))
         cdk.CfnOutput(scope, "OutputPath", value=found.uri("output"))
     return found

@@ -26,6 +26,7 @@ from .model import Foundation
 from .modes import VARIANT
 from .network import Placement
 from .outputs import publish
+from .standing import scales
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
@@ -68,10 +69,14 @@ class Endpoint(Construct):
         scaling.scale(self, config, scaled)
         publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
         publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
+        if model.key:
+            # Whatever of the endpoint uses the key, this does: what one stack takes of another stays as it is.
+            cdk.CfnOutput(self, "KeyArn", value=model.key.key_arn)
 
     def _retained(self) -> dict[str, Any]:
-        """An update keeps the instances that scaling has started; weights are what the configuration says."""
-        if not self._config.traits.instances or self._config.traits.components:
+        """An update keeps the instances that scaling has started; weights, and a fixed fleet, are what the configuration says."""
+        config = self._config
+        if not config.traits.instances or config.traits.components or not scales(config):
             return {}
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
@@ -182,7 +187,6 @@ class Endpoint(Construct):
         self, created: sagemaker.CfnModel
     ) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
         config, outer = self._config, self._outer
-        assert outer.data is not None
         done, failed = (
             sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
         )
@@ -206,7 +210,6 @@ class Endpoint(Construct):
 
     def _capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
         outer = self._outer
-        assert outer.data is not None
         return _Config.DataCaptureConfigProperty(
             enable_capture=True,
             initial_sampling_percentage=self._config.capture.percent,

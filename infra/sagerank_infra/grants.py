@@ -34,7 +34,7 @@ def grant_invoke(
     grantee: iam.IGrantable,
     *,
     key: kms.IKey | None,
-    data: Data | None,
+    data: Data,
 ) -> iam.Grant:
     """Let `grantee` call the endpoint that stands in `stack`; of an asynchronous one, also write requests and read answers."""
 
@@ -51,7 +51,6 @@ def grant_invoke(
         )
     if not config.traits.queued:
         return allow(["sagemaker:InvokeEndpoint"], called)
-    assert data is not None
     grants = [
         allow(["sagemaker:InvokeEndpointAsync"], called),
         allow(["s3:PutObject"], [data.arn("input")]),
@@ -72,13 +71,13 @@ def grant_invoke(
 
 
 def caller_policy(
-    scope: Construct, config: DeployConfig, *, key: kms.IKey | None, data: Data | None
+    scope: Construct, config: DeployConfig, *, key: kms.IKey | None, data: Data
 ) -> iam.ManagedPolicy:
     """The same rights as a policy, for roles and people that the CDK does not make."""
     policy = iam.ManagedPolicy(scope, "Caller", description=f"May call endpoint {config.name}")
     stack = cdk.Stack.of(scope)
     grant_invoke(stack, config, policy, key=key, data=data)
-    if config.traits.queued and data:
+    if config.traits.queued:
         for kind in ("input", "output"):
             accept_wildcard(stack, policy, data.arn(kind), "requests and answers of this endpoint")
     return policy

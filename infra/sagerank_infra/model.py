@@ -34,8 +34,7 @@ _PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amaz
 class Foundation(Construct):
     """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact. Key, role and bucket may be given.
 
-    A Marketplace package brings image and artefact itself, transform jobs share the account's log group, and
-    `data` is None where no request or answer is kept.
+    A Marketplace package brings image and artefact itself, and transform jobs share the account's log group.
     """
 
     def __init__(
@@ -61,8 +60,15 @@ class Foundation(Construct):
         self.data = find_data(self, config, key=self.key, removal=self._removal, bucket=bucket)
         own = config.traits.own_container
         self.image = find_image(self, config) if own else None
+        kept = config.traits.in_s3 or config.capture.percent
         self.role = execution_role(
-            self, config, image=self.image, key=self.key, data=self.data, placement=placement, role=role
+            self,
+            config,
+            image=self.image,
+            key=self.key,
+            data=self.data if kept else None,
+            placement=placement,
+            role=role,
         )
         publish(self, config, "RoleArn", self.role.role_arn, parameter="role")
         if self.key:

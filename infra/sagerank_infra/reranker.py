@@ -113,7 +113,7 @@ class Reranker(Construct):
     @property
     def bucket(self) -> s3.IBucket | None:
         """Where requests and answers are kept; None where they are not."""
-        return self.model.data.bucket if self.model.data else None
+        return self.model.data.bucket
 
     @property
     def topic(self) -> sns.ITopic:

@@ -32,6 +32,7 @@ def check(config: DeployConfig) -> None:
     _scaling(config)
     _variants(config)
     _rollout(config)
+    _waits(config)
     _regions(config)
     fitting.check_artefact(config)
 
@@ -184,6 +185,18 @@ def _rollout(config: DeployConfig) -> None:
     if rollout.policy == "rolling" and config.variants:
         raise ConfigError(
             "rollout.policy is 'rolling', which AWS excludes for several variants: give canary, linear or all-at-once."
+        )
+
+
+def _waits(config: DeployConfig) -> None:
+    if not (config.traits.endpoint and config.traits.own_container):
+        return  # a Marketplace package and a batch job know no waits
+    rollout, scaling = config.rollout, config.autoscaling
+    # Copies of a component are replaced one after another.
+    waits = rollout.wait_seconds * scaling.max if config.traits.components else rollout.waits(scaling.min)
+    if waits >= rollout.timeout_seconds:
+        raise ConfigError(
+            f"rollout.timeout_seconds is {rollout.timeout_seconds}, and an update waits {waits} s in all (wait_seconds after every step, termination_seconds at the end): give more, up to 28800, or wait less."
         )
 
 

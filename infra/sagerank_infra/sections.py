@@ -164,6 +164,15 @@ class Rollout:
     timeout_seconds: int = option(3600, "for the whole update", low=600, high=28800)
     rollback: bool = option(True, "go back when latency, errors or golden pairs raise an alarm")
 
+    def step(self, fleet: int) -> int:
+        """Percent of the instances in a step: of `fleet`, the smallest, one, at most half. A fleet may have grown when the update comes."""
+        return self.percent or min(50, max(10, -(-100 // max(1, fleet))))
+
+    def waits(self, fleet: int) -> int:
+        """Seconds of an update that are spent watching, however fast instances start."""
+        steps = -(-100 // self.step(fleet)) if self.policy in ("linear", "rolling") else 1
+        return steps * self.wait_seconds + (0 if self.policy == "rolling" else self.termination_seconds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarms:

@@ -24,6 +24,7 @@ class Assembly:
     folder: Path
     stacks: Mapping[str, Mapping[str, int]]
     estimate: str
+    templates: Mapping[str, Mapping[str, Any]]  # by the stacks' names
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
@@ -42,7 +43,7 @@ class Assembly:
             name: Counter(resource["Type"] for resource in template["Resources"].values())
             for name, template in templates.items()
         }
-        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")))
+        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")), templates)
 
 
 def check() -> None:

@@ -270,13 +270,17 @@ def _destroy(options: argparse.Namespace) -> int:
         terminal.say("Nothing was deleted.")
         return 1
     terminal.say("Deleting: usually 5 to 15 minutes, longest with a VPC")
-    destroy.destroy(account, doomed)
+    failed = ""
+    try:
+        destroy.destroy(account, doomed)
+    except OperateError as error:  # what is left is wanted all the more
+        failed = str(error)
+        terminal.say(failed)
     terminal.say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
     rest = destroy.left(account, doomed)
+    ok = not (rest.left or failed)
     if options.json:
-        terminal.print_json(
-            dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left}
-        )
+        terminal.print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": ok})
     else:
         terminal.show(screen.left(doomed, rest))
-    return 1 if rest.left else 0
+    return 0 if ok else 1

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import OperateError, artefact, cdk, tools
+from . import OperateError, artefact, cdk, tools, updating
 from .account import Account, look_up
 
 if TYPE_CHECKING:
@@ -145,6 +145,11 @@ def bootstrap(place: Place, account: Account) -> None:
 
 
 def deploy(planned: Plan, extra: list[str], account: Account) -> None:
-    """Deploy all stacks as they were shown. `extra` goes to `cdk deploy`."""
+    """Deploy all stacks as they were shown, in the steps that AWS allows. `extra` goes to `cdk deploy`.
+
+    Raises OperateError where what is deployed cannot become this, before anything changes.
+    """
     words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
-    cdk.run([*words, *extra], account)
+    updating.update(
+        account, planned.config.name, planned.assembly, lambda: cdk.run([*words, *extra], account)
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sagerank.aws import NoRegion
 
-from . import OperateError, cdk, deploy, screen, tools
+from . import OperateError, cdk, deploy, screen, tools, updating
 from .account import of, sentences
 from .terminal import agreed, print_json, say, show
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         "Building the artefact, where it is not yet, and synthesising the stacks: seconds, or minutes where a model is downloaded"
     )
     with deploy.plan(wanted, place) as planned:
-        say("\n".join(screen.plan(planned)))
+        say("\n".join([*screen.plan(planned), *updating.outlook(account, config.name, planned.assembly)]))
         if not agreed(options, "Deploy?"):
             say("Nothing was deployed.")
             return 1

@@ -109,7 +109,9 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
     for scaling in report.scaling:
         where, policies = scaling.resource.partition("/")[2], "; ".join(scaling.policies) or "no policy"
         yield "scaling", f"{where}: {scaling.least} to {scaling.most}, {policies}"
-    if not report.scaling:
+    if report.unscaled:
+        yield "scaling", "OFF since an update that was cut short: `sagerank deploy` puts it back"
+    elif not report.scaling:
         yield "scaling", "none"
     updated = f"last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
     yield "created", f"{endpoint.created:%Y-%m-%d %H:%M %Z}; {updated}"

@@ -324,6 +324,37 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "a step of linear is 10 to 50 percent",
     ),
     (
+        {"rollout.policy": "canary", "autoscaling.min": "2", "rollout.wait_seconds": "3500"},
+        "rollout.timeout_seconds is 3600, and an update waits 3620 s in all",
+    ),
+    (
+        {"rollout.wait_seconds": "500", "rollout.timeout_seconds": "600"},
+        "rollout.timeout_seconds is 600, and an update waits 620 s in all",
+    ),
+    (
+        {
+            "rollout.policy": "linear",
+            "autoscaling.min": "8",
+            "autoscaling.max": "8",
+            "rollout.wait_seconds": "600",
+            "rollout.termination_seconds": "600",
+        },
+        "rollout.timeout_seconds is 3600, and an update waits 5400 s in all",
+    ),
+    (
+        {
+            "rollout.policy": "rolling",
+            "autoscaling.min": "4",
+            "rollout.wait_seconds": "900",
+            "rollout.termination_seconds": "0",
+        },
+        "an update waits 3600 s in all",
+    ),
+    (
+        {"mode": "scale-to-zero", "autoscaling.max": "20"},
+        "rollout.timeout_seconds is 3600, and an update waits 6000 s in all",
+    ),
+    (
         {"rollout.policy": "canary", "mode": "scale-to-zero"},
         "mode scale-to-zero is updated all-at-once by AWS",
     ),

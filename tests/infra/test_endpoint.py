@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Match
 
-from .conftest import ALARM, COMPONENT, CONFIG, ENDPOINT, EVERY, MODEL, TARGET, listed, stacks
+from .conftest import ALARM, COMPONENT, CONFIG, ENDPOINT, EVERY, MODEL, TARGET, listed, stacks, variant
 
 
 def test_volumes_use_the_key_where_there_is_no_disk_of_the_instances_own() -> None:
@@ -123,3 +123,10 @@ def test_an_update_keeps_what_scaling_started_but_not_the_weights(name: str) -> 
     endpoint = stacks(name).one(ENDPOINT)
     assert endpoint["RetainAllVariantProperties"] is True
     assert endpoint["ExcludeRetainedVariantProperties"] == [{"VariantPropertyType": "DesiredWeight"}]
+
+
+def test_a_fixed_fleet_is_what_the_configuration_says() -> None:
+    """SageMaker would keep the old count, in silence."""
+    fixed = stacks("realtime", autoscaling__min="3", autoscaling__max="3")
+    assert "RetainAllVariantProperties" not in fixed.one(ENDPOINT)
+    assert variant(fixed)["InitialInstanceCount"] == 3

@@ -23,6 +23,8 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 
+from .updates import REPLACED
+
 Properties = Mapping[str, Any]
 
 
@@ -419,7 +421,8 @@ def _define(
             original_resource.properties = cloudformation_json["Properties"]
             change(region_name, new_resource_name, original_resource.properties)
             return original_resource
-        original_resource.delete(account_id, region_name)
+        if kind not in REPLACED:  # those go when nothing refers to them any more
+            original_resource.delete(account_id, region_name)
         return from_json(cls, new_resource_name, cloudformation_json, account_id, region_name)
 
     def gone(self: Any, account_id: str, region_name: str) -> None:

@@ -33,9 +33,11 @@ from sagerank import operate
 from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import serving
-from sagerank.operate import OperateError, endpoint, transform
+from sagerank.operate import OperateError, endpoint, tools, transform, updating
 from sagerank.operate.account import Account, sentences
-from sagerank.operate.destroy import left, survey
+from sagerank.operate.cdk import Assembly
+from sagerank.operate.destroy import Doomed, left, survey
+from sagerank.operate.stacks import Resource
 from sagerank_inference.archive import pack
 from sagerank_inference.artefact import Manifest
 
@@ -599,6 +601,85 @@ def test_what_destroy_leaves_behind_is_named(stage: Stage) -> None:
     client("logs").delete_log_group(logGroupName="/aws/sagemaker/Endpoints/sagerank")
     rest = left(account, doomed)
     assert (len(rest.kept), rest.left, rest.unchecked) == (1, (), ())
+
+
+def test_scaling_alarms_of_an_inference_component_are_looked_for(stage: Stage) -> None:
+    """Application Auto Scaling makes them, and they go with the policy, or stay behind with a name of theirs."""
+    component = Resource(
+        "AWS::SageMaker::InferenceComponent",
+        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:inference-component/sagerank-component",
+        kept=False,
+    )
+    name = "TargetTracking-inference-component/sagerank-component/AlarmHigh-1"
+    client("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS/SageMaker",
+        MetricName="InvocationsPerCopy",
+        Period=60,
+        Statistic="Average",
+        Threshold=1,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    stage.answers["DescribeInferenceComponent"] = lambda _: (
+        400,
+        {"__type": "ValidationException", "message": "Could not find it."},
+    )
+    assert left(Account(REGION), Doomed("sagerank", {}, (component,), {})).left == (f"alarm {name}",)
+
+
+def test_what_is_left_is_told_where_the_cdk_fails(
+    stage: Stage,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    make_stack()
+    failing = tmp_path / "cdk"
+    failing.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
+    failing.chmod(0o755)
+    monkeypatch.setattr(tools, "cdk", lambda: (str(failing), tmp_path))
+    assert main(["destroy", "--yes", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert "`cdk destroy` failed with exit code 7" in err
+    told = json.loads(out)
+    assert told["ok"] is False
+    assert "stack sagerank-endpoint (CREATE_COMPLETE)" in told["left"]
+
+
+def test_a_stack_with_nothing_but_a_change_set_is_not_at_work(stage: Stage) -> None:
+    """So a Ctrl-C, or a change set that failed, leaves it: it can be deployed over, and destroyed."""
+    account = Account(REGION)
+    make_stack()
+    (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
+    stack.status = "REVIEW_IN_PROGRESS"
+    doomed = survey(account, "sagerank")
+    assert (list(doomed.stacks), doomed.resources) == (["endpoint"], ())
+    planned = Assembly(Path(), {}, "", {"sagerank-endpoint": json.loads(stack.template)})
+    assert updating.outlook(account, "sagerank", planned) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("UPDATE_IN_PROGRESS", "CloudFormation is still at work on sagerank-endpoint (UPDATE_IN_PROGRESS)"),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            "`aws cloudformation continue-update-rollback --stack-name sagerank-endpoint",
+        ),
+        ("DELETE_FAILED", "sagerank-endpoint is DELETE_FAILED: `sagerank destroy sagerank` first."),
+    ],
+)
+def test_a_stack_that_cannot_be_updated_is_named_before_anything_changes(
+    stage: Stage, status: str, sentence: str
+) -> None:
+    make_stack()
+    (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
+    stack.status = status
+    planned = Assembly(Path(), {}, "", {"sagerank-endpoint": {"Resources": {}}})
+    with pytest.raises(OperateError) as refused:
+        updating.outlook(Account(REGION), "sagerank", planned)
+    assert sentence in str(refused.value)
 
 
 def test_destroy_asks_first_and_knows_what_there_is(

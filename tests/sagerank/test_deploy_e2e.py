@@ -54,8 +54,8 @@ class Aws:
             aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def run(self, *words: str, cwd: Path = ROOT, expect: int = 0, method: str = "direct") -> str:
-        """Standard output of a command in a process group of its own."""
+    def start(self, *words: str, cwd: Path, method: str = "direct") -> subprocess.Popen[str]:
+        """A command in a process group of its own."""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         own = {
             "PATH": path,
@@ -67,7 +67,7 @@ class Aws:
                 str(room) for room in (self.inference, *(ROOT / name for name in (".", "cost", "infra")))
             ),
         }
-        process = subprocess.Popen(
+        return subprocess.Popen(
             words,
             cwd=cwd,
             env={**os.environ, **self.environment, **own},
@@ -77,6 +77,10 @@ class Aws:
             text=True,
             start_new_session=True,
         )
+
+    def run(self, *words: str, cwd: Path = ROOT, expect: int = 0, method: str = "direct") -> str:
+        """Standard output of a command."""
+        process = self.start(*words, cwd=cwd, method=method)
         try:
             out, err = process.communicate(timeout=SECONDS)
         except BaseException:
