@@ -169,9 +169,15 @@ def _verify(options: argparse.Namespace) -> int:
         manifest = Manifest.read(resolve(options.model))
     _wait(account, options.name)
     terminal.say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
-    verdict = verify(
-        account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
-    )
+    with terminal.watching(options.name, terminal.FIRST_INSTANCE, "Stopped waiting.") as progress:
+        verdict = verify(
+            account,
+            options.name,
+            manifest=manifest,
+            tolerance=options.tolerance,
+            wanted=options.expect_config,
+            progress=progress,
+        )
     if options.json:
         terminal.print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .verify import Verdict
 
 
+_AT_ZERO = " (the next request starts the first, in minutes)"
+
+
 def plan(planned: Plan) -> Iterator[str]:
     """The cost first, then what is made, and where."""
     config, place = planned.config, planned.place
@@ -105,7 +108,10 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
         shadow = ", shadow" if variant.shadow else ""
         yield "variant", f"{variant.name}: {_size(variant)}, weight {variant.weight:g}{shadow}"
     for part in endpoint.components:
-        yield "component", f"{part.name}: {part.status}, {part.copies} copies on {part.variant}"
+        yield (
+            "component",
+            f"{part.name}: {part.status}, {part.copies} copies on {part.variant}{'' if part.copies else _AT_ZERO}",
+        )
     for scaling in report.scaling:
         where, policies = scaling.resource.partition("/")[2], "; ".join(scaling.policies) or "no policy"
         yield "scaling", f"{where}: {scaling.least} to {scaling.most}, {policies}"
@@ -165,7 +171,8 @@ def left(deployment: Doomed, rest: Left) -> Iterator[str]:
 def _size(variant: Variant) -> str:
     if variant.memory_mb:
         return f"serverless, {variant.memory_mb} MB, {variant.provisioned} kept warm"
-    return f"{variant.current} of {variant.desired} x {variant.instance}"
+    at_zero = "" if variant.current or variant.desired else _AT_ZERO
+    return f"{variant.current} of {variant.desired} x {variant.instance}{at_zero}"
 
 
 def _money(usd: Decimal | None) -> str:

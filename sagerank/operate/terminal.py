@@ -39,6 +39,18 @@ def agreed(options: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+STARTING = "no instance; AWS is starting one"
+FIRST_INSTANCE = "the first instance usually takes AWS minutes"
+QUEUED = "queued; AWS starts an instance where there is none"
+
+
+@contextmanager
+def watching_start(endpoint: str) -> Iterator[Callable[[float], None]]:
+    """As `watching`, for the first instance of an endpoint that has none: what is yielded hears the seconds."""
+    with watching(endpoint, FIRST_INSTANCE, "Stopped waiting.") as progress:
+        yield lambda seconds: progress(STARTING, seconds)
+
+
 @contextmanager
 def watching(what: str, usual: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
     """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C.

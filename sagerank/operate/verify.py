@@ -6,11 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from sagerank.client import START_SECONDS
 from sagerank_inference.archive import manifest_of
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
@@ -18,12 +18,29 @@ from sagerank_inference.contract import RerankError, TokenLimitExceeded
 from . import OperateError, stacks
 from .account import Account, look_up
 from .endpoint import Endpoint, Variant, describe
+from .terminal import QUEUED, STARTING
 
 # Of a logit, against the float32 reference: the server's own limit on CPU.
 TOLERANCE = 1e-3
 _MOST_BEFORE = 64 << 20  # bytes in an archive before its manifest
-_ASYNC_SECONDS = 600.0
 _PAUSES = (1.0, 2.0, 4.0)
+_START_PAUSE = 5.0
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long all golden pairs together may wait for an endpoint that starts from zero instances; progress hears of it."""
+
+    seconds: float
+    progress: Progress
+    began: float = field(default_factory=time.monotonic)
+
+    def wait(self, why: str) -> bool:
+        """Say why, and return whether to try again."""
+        passed = time.monotonic() - self.began
+        self.progress(why, passed)
+        return passed < self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +97,12 @@ def verify(
     manifest: Manifest | None = None,
     tolerance: float | None = None,
     wanted: str = "",
+    progress: Progress = lambda *_: None,
 ) -> Verdict:
     """Judge an endpoint in service by `manifest`, or else by the one inside the artefact that SageMaker loads.
 
-    wanted: name of the configuration it should run; by default the one its stack made last.
+    wanted: name of the configuration it should run; by default the one its stack made last. progress: hears what is waited
+    for, and seconds, where the endpoint has no instance yet.
     Raises OperateError where there is nothing to judge by.
     """
     endpoint = describe(account, name)
@@ -94,6 +113,7 @@ def verify(
     undone = stack is not None and "ROLLBACK" in stack.status
     reason = endpoint.failure or (stack.reason if stack and undone else "")
     judged, not_judged = [], []
+    patience = Patience(START_SECONDS, progress)
     for target, variant, arguments in _targets(endpoint):
         if variant.shadow:
             not_judged.append(f"{target}: a shadow's answers are dropped")
@@ -101,9 +121,9 @@ def verify(
         container = _container(account, variant)
         found = manifest or _deployed_manifest(account, container)
         limit = tolerance if tolerance is not None else max(_tolerance(container, found), found.tolerance)
-        invoke = partial(_invoke, account, name, arguments)
+        invoke = partial(_invoke, account, name, arguments, patience)
         if endpoint.asynchronous:  # its API chooses neither a variant nor a component
-            invoke = partial(_invoke_async, account, name)
+            invoke = partial(_invoke_async, account, name, patience)
         scores = tuple(_score(pair, invoke) for pair in found.golden)
         # Not those that the server's settings would cut.
         whole = tuple(score for score in scores if TokenLimitExceeded.REMEDY not in score.error)
@@ -202,7 +222,8 @@ def _score(pair: GoldenPair, invoke: Callable[[bytes], bytes]) -> Score:
         )
 
 
-def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
+def _invoke(account: Account, name: str, arguments: dict[str, str], patience: Patience, body: bytes) -> bytes:
+    from sagerank.errors import NoCapacity
     from sagerank.transport import RETRYABLE, SageMakerTransport
 
     async def ask() -> bytes:
@@ -214,26 +235,32 @@ def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes)
             target_variant=arguments.get("TargetVariant"),
             endpoint_url=account.endpoint_url,
         )
+        pauses = iter(_PAUSES)
         try:
-            for pause in _PAUSES:
-                with suppress(*RETRYABLE):  # a serverless container that starts, or a burst of other calls
+            while True:
+                try:
                     return await transport(body)
-                await asyncio.sleep(pause)
-            return await transport(body)
+                except NoCapacity:
+                    if not patience.wait(STARTING):
+                        raise
+                    await asyncio.sleep(_START_PAUSE)
+                except RETRYABLE:  # a serverless container that starts, or a burst of other calls
+                    if (pause := next(pauses, None)) is None:
+                        raise
+                    await asyncio.sleep(pause)
         finally:
             await transport.close()
 
     return asyncio.run(ask())
 
 
-def _invoke_async(account: Account, name: str, body: bytes) -> bytes:
+def _invoke_async(account: Account, name: str, patience: Patience, body: bytes) -> bytes:
     """Send the request inline, and wait for its answer in S3."""
     sent = account.client("sagemaker-runtime").invoke_endpoint_async(
         EndpointName=name, ContentType="application/json", Body=body
     )
     outcomes = {sent["OutputLocation"]: True, sent.get("FailureLocation", ""): False}
-    deadline = time.monotonic() + _ASYNC_SECONDS
-    while time.monotonic() < deadline:
+    while True:
         for address, good in outcomes.items():
             stored = _open(account, address) if address else None
             if stored is None:
@@ -242,10 +269,11 @@ def _invoke_async(account: Account, name: str, body: bytes) -> bytes:
             if good:
                 return answer
             raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
+        if not patience.wait(QUEUED):
+            raise OperateError(
+                f"No answer came to {sent['OutputLocation']} within {patience.seconds:.0f} s: the endpoint may be starting from zero instances; try again."
+            )
         time.sleep(1.0)
-    raise OperateError(
-        f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
-    )
 
 
 def _open(account: Account, address: str) -> Any:
