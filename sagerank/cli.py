@@ -16,7 +16,7 @@ import sagerank_cost.commands
 from sagerank_cost.text import examples
 from sagerank_inference import quiet
 
-from . import __version__
+from . import __version__, aws
 from .bench import commands as bench_commands
 from .connect import commands as connect_commands
 from .distillation import commands as distillation_commands
@@ -195,6 +195,8 @@ def _add_commands(commands: Any) -> None:
         group="set up",
     )  # fmt: skip
     with_model(doctor)
+    doctor.add_argument("--region", help=aws.REGION_HELP)
+    doctor.add_argument("--profile", help=aws.PROFILE_HELP)
     completion = command(
         "completion", _completion, "print what makes a shell complete these commands",
         "source <(sagerank completion bash)",
@@ -212,10 +214,8 @@ def _add_rerank(rerank: argparse.ArgumentParser) -> None:
     )
     rerank.add_argument("--endpoint", help="name of a SageMaker endpoint to call in place of a local model")
     rerank.add_argument("--component", help="inference component of the endpoint, where it has some")
-    rerank.add_argument(
-        "--region", help="AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)"
-    )
-    rerank.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+    rerank.add_argument("--region", help=aws.REGION_HELP)
+    rerank.add_argument("--profile", help=aws.PROFILE_HELP)
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
@@ -526,7 +526,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from .doctor import examine
 
     checks = []
-    for check in examine(options.model):
+    for check in examine(options.model, region=options.region, profile=options.profile):
         checks.append(check)
         if not options.json:
             print(check.line(width()))

@@ -15,6 +15,8 @@ from typing import Any, Self
 from . import options
 from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
+from .region import LAST
+from .region import region as default_region
 from .sections import (
     INSTANCE,
     INSTANCE_FORM,
@@ -69,8 +71,8 @@ class DeployConfig:
         form=INSTANCE_FORM,
     )
     region: str = option(
-        "us-east-1",
-        "AWS region; the commands take the environment's or profile's",
+        LAST,
+        "AWS region; where it is left out, the environment's or profile's",
         pattern=r"[a-z]{2}(-[a-z]+)+-\d",
         form="a region such as eu-west-1",
     )
@@ -169,14 +171,18 @@ class DeployConfig:
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
-        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
+        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted.
+
+        Where neither says the region, the environment or profile does.
+        """
         own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
+        chosen = _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given)
+        return options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
 
 
 def json_schema() -> dict[str, Any]:
