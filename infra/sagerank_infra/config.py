@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -182,7 +182,16 @@ class DeployConfig:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
         chosen = _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given)
-        return options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
+        config = options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
+        return config._warm(chosen.get("autoscaling", {}))
+
+    def _warm(self, asked: Mapping[str, Any] | str) -> Self:
+        """Serverless capacity stays as warm as provisioned, but for what `asked` says of autoscaling."""
+        if self.traits.instances or not self.serverless.provisioned:
+            return self
+        given = json.loads(asked) if isinstance(asked, str) else asked
+        bounds: dict[str, Any] = dict.fromkeys({"min", "max"} - given.keys(), self.serverless.provisioned)
+        return replace(self, autoscaling=replace(self.autoscaling, **bounds))
 
 
 def json_schema() -> dict[str, Any]:

@@ -75,8 +75,9 @@ class ObservabilityStack(cdk.Stack):
             if hardware(config.instance).gpu:
                 names.append("GPUMemoryUtilization")
             for name in names:
-                text = f"{name} over {wanted.utilisation} %"
-                watched[name] = (metrics.machine(config, name, "Maximum"), 5, wanted.utilisation, text)
+                limit = wanted.utilisation * metrics.devices(config, name)
+                text = f"{name} over {limit} %"
+                watched[name] = (metrics.machine(config, name, "Maximum"), 5, limit, text)
         if config.traits.queued:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
             watched["Queue"] = (age, 3, wanted.queue_seconds, "requests wait too long in the queue")

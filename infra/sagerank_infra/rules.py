@@ -75,9 +75,18 @@ def _serverless(config: DeployConfig) -> None:
         raise ConfigError(
             f"serverless.memory_mb is {config.serverless.memory_mb}: give 1024, 2048, 3072, 4096, 5120 or 6144."
         )
-    if config.serverless.provisioned > config.serverless.max_concurrency:
+    warm, most, scaling = config.serverless.provisioned, config.serverless.max_concurrency, config.autoscaling
+    if warm > most:
         raise ConfigError(
-            f"serverless.provisioned is {config.serverless.provisioned}: give at most serverless.max_concurrency, which is {config.serverless.max_concurrency}."
+            f"serverless.provisioned is {warm}: give at most serverless.max_concurrency, which is {most}."
+        )
+    if warm and scaling.min != warm:
+        raise ConfigError(
+            f"autoscaling.min is {scaling.min}, and serverless.provisioned is {warm}, which stays warm: give the same, or leave autoscaling.min out."
+        )
+    if warm and not warm <= scaling.max <= most:
+        raise ConfigError(
+            f"autoscaling.max is {scaling.max}: give serverless.provisioned, which is {warm}, to serverless.max_concurrency, which is {most}."
         )
 
 

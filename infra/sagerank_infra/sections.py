@@ -90,7 +90,9 @@ class Schedule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoscaling:
     min: int = option(
-        1, "instances (copies in scale-to-zero, provisioned concurrency in serverless), at least", low=0
+        1,
+        "instances (copies in scale-to-zero; in serverless what serverless.provisioned says), at least",
+        low=0,
     )
     max: int = option(4, "and at most; equal to min: no scaling", low=1)
     target: float = option(
@@ -109,7 +111,12 @@ class Serverless:
         0, "1024 to 6144 in steps of 1024; 0: the smallest the model fits in", low=0, high=6144
     )
     max_concurrency: int = option(10, "requests at once; the account has a limit too", low=1, high=200)
-    provisioned: int = option(0, "of them kept warm, and billed for it", low=0, high=200)
+    provisioned: int = option(
+        0,
+        "of them kept warm, and billed for it; autoscaling.max adds more when they are busy",
+        low=0,
+        high=200,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

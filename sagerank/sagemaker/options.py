@@ -68,7 +68,7 @@ def config(*, session: boto3.Session | None = None, **given: Any) -> DeployConfi
     defaults: dict[str, dict[str, Any]] = {
         "network": {"vpc": "none"},
         "encryption": {"key": "aws"},
-        "autoscaling": {"min": 1},
+        "autoscaling": {} if given.get("mode") == "serverless" else {"min": 1},
     }
     for name, section in defaults.items():
         if isinstance(chosen := given.get(name, {}), Mapping):

@@ -231,6 +231,18 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "give at most serverless.max_concurrency, which is 10",
     ),
     (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling.min": "1"},
+        "autoscaling.min is 1, and serverless.provisioned is 5, which stays warm: give the same",
+    ),
+    (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling": '{"max": 4}'},
+        "autoscaling.max is 4: give serverless.provisioned, which is 5, to serverless.max_concurrency, which is 10",
+    ),
+    (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling.max": "20"},
+        "autoscaling.max is 20: give serverless.provisioned, which is 5, to serverless.max_concurrency",
+    ),
+    (
         {
             "mode": "serverless",
             "instance": "",

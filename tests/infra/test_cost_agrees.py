@@ -91,6 +91,7 @@ VARIANTS = json.dumps([{"name": "B", "weight": 1}, {"name": "C", "weight": 1}])
         ("async", {"autoscaling__min": "1"}),
         ("scale-to-zero", {"autoscaling__min": "1", "instance": "ml.g5.xlarge"}),
         ("serverless", {"serverless__provisioned": "2", "autoscaling__min": "2", "autoscaling__max": "3"}),
+        ("serverless", {"serverless__provisioned": "5"}),
         ("batch", {"encryption__key": "aws"}),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
