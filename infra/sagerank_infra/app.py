@@ -16,6 +16,7 @@ from typing import Any
 import aws_cdk as cdk
 
 from . import rules
+from .callers import CallersStack
 from .config import ConfigError, DeployConfig, json_schema
 from .endpoint import EndpointStack
 from .hosting import tags
@@ -36,9 +37,9 @@ _CONTEXT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stacks:
-    """The four stacks of a deployment; network is None without a VPC of its own."""
+    """The four stacks of a deployment; network is None where it neither makes a VPC nor an endpoint in one."""
 
-    network: NetworkStack | None
+    network: cdk.Stack | None
     model: ModelStack
     endpoint: EndpointStack
     observability: ObservabilityStack
@@ -58,14 +59,17 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
             "description": f"sagerank {config.name}: {what}",
         }
 
-    network, placement = None, None
+    network: cdk.Stack | None = None
+    placement = None
     if config.vpc == "new":
-        network = NetworkStack(app, f"{config.name}-network", config=config, **common("network"))
-        placement = network.placement
+        own = NetworkStack(app, f"{config.name}-network", config=config, **common("network"))
+        network, placement = own, own.placement
     elif config.vpc != "none":
         placement = Placement(
             subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
         )
+        if config.network.endpoints:
+            network = CallersStack(app, f"{config.name}-network", config=config, **common("network"))
     model = ModelStack(app, f"{config.name}-model", config=config, placement=placement, **common("model"))
     endpoint = EndpointStack(
         app, f"{config.name}-endpoint", config=config, model=model, placement=placement, **common("endpoint")

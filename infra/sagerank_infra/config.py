@@ -212,7 +212,6 @@ def _prod(mode: Mode) -> dict[str, Any]:
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
-        "network": {"endpoints": ["ecr", "logs", "runtime"]} if mode.instances else {},
         # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
         "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
         if fleet and mode.staged

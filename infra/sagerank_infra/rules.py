@@ -101,9 +101,15 @@ def _network(config: DeployConfig) -> None:
         raise ConfigError(
             f"network.subnets and network.security_groups belong to a VPC of yours, and network.vpc is {network.vpc!r}: give its id."
         )
-    if network.endpoints and config.vpc != "new":
+    if network.endpoints and not own:
         raise ConfigError(
-            f"network.endpoints are made in a new VPC, and network.vpc is {config.vpc!r}: leave them out."
+            f"network.endpoints keep calls inside the VPC they come from, and network.vpc is {config.vpc!r}, where nobody calls: "
+            "give the id of your callers' VPC, or leave them out."
+        )
+    if bool(network.endpoints) != bool(network.callers):
+        raise ConfigError(
+            f"network.endpoints is {list(network.endpoints)} and network.callers {list(network.callers)}: give both, "
+            "endpoints=runtime and the security groups or IPv4 blocks that call through it, or neither."
         )
 
 

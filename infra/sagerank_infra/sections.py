@@ -57,8 +57,14 @@ class Network:
     zones: int = option(2, "availability zones of a new VPC", low=2, high=3)
     endpoints: tuple[str, ...] = option(
         (),
-        "interface endpoints of a new VPC, billed by the hour and zone; S3's gateway is free and always there",
-        choices=("ecr", "logs", "runtime"),
+        "interface endpoints in your VPC, billed by the hour and subnet: runtime keeps its callers' calls inside it",
+        choices=("runtime",),
+    )
+    callers: tuple[str, ...] = option(
+        (),
+        "who may call through the endpoint runtime",
+        pattern=r"sg-[0-9a-f]+|(\d{1,3}\.){3}\d{1,3}/\d{1,2}",
+        form="security group ids such as sg-0a1b2c3d, or IPv4 blocks such as 10.0.0.0/16",
     )
 
 

@@ -348,7 +348,20 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"settings.backend": "tensorrt"}, "settings: SAGERANK_BACKEND is 'tensorrt': give onnx or torch."),
     ({"network.vpc": "vpc-1"}, "give network.subnets and network.security_groups of it too"),
     ({"network.subnets": "subnet-1"}, "belong to a VPC of yours"),
-    ({"network.vpc": "none", "network.endpoints": "logs"}, "network.endpoints are made in a new VPC"),
+    ({"network.endpoints": "ecr"}, "network.endpoints is 'ecr': give one of runtime"),
+    (
+        {"network.endpoints": "runtime"},
+        "network.vpc is 'new', where nobody calls: give the id of your callers' VPC",
+    ),
+    (
+        {
+            "network.vpc": "vpc-1",
+            "network.subnets": "subnet-1",
+            "network.security_groups": "sg-1",
+            "network.endpoints": "runtime",
+        },
+        "network.callers []: give both",
+    ),
     (
         {"pools": '[{"instance": "ml.c8g.xlarge"}]'},
         "pools[0].instance is 'ml.c8g.xlarge', which needs another image than ml.c7i.xlarge",

@@ -85,7 +85,17 @@ VARIANTS = json.dumps([{"name": "B", "weight": 1}, {"name": "C", "weight": 1}])
     ("name", "options"),
     [
         ("realtime", {"alarms__idle_hours": "0", "autoscaling__min": "4"}),
-        ("realtime", {"encryption__key": "aws", "network__endpoints": "logs", "network__zones": "3"}),
+        ("realtime", {"encryption__key": "aws", "network__zones": "3"}),
+        (
+            "realtime",
+            {
+                "network__vpc": "vpc-1",
+                "network__subnets": "subnet-1,subnet-2,subnet-3",
+                "network__security_groups": "sg-1",
+                "network__endpoints": "runtime",
+                "network__callers": "sg-2",
+            },
+        ),
         ("realtime", {"image": "dlc", "network__vpc": "none"}),
         ("realtime", {"variants": VARIANTS}),
         ("async", {"autoscaling__min": "1"}),

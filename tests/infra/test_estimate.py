@@ -32,8 +32,7 @@ def test_the_cost_is_that_of_the_instances_that_always_run() -> None:
     hours = re.compile(r"ml.c7i.xlarge hours ([\d.]+)")
     first, second = (float(hours.findall(text)[0]) for text in (one, two))
     assert second == pytest.approx(2 * first)
-    assert "interface endpoints 58.40" not in one
-    assert "interface endpoints 58.40" in stacks("realtime", "prod").outputs()["EstimatedMonthlyCost"]
+    assert "interface endpoints" not in stacks("realtime", "prod").outputs()["EstimatedMonthlyCost"]
 
 
 def test_a_price_that_is_not_known_is_not_zero() -> None:
