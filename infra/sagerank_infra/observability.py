@@ -17,6 +17,7 @@ from constructs import Construct
 from . import dashboard, estimate, metrics
 from .config import DeployConfig
 from .endpoint import EndpointStack
+from .hosting import ACTIVATE_TAG, NAME_TAG
 from .instances import hardware
 from .model import ModelStack
 from .standing import LOGGED
@@ -141,8 +142,7 @@ class ObservabilityStack(cdk.Stack):
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budgets.CfnBudget.SpendProperty(amount=float(round(limit, 2)), unit="USD"),
-                # The tag counts once it is activated as a cost allocation tag.
-                cost_filters={"TagKeyValue": [f"user:sagerank:name${config.name}"]},
+                cost_filters={"TagKeyValue": [f"user:{NAME_TAG}${config.name}"]},
             ),
             notifications_with_subscribers=[
                 notification(
@@ -160,4 +160,10 @@ class ObservabilityStack(cdk.Stack):
                 )
                 for kind, share in (("ACTUAL", 80), ("FORECASTED", 100))
             ],
+        )
+        cdk.CfnOutput(
+            self,
+            "BudgetActivation",
+            value=ACTIVATE_TAG,
+            description="Once an organisation, by the account that pays: before it the budget counts nothing",
         )

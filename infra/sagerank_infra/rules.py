@@ -21,6 +21,7 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
+    _batch(config)
     if config.traits.instances:
         fitting.check_instances(config)
     else:
@@ -51,6 +52,13 @@ def _mode(config: DeployConfig) -> None:
     if not config.traits.own_container and config.settings:
         raise ConfigError(
             "settings are for our own server, and a Marketplace package has another: leave them out."
+        )
+
+
+def _batch(config: DeployConfig) -> None:
+    if config.capture.percent and not config.traits.endpoint:
+        raise ConfigError(
+            f"capture.percent is {config.capture.percent}: mode {config.mode} has no endpoint whose requests could be captured; its input and output are in S3 already: give 0."
         )
 
 

@@ -186,7 +186,11 @@ class Alarms:
         pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+",
         form="e-mail addresses",
     )
-    p99_ms: int = option(0, "model latency at the 99th percentile; 0: from the estimated speed", low=0)
+    p99_ms: int = option(
+        0,
+        "model latency at the 99th percentile; 0: from the estimated speed (async: half of asynchronous.timeout_seconds)",
+        low=0,
+    )
     errors: int = option(5, "5xx answers within five minutes", low=1)
     queue_seconds: int = option(
         1200, "age of the oldest waiting request (async), whose queue is kept at ten minutes of work", low=1

@@ -30,6 +30,8 @@ def plan(planned: Plan) -> Iterator[str]:
     cost, *lines = (part.strip() for part in planned.assembly.estimate.split(";"))
     yield f"Estimated cost: {cost}"
     yield from (f"  {line}" for line in lines)
+    if planned.assembly.activation:
+        yield _budget(planned.assembly.activation)
     stacks = planned.assembly.stacks
     yield f"{len(stacks)} stacks, {sum(sum(types.values()) for types in stacks.values())} resources:"
     room = max(map(len, stacks))
@@ -43,6 +45,13 @@ def plan(planned: Plan) -> Iterator[str]:
     else:
         ready = "is set up" if place.bootstrapped else "is not set up there yet: --bootstrap does it"
         yield f"Account {place.account}: the CDK {ready}"
+
+
+def _budget(activation: str) -> str:
+    return (
+        "The budget counts nothing until the account that pays activates its tag, once, a day after the first "
+        f"deployment: {activation}"
+    )
 
 
 def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
@@ -126,6 +135,7 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
     ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
     yield "alarms", f"{len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
     yield "estimated", report.estimate.partition(";")[0]
+    yield "budget", _budget(report.activation) if report.activation else ""
 
 
 def idle(endpoints: Sequence[Quiet], number: int, region: str, days: int) -> str:

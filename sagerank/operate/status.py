@@ -33,6 +33,7 @@ class Status:
     alarms: dict[str, str]  # name -> state
     usd_per_hour: Decimal | None
     estimate: str  # of the month's cost, as the stack states it
+    activation: str  # the command without which its budget counts nothing; empty where it has none
 
     @property
     def rolled_back(self) -> bool:
@@ -66,6 +67,7 @@ def status(account: Account, name: str) -> Status:
         alarms=_states(account, alarms),
         usd_per_hour=price,
         estimate=outputs.get("EstimatedMonthlyCost", ""),
+        activation=outputs.get("BudgetActivation", ""),
     )
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from sagerank_cost.text import fit
 
 from . import OperateError
+from .invoke import STARTING
 
 
 def print_json(value: object) -> None:
@@ -39,9 +40,7 @@ def agreed(options: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-STARTING = "no instance; AWS is starting one"
 FIRST_INSTANCE = "the first instance usually takes AWS minutes"
-QUEUED = "queued; AWS starts an instance where there is none"
 
 
 @contextmanager

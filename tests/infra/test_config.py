@@ -348,6 +348,18 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"settings.backend": "tensorrt"}, "settings: SAGERANK_BACKEND is 'tensorrt': give onnx or torch."),
     ({"network.vpc": "vpc-1"}, "give network.subnets and network.security_groups of it too"),
     ({"network.subnets": "subnet-1"}, "belong to a VPC of yours"),
+    (
+        {"mode": "batch", "capture.percent": "10"},
+        "capture.percent is 10: mode batch has no endpoint whose requests could be captured; its input and output are in S3 already",
+    ),
+    (
+        {"instance": "ml.g5.xlarge", "ami": "al2023-ami-sagemaker-inference-gpu-4-2"},
+        "which SageMaker does not have for GPUs: did you mean al2023-ami-sagemaker-inference-gpu-4-1?",
+    ),
+    (
+        {"instance": "ml.g5.xlarge", "ami": "al2-ami-sagemaker-inference-neuron-2"},
+        "ami is 'al2-ami-sagemaker-inference-neuron-2', which SageMaker does not have for GPUs",
+    ),
     ({"network.endpoints": "ecr"}, "network.endpoints is 'ecr': give one of runtime"),
     (
         {"network.endpoints": "runtime"},

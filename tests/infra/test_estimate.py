@@ -23,6 +23,12 @@ def test_the_output_names_the_cost_and_where_the_budget_ends(name: str, preset: 
         1.5 * float(total[1]), abs=0.01
     )
     assert len(budget["Properties"]["NotificationsWithSubscribers"]) == 2
+    (tag,) = budget["Properties"]["Budget"]["CostFilters"]["TagKeyValue"]
+    # It counts nothing before the tag is one of cost allocation.
+    assert tag == "user:sagerank:name$sagerank"
+    assert found.outputs()["BudgetActivation"] == (
+        "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey=sagerank:name,Status=Active"
+    )
 
 
 def test_the_cost_is_that_of_the_instances_that_always_run() -> None:
