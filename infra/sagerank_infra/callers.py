@@ -26,7 +26,7 @@ class CallersStack(cdk.Stack):
             self,
             "Callers",
             vpc_id=network.vpc,
-            group_description="SageMaker's runtime: TLS from its callers",
+            group_description="Runtime of SageMaker: TLS from its callers",
             security_group_ingress=[
                 ec2.CfnSecurityGroup.IngressProperty(
                     ip_protocol="tcp",
