@@ -125,14 +125,19 @@ def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> 
 
 
 def _show(variant: Variant) -> str:
-    fleet = f"{variant.current} x {variant.instance}"
-    return fleet if variant.instance else f"serverless {variant.memory_mb} MB"
+    if variant.memory_mb:
+        return f"serverless {variant.memory_mb} MB"
+    return f"{variant.current} x {variant.instance or 'an unknown type'}"
 
 
 def hourly(endpoint: Endpoint, region: str, catalogue: Catalogue) -> tuple[Decimal | None, tuple[str, ...]]:
     """US dollars an hour of what runs now, idle or not; None, and why, where a part has no known price."""
     total, notes = Decimal(0), []
     for variant in endpoint.variants:
+        if variant.current and not (variant.instance or variant.memory_mb):
+            notes.append(
+                f"The configuration of {endpoint.name} was deleted: nothing says on which instances {variant.name} runs."
+            )
         try:
             if variant.instance and variant.current:
                 total += variant.current * catalogue.hosting(region, variant.instance).usd

@@ -182,7 +182,7 @@ def _size(variant: Variant) -> str:
     if variant.memory_mb:
         return f"serverless, {variant.memory_mb} MB, {variant.provisioned} kept warm"
     at_zero = "" if variant.current or variant.desired else _AT_ZERO
-    return f"{variant.current} of {variant.desired} x {variant.instance}{at_zero}"
+    return f"{variant.current} of {variant.desired} x {variant.instance or 'an unknown type'}{at_zero}"
 
 
 def _money(usd: Decimal | None) -> str:

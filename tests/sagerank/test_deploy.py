@@ -527,6 +527,26 @@ def test_idle_finds_what_nobody_calls_and_its_price(stage: Stage, capsys: pytest
     assert main(["idle", "--days", "0"]) == 2
 
 
+def test_an_endpoint_whose_configuration_was_deleted_is_judged_by_what_runs(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.answers["ListInferenceComponents"] = lambda _: (200, {"InferenceComponents": []})  # moto has none
+    for name in ("busy", "quiet"):
+        config = make_endpoint(name)
+        age(name, 30)
+        client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
+    where = [{"Name": "EndpointName", "Value": "busy"}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    datum = {"MetricName": "ModelLatency", "Dimensions": where, "Timestamp": when, "Value": 9e3}
+    client("cloudwatch").put_metric_data(Namespace="AWS/SageMaker", MetricData=[datum])
+    assert main(["idle", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["endpoint"], found["usd_per_hour"]) == ("quiet", None)
+    assert found["notes"] == [
+        "The configuration of quiet was deleted: nothing says on which instances AllTraffic runs."
+    ]
+
+
 def test_idle_says_when_everything_is_used(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["idle", "--fail"]) == 0
     assert "None of 0 endpoints" in capsys.readouterr().out
