@@ -322,6 +322,19 @@ def test_a_model_needs_an_artefact_and_an_endpoint_one_that_can_be_unpacked(aws:
     )
 
 
+def test_an_image_of_the_machine_has_to_be_one_that_sagemaker_has(aws: Mapping[str, Any]) -> None:
+    variant = {
+        "VariantName": "All",
+        "InstanceType": "ml.g5.xlarge",
+        "InitialInstanceCount": 1,
+        "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-2",
+    }
+    with pytest.raises(
+        ClientError, match="'al2023-ami-sagemaker-inference-gpu-4-2'.*Member must satisfy enum"
+    ):
+        aws["sagemaker"].create_endpoint_config(EndpointConfigName="ami", ProductionVariants=[variant])
+
+
 def test_a_place_has_what_its_instance_has_and_no_more_processors_than_there_are() -> None:
     cores = len(os.sched_getaffinity(0))
     large = Place.of_variant("e", {"VariantName": "All", "InstanceType": "ml.c7i.large"})

@@ -16,7 +16,7 @@ import aws_cdk as cdk
 from constructs import Construct
 
 from . import rules
-from .config import ConfigError, DeployConfig, json_schema, read_file
+from .config import ConfigError, DeployConfig, json_schema
 from .reranker import Reranker, tag
 
 _CONTEXT = {
@@ -80,13 +80,7 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     }
     named = context.pop("config", None)
     file = file or (Path(named) if named else None)
-    options = {**context, **given}
-    region = os.environ.get(
-        "CDK_DEFAULT_REGION"
-    )  # the CDK's command says which: its environment's or profile's
-    if region and "region" not in options and not (file and "region" in read_file(file)):
-        options["region"] = region
-    return rules.read(file, options)
+    return rules.read(file, {**context, **given})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

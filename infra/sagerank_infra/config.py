@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from . import options
 from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
+from .region import LAST
+from .region import region as default_region
 from .sections import (
     INSTANCE,
     INSTANCE_FORM,
@@ -69,8 +71,8 @@ class DeployConfig:
         form=INSTANCE_FORM,
     )
     region: str = option(
-        "us-east-1",
-        "AWS region; the commands take the environment's or profile's",
+        LAST,
+        "AWS region; where it is left out, the environment's or profile's",
         pattern=r"[a-z]{2}(-[a-z]+)+-\d",
         form="a region such as eu-west-1",
     )
@@ -169,14 +171,27 @@ class DeployConfig:
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
-        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
+        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted.
+
+        Where neither says the region, the environment or profile does.
+        """
         own = read_file(file) if file else {}
         given = _nested(context)
         preset = given.get("preset", own.get("preset", "dev"))
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
         mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
+        chosen = _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given)
+        config = options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
+        return config._warm(chosen.get("autoscaling", {}))
+
+    def _warm(self, asked: Mapping[str, Any] | str) -> Self:
+        """Serverless capacity stays as warm as provisioned, but for what `asked` says of autoscaling."""
+        if self.traits.instances or not self.serverless.provisioned:
+            return self
+        given = json.loads(asked) if isinstance(asked, str) else asked
+        bounds: dict[str, Any] = dict.fromkeys({"min", "max"} - given.keys(), self.serverless.provisioned)
+        return replace(self, autoscaling=replace(self.autoscaling, **bounds))
 
 
 def json_schema() -> dict[str, Any]:
@@ -197,7 +212,6 @@ def _prod(mode: Mode) -> dict[str, Any]:
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
-        "network": {"endpoints": ["ecr", "logs", "runtime"]} if mode.instances else {},
         # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
         "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
         if fleet and mode.staged

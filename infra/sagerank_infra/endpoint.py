@@ -161,12 +161,12 @@ class Endpoint(Construct):
                     container_startup_health_check_timeout_in_seconds=config.startup_seconds,
                     model_data_download_timeout_in_seconds=config.startup_seconds,
                 ),
-                # More than half of the cores, so that each copy has an instance (or a GPU) to itself; not all of them, as
-                # SageMaker's agents have a share.
+                # More than half of the cores, of two as well, so that each copy has an instance (or a GPU) to itself; not all
+                # of them, as SageMaker's agents have a share.
                 compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
                     min_memory_required_in_mb=component_memory(config),
                     number_of_accelerator_devices_required=1 if machine.gpu else None,
-                    number_of_cpu_cores_required=None if machine.gpu else max(1, int(0.75 * machine.vcpu)),
+                    number_of_cpu_cores_required=None if machine.gpu else 0.75 * machine.vcpu,
                 ),
             ),
             runtime_config=component.InferenceComponentRuntimeConfigProperty(

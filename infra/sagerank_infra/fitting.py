@@ -28,6 +28,17 @@ def instance_types(batch: bool = False) -> tuple[str, ...]:
     return tuple(model.shape_for("TransformInstanceType" if batch else "ProductionVariantInstanceType").enum)
 
 
+@cache
+def amis() -> tuple[str, ...]:
+    """InferenceAmiVersions of GPU instances that SageMaker's API has, from the same model."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    return tuple(
+        name for name in model.shape_for("ProductionVariantInferenceAmiVersion").enum if "-gpu-" in name
+    )
+
+
 def check_instances(config: DeployConfig) -> None:
     if not config.instance:
         raise ConfigError(
@@ -43,6 +54,10 @@ def check_instances(config: DeployConfig) -> None:
     if config.pools and not config.traits.staged:
         raise ConfigError(
             f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+        )
+    if config.ami not in amis():
+        raise ConfigError(
+            f"ami is {config.ami!r}, which SageMaker does not have for GPUs: {nearest(config.ami, amis())}"
         )
     types = [config.instance, *pools.values()]
     priorities = [pool.priority for pool in config.pools]

@@ -14,15 +14,6 @@ from constructs import Construct
 from .accepted import accept
 from .config import DeployConfig
 
-_ENDPOINTS = {
-    "ecr": (
-        (ec2.InterfaceVpcEndpointAwsService.ECR, "EcrApi"),
-        (ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER, "EcrImages"),
-    ),
-    "logs": ((ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS, "Logs"),),
-    "runtime": ((ec2.InterfaceVpcEndpointAwsService.SAGEMAKER_RUNTIME, "Runtime"),),
-}
-
 _SELECTION = (
     "availability_zones",
     "one_per_az",
@@ -61,7 +52,11 @@ class Placement:
 
 
 class Network(Construct):
-    """A new VPC of isolated subnets: S3 by a gateway, other services by the interface endpoints asked for."""
+    """A new VPC of isolated subnets, with a gateway to S3 and nothing else: SageMaker fetches the artefact through it.
+
+    The image comes from ECR by SageMaker's own network (RepositoryAccessMode is Platform), and so does the log go; the
+    container has no network at all.
+    """
 
     def __init__(self, scope: Construct, id: str, *, config: DeployConfig) -> None:
         super().__init__(scope, id)
@@ -79,18 +74,6 @@ class Network(Construct):
         )
         vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         model = outward(self, "Model", vpc)  # the subnets have no other route
-        if config.network.endpoints:
-            inward = ec2.SecurityGroup(
-                self,
-                "Endpoints",
-                vpc=vpc,
-                allow_all_outbound=False,
-                description="Interface endpoints: TLS from the VPC",
-            )
-            inward.add_ingress_rule(ec2.Peer.ipv4(config.network.cidr), ec2.Port.tcp(443), "TLS from the VPC")
-            for name in config.network.endpoints:
-                for service, id_ in _ENDPOINTS[name]:
-                    vpc.add_interface_endpoint(id_, service=service, security_groups=[inward], open=False)
         # What is refused is all that can be learnt here: whatever is allowed goes to AWS's own services.
         refused = logs.LogGroup(
             self, "Refused", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY

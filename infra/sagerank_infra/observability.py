@@ -17,6 +17,7 @@ from constructs import Construct
 from . import dashboard, estimate, metrics
 from .config import DeployConfig
 from .endpoint import Endpoint
+from .hosting import ACTIVATE_TAG, NAME_TAG
 from .instances import hardware
 from .model import Foundation
 from .standing import LOGGED
@@ -74,8 +75,9 @@ class Observability(Construct):
             if hardware(config.instance).gpu:
                 names.append("GPUMemoryUtilization")
             for name in names:
-                text = f"{name} over {wanted.utilisation} %"
-                watched[name] = (metrics.machine(config, name, "Maximum"), 5, wanted.utilisation, text)
+                limit = wanted.utilisation * metrics.devices(config, name)
+                text = f"{name} over {limit} %"
+                watched[name] = (metrics.machine(config, name, "Maximum"), 5, limit, text)
         if config.traits.queued:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
             watched["Queue"] = (age, 3, wanted.queue_seconds, "requests wait too long in the queue")
@@ -139,8 +141,7 @@ class Observability(Construct):
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budgets.CfnBudget.SpendProperty(amount=float(round(limit, 2)), unit="USD"),
-                # The tag counts once it is activated as a cost allocation tag.
-                cost_filters={"TagKeyValue": [f"user:sagerank:name${config.name}"]},
+                cost_filters={"TagKeyValue": [f"user:{NAME_TAG}${config.name}"]},
             ),
             notifications_with_subscribers=[
                 notification(
@@ -158,4 +159,10 @@ class Observability(Construct):
                 )
                 for kind, share in (("ACTUAL", 80), ("FORECASTED", 100))
             ],
+        )
+        cdk.CfnOutput(
+            self,
+            "BudgetActivation",
+            value=ACTIVATE_TAG,
+            description="Once an organisation, by the account that pays: before it the budget counts nothing",
         )

@@ -15,6 +15,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from . import grants, metrics
+from .callers import Callers
 from .config import DeployConfig
 from .endpoint import Endpoint
 from .given import settle
@@ -71,6 +72,8 @@ class Reranker(Construct):
             placement = Placement(
                 subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
             )
+            if config.network.endpoints:
+                Callers(*self.place("network"), config=config)
         self.model = Foundation(
             *self.place("model"), config=config, placement=placement, key=key, role=role, bucket=bucket
         )
@@ -111,8 +114,8 @@ class Reranker(Construct):
         return self.model.key
 
     @property
-    def bucket(self) -> s3.IBucket | None:
-        """Where requests and answers are kept; None where they are not."""
+    def bucket(self) -> s3.IBucket:
+        """Where requests and answers are kept, in the modes that keep them, and what capture takes."""
         return self.model.data.bucket
 
     @property

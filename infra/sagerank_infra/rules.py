@@ -21,6 +21,7 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
+    _batch(config)
     if config.traits.instances:
         fitting.check_instances(config)
     else:
@@ -55,6 +56,13 @@ def _mode(config: DeployConfig) -> None:
         )
 
 
+def _batch(config: DeployConfig) -> None:
+    if config.capture.percent and not config.traits.endpoint:
+        raise ConfigError(
+            f"capture.percent is {config.capture.percent}: mode {config.mode} has no endpoint whose requests could be captured; its input and output are in S3 already: give 0."
+        )
+
+
 def _serverless(config: DeployConfig) -> None:
     if config.instance:
         raise ConfigError(
@@ -76,9 +84,18 @@ def _serverless(config: DeployConfig) -> None:
         raise ConfigError(
             f"serverless.memory_mb is {config.serverless.memory_mb}: give 1024, 2048, 3072, 4096, 5120 or 6144."
         )
-    if config.serverless.provisioned > config.serverless.max_concurrency:
+    warm, most, scaling = config.serverless.provisioned, config.serverless.max_concurrency, config.autoscaling
+    if warm > most:
         raise ConfigError(
-            f"serverless.provisioned is {config.serverless.provisioned}: give at most serverless.max_concurrency, which is {config.serverless.max_concurrency}."
+            f"serverless.provisioned is {warm}: give at most serverless.max_concurrency, which is {most}."
+        )
+    if warm and scaling.min != warm:
+        raise ConfigError(
+            f"autoscaling.min is {scaling.min}, and serverless.provisioned is {warm}, which stays warm: give the same, or leave autoscaling.min out."
+        )
+    if warm and not warm <= scaling.max <= most:
+        raise ConfigError(
+            f"autoscaling.max is {scaling.max}: give serverless.provisioned, which is {warm}, to serverless.max_concurrency, which is {most}."
         )
 
 
@@ -93,9 +110,15 @@ def _network(config: DeployConfig) -> None:
         raise ConfigError(
             f"network.subnets and network.security_groups belong to a VPC of yours, and network.vpc is {network.vpc!r}: give its id."
         )
-    if network.endpoints and config.vpc != "new":
+    if network.endpoints and not own:
         raise ConfigError(
-            f"network.endpoints are made in a new VPC, and network.vpc is {config.vpc!r}: leave them out."
+            f"network.endpoints keep calls inside the VPC they come from, and network.vpc is {config.vpc!r}, where nobody calls: "
+            "give the id of your callers' VPC, or leave them out."
+        )
+    if bool(network.endpoints) != bool(network.callers):
+        raise ConfigError(
+            f"network.endpoints is {list(network.endpoints)} and network.callers {list(network.callers)}: give both, "
+            "endpoints=runtime and the security groups or IPv4 blocks that call through it, or neither."
         )
 
 

@@ -57,8 +57,14 @@ class Network:
     zones: int = option(2, "availability zones of a new VPC", low=2, high=3)
     endpoints: tuple[str, ...] = option(
         (),
-        "interface endpoints of a new VPC, billed by the hour and zone; S3's gateway is free and always there",
-        choices=("ecr", "logs", "runtime"),
+        "interface endpoints in your VPC, billed by the hour and subnet: runtime keeps its callers' calls inside it",
+        choices=("runtime",),
+    )
+    callers: tuple[str, ...] = option(
+        (),
+        "who may call through the endpoint runtime",
+        pattern=r"sg-[0-9a-f]+|(\d{1,3}\.){3}\d{1,3}/\d{1,2}",
+        form="security group ids such as sg-0a1b2c3d, or IPv4 blocks such as 10.0.0.0/16",
     )
 
 
@@ -90,7 +96,9 @@ class Schedule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoscaling:
     min: int = option(
-        1, "instances (copies in scale-to-zero, provisioned concurrency in serverless), at least", low=0
+        1,
+        "instances (copies in scale-to-zero; in serverless what serverless.provisioned says), at least",
+        low=0,
     )
     max: int = option(4, "and at most; equal to min: no scaling", low=1)
     target: float = option(
@@ -109,7 +117,12 @@ class Serverless:
         0, "1024 to 6144 in steps of 1024; 0: the smallest the model fits in", low=0, high=6144
     )
     max_concurrency: int = option(10, "requests at once; the account has a limit too", low=1, high=200)
-    provisioned: int = option(0, "of them kept warm, and billed for it", low=0, high=200)
+    provisioned: int = option(
+        0,
+        "of them kept warm, and billed for it; autoscaling.max adds more when they are busy",
+        low=0,
+        high=200,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +195,11 @@ class Alarms:
         pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+",
         form="e-mail addresses",
     )
-    p99_ms: int = option(0, "model latency at the 99th percentile; 0: from the estimated speed", low=0)
+    p99_ms: int = option(
+        0,
+        "model latency at the 99th percentile; 0: from the estimated speed (async: half of asynchronous.timeout_seconds)",
+        low=0,
+    )
     errors: int = option(5, "5xx answers within five minutes", low=1)
     queue_seconds: int = option(
         1200, "age of the oldest waiting request (async), whose queue is kept at ten minutes of work", low=1

@@ -19,12 +19,13 @@ from .account import Account
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A folder of templates. stacks: how many resources of each type; estimate: the month's cost, as the stacks' own output states it."""
+    """A folder of templates."""
 
     folder: Path
-    stacks: Mapping[str, Mapping[str, int]]
-    estimate: str
+    stacks: Mapping[str, Mapping[str, int]]  # how many resources of each type
     templates: Mapping[str, Mapping[str, Any]]  # by the stacks' names
+    estimate: str  # the month's cost, as the stacks' own output states it
+    activation: str  # the command without which their budget counts nothing; empty where they have none
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
@@ -43,7 +44,10 @@ class Assembly:
             name: Counter(resource["Type"] for resource in template["Resources"].values())
             for name, template in templates.items()
         }
-        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")), templates)
+        estimate, activation = (
+            str(outputs.get(name, "")) for name in ("EstimatedMonthlyCost", "BudgetActivation")
+        )
+        return cls(folder, stacks, templates, estimate, activation)
 
 
 def check() -> None:

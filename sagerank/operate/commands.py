@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank.aws import PROFILE_HELP, REGION_HELP
 from sagerank_cost.text import examples
 
 from . import OperateError, screen, terminal
@@ -24,7 +25,7 @@ _OWN = {
     "mode": "realtime, serverless, async, scale-to-zero, batch or marketplace (default: realtime)",
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",
-    "region": "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)",
+    "region": REGION_HELP,
 }
 
 
@@ -55,7 +56,7 @@ def add(commands: Any) -> None:
         extra = "infra" if name == "deploy" else ""
         sub.set_defaults(run=lambda options: _guarded(run, options), extra=extra, group="deploy")
         sub.add_argument("--json", action="store_true", help="print JSON")
-        sub.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+        sub.add_argument("--profile", help=PROFILE_HELP)
         sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
         return sub
 
@@ -169,9 +170,15 @@ def _verify(options: argparse.Namespace) -> int:
         manifest = Manifest.read(resolve(options.model))
     _wait(account, options.name)
     terminal.say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
-    verdict = verify(
-        account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
-    )
+    with terminal.watching(options.name, terminal.FIRST_INSTANCE, "Stopped waiting.") as progress:
+        verdict = verify(
+            account,
+            options.name,
+            manifest=manifest,
+            tolerance=options.tolerance,
+            wanted=options.expect_config,
+            progress=progress,
+        )
     if options.json:
         terminal.print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:

@@ -117,6 +117,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
                     "stacks": list(planned.assembly.stacks),
                     "resources": planned.assembly.stacks,
                     "estimate": planned.assembly.estimate,
+                    "budget_activation": planned.assembly.activation,
                     "templates": options.output,
                 }
             )

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .verify import Verdict
 
 
+_AT_ZERO = " (the next request starts the first, in minutes)"
+
+
 def plan(planned: Plan) -> Iterator[str]:
     """The cost first, then what is made, and where."""
     config, place = planned.config, planned.place
@@ -27,6 +30,8 @@ def plan(planned: Plan) -> Iterator[str]:
     cost, *lines = (part.strip() for part in planned.assembly.estimate.split(";"))
     yield f"Estimated cost: {cost}"
     yield from (f"  {line}" for line in lines)
+    if planned.assembly.activation:
+        yield _budget(planned.assembly.activation)
     stacks = planned.assembly.stacks
     yield f"{len(stacks)} stacks, {sum(sum(types.values()) for types in stacks.values())} resources:"
     room = max(map(len, stacks))
@@ -40,6 +45,13 @@ def plan(planned: Plan) -> Iterator[str]:
     else:
         ready = "is set up" if place.bootstrapped else "is not set up there yet: --bootstrap does it"
         yield f"Account {place.account}: the CDK {ready}"
+
+
+def _budget(activation: str) -> str:
+    return (
+        "The budget counts nothing until the account that pays activates its tag, once, a day after the first "
+        f"deployment: {activation}"
+    )
 
 
 def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
@@ -105,7 +117,10 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
         shadow = ", shadow" if variant.shadow else ""
         yield "variant", f"{variant.name}: {_size(variant)}, weight {variant.weight:g}{shadow}"
     for part in endpoint.components:
-        yield "component", f"{part.name}: {part.status}, {part.copies} copies on {part.variant}"
+        yield (
+            "component",
+            f"{part.name}: {part.status}, {part.copies} copies on {part.variant}{'' if part.copies else _AT_ZERO}",
+        )
     for scaling in report.scaling:
         where, policies = scaling.resource.partition("/")[2], "; ".join(scaling.policies) or "no policy"
         yield "scaling", f"{where}: {scaling.least} to {scaling.most}, {policies}"
@@ -122,6 +137,7 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
     ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
     yield "alarms", f"{len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
     yield "estimated", report.estimate.partition(";")[0]
+    yield "budget", _budget(report.activation) if report.activation else ""
 
 
 def idle(endpoints: Sequence[Quiet], number: int, region: str, days: int) -> str:
@@ -167,7 +183,8 @@ def left(deployment: Doomed, rest: Left) -> Iterator[str]:
 def _size(variant: Variant) -> str:
     if variant.memory_mb:
         return f"serverless, {variant.memory_mb} MB, {variant.provisioned} kept warm"
-    return f"{variant.current} of {variant.desired} x {variant.instance}"
+    at_zero = "" if variant.current or variant.desired else _AT_ZERO
+    return f"{variant.current} of {variant.desired} x {variant.instance or 'an unknown type'}{at_zero}"
 
 
 def _money(usd: Decimal | None) -> str:

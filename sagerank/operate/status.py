@@ -34,6 +34,7 @@ class Status:
     alarms: dict[str, str]  # name -> state
     usd_per_hour: Decimal | None
     estimate: str  # of the month's cost, as the stack states it
+    activation: str  # the command without which its budget counts nothing; empty where it has none
     unscaled: bool = False  # by an update that did not come to its end
 
     @property
@@ -69,6 +70,7 @@ def status(account: Account, name: str) -> Status:
         usd_per_hour=price,
         estimate=outputs.get("EstimatedMonthlyCost", ""),
         unscaled="endpoint" in deployed and is_off(stacks.template_of(account, deployed["endpoint"])),
+        activation=outputs.get("BudgetActivation", ""),
     )
 
 

@@ -170,6 +170,9 @@ build(app, example("realtime", name="unpacked", artefact="s3://models/tiny/", ac
 theirs = cdk.Stack(app, "theirs")
 for name in ("async", "scale-to-zero"):
     Reranker(theirs, name, config=example(name, "prod", name=f"their-{name}"))
+yours = {"vpc": "vpc-0a1b2c3d", "subnets": "subnet-0a1b2c3d,subnet-0a1b2c3e", "security_groups": "sg-0a1b2c3d"}
+yours |= {"endpoints": "runtime", "callers": "sg-0a1b2c3e,10.0.0.0/16"}
+build(app, example("realtime", name="yours", **{f"network__{key}": text for key, text in yours.items()}))
 bad = cdk.Stack(app, "bad")
 aws_s3.Bucket(bad, "Bucket")
 cdk.CfnResource(bad, "Endpoint", type="AWS::SageMaker::EndpointConfig", properties={"ProductionVariants": [{"VariantName": "-"}]})

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Match
 
+from sagerank_infra.instances import hardware
+
 from .conftest import ALARM, COMPONENT, CONFIG, ENDPOINT, EVERY, MODEL, TARGET, listed, stacks, variant
 
 
@@ -65,6 +67,14 @@ def test_scale_to_zero_puts_role_network_and_isolation_on_the_endpoint() -> None
         "ComputeResourceRequirements"
     ]
     assert (gpu["NumberOfAcceleratorDevicesRequired"], "NumberOfCpuCoresRequired" in gpu) == (1, False)
+
+
+@pytest.mark.parametrize("instance", ["ml.c7i.large", "ml.m5.large", "ml.c7i.xlarge", "ml.c8g.4xlarge"])
+def test_no_two_copies_share_an_instance(instance: str) -> None:
+    """Nor does one ask for all of it: SageMaker's agents run there too."""
+    component = stacks("scale-to-zero", instance=instance).one(COMPONENT)
+    cores = component["Specification"]["ComputeResourceRequirements"]["NumberOfCpuCoresRequired"]
+    assert hardware(instance).vcpu / 2 < cores < hardware(instance).vcpu
 
 
 def test_capture_is_off_unless_asked_for_then_encrypted() -> None:

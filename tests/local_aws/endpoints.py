@@ -38,15 +38,10 @@ _KEPT = {
 
 
 @cache
-def _instance_types() -> frozenset[str]:
+def _enum(shape: str) -> frozenset[str]:
     import botocore.session
 
-    return frozenset(
-        botocore.session.get_session()
-        .get_service_model("sagemaker")
-        .shape_for("ProductionVariantInstanceType")
-        .enum
-    )
+    return frozenset(botocore.session.get_session().get_service_model("sagemaker").shape_for(shape).enum)
 
 
 def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
@@ -57,10 +52,15 @@ def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
             else [pool["InstanceType"] for pool in variant.get("InstancePools", ())]
         )
         for kind in types:
-            if kind not in _instance_types():
+            if kind not in _enum("ProductionVariantInstanceType"):
                 raise ValidationError(
                     message=f"Value '{kind}' at 'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value set"
                 )
+        ami = variant.get("InferenceAmiVersion")
+        if ami and ami not in _enum("ProductionVariantInferenceAmiVersion"):
+            raise ValidationError(
+                message=f"Value '{ami}' at 'productionVariants.1.member.inferenceAmiVersion' failed to satisfy constraint: Member must satisfy enum value set"
+            )
         if "ServerlessConfig" in variant:
             self.validate_serverless_config(variant["ServerlessConfig"])
         elif not types:

@@ -538,6 +538,26 @@ def test_idle_finds_what_nobody_calls_and_its_price(stage: Stage, capsys: pytest
     assert main(["idle", "--days", "0"]) == 2
 
 
+def test_an_endpoint_whose_configuration_was_deleted_is_judged_by_what_runs(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.answers["ListInferenceComponents"] = lambda _: (200, {"InferenceComponents": []})  # moto has none
+    for name in ("busy", "quiet"):
+        config = make_endpoint(name)
+        age(name, 30)
+        client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
+    where = [{"Name": "EndpointName", "Value": "busy"}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    datum = {"MetricName": "ModelLatency", "Dimensions": where, "Timestamp": when, "Value": 9e3}
+    client("cloudwatch").put_metric_data(Namespace="AWS/SageMaker", MetricData=[datum])
+    assert main(["idle", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["endpoint"], found["usd_per_hour"]) == ("quiet", None)
+    assert found["notes"] == [
+        "The configuration of quiet was deleted: nothing says on which instances AllTraffic runs."
+    ]
+
+
 def test_idle_says_when_everything_is_used(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["idle", "--fail"]) == 0
     assert "None of 0 endpoints" in capsys.readouterr().out
@@ -655,7 +675,7 @@ def test_a_stack_with_nothing_but_a_change_set_is_not_at_work(stage: Stage) -> N
     stack.status = "REVIEW_IN_PROGRESS"
     doomed = survey(account, "sagerank")
     assert (list(doomed.stacks), doomed.resources) == (["endpoint"], ())
-    planned = Assembly(Path(), {}, "", {"sagerank-endpoint": json.loads(stack.template)})
+    planned = Assembly(Path(), {}, {"sagerank-endpoint": json.loads(stack.template)}, "", "")
     assert updating.outlook(account, "sagerank", planned) == []
 
 
@@ -676,7 +696,7 @@ def test_a_stack_that_cannot_be_updated_is_named_before_anything_changes(
     make_stack()
     (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
     stack.status = status
-    planned = Assembly(Path(), {}, "", {"sagerank-endpoint": {"Resources": {}}})
+    planned = Assembly(Path(), {}, {"sagerank-endpoint": {"Resources": {}}}, "", "")
     with pytest.raises(OperateError) as refused:
         updating.outlook(Account(REGION), "sagerank", planned)
     assert sentence in str(refused.value)

@@ -58,6 +58,7 @@ def test_the_json_of_a_dry_run_is_the_plan(capsys: pytest.CaptureFixture[str]) -
     assert found["stacks"] == list(found["resources"])
     assert found["resources"]["sagerank-endpoint"]["AWS::SageMaker::Endpoint"] == 1
     assert found["estimate"].startswith("USD ")
+    assert found["budget_activation"].endswith("TagKey=sagerank:name,Status=Active")
 
 
 @pytest.mark.parametrize(
