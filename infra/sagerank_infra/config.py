@@ -19,6 +19,8 @@ from .sections import (
     INSTANCE,
     INSTANCE_FORM,
     S3,
+    SHA256,
+    SHA256_FORM,
     Alarms,
     Asynchronous,
     Autoscaling,
@@ -82,6 +84,12 @@ class DeployConfig:
         "of `sagerank build`: a local model.tar.gz, s3://.../model.tar.gz, or s3://.../folder/ unpacked",
         pattern=rf".+\.tar\.gz|{S3}",
         form="a model.tar.gz or an s3:// address",
+    )
+    artefact_sha256: str = option(
+        "",
+        "of the artefact's manifest.json: the server refuses another; empty: a local archive's own, and in S3 what `sagerank deploy` reads there",
+        pattern=SHA256,
+        form=SHA256_FORM,
     )
     image: str = option(
         "dockerfile",

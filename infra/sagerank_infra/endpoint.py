@@ -25,6 +25,7 @@ from .instances import hardware
 from .model import ModelStack
 from .modes import VARIANT
 from .network import Placement
+from .sections import Variant
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
@@ -46,7 +47,7 @@ class EndpointStack(cdk.Stack):
         super().__init__(scope, id, **stack)
         self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
-        created = self._model("Model", model.artefact, config.instance)
+        created = self._model("Model", model.artefact)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
         if model.log_group is None:
@@ -75,7 +76,9 @@ class EndpointStack(cdk.Stack):
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
 
-    def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
+    def _model(
+        self, id: str, artefact: Artefact | None, variant: Variant | None = None
+    ) -> sagemaker.CfnModel:
         config, outer = self._config, self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
         created = sagemaker.CfnModel(
@@ -83,7 +86,7 @@ class EndpointStack(cdk.Stack):
             id,
             execution_role_arn=outer.role.role_arn,
             primary_container=container(
-                image=outer.image, environment=environment(config, instance), **artefact.data()
+                image=outer.image, environment=environment(config, variant), **artefact.data()
             )
             if artefact
             else container(model_package_name=config.model_package),
@@ -110,7 +113,7 @@ class EndpointStack(cdk.Stack):
             id, artefact = f"Model{variant.name}", self._outer.artefact
             if variant.artefact:
                 artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
-            model = self._model(id, artefact, variant.instance or config.instance)
+            model = self._model(id, artefact, variant)
             (shadows if variant.shadow else production).append(other_variant(config, variant, model))
         extra: dict[str, Any] = {}
         # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.
