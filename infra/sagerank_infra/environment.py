@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from sagerank_inference import quiet
-from sagerank_inference.archive import limit, manifest_of
+from sagerank_inference import archive, quiet
 from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
 from .config import DeployConfig
@@ -56,9 +54,7 @@ def manifest_sha256(config: DeployConfig, variant: Variant | None = None) -> str
     own = variant if variant and variant.artefact else config
     if own.artefact.startswith("s3://"):
         return own.artefact_sha256
-    path = Path(own.artefact)
-    with path.open("rb") as file:
-        return hashlib.sha256(manifest_of(file, str(path), most=limit(path))).hexdigest()
+    return archive.manifest_sha256(Path(own.artefact))
 
 
 def variables_of(chosen: dict[str, str]) -> dict[str, str]:
