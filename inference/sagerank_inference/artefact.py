@@ -229,8 +229,8 @@ def check_pin(text: bytes, pinned: str, path: Path | str) -> None:
     found = hashlib.sha256(text).hexdigest()
     if pinned not in (ANY, found):
         raise ArtefactError(
-            f"{path} has the SHA-256 {found}, and {pinned} was asked for: this is another artefact than the one that was "
-            "deployed; put that one back, or deploy this one."
+            f"{path} is of another artefact than the one that was deployed: its SHA-256 is {found}, and {pinned} was asked for; "
+            "put that one back, or deploy this one."
         )
 
 

@@ -126,7 +126,7 @@ def test_the_handler_takes_the_pinned_artefact_and_no_other(
     monkeypatch.setenv("SAGERANK_MANIFEST_SHA256", manifest_sha256(model_dir))
     handler.model_fn(str(model_dir))
     monkeypatch.setenv("SAGERANK_MANIFEST_SHA256", "0" * 64)
-    with pytest.raises(ArtefactError, match="this is another artefact"):
+    with pytest.raises(ArtefactError, match="is of another artefact"):
         handler.model_fn(str(model_dir))
 
 

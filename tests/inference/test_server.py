@@ -543,7 +543,7 @@ def test_another_artefact_than_the_pinned_one_is_never_served(tmp_path: Path) ->
         output, _ = server.process.communicate(timeout=60)
         assert server.process.returncode == 1
         events = [json.loads(line) for line in output.splitlines()]
-        assert "this is another artefact than the one that was deployed" in events[-1]["reason"]
+        assert "is of another artefact than the one that was deployed" in events[-1]["reason"]
         assert "ready" not in [event["event"] for event in events]
     with running(SAGERANK_MANIFEST_SHA256=own) as server:
         server.wait_until_ready()

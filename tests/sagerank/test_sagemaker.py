@@ -186,7 +186,7 @@ def test_an_artefact_that_is_replaced_after_the_model_was_created_does_not_start
     pack({name: tmp_path / "other" / name for name in (*manifest.files, MANIFEST)}, tmp_path / "other.tar.gz")
     key = made.primary_container.model_data_url.removeprefix("s3://ours/")
     boto3.client("s3").upload_file(str(tmp_path / "other.tar.gz"), "ours", key)
-    with pytest.raises(sr.SageMakerError, match="this is another artefact than the one that was deployed"):
+    with pytest.raises(sr.SageMakerError, match="is of another artefact than the one that was deployed"):
         sr.deploy(config, made)
     for each in (config, given):
         sr.delete(each)

@@ -139,7 +139,7 @@ def test_stages_of_another_length_and_cascades_as_stages_are_refused(
 def test_a_stages_manifest_is_the_roots_before_it_is_read(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "spoilt")
     (tmp_path / "spoilt" / "stages/1" / MANIFEST).write_text("no JSON")
-    with pytest.raises(ArtefactError, match="stages/1/manifest.json has the SHA-256 .*: this is another"):
+    with pytest.raises(ArtefactError, match="stages/1/manifest.json is of another artefact"):
         load_stages(tmp_path / "spoilt", Settings(model_dir=tmp_path))
 
 
