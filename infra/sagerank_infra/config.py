@@ -178,13 +178,12 @@ class DeployConfig:
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
         """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
-        own = read_file(file) if file else {}
-        given = _nested(context)
-        preset = given.get("preset", own.get("preset", "dev"))
+        own = given(file, context)
+        preset = own.get("preset", "dev")
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
-        mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
+        mode = MODES.get(str(own.get("mode", "realtime")), Mode())
+        return options.read(cls, _merged(PRESETS[preset](mode), own))
 
 
 def json_schema() -> dict[str, Any]:
@@ -217,6 +216,11 @@ def _prod(mode: Mode) -> dict[str, Any]:
 
 # Under what the user gives, by mode.
 PRESETS = {"dev": _dev, "prod": _prod}
+
+
+def given(file: Path | None, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file and the context over it say, unchecked and without defaults. Raises ConfigError where one is malformed."""
+    return _merged(read_file(file) if file else {}, _nested(context))
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Stack:
     status: str
     reason: str
     outputs: Mapping[str, str]
+    changed: str  # when it was made or last updated, in UTC
 
     @property
     def settled(self) -> bool:
@@ -45,18 +47,27 @@ def _describe(account: Account, stack: str) -> Stack | None:
         return None
     found = answer["Stacks"][0]
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
-    return Stack(found["StackName"], found["StackStatus"], found.get("StackStatusReason", ""), outputs)
+    changed = found.get("LastUpdatedTime") or found["CreationTime"]
+    return Stack(
+        found["StackName"],
+        found["StackStatus"],
+        found.get("StackStatusReason", ""),
+        outputs,
+        changed.astimezone(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def template(account: Account, stack: Stack) -> Any:
+    """The template that the stack has."""
+    body = account.client("cloudformation").get_template(StackName=stack.name)["TemplateBody"]
+    return json.loads(body) if isinstance(body, str) else body  # botocore decodes JSON where it is valid
 
 
 def resources_of(account: Account, stack: Stack) -> list[Resource]:
     """What the stack made and what becomes of it."""
-    formation = account.client("cloudformation")
-    template: Any = formation.get_template(StackName=stack.name)["TemplateBody"]
-    if isinstance(template, str):  # botocore decodes JSON where it is valid
-        template = json.loads(template)
     kept = {
         name
-        for name, resource in template["Resources"].items()
+        for name, resource in template(account, stack)["Resources"].items()
         if resource.get("DeletionPolicy", "Delete").startswith("Retain")
     }
     listed = account.pages(
