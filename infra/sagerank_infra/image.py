@@ -33,6 +33,10 @@ def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
         return f"{registry}/{_DLC}:{_DLC_TAGS[kind]}"
     if config.image != "dockerfile":
         return config.image
+    if _outputs() is None and os.environ.get("BUILDAH_FORMAT") != "docker":
+        cdk.Annotations.of(stack).add_error(
+            "Podman would push a manifest of OCI, which SageMaker refuses: set BUILDAH_FORMAT=docker, or deploy with `sagerank deploy`."
+        )
     arm = machine is not None and machine.arch == "arm64"
     return ecr_assets.DockerImageAsset(
         stack,

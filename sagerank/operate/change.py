@@ -50,7 +50,7 @@ def cost(before: Deployed, assembly: cdk.Assembly) -> str:
     """What is deployed now costs by its own estimate, and how much more or less the new estimate is, where both are known."""
     if not before.state:
         return "Deployed now: nothing"
-    now = before.estimate.partition(";")[0] or "its cost is not known"
+    now = before.estimate.partition(" (")[0] or "its cost is not known"
     amounts = [_amount(text) for text in (before.estimate, assembly.estimate)]
     if None in amounts:
         return f"Deployed now: {now}"

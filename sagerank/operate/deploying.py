@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from sagerank.aws import NoRegion
 from sagerank_cost.text import width
 
-from . import OperateError, cdk, change, deploy, review, screen, tools
+from . import OperateError, cdk, change, deploy, image, review, screen, tools
 from .account import Account, of, sentences
 from .terminal import agreed, print_json, say, say_as_it_is, show
+
+if TYPE_CHECKING:
+    from sagerank_infra.config import DeployConfig
 
 _DRY_REGION = "us-east-1"  # of a dry run where nothing says another
 # By whether there is an endpoint; AWS's usual times, and none of ours.
@@ -62,6 +66,7 @@ def _deploy(
             "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
         )
     deploy.require_tools(config)
+    _look_at_image(config, account)
     with _planned(account, wanted, place) as planned:
         before = change.deployed(account, config.name)
         if reviewed:
@@ -98,6 +103,11 @@ def _deploy(
     return None
 
 
+def _look_at_image(config: DeployConfig, account: Account) -> None:
+    if note := image.check(config, account):
+        say(note)
+
+
 @contextmanager
 def _planned(account: Account, wanted: deploy.Wanted, place: deploy.Place) -> Iterator[deploy.Plan]:
     """The stacks of a configuration, with its artefacts in S3 pinned to what lies there."""
@@ -123,6 +133,7 @@ def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) 
     place = deploy.locate(account)
     deploy.require_account(wanted.config.account, place)
     tools.node()
+    _look_at_image(wanted.config, account)
     with _planned(account, wanted, place) as planned:
         before = change.deployed(account, planned.config.name)
         said = change.difference(planned.assembly, account, review.COLUMNS)

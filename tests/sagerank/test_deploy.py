@@ -717,6 +717,12 @@ def test_what_a_deployment_needs_is_looked_for_before_anything_is_built(
         shim.delenv("CDK_DOCKER")
         shim.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         assert "docker is podman here: set CDK_DOCKER=podman." in said()
+    (tmp_path / "docker").write_text("#!/bin/sh\n[ $1 = version ]\n")
+    monkeypatch.setenv("CDK_DOCKER", str(tmp_path / "docker"))
+    assert "has no buildx: install docker-buildx-plugin" in said()
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_BUILDKIT", "0")
+        assert "DOCKER_BUILDKIT=0 turns it off: unset it" in said()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "The CDK needs Node.js 20 or newer" in said()
 
