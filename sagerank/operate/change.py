@@ -30,7 +30,7 @@ class Deployed:
                 was, found = (each["changed"] if each else "not there" for each in (before, now))
                 raise OperateError(
                     f"The stack {name} is not what the difference was shown against (it was {was}, and is {found}): "
-                    "somebody deployed meanwhile; look at the difference to what is there now."
+                    "somebody deployed meanwhile: deploy or plan again to see the difference to what is there now."
                 )
 
 

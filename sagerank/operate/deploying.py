@@ -36,6 +36,10 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
     cdk.check()
     if options.output and not options.dry_run:
         raise OperateError("--output goes with --dry-run: a deployment's templates are in CloudFormation.")
+    if options.plan and (options.dry_run or options.bootstrap or options.cdk):
+        raise OperateError(
+            "--plan deploys nothing: leave out --dry-run, --bootstrap and what is for `cdk deploy`."
+        )
     given = _given(options, own)
     if options.apply:
         return _apply(options, given)
@@ -138,8 +142,7 @@ def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) 
         before = change.deployed(account, planned.config.name)
         said = change.difference(planned.assembly, account, review.COLUMNS)
         heading = list(_changes(planned, before))
-        text = review.text(heading, said)
-        sum = review.write(planned, before.state, text, options.plan)
+        sum = review.write(planned, before.state, heading, said, options.plan)
     if options.json:
         print_json(
             {
@@ -181,7 +184,8 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
             raise OperateError(
                 f"{options.apply} names another deployment than its own configuration: plan again."
             )
-        say(f"{options.apply}, SHA-256 {review.sha256(options.apply)}")
+        say(f"{options.apply}, SHA-256 {review.sha256(options.apply)}, with the configuration")
+        say_as_it_is(review.shown(reviewed.configuration))
         return _deploy(options, of(options), wanted, reviewed)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -25,10 +26,8 @@ from . import OperateError, cdk
 from .deploy import Plan
 
 FORMAT = 1
-SECRETS = (
-    "pip",
-    "certificates",
-)  # of image_build: files of the machine that builds the image, which no plan may name
+# Of image_build: files of the machine that builds the image, which no plan may name.
+SECRETS = ("pip", "certificates")
 COLUMNS = 150  # of the tables in DIFFERENCE.md
 TEXT, _FACTS, _ASSEMBLY = "DIFFERENCE.md", "PLAN.json", "assembly/"
 _MOST_TEXT = 16 << 20
@@ -66,31 +65,41 @@ def versions() -> dict[str, str]:
     return {"sagerank": __version__, "aws-cdk-lib": metadata.version("aws-cdk-lib")}
 
 
-def text(heading: Iterable[str], difference: str) -> str:
-    """What DIFFERENCE.md says: the plan, and the CDK's own words for what changes."""
+def write(
+    planned: Plan,
+    deployed: Mapping[str, Mapping[str, str]],
+    heading: Iterable[str],
+    difference: str,
+    file: Path,
+) -> str:
+    """Write a plan and return its SHA-256. heading, difference: what DIFFERENCE.md says, the latter in the CDK's own words."""
+    assembly = dict(_assembly(planned.assembly.folder))
+    sums = {name: sha256(path) for name, path in assembly.items()}
+    configuration = _portable(planned.given, {digest: name for name, digest in sums.items()})
     lines = "\n".join(f"- {line.strip()}" for line in heading)
-    return f"# What this plan would deploy\n\n{lines}\n\n## Difference to what is deployed\n\n```text\n{difference}\n```\n"
-
-
-def write(planned: Plan, deployed: Mapping[str, Mapping[str, str]], text: str, file: Path) -> str:
-    """Write a plan and return its SHA-256. text: what stands in DIFFERENCE.md."""
-    found: dict[str, Path | bytes] = {TEXT: text.encode(), **dict(_assembly(planned.assembly.folder))}
-    sums = {name: sha256(content) for name, content in found.items()}
+    parts = {"Configuration": shown(configuration), "Difference to what is deployed": difference}
+    blocks = [f"\n\n## {title}\n\n```text\n{block}\n```" for title, block in parts.items()]
+    text = "".join([f"# What this plan would deploy\n\n{lines}", *blocks, "\n"]).encode()
     review = Review(
         name=planned.config.name,
         account=planned.place.account,
         region=planned.config.region,
-        configuration=_portable(planned.given, {digest: name for name, digest in sums.items()}),
+        configuration=configuration,
         versions=versions(),
         deployed=deployed,
-        files=sums,
+        files={TEXT: sha256(text), **sums},
     )
     facts = json.dumps(asdict(review), indent=2, sort_keys=True, ensure_ascii=False)
     try:
-        pack({**found, _FACTS: f"{facts}\n".encode()}, file)
+        pack({**assembly, TEXT: text, _FACTS: f"{facts}\n".encode()}, file)
         return sha256(file)
     except (ArtefactError, OSError) as error:
         raise OperateError(f"The plan cannot be written to {file}: {error}") from None
+
+
+def shown(configuration: Mapping[str, Any]) -> str:
+    """A configuration as text that steers no terminal."""
+    return json.dumps(configuration, indent=2, sort_keys=True)
 
 
 def _assembly(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -166,23 +175,17 @@ def _read(opened: Any, file: Path, folder: Path) -> Review:
             wanted = {each["artefact"] for each in _artefacts(review.configuration)}
             continue
         digest = hashlib.sha256()
-        target = _place(folder, name).open("xb") if name in wanted else None
-        try:
+        place = _place(folder, name) if name in wanted else Path(os.devnull)
+        with place.open("wb") as target:
             for chunk in content:
                 digest.update(chunk)
-                if target:
-                    target.write(chunk)
-        finally:
-            if target:
-                target.close()
+                target.write(chunk)
         sums[name] = digest.hexdigest()
     if review is None:
         raise ArtefactError(f"it holds no {_FACTS}.")
-    if sums != review.files or not wanted <= sums.keys():
-        wrong = sorted(
-            name for name in {*sums, *review.files, *wanted} if sums.get(name) != review.files.get(name)
-        )
-        raise ArtefactError(f"{ascii(wrong[0])} does not have the SHA-256 that {_FACTS} says.")
+    every = {*sums, *review.files, *wanted}
+    if wrong := sorted(name for name in every if name not in sums or sums[name] != review.files.get(name)):
+        raise ArtefactError(f"{ascii(wrong[0])} is missing, or does not have the SHA-256 that {_FACTS} says.")
     return review
 
 
