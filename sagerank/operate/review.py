@@ -76,10 +76,12 @@ def write(
     assembly = dict(_assembly(planned.assembly.folder))
     sums = {name: sha256(path) for name, path in assembly.items()}
     configuration = _portable(planned.given, {digest: name for name, digest in sums.items()})
-    lines = "\n".join(f"- {line.strip()}" for line in heading)
-    parts = {"Configuration": shown(configuration), "Difference to what is deployed": difference}
-    blocks = [f"\n\n## {title}\n\n```text\n{block}\n```" for title, block in parts.items()]
-    text = "".join([f"# What this plan would deploy\n\n{lines}", *blocks, "\n"]).encode()
+    parts = {
+        "What this plan would deploy": "\n".join(heading),
+        "Its configuration": shown(configuration),
+        "The difference to what is deployed": difference,
+    }
+    text = "\n".join(f"# {title}\n\n```text\n{block}\n```\n" for title, block in parts.items()).encode()
     review = Review(
         name=planned.config.name,
         account=planned.place.account,

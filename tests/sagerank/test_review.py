@@ -82,7 +82,11 @@ def altered(
 def test_a_reviewer_finds_the_difference_first_and_every_file_with_its_sum(plan: Path) -> None:
     found = files(plan)
     assert next(iter(found)) == "DIFFERENCE.md"
-    assert found["DIFFERENCE.md"].decode().startswith("# What this plan would deploy\n\n- USD 1 a month\n")
+    assert (
+        found["DIFFERENCE.md"]
+        .decode()
+        .startswith("# What this plan would deploy\n\n```text\nUSD 1 a month\n")
+    )
     assert found["DIFFERENCE.md"].decode().endswith("Resources\n[+] a\n```\n")
     facts = json.loads(found.pop("PLAN.json"))
     assert facts["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
