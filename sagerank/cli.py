@@ -449,6 +449,8 @@ def _utf8(argument: str) -> str:
 
 
 def _build(options: argparse.Namespace) -> int:
+    from sagerank_inference.archive import manifest_sha256
+
     from .models.build import archive, build
 
     output: Path = options.output
@@ -471,6 +473,7 @@ def _build(options: argparse.Namespace) -> int:
             )
         with _building(options.model):
             manifest = build(options.model, output)
+    extra["manifest_sha256"] = manifest_sha256(output)
     if options.json:
         _print_json(dataclasses.asdict(manifest) | extra)
     else:
@@ -482,6 +485,7 @@ def _build(options: argparse.Namespace) -> int:
         print(
             f"{output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}, {size / 1e6:.1f} MB"
         )
+        print(f"SHA-256 of its manifest: {extra['manifest_sha256']}")
     return 0
 
 

@@ -21,6 +21,8 @@ from .sections import (
     INSTANCE,
     INSTANCE_FORM,
     S3,
+    SHA256,
+    SHA256_FORM,
     Alarms,
     Asynchronous,
     Autoscaling,
@@ -84,6 +86,12 @@ class DeployConfig:
         "of `sagerank build`: a local model.tar.gz, s3://.../model.tar.gz, or s3://.../folder/ unpacked",
         pattern=rf".+\.tar\.gz|{S3}",
         form="a model.tar.gz or an s3:// address",
+    )
+    artefact_sha256: str = option(
+        "",
+        "of the artefact's manifest.json: the server refuses another; empty: a local archive's own, and in S3 what `sagerank deploy` reads there",
+        pattern=SHA256,
+        form=SHA256_FORM,
     )
     image: str = option(
         "dockerfile",
@@ -175,13 +183,12 @@ class DeployConfig:
 
         Where neither says the region, the environment or profile does.
         """
-        own = read_file(file) if file else {}
-        given = _nested(context)
-        preset = given.get("preset", own.get("preset", "dev"))
+        own = given(file, context)
+        preset = own.get("preset", "dev")
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
-        mode = str(given.get("mode", own.get("mode", "realtime")))
-        chosen = _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given)
+        mode = MODES.get(str(own.get("mode", "realtime")), Mode())
+        chosen = _merged(PRESETS[preset](mode), own)
         config = options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
         return config._warm(chosen.get("autoscaling", {}))
 
@@ -223,6 +230,11 @@ def _prod(mode: Mode) -> dict[str, Any]:
 
 # Under what the user gives, by mode.
 PRESETS = {"dev": _dev, "prod": _prod}
+
+
+def given(file: Path | None, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file and the context over it say, unchecked and without defaults. Raises ConfigError where one is malformed."""
+    return _merged(read_file(file) if file else {}, _nested(context))
 
 
 def read_file(path: Path) -> dict[str, Any]:

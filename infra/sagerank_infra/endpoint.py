@@ -26,6 +26,7 @@ from .model import Foundation
 from .modes import VARIANT
 from .network import Placement
 from .outputs import publish
+from .sections import Variant
 from .standing import scales
 from .variants import main_variant, other_variant
 
@@ -47,7 +48,7 @@ class Endpoint(Construct):
         super().__init__(scope, id)
         self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
-        created = self._model("Model", model.artefact, config.instance)
+        created = self._model("Model", model.artefact)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
         if model.log_group is None:
@@ -81,7 +82,9 @@ class Endpoint(Construct):
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
 
-    def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
+    def _model(
+        self, id: str, artefact: Artefact | None, variant: Variant | None = None
+    ) -> sagemaker.CfnModel:
         config, outer = self._config, self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
         created = sagemaker.CfnModel(
@@ -90,7 +93,7 @@ class Endpoint(Construct):
             execution_role_arn=outer.role.role_arn,
             primary_container=container(
                 image=outer.image.uri if outer.image else None,
-                environment=environment(config, instance),
+                environment=environment(config, variant),
                 **artefact.data(),
             )
             if artefact
@@ -118,7 +121,7 @@ class Endpoint(Construct):
             id, artefact = f"Model{variant.name}", self._outer.artefact
             if variant.artefact:
                 artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
-            model = self._model(id, artefact, variant.instance or config.instance)
+            model = self._model(id, artefact, variant)
             (shadows if variant.shadow else production).append(other_variant(config, variant, model))
         extra: dict[str, Any] = {}
         # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.

@@ -47,6 +47,10 @@ def find_image(scope: Construct, config: DeployConfig) -> Image:
         registry, _, name = config.image.partition("/")
         name = name.partition("@")[0].partition(":")[0]
         return Image(config.image, _repository(stack, registry.split(".")[0], name))
+    if _outputs() is None and os.environ.get("BUILDAH_FORMAT") != "docker":
+        cdk.Annotations.of(stack).add_error(
+            "Podman would push a manifest of OCI, which SageMaker refuses: set BUILDAH_FORMAT=docker, or deploy with `sagerank deploy`."
+        )
     arm = machine is not None and machine.arch == "arm64"
     built = ecr_assets.DockerImageAsset(
         scope,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import estimate, fitting
 from .config import DeployConfig
-from .environment import environment, settings
+from .environment import settings, variables_of
 from .options import ConfigError
 
 
@@ -123,8 +123,12 @@ def _network(config: DeployConfig) -> None:
 
 
 def _limits(config: DeployConfig) -> None:
-    environment(config)  # refuses what the server would refuse
     chosen, traits = settings(config), config.traits
+    variables_of(chosen)  # refuses what the server would refuse
+    if "manifest_sha256" in chosen:
+        raise ConfigError(
+            "settings.manifest_sha256 is written by the deployment, for each artefact its own: give artefact_sha256."
+        )
     if int(chosen.get("max_body_bytes", 0)) > traits.max_bytes:
         raise ConfigError(
             f"settings.max_body_bytes is {chosen['max_body_bytes']}: a request to mode {config.mode} has at most {traits.max_bytes} bytes."

@@ -13,6 +13,7 @@ _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
+SHA256, SHA256_FORM = r"|[0-9a-f]{64}", "the 64 hexadecimal digits that `sagerank build` prints"
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
 
 
@@ -155,6 +156,9 @@ class Variant:
         "its model.tar.gz; empty: the endpoint's own",
         pattern=rf"|.*\.tar\.gz|{S3}",
         form="a model.tar.gz or an s3:// address",
+    )
+    artefact_sha256: str = option(
+        "", "of its manifest.json, as artefact_sha256 is of the endpoint's", pattern=SHA256, form=SHA256_FORM
     )
     instance: str = option("", "its type; empty: the endpoint's own", pattern=INSTANCE, form=INSTANCE_FORM)
     count: int = option(1, "its instances", low=1)

@@ -90,6 +90,13 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("--output", type=Path, help="with --dry-run: folder that the templates stay in")
     deploy.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="write what would be deployed to a file for a reviewer, and stop",
+    )
+    deploy.add_argument("--apply", type=Path, metavar="FILE", help="deploy a reviewed plan, and nothing else")
+    deploy.add_argument(
         "--bootstrap",
         action="store_true",
         help="also set the CDK up in this account and region, where it is not",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import OperateError, artefact, cdk, tools, updating
-from .account import Account, look_up
+from sagerank_inference.artefact import ArtefactError
+
+from . import OperateError, artefact, cdk, stored, tools, updating
+from .account import Account, look_up, sentences
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
+    from sagerank_infra.sections import Variant
 
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 _LATER = "s3://not-yet/model.tar.gz"
@@ -42,18 +46,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment that is ready to be made."""
+    """A deployment that is ready to be made. given: what the configuration was made of, with absolute paths."""
 
     config: DeployConfig
     place: Place
     assembly: cdk.Assembly
+    given: Mapping[str, Any]
 
 
-def named(file: Path | None, options: Mapping[str, str]) -> dict[str, str]:
+def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:
     """What the file and the options over it say, unchecked. Raises ConfigError for a file that cannot be read."""
-    from sagerank_infra.config import read_file
+    from sagerank_infra.config import given
 
-    return {**(read_file(file) if file else {}), **options}
+    return given(file, options)
 
 
 def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
@@ -62,8 +67,58 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
 
     given = named(file, options)
     build = "artefact" not in given and given.get("mode") != "marketplace"
+    if build and given.get("artefact_sha256"):
+        raise OperateError(
+            "artefact_sha256 says which artefact is meant, and there is none: give artefact too."
+        )
     config = rules.read(file, {**options, "artefact": _LATER} if build else options)
     return Wanted(config=config, file=file, options=options, build=build)
+
+
+def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
+    """Name the artefacts in S3 that no sum is given for by those that lie there now; and say so, or why one is not pinned.
+
+    Raises OperateError where there is none.
+    """
+    from sagerank_infra import rules
+
+    config, options, notes = wanted.config, dict(wanted.options), list[str]()
+    if not config.traits.own_container:
+        return wanted, notes
+
+    def pinned(own: DeployConfig | Variant) -> str:
+        if own.artefact.startswith("s3://") and not own.artefact_sha256:
+            return _stored(account, own.artefact, notes)
+        return own.artefact_sha256
+
+    if not wanted.build and (found := pinned(config)):
+        options["artefact_sha256"] = found
+    if config.variants:
+        options["variants"] = json.dumps(
+            [asdict(each) | {"artefact_sha256": pinned(each)} for each in config.variants]
+        )
+    return replace(
+        wanted,
+        config=rules.read(wanted.file, options if not wanted.build else {**options, "artefact": _LATER}),
+        options=options,
+    ), notes
+
+
+def _stored(account: Account, address: str, notes: list[str]) -> str:
+    """SHA-256 of the manifest of the artefact that lies at an address now; empty where it may not be read."""
+    try:
+        with sentences():
+            text = stored.manifest_text(account, address)
+    except OperateError as error:
+        notes.append(f"{address} is not pinned: {error}")
+        return ""
+    except ArtefactError as error:
+        raise OperateError(str(error)) from None
+    if text is None:
+        raise OperateError(f"There is no artefact at {address}.")
+    found = hashlib.sha256(text).hexdigest()
+    notes.append(f"{address} is pinned to what lies there now, manifest {found}")
+    return found
 
 
 def locate(account: Account) -> Place:
@@ -73,11 +128,11 @@ def locate(account: Account) -> Place:
     return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
 
 
-def require_account(config: DeployConfig, place: Place) -> None:
-    """Raise OperateError where the configuration names another account."""
-    if config.account and place.account and config.account != place.account:
+def require_account(account: str, place: Place) -> None:
+    """Raise OperateError where the account that is wanted is another. An empty one is any."""
+    if account and place.account and account != place.account:
         raise OperateError(
-            f"account is {config.account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
+            f"account is {account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
         )
 
 
@@ -117,10 +172,9 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
             for given in {config.artefact, *(variant.artefact for variant in config.variants)}:
                 if given and not given.startswith("s3://"):
                     artefact.check(Path(given))
-        assembly = cdk.synthesise(
-            _absolute(config, options), folder or Path(scratch) / "cdk.out", file=wanted.file
-        )
-        yield Plan(config=config, place=place, assembly=assembly)
+        options = _absolute(config, options)
+        assembly = cdk.synthesise(options, folder or Path(scratch) / "cdk.out", file=wanted.file)
+        yield Plan(config=config, place=place, assembly=assembly, given=named(wanted.file, options))
 
 
 def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str]:
@@ -149,6 +203,7 @@ def deploy(planned: Plan, extra: list[str], account: Account) -> None:
 
     Raises OperateError where what is deployed cannot become this, before anything changes.
     """
+    # The CDK would ask for each stack what was asked for all of them, before the first.
     words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
     updating.update(
         account, planned.config.name, planned.assembly, lambda: cdk.run([*words, *extra], account)

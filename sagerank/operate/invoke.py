@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import OperateError
-from .account import Account, look_up
+from .account import Account
+from .stored import opened
 
 STARTING, QUEUED = "no instance; AWS is starting one", "queued; AWS starts an instance where there is none"
 _PAUSES = (1.0, 2.0, 4.0)
@@ -72,7 +72,7 @@ def invoke_async(account: Account, name: str, patience: Patience, body: bytes) -
     outcomes = {sent["OutputLocation"]: True, sent.get("FailureLocation", ""): False}
     while True:
         for address, good in outcomes.items():
-            stored = open_object(account, address) if address else None
+            stored = opened(account, address) if address else None
             if stored is None:
                 continue
             answer: bytes = stored.read()
@@ -84,19 +84,3 @@ def invoke_async(account: Account, name: str, patience: Patience, body: bytes) -
                 f"No answer came to {sent['OutputLocation']} within {patience.seconds:.0f} s: the endpoint may be starting from zero instances; try again."
             )
         time.sleep(1.0)
-
-
-def open_object(account: Account, address: str) -> Any:
-    """The object at an S3 address as a stream, or None where there is none."""
-    bucket, key = bucket_and_key(address)
-    answer = look_up(account.client("s3").get_object, Bucket=bucket, Key=key)
-    return answer and answer["Body"]
-
-
-def bucket_and_key(address: str) -> tuple[str, str]:
-    """Bucket and key of s3://BUCKET/KEY or https://s3.REGION.amazonaws.com/BUCKET/KEY."""
-    rest = address.partition("://")[2]
-    if address.startswith("https://"):
-        rest = rest.partition("/")[2]
-    bucket, _, key = rest.partition("/")
-    return bucket, key

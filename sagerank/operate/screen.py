@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .endpoint import Variant
     from .idle import Quiet
     from .status import Status
-    from .verify import Verdict
+    from .verify import Pin, Verdict
 
 
 _AT_ZERO = " (the next request starts the first, in minutes)"
@@ -64,13 +64,7 @@ def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
 
 def verdict(result: Verdict) -> Iterator[str]:
     """The verdict first, and then what it rests on."""
-    asked = sum(len(judged.scores) for judged in result.judged)
-    if result.ok:
-        yield f"ok    {result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
-    elif result.rolled_back:
-        yield f"FAIL  {result.endpoint} does not run what was deployed last"
-    else:
-        yield f"FAIL  {result.endpoint} does not score as the reference did"
+    yield f"{'ok  ' if result.ok else 'FAIL'}  {_verdict(result)}"
     if result.rolled_back:
         stack = f" ({result.stack})" if result.stack else ""
         reason = f": {result.reason}" if result.reason else ""
@@ -82,6 +76,7 @@ def verdict(result: Verdict) -> Iterator[str]:
     else:
         unsure = f"{result.config}; no stack says which it should be: give --expect-config"
         yield _line("?", "configuration", unsure)
+    yield from map(_pin, result.pins)
     for judged in result.judged:
         worst = max(score.drift for score in judged.scores)
         pairs = f"{len(judged.scores)} golden pairs, worst drift {worst:.2g} of a logit ({judged.tolerance:g} allowed)"
@@ -92,6 +87,25 @@ def verdict(result: Verdict) -> Iterator[str]:
                 yield _line("", f"{score.query!r}: {wrong}")
     for line in result.not_judged:
         yield _line("-", line)
+
+
+def _verdict(result: Verdict) -> str:
+    if result.rolled_back:
+        return f"{result.endpoint} does not run what was deployed last"
+    if not all(pin.ok for pin in result.pins):
+        return f"the artefact of {result.endpoint} was replaced in S3: instances that start now refuse it"
+    if not result.ok:
+        return f"{result.endpoint} does not score as the reference did"
+    asked = sum(len(judged.scores) for judged in result.judged)
+    return f"{result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
+
+
+def _pin(pin: Pin) -> str:
+    if not pin.ok:
+        replaced = f"{pin.address} has the manifest {pin.manifest_sha256} now, and the server takes {pin.pinned} alone"
+        return _line("FAIL", pin.target, f"{replaced}: put that artefact back, or deploy the new one")
+    pinned = "pinned" if pin.pinned else "not pinned: deploy with artefact_sha256"
+    return _line("ok" if pin.pinned else "-", pin.target, f"manifest {pin.manifest_sha256}, {pinned}")
 
 
 def _line(state: str, *parts: str) -> str:

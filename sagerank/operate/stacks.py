@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Stack:
     reason: str
     outputs: Mapping[str, str]
     tags: Mapping[str, str]
+    changed: str  # when it was made or last updated, in UTC
     protected: bool  # from being deleted
 
     @property
@@ -53,12 +55,14 @@ def _describe(account: Account, stack: str) -> Stack | None:
         return None
     found = answer["Stacks"][0]
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
+    changed: datetime.datetime = found.get("LastUpdatedTime") or found["CreationTime"]
     return Stack(
         name=found["StackName"],
         status=found["StackStatus"],
         reason=found.get("StackStatusReason", ""),
         outputs=outputs,
         tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", ())},
+        changed=changed.astimezone(datetime.UTC).isoformat(timespec="seconds"),
         protected=found.get("EnableTerminationProtection", False),
     )
 

@@ -31,6 +31,11 @@ def say(text: str) -> None:
     print(fit(text, stream=sys.stderr), file=sys.stderr)
 
 
+def say_as_it_is(text: str) -> None:
+    """Say what others have laid out."""
+    print(text, file=sys.stderr)
+
+
 def agreed(options: argparse.Namespace, question: str) -> bool:
     if options.yes:
         return True

@@ -13,7 +13,7 @@ from sagerank_infra.instances import hardware
 
 from . import OperateError, stacks
 from .account import Account
-from .invoke import bucket_and_key
+from .stored import bucket_and_key
 
 BUSY = ("InProgress", "Stopping")
 _POLL_SECONDS = 5.0

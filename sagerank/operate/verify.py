@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,18 +10,16 @@ from functools import partial
 from typing import Any
 
 from sagerank.client import START_SECONDS
-from sagerank_inference.archive import manifest_of
-from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError, GoldenPair, Manifest
+from sagerank_inference.artefact import ArtefactError, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
-from . import OperateError, stacks
+from . import OperateError, stacks, stored
 from .account import Account
 from .endpoint import Endpoint, Variant, describe
-from .invoke import Patience, Progress, invoke, invoke_async, open_object
+from .invoke import Patience, Progress, invoke, invoke_async
 
 # Of a logit, against the float32 reference: the server's own limit on CPU.
 TOLERANCE = 1e-3
-_MOST_BEFORE = 64 << 20  # bytes in an archive before its manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,20 @@ class TargetCheck:
         return all(score.drift <= self.tolerance for score in self.scores)  # so that a NaN is a mismatch too
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Which artefact lies where a target's came from, by its manifest's SHA-256. pinned: the one that its server takes; empty: any."""
+
+    target: str
+    address: str
+    manifest_sha256: str
+    pinned: str
+
+    @property
+    def ok(self) -> bool:
+        return self.pinned in ("", self.manifest_sha256)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether an endpoint is right."""
@@ -62,12 +75,15 @@ class Verdict:
     stack: str
     rolled_back: bool  # the endpoint runs another
     reason: str
+    pins: tuple[Pin, ...]
     judged: tuple[TargetCheck, ...]
     not_judged: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        return not self.rolled_back and all(judged.ok for judged in self.judged)
+        return (
+            not self.rolled_back and all(pin.ok for pin in self.pins) and all(each.ok for each in self.judged)
+        )
 
 
 def verify(
@@ -92,14 +108,20 @@ def verify(
     # CloudFormation's own rollback makes the stack want the old configuration again: its status tells.
     undone = stack is not None and "ROLLBACK" in stack.status
     reason = endpoint.failure or (stack.reason if stack and undone else "")
-    judged, not_judged = [], []
+    pins, judged, not_judged = [], [], []
     patience = Patience(START_SECONDS, progress)
     for target, variant, arguments in _targets(endpoint):
         if variant.shadow:
             not_judged.append(f"{target}: a shadow's answers are dropped")
             continue
         container = _container(account, variant)
-        found = manifest or _deployed_manifest(account, container)
+        found = manifest
+        if found is None:
+            pin, found = _deployed_manifest(account, target, container)
+            pins.append(pin)
+        if found is None:
+            not_judged.append(f"{target}: the artefact in S3 is not the one that it was deployed with")
+            continue
         limit = tolerance if tolerance is not None else max(_tolerance(container, found), found.tolerance)
         ask = partial(invoke, account, name, arguments, patience)
         if endpoint.asynchronous:  # its API chooses neither a variant nor a component
@@ -116,6 +138,7 @@ def verify(
         stack=stack.status if stack else "",
         rolled_back=rolled_back or undone,
         reason=reason,
+        pins=tuple(pins),
         judged=tuple(judged),
         not_judged=tuple(not_judged),
     )
@@ -157,23 +180,25 @@ def _tolerance(container: Mapping[str, Any], manifest: Manifest) -> float:
     return manifest.bfloat16_tolerance if device.startswith("cuda") else TOLERANCE
 
 
-def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
-    """The manifest of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
+def _deployed_manifest(
+    account: Account, target: str, container: Mapping[str, Any]
+) -> tuple[Pin, Manifest | None]:
+    """Which artefact lies in S3, and its manifest; None, and nothing of it is believed, where the model is pinned to another."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    address = container.get("ModelDataUrl") or (
-        source.get("S3Uri", "").rstrip("/") + f"/{MANIFEST}" if source else ""
-    )
+    address = str(container.get("ModelDataUrl") or source.get("S3Uri", ""))
     if not address:
         raise OperateError(
             "The model's container names no artefact (a Marketplace package has none to see): give --model, whose golden pairs are asked."
         )
-    body = open_object(account, address)
-    if body is None:
-        raise OperateError(f"{address} does not exist any more: give --model, whose golden pairs are asked.")
     try:
-        whole = address.endswith(MANIFEST)
-        text = body.read(MOST_BYTES + 1) if whole else manifest_of(body, address, most=_MOST_BEFORE)
-        return Manifest.parse(text, address)
+        text = stored.manifest_text(account, address)
+        if text is None:
+            raise OperateError(
+                f"{address} does not exist any more: give --model, whose golden pairs are asked."
+            )
+        pinned = container.get("Environment", {}).get("SAGERANK_MANIFEST_SHA256", "")
+        pin = Pin(target, address, hashlib.sha256(text).hexdigest(), pinned)
+        return pin, Manifest.parse(text, address) if pin.ok else None
     except (ArtefactError, OSError) as error:
         raise OperateError(f"{error} Or give --model, whose golden pairs are asked.") from None
 

@@ -16,6 +16,7 @@ _MODES = ("realtime", "serverless", "async", "batch")
 _OPTIONS = (
     "ami",
     "artefact",
+    "artefact_sha256",
     "asynchronous",
     "autoscaling",
     "encryption",

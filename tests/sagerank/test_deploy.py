@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import http.client
 import io
 import json
@@ -299,6 +300,31 @@ def test_other_weights_are_found(
     assert "FAIL  AllTraffic" in out
     assert "the reference has" in out
     assert main(["verify", "--model", str(other), "--tolerance", "0.1"]) == 0
+
+
+def test_the_artefact_is_told_by_its_manifest_and_one_that_was_replaced_is_a_failure(
+    stage: Stage, packed: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = hashlib.sha256((MICRO / "manifest.json").read_bytes()).hexdigest()
+    store(packed)
+    make_endpoint()
+    assert main(["verify"]) == 0
+    assert f"manifest {own}, not pinned" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(CONTAINER, "Environment", {"SAGERANK_MANIFEST_SHA256": own})
+    make_endpoint("pinned")
+    assert main(["verify", "pinned"]) == 0
+    assert f"manifest {own}, pinned" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(CONTAINER, "Environment", {"SAGERANK_MANIFEST_SHA256": "0" * 64})
+    make_endpoint("replaced")
+    assert main(["verify", "replaced"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith(
+        "FAIL the artefact of replaced was replaced in S3: instances that start now refuse it"
+    )
+    assert f"s3://models/micro/model.tar.gz has the manifest {own} now" in out
+    assert main(["verify", "replaced", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["judged"], found["pins"][0]["pinned"]) == (False, [], "0" * 64)
 
 
 def test_a_gpu_may_be_as_far_off_as_bfloat16_is(
@@ -805,6 +831,12 @@ def test_what_a_deployment_needs_is_looked_for_before_anything_is_built(
         shim.delenv("CDK_DOCKER")
         shim.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         assert "docker is podman here: set CDK_DOCKER=podman." in said()
+    (tmp_path / "docker").write_text("#!/bin/sh\n[ $1 = version ]\n")
+    monkeypatch.setenv("CDK_DOCKER", str(tmp_path / "docker"))
+    assert "has no buildx: install docker-buildx-plugin" in said()
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_BUILDKIT", "0")
+        assert "DOCKER_BUILDKIT=0 turns it off: unset it" in said()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "The CDK needs Node.js 20 or newer" in said()
 

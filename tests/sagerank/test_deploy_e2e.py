@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Aws:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment, self.folder = environment, folder
         self.inference = ROOT / "inference"
+        self.said = ""  # by the last command, on standard error
         archive("micro", folder / "model.tar.gz")
 
     def client(self, service: str) -> Any:
@@ -91,6 +94,7 @@ class Aws:
         assert process.returncode == expect, (
             f"{shlex.join(words)}: exit code {process.returncode}\n{out[-3000:]}\n{err[-3000:]}"
         )
+        self.said = err
         return out + (err if "npx" in words[0] else "")
 
     def sagerank(self, *words: str, expect: int = 0) -> str:
@@ -362,6 +366,66 @@ def test_a_batch_job_scores_a_file(aws: Aws) -> None:
     ]
     assert [len(answer["results"]) for answer in answers] == [2, 2]
     assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_reviewed(aws: Aws) -> None:
+    words = ("deploy", "--model", "micro", "--mode", "batch", "--instance", "ml.c7i.xlarge")
+    plan = ("--plan", "plan.tar.gz")
+    aws.sagerank(*words, *plan)
+    assert len(aws.client("cloudformation").describe_stacks()["Stacks"]) == 1  # the CDK's own
+    with tarfile.open(aws.folder / "plan.tar.gz") as opened:
+        text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
+    assert "\nDeployed now: nothing\n" in text
+    assert "│ ecr:BatchGetImage " in text
+    assert "│ Everyone (IPv4) │" in text  # of the security group
+    assert "[+] AWS::SageMaker::Model Model Model\n" in text
+
+    (aws.folder / "cache").rename(aws.folder / "elsewhere")  # all that is needed is in the file
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes")
+    assert "Deployed now: nothing" in aws.said
+    assert "│ ecr:BatchGetImage " in " ".join(aws.said.split())
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    assert "is not what the difference was shown against" in aws.said
+
+    change = ("-c", "batch.days=9", "-c", "encryption.key=aws", "-c", "network.cidr=10.90.0.0/22")
+    said = " ".join(aws.sagerank(*words, *change, *plan).split())
+    assert "Deployed now: USD 3.93 a month; the new estimate is USD 1.00 less" in said
+    with tarfile.open(aws.folder / "plan.tar.gz") as opened:
+        text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
+    assert "[-] AWS::KMS::Key Key" in text
+    assert "[~] AWS::EC2::VPC Vpc Vpc8378EB38 replace" in text
+    assert re.search(r"│ - │ \$\{Key\w*\.Arn\} +│ Allow +│ kms:\* ", text)
+
+    aws.sagerank(*words, "-c", "batch.days=5", "--yes")
+    assert "[~] AWS::S3::Bucket Data" in aws.said
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    assert "somebody deployed meanwhile" in aws.said
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_a_plan_is_for_one_account_and_region(aws: Aws) -> None:
+    words = ("deploy", "--model", "micro", "--mode", "serverless")
+    aws.sagerank(*words, "--plan", "plan.tar.gz")
+    for more, sentence in (
+        (("--region", "eu-west-1"), "was planned for us-east-1"),
+        (("--model", "tiny"), "--apply deploys what its file says"),
+        (("-c", "log_days=7"), "--apply deploys what its file says"),
+        (("--plan", "other"), "--apply deploys what its file says"),
+    ):
+        aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", *more, expect=2)
+        assert sentence in aws.said
+    own, aws.environment = aws.environment, {**aws.environment, "AWS_ACCESS_KEY_ID": _of_another_account(aws)}
+    try:
+        aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    finally:
+        aws.environment = own
+    assert "account is 123456789012, and the credentials are of 111122223333" in aws.said
+
+
+def _of_another_account(aws: Aws) -> str:
+    """An access key of it: moto knows an account by the role that was assumed."""
+    role = {"RoleArn": "arn:aws:iam::111122223333:role/other", "RoleSessionName": "other"}
+    return str(aws.client("sts").assume_role(**role)["Credentials"]["AccessKeyId"])
 
 
 def test_a_wrong_value_creates_nothing(aws: Aws) -> None:
