@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 
-from . import rules
+from . import image, rules
 from .config import ConfigError, DeployConfig, json_schema, read_file
 from .endpoint import EndpointStack
 from .hosting import tags
@@ -54,7 +55,11 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     def common(what: str) -> dict[str, Any]:
         return {
             "env": env,
-            "synthesizer": cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
+            "synthesizer": cdk.DefaultStackSynthesizer(
+                generate_bootstrap_version_rule=config.bootstrap_rule,
+                qualifier=image.bootstrap_qualifier(app, config),
+            ),
+            "termination_protection": config.termination_protection,
             "description": f"sagerank {config.name}: {what}",
         }
 
@@ -82,6 +87,11 @@ def build(app: cdk.App, config: DeployConfig) -> Stacks:
     observability.add_stack_dependency(endpoint)
     made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
     for stack in made:
+        if config.permissions_boundary:
+            boundary = iam.ManagedPolicy.from_managed_policy_arn(
+                stack, "Boundary", config.permissions_boundary
+            )
+            iam.PermissionsBoundary.of(stack).apply(boundary)
         for name, text in tags(config).items():
             cdk.Tags.of(stack).add(name, text, exclude_resource_types=_UNTAGGED)
     return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)

@@ -9,6 +9,7 @@ from pathlib import Path
 import aws_cdk as cdk
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk.region_info import RegionInfo
+from constructs import Construct
 
 import sagerank_inference
 
@@ -16,6 +17,7 @@ from .config import DeployConfig
 from .instances import hardware
 from .options import ConfigError
 
+BOOTSTRAP_CONTEXT = "@aws-cdk/core:bootstrapQualifier"
 # Of AWS's own containers, Hugging Face's for inference: they have PyTorch and tokenizers, which sagerank_inference.handler needs.
 _DLC = "huggingface-pytorch-inference"
 _DLC_TAGS = {
@@ -80,12 +82,18 @@ def repository_arn(stack: cdk.Stack, config: DeployConfig) -> str:
     if config.image == "dlc":
         return _repository(stack, _dlc_account(config.region), _DLC)
     if config.image == "dockerfile":
-        qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER  # of the bootstrap stack's names
+        qualifier = bootstrap_qualifier(stack, config)
         return _repository(
             stack, stack.account, f"cdk-{qualifier}-container-assets-{stack.account}-{stack.region}"
         )
     registry, _, name = config.image.partition("/")
     return _repository(stack, registry.split(".")[0], name.partition("@")[0].partition(":")[0])
+
+
+def bootstrap_qualifier(scope: Construct, config: DeployConfig) -> str:
+    """Of the bootstrap stack's names: the option, else the CDK's context, else the CDK's own, as its synthesizer has it."""
+    found = config.bootstrap_qualifier or scope.node.try_get_context(BOOTSTRAP_CONTEXT)
+    return str(found or cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER)
 
 
 def _repository(stack: cdk.Stack, account: str, name: str) -> str:

@@ -26,8 +26,8 @@ from .image import image_uri
 from .network import Placement
 from .role import execution_role
 
-# They publish alarms, budgets and failed deployments to the topic.
-_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
+# They publish budgets and alarms to the topic. EventBridge, which sends no account to compare, has a role instead.
+_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com")
 
 
 class ModelStack(cdk.Stack):
@@ -66,9 +66,7 @@ class ModelStack(cdk.Stack):
     def locate(self, id: str, artefact: str) -> Artefact:
         """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
-            bucket, _, key = artefact.removeprefix("s3://").partition("/")
-            prefix = not key.endswith(".tar.gz")
-            return Artefact(identity=artefact, uri=artefact, bucket=bucket, key=key, prefix=prefix)
+            return Artefact.at(artefact)
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
@@ -134,8 +132,9 @@ class ModelStack(cdk.Stack):
             log_group_name=metrics.log_group(self._config),
             encryption_key=self.key,
             retention=_retention(self._config.log_days),
-            # The name is SageMaker's choice: a log that stayed behind would stand in the way of the next deployment.
-            removal_policy=cdk.RemovalPolicy.DESTROY,
+            # The name is SageMaker's choice, so a log that stays is in the way of the next stack: `sagerank deploy` lets
+            # CloudFormation import it, which wants the policy Retain.
+            removal_policy=self._removal,
         )
 
     def _topic(self) -> sns.Topic:

@@ -10,6 +10,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from . import endpoint_policy
 from .accepted import accept
 from .config import DeployConfig
 
@@ -48,7 +49,8 @@ class NetworkStack(cdk.Stack):
             ],
             restrict_default_security_group=False,  # would bring a Lambda function; no instance uses that group
         )
-        vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        gateway = vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        endpoint_policy.restrict_s3(gateway, config)
         model = ec2.SecurityGroup(
             self,
             "Model",
@@ -69,10 +71,16 @@ class NetworkStack(cdk.Stack):
             inward.add_ingress_rule(ec2.Peer.ipv4(config.network.cidr), ec2.Port.tcp(443), "TLS from the VPC")
             for name in config.network.endpoints:
                 for service, id_ in _ENDPOINTS[name]:
-                    vpc.add_interface_endpoint(id_, service=service, security_groups=[inward], open=False)
+                    door = vpc.add_interface_endpoint(
+                        id_, service=service, security_groups=[inward], open=False
+                    )
+                    endpoint_policy.restrict(door, config, name)
         # What is refused is all that can be learnt here: whatever is allowed goes to AWS's own services.
         refused = logs.LogGroup(
-            self, "Refused", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY
+            self,
+            "Refused",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy(config.removal.upper()),
         )
         accept(refused, "addresses of refused packets; this stack is older than the key", "CKV_AWS_158")
         vpc.add_flow_log(

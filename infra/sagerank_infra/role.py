@@ -8,9 +8,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
 
-from . import metrics
 from .accepted import accept_wildcard
+from .arns import IMAGE, log_streams, s3_arn
 from .config import DeployConfig
 from .image import repository_arn
 from .network import Placement
@@ -34,11 +35,14 @@ def execution_role(
     key: kms.IKey | None,
     data: s3.IBucket | None,
     placement: Placement | None,
-) -> iam.Role:
-    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key and `data`.
+) -> iam.IRole:
+    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key, `data` and what config.data names.
 
-    The right to read an artefact comes and goes with the artefact, in the endpoint's stack.
+    The right to read an artefact comes and goes with the artefact, in the endpoint's stack. A role that config names gets
+    nothing: it has to have all of it.
     """
+    if config.role:
+        return iam.Role.from_role_arn(stack, "Role", config.role, mutable=False)
     role = iam.Role(
         stack,
         "Role",
@@ -61,21 +65,15 @@ def execution_role(
                 accept_wildcard(stack, role, resource, wildcard)
 
     unnamed = "stands in NO_FINER_GRAIN"
-    group = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name=metrics.log_group(config),
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
+    group, streams = log_streams(stack, config)
     allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
-    streams = [group, f"{group}:log-stream:*"]
-    allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
+    written = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    allow(written, [group, streams], wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
     if config.traits.own_container:
         allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
-        layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        allow(layers, [repository_arn(stack, config)])
+        allow(list(IMAGE), [repository_arn(stack, config)])
     if placement:
         interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
         named = {"subnet": placement.subnets, "security-group": placement.security_groups}
@@ -105,4 +103,47 @@ def execution_role(
         allow(["s3:GetObject"], [data.arn_for_objects("input/*")], wildcard=kept)
         written = [data.arn_for_objects(prefix) for prefix in ("output/*", "capture/*")]
         allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
+    outside = config.data
+    below = "below a prefix that data.read or data.write names"
+    if outside.read:
+        allow(["s3:GetObject"], [_objects(stack, each) for each in outside.read], wildcard=below)
+        for address in outside.read:
+            bucket, _, prefix = address.removeprefix("s3://").partition("/")
+            listed = {"StringLike": {"s3:prefix": f"{prefix}*"}}
+            allow(["s3:ListBucket"], [s3_arn(stack, bucket)], listed)
+    if outside.write:
+        objects = [_objects(stack, each) for each in outside.write]
+        allow(["s3:AbortMultipartUpload", "s3:PutObject"], objects, wildcard=below)
+    if outside.keys:
+        allow(["kms:Decrypt", "kms:DescribeKey"], list(outside.keys))
+        if outside.write:
+            allow(["kms:GenerateDataKey"], list(outside.keys))
     return role
+
+
+def event_publisher(
+    stack: cdk.Stack, config: DeployConfig, *, topic: sns.ITopic, key: kms.IKey | None
+) -> iam.Role:
+    """The role by which EventBridge publishes to the topic: no policy of topic or key has to let the service in, whoever asks it to.
+
+    A condition there would stop its messages (SNS's guide on keys: it sends neither account nor rule); a role's trust knows
+    both.
+    """
+    role = iam.Role(
+        stack,
+        "Publisher",
+        assumed_by=iam.ServicePrincipal(
+            "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
+        ),
+        description=f"Publishes failures of {config.name}",
+    )
+    role.add_to_policy(iam.PolicyStatement(actions=["sns:Publish"], resources=[topic.topic_arn]))
+    if key:
+        used = ["kms:Decrypt", "kms:GenerateDataKey"]
+        role.add_to_policy(iam.PolicyStatement(actions=used, resources=[key.key_arn]))
+    return role
+
+
+def _objects(stack: cdk.Stack, address: str) -> str:
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    return s3_arn(stack, bucket, f"{prefix}*")
