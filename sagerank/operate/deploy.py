@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
 
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
-_LATER = "s3://not-yet/model.tar.gz"
+LATER = "s3://not-yet/model.tar.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
 
     given = named(file, options)
     build = "artefact" not in given and given.get("mode") != "marketplace"
-    config = rules.read(file, {**options, "artefact": _LATER} if build else options)
+    config = rules.read(file, {**options, "artefact": LATER} if build else options)
     return Wanted(config=config, file=file, options=options, build=build)
 
 
