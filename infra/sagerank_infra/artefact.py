@@ -52,7 +52,9 @@ class Artefact:
         if self.prefix:
             below = {"StringLike": {"s3:prefix": f"{self.key}*"}}
             statements.append(
-                iam.PolicyStatement(actions=["s3:ListBucket"], resources=[s3_arn(stack, self.bucket)], conditions=below)
+                iam.PolicyStatement(
+                    actions=["s3:ListBucket"], resources=[s3_arn(stack, self.bucket)], conditions=below
+                )
             )
         unique = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
         policy = iam.Policy(stack, f"{id}Reads{unique}", roles=[role], statements=statements)

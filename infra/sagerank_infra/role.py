@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import aws_cdk as cdk
@@ -15,6 +16,7 @@ from .arns import IMAGE, log_streams, s3_arn
 from .config import DeployConfig
 from .image import repository_arn
 from .network import Placement
+from .sections import Data
 
 # Every action that is allowed on "*", with the reason why nothing smaller can be named.
 NO_FINER_GRAIN = {
@@ -26,6 +28,9 @@ NO_FINER_GRAIN = {
     "ec2:DescribeSubnets": "EC2 describes without resources",
     "ec2:DescribeVpcs": "EC2 describes without resources",
 }
+
+
+_UNNAMED = "stands in NO_FINER_GRAIN"
 
 
 def execution_role(
@@ -52,45 +57,18 @@ def execution_role(
         description=f"Runs the model of {config.name}",
     )
 
-    def allow(
-        actions: list[str],
-        resources: list[str],
-        conditions: dict[str, Any] | None = None,
-        *,
-        wildcard: str = "",
-    ) -> None:
-        role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
-        for resource in resources if wildcard else ():
-            if resource.endswith("*"):
-                accept_wildcard(stack, role, resource, wildcard)
-
-    unnamed = "stands in NO_FINER_GRAIN"
+    allow = _allowing(stack, role)
     group, streams = log_streams(stack, config)
     allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
     written = ["logs:CreateLogStream", "logs:PutLogEvents"]
     allow(written, [group, streams], wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
-    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
+    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=_UNNAMED)
     if config.traits.own_container:
-        allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
+        allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=_UNNAMED)
         allow(list(IMAGE), [repository_arn(stack, config)])
     if placement:
-        interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
-        named = {"subnet": placement.subnets, "security-group": placement.security_groups}
-        where = [
-            stack.format_arn(service="ec2", resource=kind, resource_name=name)
-            for kind, names in named.items()
-            for name in names
-        ]
-        ids = "EC2 chooses the ids of interfaces"
-        allow(["ec2:CreateNetworkInterface"], [interfaces, *where], wildcard=ids)
-        others = [
-            "CreateNetworkInterfacePermission",
-            "DeleteNetworkInterface",
-            "DeleteNetworkInterfacePermission",
-        ]
-        allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
-        allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=unnamed)
+        _stand(stack, allow, placement)
     if key:
         allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
         # For the instances' volumes: the grant goes to EBS, and to nobody else.
@@ -103,7 +81,50 @@ def execution_role(
         allow(["s3:GetObject"], [data.arn_for_objects("input/*")], wildcard=kept)
         written = [data.arn_for_objects(prefix) for prefix in ("output/*", "capture/*")]
         allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
-    outside = config.data
+    _reach(stack, allow, config.data)
+    return role
+
+
+def _allowing(stack: cdk.Stack, role: iam.Role) -> Callable[..., None]:
+    """What adds a statement to the role; `wildcard` is the reason for a resource that ends in a star."""
+
+    def allow(
+        actions: list[str],
+        resources: list[str],
+        conditions: dict[str, Any] | None = None,
+        *,
+        wildcard: str = "",
+    ) -> None:
+        role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+        for resource in resources if wildcard else ():
+            if resource.endswith("*"):
+                accept_wildcard(stack, role, resource, wildcard)
+
+    return allow
+
+
+def _stand(stack: cdk.Stack, allow: Callable[..., None], placement: Placement) -> None:
+    """Network interfaces in the subnets, for the instances."""
+    interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
+    named = {"subnet": placement.subnets, "security-group": placement.security_groups}
+    where = [
+        stack.format_arn(service="ec2", resource=kind, resource_name=name)
+        for kind, names in named.items()
+        for name in names
+    ]
+    ids = "EC2 chooses the ids of interfaces"
+    allow(["ec2:CreateNetworkInterface"], [interfaces, *where], wildcard=ids)
+    others = [
+        "CreateNetworkInterfacePermission",
+        "DeleteNetworkInterface",
+        "DeleteNetworkInterfacePermission",
+    ]
+    allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
+    allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=_UNNAMED)
+
+
+def _reach(stack: cdk.Stack, allow: Callable[..., None], outside: Data) -> None:
+    """Input and answers in buckets that are not the deployment's."""
     below = "below a prefix that data.read or data.write names"
     if outside.read:
         allow(["s3:GetObject"], [_objects(stack, each) for each in outside.read], wildcard=below)
@@ -118,7 +139,6 @@ def execution_role(
         allow(["kms:Decrypt", "kms:DescribeKey"], list(outside.keys))
         if outside.write:
             allow(["kms:GenerateDataKey"], list(outside.keys))
-    return role
 
 
 def event_publisher(

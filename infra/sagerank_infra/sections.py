@@ -14,7 +14,10 @@ _KEY, _KEY_FORM = (
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
-_PREFIX, _PREFIX_FORM = r"s3://[a-z0-9.-]{3,63}/([^*?]+/)?", "s3:// prefixes that end with a slash, such as s3://bucket/folder/"
+_PREFIX, _PREFIX_FORM = (
+    r"s3://[a-z0-9.-]{3,63}/([^*?]+/)?",
+    "s3:// prefixes that end with a slash, such as s3://bucket/folder/",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import OperateError, artefact, cdk, tools
+from . import OperateError, artefact, cdk, stacks, tools
 from .account import Account, look_up
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
 
-_BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 LATER = "s3://not-yet/model.tar.gz"
 
 
@@ -66,10 +65,11 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
     return Wanted(config=config, file=file, options=options, build=build)
 
 
-def locate(account: Account) -> Place:
+def locate(account: Account, config: DeployConfig) -> Place:
     """Ask AWS whose account it is, and whether the CDK is set up there. Raises OperateError."""
     account.sign_in()
-    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
+    version = f"/cdk-bootstrap/{config.bootstrap_qualifier or stacks.BOOTSTRAP_QUALIFIER}/version"
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=version) is not None
     return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
 
 
@@ -138,10 +138,14 @@ def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str
     return found
 
 
-def bootstrap(place: Place, account: Account) -> None:
-    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
+def bootstrap(place: Place, account: Account, qualifier: str) -> None:
+    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app.
+
+    Those of a qualifier are a stack of their own: the CDK would change its stack CDKToolkit, and whoever uses that has nothing.
+    """
+    own = ["--qualifier", qualifier, "--toolkit-stack-name", f"CDKToolkit-{qualifier}"] if qualifier else []
     with tempfile.TemporaryDirectory() as elsewhere:
-        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], account, cwd=Path(elsewhere))
+        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}", *own], account, cwd=Path(elsewhere))
 
 
 def deploy(planned: Plan, extra: list[str], account: Account) -> None:

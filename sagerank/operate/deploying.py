@@ -1,13 +1,14 @@
-"""The command `sagerank deploy`: what it looks for, says and asks, in order."""
+"""The commands that read a configuration: `sagerank deploy`, what it looks for, says and asks, in order; and `sagerank policies`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sagerank.aws import NoRegion
 
-from . import OperateError, cdk, deploy, screen, tools
+from . import OperateError, cdk, deploy, key_policy, log_group, policies, screen, stacks, tools
 from .account import of, sentences
 from .terminal import agreed, print_json, say, show
 
@@ -35,8 +36,12 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
     wanted = deploy.want(options.config, {**given, "region": account.region})
     config = wanted.config
     # All that may be missing, before anything is downloaded or built.
-    place = deploy.locate(account)
+    place = deploy.locate(account, config)
     deploy.require_account(config, place)
+    if config.encryption.key.startswith("arn:"):
+        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    deployed = "model" in stacks.find(account, config.name)
+    words = [*log_group.adopt(account, config, deployed=deployed), *options.cdk]
     if not place.bootstrapped and not options.bootstrap:
         raise OperateError(
             f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
@@ -53,11 +58,11 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
             return 1
         if not place.bootstrapped:
             say("Setting up the CDK: about 2 minutes")
-            deploy.bootstrap(place, account)
+            deploy.bootstrap(place, account, config.bootstrap_qualifier)
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
         try:
-            deploy.deploy(planned, options.cdk, account)
+            deploy.deploy(planned, words, account)
         except KeyboardInterrupt:
             say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
             raise
@@ -101,7 +106,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
     tools.node()
     try:
         with sentences():
-            place = deploy.locate(account)
+            place = deploy.locate(account, wanted.config)
     except OperateError as error:
         place = deploy.Place(region=account.region, unknown=str(error))
     deploy.require_account(wanted.config, place)
@@ -123,4 +128,27 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
         else:
             show(screen.plan(planned))
             show(screen.dry(assumed=assumed, kept=options.output))
+    return 0
+
+
+def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
+    """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
+    cdk.check()
+    given = _given(options, own)
+    options.region = deploy.named(options.config, given).get("region")
+    account = of(options)
+    wanted = deploy.want(options.config, {**given, "region": account.region})
+    tools.node()
+    number = wanted.config.account
+    if not number:
+        account.sign_in()
+        number = account.number
+    found = asdict(policies.documents(wanted, number))
+    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
+    if asked == ["role"]:
+        print_json({name: found[name] for name in ("trust", "role")})
+    elif len(asked) == 1:
+        print_json(found[asked[0]])
+    else:
+        print_json(found)
     return 0

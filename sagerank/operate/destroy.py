@@ -53,9 +53,27 @@ def survey(account: Account, name: str) -> Doomed:
     )
 
 
+def require_unprotected(doomed: Doomed) -> None:
+    """Raise OperateError where a stack has termination protection."""
+    protected = [stack.name for stack in doomed.stacks.values() if stack.protected]
+    if protected:
+        raise OperateError(
+            f"{', '.join(protected)} {'is' if len(protected) == 1 else 'are'} protected from deletion, as preset prod has it: give --unprotect to turn that off and delete."
+        )
+
+
+def _unprotect(account: Account, doomed: Doomed) -> None:
+    for stack in doomed.stacks.values():
+        if stack.protected:
+            account.client("cloudformation").update_termination_protection(
+                StackName=stack.name, EnableTerminationProtection=False
+            )
+
+
 def destroy(account: Account, doomed: Doomed) -> None:
-    """Empty the buckets that go, and run `cdk destroy`: it needs the stacks' names, not what they were made of."""
-    tools.cdk()  # before anything is emptied
+    """Turn protection off, empty the buckets that go, and run `cdk destroy`: it needs the stacks' names, not what they were made of."""
+    tools.cdk()  # before anything is changed
+    _unprotect(account, doomed)
     for bucket in doomed.objects:
         _empty(account, bucket)
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
@@ -99,8 +117,8 @@ def _write_assembly(folder: Path, account: Account, doomed: list[Stack]) -> None
             "properties": {
                 "templateFile": f"{stack.name}.template.json",
                 "stackName": stack.name,
-                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-deploy-role-{where}",
-                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-cfn-exec-role-{where}",
+                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-{stack.qualifier}-deploy-role-{where}",
+                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-{stack.qualifier}-cfn-exec-role-{where}",
             },
         }
     (folder / "manifest.json").write_text(

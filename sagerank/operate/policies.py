@@ -36,20 +36,24 @@ def documents(wanted: Wanted, account: str) -> Documents:
     What CloudFormation has yet to name stands there as a pattern, with the deployment's tag or the account as a condition.
     """
     config = wanted.config
-    options = {**wanted.options, "role": "", **({"artefact": LATER} if wanted.build else {})}
-    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
-
-        def templates(part: str, **more: str) -> Templates:
-            folder = Path(scratch) / part
-            cdk.synthesise({**options, **more}, folder, file=wanted.file, validate=False)
-            return Templates.read(folder, name=config.name, region=config.region, account=account)
-
-        found = templates("as-given")
-        keyless = config.encryption.key == "aws"
-        # The policy of a key that the stacks make says what another's has to say.
-        key = [] if keyless else _key(templates("own-key", **{"encryption.key": "new"}), config)
+    found = _templates(wanted, account)
+    key = [] if config.encryption.key == "aws" else key_statements(wanted, account)
     trust = _trust(found)
     return Documents(trust, _document(_rights(found)), _document(key), _document(_caller(found, config)))
+
+
+def key_statements(wanted: Wanted, account: str) -> list[Statement]:
+    """What a key's own policy needs: what the policy of one that the stacks make says, and the roles."""
+    return list(_key(_templates(wanted, account, **{"encryption.key": "new"}), wanted.config))
+
+
+def _templates(wanted: Wanted, account: str, **more: str) -> Templates:
+    """Of the deployment with a role of its own."""
+    config = wanted.config
+    options = {**wanted.options, "role": "", **({"artefact": LATER} if wanted.build else {}), **more}
+    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
+        cdk.synthesise(options, Path(scratch), file=wanted.file, validate=False)
+        return Templates.read(Path(scratch), name=config.name, region=config.region, account=account)
 
 
 def _document(statements: Iterable[Statement]) -> Statement:
@@ -78,7 +82,10 @@ def _rights(found: Templates) -> Iterator[Statement]:
                 resources.setdefault(json.dumps(_besides(found, named)), []).append(named)
             for besides, named_all in resources.items():
                 yield _statement(
-                    statement["Action"], list(dict.fromkeys(named_all)), statement.get("Condition", {}), json.loads(besides)
+                    statement["Action"],
+                    list(dict.fromkeys(named_all)),
+                    statement.get("Condition", {}),
+                    json.loads(besides),
                 )
 
 
@@ -126,7 +133,11 @@ def _caller(found: Templates, config: DeployConfig) -> Iterator[Statement]:
     """To ask the endpoint, or to run jobs; where they go through S3, to write requests and read answers."""
     traits = config.traits
     if not traits.endpoint:
-        jobs = ["sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"]
+        jobs = [
+            "sagemaker:CreateTransformJob",
+            "sagemaker:DescribeTransformJob",
+            "sagemaker:StopTransformJob",
+        ]
         yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))
     elif traits.queued:
         yield _statement(["sagemaker:InvokeEndpointAsync"], found.arn("sagemaker", f"endpoint/{config.name}"))

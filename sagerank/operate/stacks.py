@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .account import Account, look_up
 
+BOOTSTRAP_QUALIFIER = "hnb659fds"  # the CDK's own
 # In the order in which they are made; they go in the reverse order.
 PARTS = ("network", "model", "endpoint", "observability")
 
@@ -28,6 +30,14 @@ class Stack:
     status: str
     reason: str
     outputs: Mapping[str, str]
+    protected: bool = False  # by termination protection
+    role: str = ""  # by which CloudFormation acts
+
+    @property
+    def qualifier(self) -> str:
+        """Of the CDK's bootstrap stack that it was deployed by."""
+        found = re.search(r":role/cdk-([a-z0-9]{1,10})-cfn-exec-role-", self.role)
+        return found[1] if found else BOOTSTRAP_QUALIFIER
 
     @property
     def settled(self) -> bool:
@@ -45,7 +55,14 @@ def _describe(account: Account, stack: str) -> Stack | None:
         return None
     found = answer["Stacks"][0]
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", ())}
-    return Stack(found["StackName"], found["StackStatus"], found.get("StackStatusReason", ""), outputs)
+    return Stack(
+        found["StackName"],
+        found["StackStatus"],
+        found.get("StackStatusReason", ""),
+        outputs,
+        protected=found.get("EnableTerminationProtection", False),
+        role=found.get("RoleARN", ""),
+    )
 
 
 def resources_of(account: Account, stack: Stack) -> list[Resource]:

@@ -56,22 +56,28 @@ class Templates:
                     yield self._resolved(resource["Properties"], stack)
 
     def _resolved(self, value: Any, stack: str) -> Any:
-        match value:
-            case list():
-                return [self._resolved(each, stack) for each in value]
-            case {"Ref": id} | {"Fn::GetAtt": [id, _]} if len(value) == 1:
-                return self._pseudo().get(id) or self._named(stack, id)
-            case {"Fn::Join": [between, parts]}:
-                return between.join(map(str, self._resolved(parts, stack)))
-            case {"Fn::Sub": str(form)}:
-                return re.sub(r"\$\{([^}]+)\}", lambda found: self._pseudo()[found[1]], form)
-            case {"Fn::ImportValue": exported}:
-                return self._output(lambda id, output: output.get("Export", {}).get("Name") == exported)
-            case {"Fn::GetStackOutput": reference}:
-                return self._output(lambda id, output: f'"{id}"' in json.dumps(reference))
-            case dict():
-                return {key: self._resolved(each, stack) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(each, stack) for each in value]
+        if isinstance(value, dict):
+            found = self._function(value, stack)
+            return found or {key: self._resolved(each, stack) for key, each in value.items()}
         return value
+
+    def _function(self, value: Mapping[str, Any], stack: str) -> Any:
+        """What an intrinsic function makes; None of a mapping that is none."""
+        found: Any = None
+        match value:
+            case {"Ref": id} | {"Fn::GetAtt": [id, _]}:
+                found = self._pseudo().get(id) or self._named(stack, id)
+            case {"Fn::Join": [between, parts]}:
+                found = between.join(map(str, self._resolved(parts, stack)))
+            case {"Fn::Sub": str(form)}:
+                found = re.sub(r"\$\{([^}]+)\}", lambda place: self._pseudo()[place[1]], form)
+            case {"Fn::ImportValue": exported}:
+                found = self._output(lambda _, output: output.get("Export", {}).get("Name") == exported)
+            case {"Fn::GetStackOutput": reference}:
+                found = self._output(lambda id, _: f'"{id}"' in json.dumps(reference))
+        return found
 
     def _output(self, wanted: Callable[[str, Any], bool]) -> Any:
         """What another stack gives, by an export or a weak reference."""
