@@ -166,6 +166,9 @@ for name in EXAMPLES:
     options = {"capture__percent": "5"} if name in ("realtime", "async") else {}
     build(app, example(name, "prod", name=name, **options))
 build(app, example("realtime", name="unpacked", artefact="s3://models/tiny/", account="123456789012"))
+outside = {"data__read": "s3://theirs/in/", "data__write": "s3://theirs/out/"}
+build(app, example("batch", name="outside", permissions_boundary="arn:aws:iam::123456789012:policy/b", **outside))
+build(app, example("async", name="with-a-role", role="arn:aws:iam::123456789012:role/theirs"))
 bad = cdk.Stack(app, "bad")
 aws_s3.Bucket(bad, "Bucket")
 cdk.CfnResource(bad, "Endpoint", type="AWS::SageMaker::EndpointConfig", properties={"ProductionVariants": [{"VariantName": "-"}]})

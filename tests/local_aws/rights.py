@@ -27,7 +27,8 @@ def role_may(role: str, action: str, resource: str, **context: str) -> bool:
     backend = iam_backends[account]["aws"]
     if not any(each.name == name for each in backend.roles.values()):
         return True
-    keys = {key.replace("__", ":"): text for key, text in context.items()}
+    keys = {"aws:ResourceAccount": account}  # the only one there is here
+    keys |= {key.replace("__", ":"): text for key, text in context.items()}
     return any(
         any(fnmatchcase(resource, each) for each in _listed(statement["Resource"]))
         and _matches(statement, action, keys)
@@ -79,6 +80,7 @@ def simulate_principal_policy(self: Any) -> ActionResult:
             "EvalActionName": action,
             "EvalResourceName": resource,
             "EvalDecision": "allowed" if role_may(role, action, resource, **keys) else "implicitDeny",
+            "MissingContextValues": [],
         }
         for action in self._get_param("ActionNames")
         for resource in self._get_param("ResourceArns") or ["*"]

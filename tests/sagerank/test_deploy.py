@@ -158,8 +158,15 @@ def make_endpoint(
     return f"{name}-config"
 
 
-def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
+def make_stack(name: str = "sagerank", *, retain: bool = False, batch: bool = False) -> str:
     """The deployment's endpoint stack, without the endpoint: the name of the configuration it made."""
+    encrypted = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    data = {"BucketEncryption": {"ServerSideEncryptionConfiguration": [encrypted]}}
+    paths = {
+        f"{kind}Path": {"Fn::Join": ["/", ["s3:/", {"Ref": "Data"}, kind.lower()]]}
+        for kind in ("Input", "Output")
+    }
+    outputs = {"ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}, **paths} if batch else {}
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
@@ -173,10 +180,15 @@ def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
             "Properties": {"ExecutionRoleArn": ROLE, "PrimaryContainer": CONTAINER},
         },
         "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}},
-        "Data": {"Type": "AWS::S3::Bucket", **({"DeletionPolicy": "Retain"} if retain else {})},
+        "Data": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": data,
+            **({"DeletionPolicy": "Retain"} if retain else {}),
+        },
     }
+    template = {"Resources": resources, "Outputs": {id: {"Value": value} for id, value in outputs.items()}}
     formation = client("cloudformation")
-    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps({"Resources": resources}))
+    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps(template))
     listed = formation.list_stack_resources(StackName=f"{name}-endpoint")["StackResourceSummaries"]
     config = next(each for each in listed if each["LogicalResourceId"] == "Config")
     return str(config["PhysicalResourceId"]).rpartition("/")[2]
@@ -621,7 +633,6 @@ def test_destroy_asks_first_and_knows_what_there_is(
             ["transform", "--instance", "ml.m5.large", "--input", "x.txt"],
             "give --content-type, one of application/jsonlines",
         ),
-        (["transform", "--instance", "ml.m5.large", "--input", "x.jsonl"], "give --output s3://"),
         (
             ["transform", "--instance", "ml.m5.large", "--input", "x.jsonl", "--output", "s3://b/o"],
             "x.jsonl is no file",
@@ -659,7 +670,7 @@ def test_bad_input_is_one_sentence_and_creates_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if arguments[0] == "transform" and "nope" not in arguments:
-        make_stack()
+        make_stack(batch=True)
     before = len(client("cloudformation").list_stacks()["StackSummaries"])
     assert main(arguments) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sagerank: ")]
@@ -706,8 +717,8 @@ def test_a_dry_run_with_credentials_says_whose_account_it_is(
 def test_a_batch_job_that_fails_says_why(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_stack()
-    client("s3").create_bucket(Bucket="answers")
+    make_stack(batch=True)
+    (tmp_path / "in.jsonl").write_text("{}\n", encoding="utf-8")
     asked = []
 
     def failed(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -725,9 +736,7 @@ def test_a_batch_job_that_fails_says_why(
                 "--instance",
                 "ml.m5.large",
                 "--input",
-                "s3://answers/in.jsonl",
-                "--output",
-                "s3://answers/out",
+                str(tmp_path / "in.jsonl"),
             ]
         )
         == 2
