@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from sagerank.cli import main
 from sagerank.models.build import archive
-from sagerank.operate import OperateError, deploy, key_policy, policies
+from sagerank.operate import OperateError, deploy, key_policy, log_group, policies
 from sagerank.operate.account import Account
 from sagerank.operate.destroy import Doomed, _unprotect, survey
 
@@ -245,3 +245,37 @@ def test_a_stack_says_by_which_bootstrap_it_was_made(client: Client, tmp_path: P
     assert "role/cdk-ours-deploy-role-" in properties["assumeRoleArn"]
     assert "role/cdk-ours-cfn-exec-role-" in properties["cloudFormationExecutionRoleArn"]
     client("cloudformation").delete_stack(StackName="q-model")
+
+
+def test_deploy_reads_a_keys_policy_before_anything_is_made(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}
+    key = client("kms").create_key(Policy=json.dumps({"Statement": [root]}))["KeyMetadata"]["Arn"]
+    given = ["--model", "micro", "--instance", "ml.c7i.large", "-c", f"encryption.key={key}", "--yes"]
+    assert main(["deploy", *given]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "does not let logs.us-east-1.amazonaws.com, budgets.amazonaws.com, cloudwatch.amazonaws.com" in said
+    )
+    assert "sagerank policies --key" in said
+
+
+def test_deploy_looks_for_the_bootstrap_of_the_qualifier(client: Client) -> None:
+    account, ours = Account(REGION), wanted(bootstrap_qualifier="ours").config
+    client("ssm").put_parameter(Name="/cdk-bootstrap/ours/version", Value="30", Type="String")
+    assert deploy.locate(account, ours).bootstrapped is True
+    assert deploy.locate(account, wanted().config).bootstrapped is False
+    client("ssm").delete_parameter(Name="/cdk-bootstrap/ours/version")
+
+
+def test_a_log_that_was_kept_is_taken_over_or_named(client: Client) -> None:
+    account, name = Account(REGION), "/aws/sagemaker/Endpoints/sagerank"
+    dev, prod = (wanted(preset=preset).config for preset in ("dev", "prod"))
+    assert log_group.adopt(account, prod, deployed=False) == []
+    client("logs").create_log_group(logGroupName=name)
+    assert log_group.adopt(account, prod, deployed=False) == ["--import-existing-resources"]
+    assert log_group.adopt(account, prod, deployed=True) == []
+    with pytest.raises(OperateError, match="would refuse to make it: delete it"):
+        log_group.adopt(account, dev, deployed=False)
+    client("logs").delete_log_group(logGroupName=name)

@@ -27,6 +27,10 @@ def check(container: Mapping[str, Any], region: str, role: str) -> None:
     if not container.keys() & _NAMES:
         return
     bucket, key, single = _place(container)
+    if not (single or key.endswith("/")):
+        raise ValidationError(
+            message=f"S3Uri {_address(container)} of S3DataType S3Prefix must end with a forward slash."
+        )
     if not role_may(role, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"):
         raise ValidationError(
             message=f'Could not access model data at {_address(container)}. Please ensure that the role "{role}" exists and that its trust '

@@ -33,7 +33,7 @@ from sagerank import operate
 from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import serving
-from sagerank.operate import OperateError, endpoint, transform
+from sagerank.operate import OperateError, endpoint, key_policy, transform
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.destroy import left, survey
 from sagerank_inference.archive import pack
@@ -744,6 +744,15 @@ def test_a_batch_job_that_fails_says_why(
     err = capsys.readouterr().err
     assert "is Failed: ClientError" in err
     assert asked[0].startswith("sagerank-")
+
+
+def test_a_key_policy_that_may_not_be_read_is_said_to_be_unchecked(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    denied = {"__type": "AccessDeniedException", "message": "not authorized to perform: kms:GetKeyPolicy"}
+    stage.answers["GetKeyPolicy"] = lambda asked: (400, denied)
+    key_policy.check(Account(REGION), f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", [])
+    assert "may not be read by you (kms:GetKeyPolicy), and is not checked" in capsys.readouterr().err
 
 
 def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_ours(tmp_path: Path) -> None:
