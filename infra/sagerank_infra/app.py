@@ -43,7 +43,12 @@ class Deployment(Reranker):
             f"{config.name}-{part}",
             stack_name=f"{config.name}-{part}",
             env=cdk.Environment(account=config.account or None, region=config.region),
-            synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
+            # None: the context's, else the CDK's own.
+            synthesizer=cdk.DefaultStackSynthesizer(
+                generate_bootstrap_version_rule=config.bootstrap_rule,
+                qualifier=config.bootstrap_qualifier or None,
+            ),
+            termination_protection=config.termination_protection,
             description=f"sagerank {config.name}: {part}",
         )
         for key, value in _CONTEXT.items():

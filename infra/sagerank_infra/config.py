@@ -32,6 +32,7 @@ from .sections import (
     Encryption,
     ImageBuild,
     Network,
+    OtherBuckets,
     Pool,
     Rollout,
     Serverless,
@@ -125,6 +126,19 @@ class DeployConfig:
     )
     network: Network = section(Network, "private by default")
     encryption: Encryption = section(Encryption, "with a key of this deployment by default")
+    data: OtherBuckets = section(OtherBuckets, "in S3, outside of the deployment's own bucket (batch, async)")
+    role: str = option(
+        "",
+        "existing role that the model runs with, with the rights that `sagerank policies --role` prints; empty: one is made",
+        pattern=r"|arn:aws[a-z-]*:iam::\d{12}:role/.+",
+        form="the ARN of an IAM role",
+    )
+    permissions_boundary: str = option(
+        "",
+        "policy that bounds every role the stacks make",
+        pattern=r"|arn:aws[a-z-]*:iam::(\d{12}|aws):policy/.+",
+        form="the ARN of an IAM policy",
+    )
     autoscaling: Autoscaling = section(Autoscaling, "on the metric the mode emits")
     serverless: Serverless = section(Serverless, "of mode serverless")
     asynchronous: Asynchronous = section(Asynchronous, "of mode async")
@@ -146,7 +160,14 @@ class DeployConfig:
     log_days: int = option(30, "that logs are kept", low=1, high=3653)
     tags: Mapping[str, str] = mapping("on everything that takes tags")
     removal: str = option(
-        "destroy", "what happens to data and key with the stack", choices=("destroy", "retain")
+        "destroy", "what happens to data, logs and key with the stack", choices=("destroy", "retain")
+    )
+    termination_protection: bool = option(False, "of the stacks: `sagerank destroy` wants --unprotect then")
+    bootstrap_qualifier: str = option(
+        "",
+        "of the CDK's bootstrap stack; empty: the CDK's own, hnb659fds",
+        pattern=r"|[a-z0-9]{1,10}",
+        form="at most 10 lower-case letters and digits",
     )
     bootstrap_rule: bool = option(
         True, "let CloudFormation check the bootstrap version; false for AWS emulators"
@@ -224,6 +245,7 @@ def _prod(mode: Mode) -> dict[str, Any]:
         if fleet and mode.staged
         else {},
         "removal": "retain",
+        "termination_protection": True,
         "log_days": 365,
     }
 

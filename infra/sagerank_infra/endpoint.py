@@ -106,7 +106,10 @@ class Endpoint(Construct):
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created. Another artefact makes another policy: until an
         # update has succeeded, and after a rollback, instances of the old model still start.
-        created.node.add_dependency(outer, *([artefact.readable(self, id, outer.role)] if artefact else []))
+        created.node.add_dependency(outer)
+        # A role of the user's own is not changed: it has the right already.
+        if artefact and not config.role:
+            created.node.add_dependency(artefact.readable(self, id, outer.role))
         return created
 
     def _vpc(self, kind: Any) -> Any:
@@ -193,8 +196,12 @@ class Endpoint(Construct):
         done, failed = (
             sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
         )
-        publish = iam.PolicyStatement(actions=["sns:Publish"], resources=[done.topic_arn, failed.topic_arn])
-        created.node.add_dependency(iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish]))
+        if not config.role:
+            topics = [done.topic_arn, failed.topic_arn]
+            publish = iam.PolicyStatement(actions=["sns:Publish"], resources=topics)
+            created.node.add_dependency(
+                iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish])
+            )
         cdk.CfnOutput(self, "SuccessTopic", value=done.topic_arn)
         cdk.CfnOutput(self, "ErrorTopic", value=failed.topic_arn)
         return _Config.AsyncInferenceConfigProperty(

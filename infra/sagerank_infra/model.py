@@ -27,8 +27,8 @@ from .network import Placement
 from .outputs import publish
 from .role import execution_role
 
-# They publish alarms, budgets and failed deployments to the topic.
-_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
+# They publish budgets and alarms to the topic. EventBridge, which sends no account to compare, has a role instead.
+_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com")
 
 
 class Foundation(Construct):
@@ -82,9 +82,7 @@ class Foundation(Construct):
     def locate(self, id: str, artefact: str) -> Artefact:
         """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
-            bucket, _, key = artefact.removeprefix("s3://").partition("/")
-            prefix = not key.endswith(".tar.gz")
-            return Artefact(identity=artefact, uri=artefact, bucket=bucket, key=key, prefix=prefix)
+            return Artefact.at(artefact)
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
@@ -152,8 +150,9 @@ class Foundation(Construct):
             log_group_name=metrics.log_group(self._config),
             encryption_key=self.key,
             retention=_retention(self._config.log_days),
-            # The name is SageMaker's choice: a log that stayed behind would stand in the way of the next deployment.
-            removal_policy=cdk.RemovalPolicy.DESTROY,
+            # The name is SageMaker's choice, so a log that stays is in the way of the next stack: `sagerank deploy` lets
+            # CloudFormation import it, which wants the policy Retain.
+            removal_policy=self._removal,
         )
 
     def _topic(self) -> sns.Topic:

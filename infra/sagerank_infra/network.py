@@ -11,6 +11,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from . import endpoint_policy
 from .accepted import accept
 from .config import DeployConfig
 
@@ -72,11 +73,15 @@ class Network(Construct):
             ],
             restrict_default_security_group=False,  # would bring a Lambda function; no instance uses that group
         )
-        vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        gateway = vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        endpoint_policy.restrict_s3(gateway, config)
         model = outward(self, "Model", vpc)  # the subnets have no other route
         # What is refused is all that can be learnt here: whatever is allowed goes to AWS's own services.
         refused = logs.LogGroup(
-            self, "Refused", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY
+            self,
+            "Refused",
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=cdk.RemovalPolicy(config.removal.upper()),
         )
         accept(refused, "addresses of refused packets; this stack is older than the key", "CKV_AWS_158")
         vpc.add_flow_log(

@@ -10,7 +10,6 @@ from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
@@ -20,6 +19,7 @@ from .endpoint import Endpoint
 from .hosting import ACTIVATE_TAG, NAME_TAG
 from .instances import hardware
 from .model import Foundation
+from .role import event_publisher
 from .standing import LOGGED
 
 
@@ -118,12 +118,18 @@ class Observability(Construct):
             subject = "Transform Job"
             detail = {"TransformJobStatus": ["Failed"], "TransformJobName": [{"prefix": f"{name}-"}]}
         kind = f"SageMaker {subject} State Change"
-        events.Rule(
+        publisher = event_publisher(self, self._config, topic=model.topic, key=model.key)
+        events.CfnRule(
             self,
             "Failures",
             description=f"Failures of {name}",
-            event_pattern=events.EventPattern(source=["aws.sagemaker"], detail_type=[kind], detail=detail),
-            targets=[targets.SnsTopic(model.topic)],
+            event_pattern={"source": ["aws.sagemaker"], "detail-type": [kind], "detail": detail},
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Topic", arn=model.topic.topic_arn, role_arn=publisher.role_arn
+                )
+            ],
         )
 
     def _budget(self, model: Foundation) -> None:

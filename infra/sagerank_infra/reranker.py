@@ -67,7 +67,9 @@ class Reranker(Construct):
         if vpc:
             placement = Placement.within(self, vpc, vpc_subnets, security_groups)
         elif config.vpc == "new":
-            placement = Network(*self.place("network"), config=config).placement
+            network = Network(*self.place("network"), config=config)
+            bound(network, config)
+            placement = network.placement
         elif config.vpc != "none":
             placement = Placement(
                 subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
@@ -83,6 +85,8 @@ class Reranker(Construct):
         self.observability = Observability(
             *self.place("observability"), config=config, model=self.model, endpoint=self.endpoint
         )
+        for part in (self.model, self.endpoint, self.observability):
+            bound(part, config)
 
     def place(self, part: str) -> tuple[Construct, str]:
         """Scope and id of a part: network, model, endpoint or observability."""
@@ -158,6 +162,13 @@ class Reranker(Construct):
                 f"mode {self.config.mode} has no queue, and so no metric of it: only async has."
             )
         return metrics.queue(self.config, "ApproximateAgeOfOldestRequest", "Maximum")
+
+
+def bound(part: Construct, config: DeployConfig) -> None:
+    """Bound every role in `part`, the CDK's own too."""
+    if config.permissions_boundary:
+        policy = iam.ManagedPolicy.from_managed_policy_arn(part, "Boundary", config.permissions_boundary)
+        iam.PermissionsBoundary.of(part).apply(policy)
 
 
 def tag(scope: Construct, config: DeployConfig) -> None:

@@ -27,6 +27,7 @@ def check(config: DeployConfig) -> None:
     else:
         _serverless(config)
     _network(config)
+    _rights(config)
     fitting.check_image(config)
     _limits(config)
     fitting.check_memory(config)
@@ -120,6 +121,28 @@ def _network(config: DeployConfig) -> None:
             f"network.endpoints is {list(network.endpoints)} and network.callers {list(network.callers)}: give both, "
             "endpoints=runtime and the security groups or IPv4 blocks that call through it, or neither."
         )
+
+
+def _rights(config: DeployConfig) -> None:
+    data = config.data
+    if (data.read or data.write or data.keys) and not config.traits.in_s3:
+        raise ConfigError(
+            f"data is for modes that read and write S3, batch and async, and mode is {config.mode!r}: leave it out."
+        )
+    if data.write and config.traits.queued:
+        raise ConfigError(
+            "data.write is for mode batch: an asynchronous endpoint's answers go to the deployment's own bucket; leave it out."
+        )
+    if data.keys and not (data.read or data.write):
+        raise ConfigError(
+            "data.keys are for the buckets in data.read and data.write, and there are none: give those too."
+        )
+    for where, arn in {"role": config.role, "permissions_boundary": config.permissions_boundary}.items():
+        account = arn.split(":")[4] if arn else ""
+        if config.account and account.isdigit() and account != config.account:
+            raise ConfigError(
+                f"{where} is of account {account}, and account is {config.account}: give one of the same account."
+            )
 
 
 def _limits(config: DeployConfig) -> None:
@@ -233,6 +256,7 @@ def _regions(config: DeployConfig) -> None:
         "encryption.artefact_key": config.encryption.artefact_key,
         "model_package": config.model_package,
     }
+    arns |= {f"data.keys[{index}]": key for index, key in enumerate(config.data.keys)}
     found = {where: arn.split(":")[3] for where, arn in arns.items() if arn.startswith("arn:")}
     if ".dkr.ecr." in config.image:
         found["image"] = config.image.split(".")[3]

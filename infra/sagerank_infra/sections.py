@@ -15,6 +15,10 @@ _KEY, _KEY_FORM = (
 )
 SHA256, SHA256_FORM = r"|[0-9a-f]{64}", "the 64 hexadecimal digits that `sagerank build` prints"
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
+_PREFIX, _PREFIX_FORM = (
+    r"s3://[a-z0-9.-]{3,63}/([^*?]+/)?",
+    "s3:// prefixes that end with a slash, such as s3://bucket/folder/",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,22 @@ class Encryption:
         "KMS key the artefact in S3 is encrypted with, where it is not the bucket's default",
         pattern=r"|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
         form="the ARN of a KMS key",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherBuckets:
+    """What requests and answers in other buckets than the deployment's own need."""
+
+    read: tuple[str, ...] = option(
+        (), "prefixes that input may come from", pattern=_PREFIX, form=_PREFIX_FORM
+    )
+    write: tuple[str, ...] = option((), "and answers may go to", pattern=_PREFIX, form=_PREFIX_FORM)
+    keys: tuple[str, ...] = option(
+        (),
+        "KMS keys that those buckets are encrypted with",
+        pattern=r"arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
+        form="ARNs of KMS keys",
     )
 
 

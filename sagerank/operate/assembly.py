@@ -71,8 +71,8 @@ def _write_empty(folder: Path, account: Account, stacks: Sequence[Stack]) -> Non
             "properties": {
                 "templateFile": f"{stack.name}.template.json",
                 "stackName": stack.name,
-                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-deploy-role-{where}",
-                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-cfn-exec-role-{where}",
+                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-{stack.qualifier}-deploy-role-{where}",
+                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-{stack.qualifier}-cfn-exec-role-{where}",
             },
         }
     (folder / "manifest.json").write_text(

@@ -1,4 +1,4 @@
-"""`sagerank deploy | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
+"""`sagerank deploy | policies | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ _EXAMPLES = {
         "sagerank deploy --model tiny --instance ml.c7i.large --dry-run",
         "sagerank deploy --config sagerank.yaml --yes",
     ),
+    "policies": (
+        "sagerank policies --role --config sagerank.yaml",
+        "sagerank policies --key --mode async --instance ml.c7i.large",
+    ),
     "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
     "status": ("sagerank status", "sagerank status my-reranker --region eu-west-1 --wait"),
     "idle": ("sagerank idle --region eu-west-1", "sagerank idle --days 30 --fail"),
@@ -53,7 +57,7 @@ def add(commands: Any) -> None:
         epilog = examples(*_EXAMPLES[name])
         sub = commands.add_parser(name, help=description, description=description, epilog=epilog)
         # Only the CDK app needs what is not always installed.
-        extra = "infra" if name == "deploy" else ""
+        extra = "infra" if name in ("deploy", "policies") else ""
         sub.set_defaults(run=lambda options: _guarded(run, options), extra=extra, group="deploy")
         sub.add_argument("--json", action="store_true", help="print JSON")
         sub.add_argument("--profile", help=PROFILE_HELP)
@@ -68,20 +72,24 @@ def add(commands: Any) -> None:
         sub.add_argument("--region", help=_OWN["region"])
         return sub
 
-    deploy = command("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
-    for option, meaning in _OWN.items():
-        deploy.add_argument(f"--{option}", help=meaning)
-    deploy.add_argument(
-        "--config", type=Path, help="configuration file: YAML, TOML or JSON; options override it"
-    )
-    deploy.add_argument(
-        "-c",
-        "--context",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="any other option, such as autoscaling.max=8",
-    )
+    def configured(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
+        sub = command(name, run, description)
+        for option, meaning in _OWN.items():
+            sub.add_argument(f"--{option}", help=meaning)
+        sub.add_argument(
+            "--config", type=Path, help="configuration file: YAML, TOML or JSON; options override it"
+        )
+        sub.add_argument(
+            "-c",
+            "--context",
+            action="append",
+            default=[],
+            metavar="OPTION=VALUE",
+            help="any other option, such as autoscaling.max=8",
+        )
+        return sub
+
+    deploy = configured("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
     deploy.add_argument("--yes", action="store_true", help="do not ask")
     deploy.add_argument(
         "--dry-run",
@@ -102,6 +110,16 @@ def add(commands: Any) -> None:
         help="also set the CDK up in this account and region, where it is not",
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
+
+    policies = configured(
+        "policies", _policies, "print what an existing role, your own key and callers must be allowed"
+    )
+    for who, meaning in {
+        "role": "the role that the model runs with: its policy, and whom it trusts",
+        "key": "the policy of a KMS key of yours",
+        "caller": "whoever asks the model",
+    }.items():
+        policies.add_argument(f"--{who}", dest=f"for_{who}", action="store_true", help=f"of {meaning}")
 
     verify = named("verify", _verify, "check that an endpoint runs what was deployed, and its scores")
     verify.add_argument(
@@ -138,10 +156,16 @@ def add(commands: Any) -> None:
         "--count", type=int, default=1, help="of instances; a file goes to one (default: %(default)s)"
     )
     transform.add_argument("--content-type", default="", help="of the input (default: by its name)")
+    transform.add_argument(
+        "--output-key", default="", help="ARN of the KMS key of the answers (default: the deployment's)"
+    )
     transform.add_argument("--no-wait", action="store_true", help="create the job and return")
 
     destroy = named("destroy", _destroy, "delete a deployment, and prove that nothing is left")
     destroy.add_argument("--yes", action="store_true", help="do not ask")
+    destroy.add_argument(
+        "--unprotect", action="store_true", help="turn the stacks' termination protection off first"
+    )
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -164,6 +188,12 @@ def _deploy(options: argparse.Namespace) -> int:
 
     code = run(options, list(_OWN))
     return _verify(options) if code is None else code
+
+
+def _policies(options: argparse.Namespace) -> int:
+    from .deploying import show_policies
+
+    return show_policies(options, list(_OWN))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -244,7 +274,13 @@ def _transform(options: argparse.Namespace) -> int:
         raise OperateError(f"--count is {options.count}: give at least 1.")
     job = transform.Job(instance=options.instance, count=options.count)
     title, target = transform.start(
-        account, options.name, options.input, job, content_type=options.content_type, output=remote
+        account,
+        options.name,
+        options.input,
+        job,
+        content_type=options.content_type,
+        output=remote,
+        output_key=options.output_key,
     )
     files: list[Path] = []
     status = "InProgress"
@@ -280,6 +316,8 @@ def _destroy(options: argparse.Namespace) -> int:
     doomed = destroy.survey(account, options.name)
     for line in screen.doomed(doomed, account.number, account.region):
         terminal.say(line)
+    if not options.unprotect:
+        destroy.require_unprotected(doomed)
     if not terminal.agreed(options, "Delete?"):
         terminal.say("Nothing was deleted.")
         return 1

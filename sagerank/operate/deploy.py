@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from sagerank_inference.artefact import ArtefactError
 
-from . import OperateError, artefact, cdk, stored, tools, updating
+from . import OperateError, artefact, cdk, stacks, stored, tools, updating
 from .account import Account, look_up, sentences
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
     from sagerank_infra.sections import Variant
 
-_BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
-_LATER = "s3://not-yet/model.tar.gz"
+LATER = "s3://not-yet/model.tar.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
         raise OperateError(
             "artefact_sha256 says which artefact is meant, and there is none: give artefact too."
         )
-    config = rules.read(file, {**options, "artefact": _LATER} if build else options)
+    config = rules.read(file, {**options, "artefact": LATER} if build else options)
     return Wanted(config=config, file=file, options=options, build=build)
 
 
@@ -99,7 +98,7 @@ def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
         )
     return replace(
         wanted,
-        config=rules.read(wanted.file, options if not wanted.build else {**options, "artefact": _LATER}),
+        config=rules.read(wanted.file, options if not wanted.build else {**options, "artefact": LATER}),
         options=options,
     ), notes
 
@@ -121,10 +120,11 @@ def _stored(account: Account, address: str, notes: list[str]) -> str:
     return found
 
 
-def locate(account: Account) -> Place:
+def locate(account: Account, config: DeployConfig) -> Place:
     """Ask AWS whose account it is, and whether the CDK is set up there. Raises OperateError."""
     account.sign_in()
-    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
+    version = f"/cdk-bootstrap/{config.bootstrap_qualifier or stacks.BOOTSTRAP_QUALIFIER}/version"
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=version) is not None
     return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
 
 
@@ -192,10 +192,14 @@ def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str
     return found
 
 
-def bootstrap(place: Place, account: Account) -> None:
-    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
+def bootstrap(place: Place, account: Account, qualifier: str) -> None:
+    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app.
+
+    Those of a qualifier are a stack of their own: the CDK would change its stack CDKToolkit, and whoever uses that has nothing.
+    """
+    own = ["--qualifier", qualifier, "--toolkit-stack-name", f"CDKToolkit-{qualifier}"] if qualifier else []
     with tempfile.TemporaryDirectory() as elsewhere:
-        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], account, cwd=Path(elsewhere))
+        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}", *own], account, cwd=Path(elsewhere))
 
 
 def deploy(planned: Plan, extra: list[str], account: Account) -> None:

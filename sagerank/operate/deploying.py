@@ -1,4 +1,4 @@
-"""The command `sagerank deploy`: what it looks for, says and asks, in order."""
+"""The commands that read a configuration: `sagerank deploy`, what it looks for, says and asks, in order; and `sagerank policies`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,7 +14,21 @@ from typing import TYPE_CHECKING
 from sagerank.aws import NoRegion
 from sagerank_cost.text import width
 
-from . import OperateError, cdk, change, deploy, image, review, screen, tools, updating
+from . import (
+    OperateError,
+    cdk,
+    change,
+    deploy,
+    image,
+    key_policy,
+    log_group,
+    policies,
+    review,
+    screen,
+    stacks,
+    tools,
+    updating,
+)
 from .account import Account, of, sentences
 from .terminal import agreed, print_json, say, say_as_it_is, show
 
@@ -60,10 +75,14 @@ def _deploy(
     """Show what changes, ask, and deploy it. reviewed: the plan that it has to be."""
     config = wanted.config
     # All that may be missing, before anything is downloaded or built.
-    place = deploy.locate(account)
+    place = deploy.locate(account, config)
     deploy.require_account(config.account, place)
     if reviewed:
         deploy.require_account(reviewed.account, place)
+    if config.encryption.key.startswith("arn:"):
+        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    deployed = "model" in stacks.find(account, config.name)
+    words = [*log_group.adopt(account, config, deployed=deployed), *options.cdk]
     if not place.bootstrapped and not options.bootstrap:
         raise OperateError(
             f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
@@ -84,11 +103,11 @@ def _deploy(
         change.deployed(account, config.name).require(before.state)
         if not place.bootstrapped:
             say("Setting up the CDK: about 2 minutes")
-            deploy.bootstrap(place, account)
+            deploy.bootstrap(place, account, config.bootstrap_qualifier)
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
         try:
-            deploy.deploy(planned, options.cdk, account)
+            deploy.deploy(planned, words, account)
         except KeyboardInterrupt:
             say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
             raise
@@ -135,7 +154,7 @@ def _changes(planned: deploy.Plan, before: change.Deployed, account: Account) ->
 
 def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) -> int:
     """Write the plan of a deployment to a file, and deploy nothing."""
-    place = deploy.locate(account)
+    place = deploy.locate(account, wanted.config)
     deploy.require_account(wanted.config.account, place)
     tools.node()
     _look_at_image(wanted.config, account)
@@ -215,7 +234,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
     tools.node()
     try:
         with sentences():
-            place = deploy.locate(account)
+            place = deploy.locate(account, wanted.config)
     except OperateError as error:
         place = deploy.Place(region=account.region, unknown=str(error))
     deploy.require_account(wanted.config.account, place)
@@ -242,3 +261,26 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
 
 def _where(place: deploy.Place) -> dict[str, str]:
     return {"account": place.account, "region": place.region}
+
+
+def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
+    """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
+    cdk.check()
+    given = _given(options, own)
+    options.region = deploy.named(options.config, given).get("region")
+    account = of(options)
+    wanted = deploy.want(options.config, {**given, "region": account.region})
+    tools.node()
+    number = wanted.config.account
+    if not number:
+        account.sign_in()
+        number = account.number
+    found = asdict(policies.documents(wanted, number))
+    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
+    if asked == ["role"]:
+        print_json({name: found[name] for name in ("trust", "role")})
+    elif len(asked) == 1:
+        print_json(found[asked[0]])
+    else:
+        print_json(found)
+    return 0

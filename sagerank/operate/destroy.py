@@ -45,9 +45,27 @@ def survey(account: Account, name: str) -> Doomed:
     )
 
 
+def require_unprotected(doomed: Doomed) -> None:
+    """Raise OperateError where a stack has termination protection."""
+    protected = [stack.name for stack in doomed.stacks.values() if stack.protected]
+    if protected:
+        raise OperateError(
+            f"{', '.join(protected)} {'is' if len(protected) == 1 else 'are'} protected from deletion, as preset prod has it: give --unprotect to turn that off and delete."
+        )
+
+
+def _unprotect(account: Account, doomed: Doomed) -> None:
+    for stack in doomed.stacks.values():
+        if stack.protected:
+            account.client("cloudformation").update_termination_protection(
+                StackName=stack.name, EnableTerminationProtection=False
+            )
+
+
 def destroy(account: Account, doomed: Doomed) -> None:
-    """Run `cdk destroy`, first for what writes to the buckets, and empty those that go in between."""
-    tools.cdk()  # before anything is deleted
+    """Turn protection off, run `cdk destroy`, first for what writes to the buckets, and empty those that go in between."""
+    tools.cdk()  # before anything is changed
+    _unprotect(account, doomed)
     writers = ("endpoint", "observability")
     first = [stack for part, stack in doomed.stacks.items() if part in writers]
     if first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from . import OperateError
 from .account import Account, look_up
 
+BOOTSTRAP_QUALIFIER = "hnb659fds"  # the CDK's own
 # In the order in which they are made; they go in the reverse order.
 PARTS = ("network", "model", "endpoint", "observability")
 
@@ -33,6 +35,13 @@ class Stack:
     tags: Mapping[str, str]
     changed: str  # when it was made or last updated, in UTC
     protected: bool  # from being deleted
+    role: str  # by which CloudFormation acts
+
+    @property
+    def qualifier(self) -> str:
+        """Of the CDK's bootstrap stack that it was deployed by."""
+        found = re.search(r":role/cdk-([a-z0-9]{1,10})-cfn-exec-role-", self.role)
+        return found[1] if found else BOOTSTRAP_QUALIFIER
 
     @property
     def settled(self) -> bool:
@@ -64,6 +73,7 @@ def _describe(account: Account, stack: str) -> Stack | None:
         tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", ())},
         changed=changed.astimezone(datetime.UTC).isoformat(timespec="seconds"),
         protected=found.get("EnableTerminationProtection", False),
+        role=found.get("RoleARN", ""),
     )
 
 

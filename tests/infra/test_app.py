@@ -173,6 +173,9 @@ for name in ("async", "scale-to-zero"):
 yours = {"vpc": "vpc-0a1b2c3d", "subnets": "subnet-0a1b2c3d,subnet-0a1b2c3e", "security_groups": "sg-0a1b2c3d"}
 yours |= {"endpoints": "runtime", "callers": "sg-0a1b2c3e,10.0.0.0/16"}
 build(app, example("realtime", name="yours", **{f"network__{key}": text for key, text in yours.items()}))
+outside = {"data__read": "s3://theirs/in/", "data__write": "s3://theirs/out/"}
+build(app, example("batch", name="outside", permissions_boundary="arn:aws:iam::123456789012:policy/b", **outside))
+build(app, example("async", name="with-a-role", role="arn:aws:iam::123456789012:role/theirs"))
 bad = cdk.Stack(app, "bad")
 aws_s3.Bucket(bad, "Bucket")
 cdk.CfnResource(bad, "Endpoint", type="AWS::SageMaker::EndpointConfig", properties={"ProductionVariants": [{"VariantName": "-"}]})

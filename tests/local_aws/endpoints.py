@@ -239,7 +239,7 @@ def _checked(create: Any) -> Any:
 
     def create_model(self: Any) -> Any:
         role, given_container = self._get_param("ExecutionRoleArn"), self._get_param("PrimaryContainer") or {}
-        artefact.check(given_container, self.region)
+        artefact.check(given_container, self.region, role)
         image = None
         if given() and "Image" in given_container:
             image = images.resolve(given_container["Image"], role, self.current_account)

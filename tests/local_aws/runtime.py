@@ -19,6 +19,7 @@ from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 from .container import Answer, Container
 from .endpoints import RUNNING
 from .resources import client
+from .rights import role_may
 
 _Response = tuple[int, dict[str, Any], str | bytes]
 # Of a component that was scaled to nothing.
@@ -149,12 +150,18 @@ def invoke_endpoint_async(self: Any) -> _Response:
     kind = self.headers.get("X-Amzn-SageMaker-Content-Type", "application/json")
     where, inline = self.headers.get("X-Amzn-SageMaker-InputLocation"), self.body
 
+    models = sagemaker_backends[self.current_account][self.region]._models
+    role = models[config.production_variants[0]["ModelName"]].execution_role_arn
+
     def serve() -> None:
-        body = (
-            _read(self.region, where) if where else inline if isinstance(inline, bytes) else inline.encode()
-        )
         began = time.monotonic()
-        answer: Answer = container.invoke(body, kind, seconds=900)
+        answer: Answer
+        if where and not role_may(role, "s3:GetObject", f"arn:aws:s3:::{where.removeprefix('s3://')}"):
+            answer = Answer(403, "text/plain", f"Access denied: {role} may not read {where}".encode())
+        else:
+            inlined = inline if isinstance(inline, bytes) else inline.encode()
+            body = _read(self.region, where) if where else inlined
+            answer = container.invoke(body, kind, seconds=900)
         _count(self, name, config, variant, answer.status, began)
         bucket, _, key = (good if answer.status == 200 else bad).removeprefix("s3://").partition("/")
         client("s3", self.region).put_object(Bucket=bucket, Key=key, Body=answer.body)

@@ -34,7 +34,7 @@ from sagerank import operate
 from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import serving
-from sagerank.operate import OperateError, endpoint, tools, transform, updating
+from sagerank.operate import OperateError, endpoint, key_policy, tools, transform, updating
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.cdk import Assembly
 from sagerank.operate.destroy import Doomed, left, survey
@@ -165,8 +165,15 @@ def make_endpoint(
     return f"{name}-config"
 
 
-def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
+def make_stack(name: str = "sagerank", *, retain: bool = False, batch: bool = False) -> str:
     """The deployment's endpoint stack, without the endpoint: the name of the configuration it made."""
+    encrypted = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    data = {"BucketEncryption": {"ServerSideEncryptionConfiguration": [encrypted]}}
+    paths = {
+        f"{kind}Path": {"Fn::Join": ["/", ["s3:/", {"Ref": "Data"}, kind.lower()]]}
+        for kind in ("Input", "Output")
+    }
+    outputs = {"ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}, **paths} if batch else {}
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
@@ -180,15 +187,20 @@ def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
             "Properties": {"ExecutionRoleArn": ROLE, "PrimaryContainer": CONTAINER},
         },
         "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}},
-        "Data": {"Type": "AWS::S3::Bucket", **({"DeletionPolicy": "Retain"} if retain else {})},
+        "Data": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": data,
+            **({"DeletionPolicy": "Retain"} if retain else {}),
+        },
         "Name": {
             "Type": "AWS::SSM::Parameter",
             "Properties": {"Name": f"/sagerank/{name}/endpoint-name", "Type": "String", "Value": name},
         },
         "Caller": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": CALLER}},
     }
+    template = {"Resources": resources, "Outputs": {id: {"Value": value} for id, value in outputs.items()}}
     formation = client("cloudformation")
-    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps({"Resources": resources}))
+    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps(template))
     listed = formation.list_stack_resources(StackName=f"{name}-endpoint")["StackResourceSummaries"]
     config = next(each for each in listed if each["LogicalResourceId"] == "Config")
     return str(config["PhysicalResourceId"]).rpartition("/")[2]
@@ -761,7 +773,6 @@ def test_destroy_asks_first_and_knows_what_there_is(
             ["transform", "--instance", "ml.m5.large", "--input", "x.txt"],
             "give --content-type, one of application/jsonlines",
         ),
-        (["transform", "--instance", "ml.m5.large", "--input", "x.jsonl"], "give --output s3://"),
         (
             ["transform", "--instance", "ml.m5.large", "--input", "x.jsonl", "--output", "s3://b/o"],
             "x.jsonl is no file",
@@ -799,7 +810,7 @@ def test_bad_input_is_one_sentence_and_creates_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if arguments[0] == "transform" and "nope" not in arguments:
-        make_stack()
+        make_stack(batch=True)
     before = len(client("cloudformation").list_stacks()["StackSummaries"])
     assert main(arguments) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sagerank: ")]
@@ -852,8 +863,8 @@ def test_a_dry_run_with_credentials_says_whose_account_it_is(
 def test_a_batch_job_that_fails_says_why(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_stack()
-    client("s3").create_bucket(Bucket="answers")
+    make_stack(batch=True)
+    (tmp_path / "in.jsonl").write_text("{}\n", encoding="utf-8")
     asked = []
 
     def failed(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -871,9 +882,7 @@ def test_a_batch_job_that_fails_says_why(
                 "--instance",
                 "ml.m5.large",
                 "--input",
-                "s3://answers/in.jsonl",
-                "--output",
-                "s3://answers/out",
+                str(tmp_path / "in.jsonl"),
             ]
         )
         == 2
@@ -881,6 +890,15 @@ def test_a_batch_job_that_fails_says_why(
     err = capsys.readouterr().err
     assert "is Failed: ClientError" in err
     assert asked[0].startswith("sagerank-")
+
+
+def test_a_key_policy_that_may_not_be_read_is_said_to_be_unchecked(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    denied = {"__type": "AccessDeniedException", "message": "not authorized to perform: kms:GetKeyPolicy"}
+    stage.answers["GetKeyPolicy"] = lambda asked: (400, denied)
+    key_policy.check(Account(REGION), f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", [])
+    assert "may not be read by you (kms:GetKeyPolicy), and is not checked" in capsys.readouterr().err
 
 
 def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_ours(tmp_path: Path) -> None:

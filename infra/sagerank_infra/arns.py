@@ -1,0 +1,27 @@
+"""What role, artefact and endpoint policies all name."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+
+from . import metrics
+from .config import DeployConfig
+
+# Actions by which an image is pulled.
+IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+
+
+def log_streams(stack: cdk.Stack, config: DeployConfig) -> tuple[str, str]:
+    """The log group, and its streams."""
+    group = stack.format_arn(
+        service="logs",
+        resource="log-group",
+        resource_name=metrics.log_group(config),
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+    return group, f"{group}:log-stream:*"
+
+
+def s3_arn(stack: cdk.Stack, bucket: str, key: str | None = None) -> str:
+    """A bucket, or objects in it."""
+    return stack.format_arn(service="s3", region="", account="", resource=bucket, resource_name=key)
