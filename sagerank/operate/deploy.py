@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,18 +77,29 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
 def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
     """Name the artefacts in S3 that no sum is given for by those that lie there now; and say so, or why one is not pinned.
 
-    Raises OperateError where there is none.
+    Raises OperateError where there is none, or another than the one that is given.
     """
-    from sagerank_infra import rules
 
     config, options, notes = wanted.config, dict(wanted.options), list[str]()
     if not config.traits.own_container:
         return wanted, notes
 
     def pinned(own: DeployConfig | Variant) -> str:
-        if own.artefact.startswith("s3://") and not own.artefact_sha256:
-            return _stored(account, own.artefact, notes)
-        return own.artefact_sha256
+        given, address = own.artefact_sha256, own.artefact
+        if not address.startswith("s3://"):
+            return given
+        try:
+            found = _stored(account, address)
+        except _Unreadable as error:
+            notes.append(f"{address} is {'not looked at' if given else 'not pinned'}: {error}")
+            return given
+        if given not in ("", found):
+            raise OperateError(
+                f"artefact_sha256 is {given}, and the manifest at {address} has {found}: put the artefact back, or give its own."
+            )
+        if not given:
+            notes.append(f"{address} is pinned to what lies there now, manifest {found}")
+        return found
 
     if not wanted.build and (found := pinned(config)):
         options["artefact_sha256"] = found
@@ -96,28 +107,25 @@ def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
         options["variants"] = json.dumps(
             [asdict(each) | {"artefact_sha256": pinned(each)} for each in config.variants]
         )
-    return replace(
-        wanted,
-        config=rules.read(wanted.file, options if not wanted.build else {**options, "artefact": LATER}),
-        options=options,
-    ), notes
+    return want(wanted.file, options), notes
 
 
-def _stored(account: Account, address: str, notes: list[str]) -> str:
-    """SHA-256 of the manifest of the artefact that lies at an address now; empty where it may not be read."""
+class _Unreadable(OperateError):
+    """Why AWS does not show what lies in S3."""
+
+
+def _stored(account: Account, address: str) -> str:
+    """SHA-256 of the manifest of the artefact that lies at an address now."""
     try:
         with sentences():
             text = stored.manifest_text(account, address)
     except OperateError as error:
-        notes.append(f"{address} is not pinned: {error}")
-        return ""
+        raise _Unreadable(str(error)) from None
     except ArtefactError as error:
         raise OperateError(str(error)) from None
     if text is None:
         raise OperateError(f"There is no artefact at {address}.")
-    found = hashlib.sha256(text).hexdigest()
-    notes.append(f"{address} is pinned to what lies there now, manifest {found}")
-    return found
+    return hashlib.sha256(text).hexdigest()
 
 
 def locate(account: Account, config: DeployConfig) -> Place:

@@ -194,11 +194,12 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
         )
     with TemporaryDirectory(prefix="sagerank-plan-") as scratch:
         reviewed, file = review.read(options.apply, Path(scratch))
-        if options.region not in (None, reviewed.region):
+        region = given.get("region", reviewed.region)
+        if region != reviewed.region:
             raise OperateError(
-                f"--region is {options.region}, and {options.apply} was planned for {reviewed.region}: leave the option out, or plan for that region."
+                f"--region is {region}, and {options.apply} was planned for {reviewed.region}: leave the option out, or plan for that region."
             )
-        options.region = reviewed.region
+        options.region = region
         wanted = deploy.want(file, given)
         if (wanted.config.name, wanted.config.region) != (reviewed.name, reviewed.region):
             raise OperateError(

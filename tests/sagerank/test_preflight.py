@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sagerank.models.build import MICRO
-from sagerank.operate import OperateError, deploy, image
+from sagerank.operate import OperateError, change, deploy, image
 from sagerank.operate.account import Account
+from sagerank.operate.cdk import Assembly
 from sagerank_infra import rules
 from sagerank_infra.config import DeployConfig
 
@@ -106,8 +108,10 @@ def test_artefacts_in_s3_are_pinned_to_what_lies_there(account: Account) -> None
         assert wanted.config.artefact_sha256 == own
         assert rules.read(None, wanted.options) == wanted.config
         assert note == f"{address} is pinned to what lies there now, manifest {own}"
-    wanted, notes = pinned("s3://artefacts/model.tar.gz", artefact_sha256="e" * 64)
-    assert (wanted.config.artefact_sha256, notes) == ("e" * 64, [])
+    wanted, notes = pinned("s3://artefacts/model.tar.gz", artefact_sha256=own)
+    assert (wanted.config.artefact_sha256, notes) == (own, [])
+    with pytest.raises(OperateError, match=f"artefact_sha256 is e{{64}}, and the manifest at .* has {own}"):
+        pinned("s3://artefacts/model.tar.gz", artefact_sha256="e" * 64)
     variants = json.dumps([{"name": "B", "weight": 1, "artefact": "s3://artefacts/unpacked/"}])
     wanted, notes = pinned("s3://artefacts/model.tar.gz", variants=variants)
     assert (wanted.config.variants[0].artefact_sha256, len(notes)) == (own, 2)
@@ -123,3 +127,36 @@ def test_an_artefact_that_may_not_be_read_is_said_not_to_be_pinned(away: Account
     wanted, (note,) = deploy.pin(deploy.want(None, options), away)
     assert wanted.config.artefact_sha256 == ""
     assert note.startswith("s3://artefacts/model.tar.gz is not pinned: AWS could not be reached")
+    given = deploy.want(None, {**options, "artefact_sha256": "e" * 64})
+    wanted, (note,) = deploy.pin(given, away)
+    assert wanted.config.artefact_sha256 == "e" * 64
+    assert "is not looked at: AWS could not be reached" in note
+
+
+def test_a_stack_that_somebody_changes_meanwhile_is_told(account: Account) -> None:
+    def template(estimate: str, days: int) -> str:
+        group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name, "RetentionInDays": days}}
+        output = {"EstimatedMonthlyCost": {"Value": estimate}}
+        return json.dumps({"Resources": {"Group": group}, "Outputs": output})
+
+    formation, name = account.client("cloudformation"), f"told-{uuid.uuid4().hex[:8]}"
+    none = change.deployed(account, name)
+    none.require({})
+    now = Assembly(Path(), {f"{name}-model": {}}, "USD 1,088.40 a month (traffic); hours 1,078.11")
+    assert change.cost(none, now) == "Deployed now: nothing"
+    stack = f"{name}-observability"
+    formation.create_stack(StackName=stack, TemplateBody=template("USD 90.00 a month (traffic); hours 80", 1))
+    first = change.deployed(account, name)
+    first.require(first.state)
+    assert change.cost(first, now) == "Deployed now: USD 90.00 a month; the new estimate is USD 998.40 more"
+    assert change.left(first, now) == f"Not in this configuration, and left as it is: {stack}"
+    with pytest.raises(OperateError, match=r"it was not there, and is 20.*: somebody deployed meanwhile"):
+        first.require(none.state)
+    formation.update_stack(StackName=stack, TemplateBody=template("at least USD 1.00 a month (traffic)", 7))
+    second = change.deployed(account, name)
+    with pytest.raises(OperateError, match="somebody deployed meanwhile"):
+        second.require(first.state)
+    assert change.cost(second, now) == "Deployed now: at least USD 1.00 a month"
+    formation.delete_stack(StackName=stack)
+    with pytest.raises(OperateError, match="and is not there"):
+        change.deployed(account, name).require(second.state)
