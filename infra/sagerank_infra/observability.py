@@ -120,8 +120,8 @@ class Observability(Construct):
         kind = f"SageMaker {subject} State Change"
         publisher = event_publisher(self, self._config, topic=model.topic, key=model.key)
         events.CfnRule(
-            self,
-            "Failures",
+            Construct(self, "Failures"),
+            "Resource",  # keeps the logical id of the Rule that stood here
             description=f"Failures of {name}",
             event_pattern={"source": ["aws.sagemaker"], "detail-type": [kind], "detail": detail},
             state="ENABLED",

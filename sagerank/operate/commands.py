@@ -111,9 +111,7 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
 
-    policies = configured(
-        "policies", _policies, "print the policies that a role, a key and callers need"
-    )
+    policies = configured("policies", _policies, "print the policies that a role, a key and callers need")
     for who, meaning in {
         "role": "the role that the model runs with: its policy, and whom it trusts",
         "key": "the policy of a KMS key of yours",

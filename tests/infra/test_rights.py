@@ -92,7 +92,7 @@ def test_a_role_of_the_users_own_is_used_and_not_changed(name: str) -> None:
 def test_a_bootstrap_qualifier_is_followed_by_assets_and_by_the_role() -> None:
     found = stacks("realtime", bootstrap_qualifier="ours")
     (pull,) = granted(found, "ecr:BatchGetImage")
-    assert "repository/cdk-ours-container-assets-" in arns(pull)
+    assert "cdk-ours-container-assets-" in arns(pull)
     assert "hnb659fds" not in json.dumps(found.templates)
     assert "hnb659fds" not in (found.assembly / "manifest.json").read_text(encoding="utf-8")
 
@@ -101,7 +101,7 @@ def test_the_cdks_context_says_the_qualifier_where_the_option_does_not() -> None
     app = new_app(context={"@aws-cdk/core:bootstrapQualifier": "theirs"})
     build(app, example("realtime"))
     template = (Path(app.synth().directory) / "sagerank-model.template.json").read_text(encoding="utf-8")
-    assert "repository/cdk-theirs-container-assets-" in template
+    assert "cdk-theirs-container-assets-" in template
     assert "hnb659fds" not in template
 
 
