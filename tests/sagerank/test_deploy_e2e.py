@@ -360,6 +360,28 @@ def test_a_batch_job_scores_a_file(aws: Aws) -> None:
     assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
 
 
+def test_a_bootstrap_of_ones_own_and_stacks_that_are_protected(aws: Aws) -> None:
+    """What a custom qualifier names is used and nothing else; what is protected goes when that is said."""
+    own = ["-c", "bootstrap_qualifier=ours", "-c", "termination_protection=true"]
+    deploy = ["deploy", "--model", "micro", "--mode", "serverless", "--yes", *own]
+    aws.sagerank(*deploy, expect=2)
+    aws.sagerank(*deploy, "--bootstrap")
+    formation, s3 = aws.client("cloudformation"), aws.client("s3")
+    (made,) = formation.describe_stacks(StackName="sagerank-endpoint")["Stacks"]
+    assert f"role/cdk-ours-cfn-exec-role-{ACCOUNT}" in made["RoleARN"]
+    assert made["EnableTerminationProtection"] is True
+    aws.sagerank("destroy", "--yes", expect=2)
+    assert json.loads(aws.sagerank("destroy", "--yes", "--unprotect", "--json"))["ok"] is True
+    bucket = f"cdk-ours-assets-{ACCOUNT}-{REGION}"
+    stored = s3.list_object_versions(Bucket=bucket)
+    assert stored["Versions"]
+    for each in (*stored["Versions"], *stored.get("DeleteMarkers", ())):
+        s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+    formation.delete_stack(StackName="CDKToolkit-ours")
+    if bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+        s3.delete_bucket(Bucket=bucket)  # the CDK's template keeps it
+
+
 def test_a_wrong_value_creates_nothing(aws: Aws) -> None:
     aws.sagerank(
         "deploy",
