@@ -371,7 +371,7 @@ def test_a_batch_job_scores_a_file(aws: Aws) -> None:
 def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_reviewed(aws: Aws) -> None:
     words = ("deploy", "--model", "micro", "--mode", "batch", "--instance", "ml.c7i.xlarge")
     plan = ("--plan", "plan.tar.gz")
-    aws.sagerank(*words, *plan)
+    aws.sagerank(*words, "-c", "data.read=s3://theirs/in/", *plan)
     assert len(aws.client("cloudformation").describe_stacks()["Stacks"]) == 1  # the CDK's own
     with tarfile.open(aws.folder / "plan.tar.gz") as opened:
         text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
@@ -387,14 +387,23 @@ def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_r
     aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
     assert "is not what the difference was shown against" in aws.said
 
-    change = ("-c", "batch.days=9", "-c", "encryption.key=aws", "-c", "network.cidr=10.90.0.0/22")
+    refused = aws.sagerank(*words, "-c", "network.cidr=10.90.0.0/22", *plan, expect=2)
+    assert "Nothing was changed." in refused + aws.said
+    change = (
+        "-c",
+        "budget.enabled=false",
+        "-c",
+        "settings.max_tokens=512",
+        "-c",
+        "traffic.requests_per_second=0.2",
+    )
     said = " ".join(aws.sagerank(*words, *change, *plan).split())
-    assert "Deployed now: USD 3.93 a month; the new estimate is USD 1.00 less" in said
+    assert re.search(r"Deployed now: USD \S+ a month; the new estimate is USD \S+ more", said)
     with tarfile.open(aws.folder / "plan.tar.gz") as opened:
         text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
-    assert "[-] AWS::KMS::Key Key" in text
-    assert "[~] AWS::EC2::VPC Vpc Vpc8378EB38 replace" in text
-    assert re.search(r"│ - │ \$\{Key\w*\.Arn\} +│ Allow +│ kms:\* ", text)
+    assert "[-] AWS::Budgets::Budget Budget" in text
+    assert "[~] AWS::SageMaker::Model Model Model replace" in text
+    assert re.search(r"│ - │ \S*:s3:::theirs/in/\* +│ Allow +│ s3:GetObject ", text)
 
     aws.sagerank(*words, "-c", "batch.days=5", "--yes")
     assert "[~] AWS::S3::Bucket Data" in aws.said
@@ -426,6 +435,28 @@ def _of_another_account(aws: Aws) -> str:
     """An access key of it: moto knows an account by the role that was assumed."""
     role = {"RoleArn": "arn:aws:iam::111122223333:role/other", "RoleSessionName": "other"}
     return str(aws.client("sts").assume_role(**role)["Credentials"]["AccessKeyId"])
+
+
+def test_a_bootstrap_of_ones_own_and_stacks_that_are_protected(aws: Aws) -> None:
+    """What a custom qualifier names is used and nothing else; what is protected goes when that is said."""
+    own = ["-c", "bootstrap_qualifier=ours", "-c", "termination_protection=true"]
+    deploy = ["deploy", "--model", "micro", "--mode", "serverless", "--yes", *own]
+    aws.sagerank(*deploy, expect=2)
+    aws.sagerank(*deploy, "--bootstrap")
+    formation, s3 = aws.client("cloudformation"), aws.client("s3")
+    (made,) = formation.describe_stacks(StackName="sagerank-endpoint")["Stacks"]
+    assert f"role/cdk-ours-cfn-exec-role-{ACCOUNT}" in made["RoleARN"]
+    assert made["EnableTerminationProtection"] is True
+    aws.sagerank("destroy", "--yes", expect=2)
+    assert json.loads(aws.sagerank("destroy", "--yes", "--unprotect", "--json"))["ok"] is True
+    bucket = f"cdk-ours-assets-{ACCOUNT}-{REGION}"
+    stored = s3.list_object_versions(Bucket=bucket)
+    assert stored["Versions"]
+    for each in (*stored["Versions"], *stored.get("DeleteMarkers", ())):
+        s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+    formation.delete_stack(StackName="CDKToolkit-ours")
+    if bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+        s3.delete_bucket(Bucket=bucket)  # the CDK's template keeps it
 
 
 def test_a_wrong_value_creates_nothing(aws: Aws) -> None:
