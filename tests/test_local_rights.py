@@ -272,10 +272,14 @@ def test_deploy_looks_for_the_bootstrap_of_the_qualifier(client: Client) -> None
 def test_a_log_that_was_kept_is_taken_over_or_named(client: Client) -> None:
     account, name = Account(REGION), "/aws/sagemaker/Endpoints/sagerank"
     dev, prod = (wanted(preset=preset).config for preset in ("dev", "prod"))
-    assert log_group.adopt(account, prod, deployed=False) == []
+    assert log_group.adopt(account, prod) == []
     client("logs").create_log_group(logGroupName=name)
-    assert log_group.adopt(account, prod, deployed=False) == ["--import-existing-resources"]
-    assert log_group.adopt(account, prod, deployed=True) == []
+    assert log_group.adopt(account, prod) == ["--import-existing-resources"]
     with pytest.raises(OperateError, match="would refuse to make it: delete it"):
-        log_group.adopt(account, dev, deployed=False)
+        log_group.adopt(account, dev)
     client("logs").delete_log_group(logGroupName=name)
+    group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name}}
+    template = json.dumps({"Resources": {"Log": group}})
+    client("cloudformation").create_stack(StackName="sagerank-model", TemplateBody=template)
+    assert log_group.adopt(account, dev) == [], "it is the deployment's own"
+    client("cloudformation").delete_stack(StackName="sagerank-model")

@@ -1,4 +1,4 @@
-"""What role, artefact and endpoint policies all name."""
+"""What role, key, artefact and gateway policies name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import aws_cdk as cdk
 
 from . import metrics
 from .config import DeployConfig
-
-# Actions by which an image is pulled.
-IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 
 
 def log_streams(stack: cdk.Stack, config: DeployConfig) -> tuple[str, str]:

@@ -71,7 +71,7 @@ class Endpoint(Construct):
         publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
         publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
         if model.key:
-            # Whatever of the endpoint uses the key, this does: what one stack takes of another stays as it is.
+            # Whatever of the endpoint uses the key, this does, so that the export of 0.6 that is still imported stays.
             cdk.CfnOutput(self, "KeyArn", value=model.key.key_arn)
 
     def _retained(self) -> dict[str, Any]:
@@ -198,9 +198,9 @@ class Endpoint(Construct):
         )
         if not config.role:
             topics = [done.topic_arn, failed.topic_arn]
-            publish = iam.PolicyStatement(actions=["sns:Publish"], resources=topics)
+            allowed = iam.PolicyStatement(actions=["sns:Publish"], resources=topics)
             created.node.add_dependency(
-                iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish])
+                iam.Policy(self, "Publishes", roles=[outer.role], statements=[allowed])
             )
         cdk.CfnOutput(self, "SuccessTopic", value=done.topic_arn)
         cdk.CfnOutput(self, "ErrorTopic", value=failed.topic_arn)

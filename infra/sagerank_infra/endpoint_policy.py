@@ -22,7 +22,7 @@ NO_FINER_GRAIN = {
 
 
 def restrict_s3(endpoint: ec2.GatewayVpcEndpoint, config: DeployConfig) -> None:
-    """Let this account's principals reach this account's buckets and those that `config` names, and image layers be pulled."""
+    """Let this account's principals reach this account's buckets and those that `config` names."""
     stack = cdk.Stack.of(endpoint)
     objects = list(NO_FINER_GRAIN)
 
@@ -42,6 +42,3 @@ def restrict_s3(endpoint: ec2.GatewayVpcEndpoint, config: DeployConfig) -> None:
     if buckets:
         arns = [s3_arn(stack, bucket, key) for bucket in buckets for key in (None, "*")]
         allow(objects, arns, {"aws:PrincipalAccount": stack.account})
-    # ECR hands out signed addresses in a bucket of its own, so no principal of this account is seen there.
-    layers = s3_arn(stack, f"prod-{stack.region}-starport-layer-bucket", "*")
-    allow(["s3:GetObject"], [layers])

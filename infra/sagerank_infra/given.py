@@ -53,9 +53,9 @@ def settle(
         raise ConfigError(
             "vpc is given: serverless endpoints cannot be in one; leave it out, or give mode realtime."
         )
-    if vpc and config.network.vpc:
+    if vpc and config.network != Network():
         raise ConfigError(
-            f"vpc is given beside network.vpc, which is {config.network.vpc!r}: give one of them."
+            "vpc is given beside options of network, which are for a VPC that is not: give one of them."
         )
     if key and config.encryption.key != "new":
         raise ConfigError(

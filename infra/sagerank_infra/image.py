@@ -18,7 +18,6 @@ from .config import DeployConfig
 from .instances import hardware
 from .options import ConfigError
 
-BOOTSTRAP_CONTEXT = "@aws-cdk/core:bootstrapQualifier"
 # Of AWS's own containers, Hugging Face's for inference: they have PyTorch and tokenizers, which sagerank_inference.handler needs.
 _DLC = "huggingface-pytorch-inference"
 _DLC_TAGS = {

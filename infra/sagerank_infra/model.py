@@ -18,6 +18,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from . import metrics
+from .arns import log_streams
 from .artefact import Artefact
 from .config import DeployConfig
 from .data import find_data
@@ -114,12 +115,7 @@ class Foundation(Construct):
 
     def _let_services_use(self, key: kms.IKey) -> None:
         """By statements of the key's own policy, where the CDK makes it; whoever made another key adds them there."""
-        group = self._stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=metrics.log_group(self._config),
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+        group, _ = log_streams(self._stack, self._config)
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal(f"logs.{self._stack.region}.amazonaws.com")],

@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from .accepted import accept_wildcard
-from .arns import IMAGE, log_streams, s3_arn
+from .arns import log_streams, s3_arn
 from .config import DeployConfig
 from .data import Data
 from .image import Image
@@ -78,7 +78,8 @@ def execution_role(
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=_UNNAMED)
     if image:
         allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=_UNNAMED)
-        allow(list(IMAGE), [image.repository])
+        layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        allow(layers, [image.repository])
     if placement:
         _stand(stack, allow, placement)
     if keys := data.keys(key) if data else [key.key_arn] if key else []:
@@ -90,9 +91,13 @@ def execution_role(
         allow(["kms:Decrypt"], [config.encryption.artefact_key])
     if data:
         allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket.bucket_arn])
-        kept = "requests and answers below one prefix of the bucket made for them"
-        allow(["s3:GetObject"], [data.arn("input")], wildcard=kept)
-        written = [data.arn("output"), data.arn("capture")]
+        kept, kinds = "requests and answers below one prefix of the bucket made for them", list[str]()
+        if config.traits.in_s3:
+            allow(["s3:GetObject"], [data.arn("input")], wildcard=kept)
+            kinds.append("output")
+        if config.capture.percent:
+            kinds.append("capture")
+        written = [data.arn(kind) for kind in kinds]
         allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
     _reach(stack, allow, config.data)
     return role

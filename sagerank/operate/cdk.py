@@ -139,7 +139,9 @@ def _command(arguments: Sequence[str], account: Account) -> tuple[list[str], dic
     command, project = tools.cdk()
     signed = ["--profile", account.profile] if account.profile else []
     there = {"AWS_ENDPOINT_URL": account.endpoint_url} if account.endpoint_url else {}
-    return [command, *arguments, *signed], {**os.environ, **_PODMAN, **there}, project
+    # In a folder without our cdk.json it would fetch notices.
+    words = [command, *arguments, "--no-notices", *signed]
+    return words, {**os.environ, **_PODMAN, **there}, project
 
 
 def _require(arguments: Sequence[str], code: int) -> None:

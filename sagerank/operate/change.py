@@ -36,7 +36,7 @@ class Deployed:
 
 def deployed(account: Account, name: str) -> Deployed:
     """Look at the stacks that a deployment of that name has."""
-    found = [stack for stack in stacks.find(account, name).values() if stack.status != "REVIEW_IN_PROGRESS"]
+    found = [stack for stack in stacks.find(account, name).values() if not stack.empty]
     state = {stack.name: {"changed": stack.changed, "template": _sum(account, stack)} for stack in found}
     estimates = [text for stack in found if (text := stack.outputs.get("EstimatedMonthlyCost"))]
     return Deployed(state, next(iter(estimates), ""))

@@ -25,7 +25,6 @@ from . import (
     policies,
     review,
     screen,
-    stacks,
     tools,
     updating,
 )
@@ -33,7 +32,7 @@ from .account import Account, of, sentences
 from .terminal import agreed, print_json, say, say_as_it_is, show
 
 if TYPE_CHECKING:
-    from sagerank_infra.config import DeployConfig
+    pass
 
 _DRY_REGION = "us-east-1"  # of a dry run where nothing says another
 # By whether there is an endpoint; AWS's usual times, and none of ours.
@@ -74,22 +73,9 @@ def _deploy(
 ) -> int | None:
     """Show what changes, ask, and deploy it. reviewed: the plan that it has to be."""
     config = wanted.config
-    # All that may be missing, before anything is downloaded or built.
-    place = deploy.locate(account, config)
-    deploy.require_account(config.account, place)
+    place, words = _ready(options, account, wanted)
     if reviewed:
         deploy.require_account(reviewed.account, place)
-    if config.encryption.key.startswith("arn:"):
-        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
-    deployed = "model" in stacks.find(account, config.name)
-    words = [*log_group.adopt(account, config, deployed=deployed), *options.cdk]
-    if not place.bootstrapped and not options.bootstrap:
-        raise OperateError(
-            f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
-            "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
-        )
-    deploy.require_tools(config)
-    _look_at_image(config, account)
     with _planned(account, wanted, place) as planned:
         before = change.deployed(account, config.name)
         if reviewed:
@@ -107,7 +93,7 @@ def _deploy(
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
         try:
-            deploy.deploy(planned, words, account)
+            deploy.deploy(planned, [*words, *options.cdk], account)
         except KeyboardInterrupt:
             say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
             raise
@@ -126,9 +112,31 @@ def _deploy(
     return None
 
 
-def _look_at_image(config: DeployConfig, account: Account) -> None:
+def _ready(
+    options: argparse.Namespace, account: Account, wanted: deploy.Wanted
+) -> tuple[deploy.Place, list[str]]:
+    """Look for all that may be missing, before anything is downloaded or built: where it goes, and words for `cdk deploy`.
+
+    A plan needs neither the CDK's bucket nor Docker. Raises OperateError.
+    """
+    config = wanted.config
+    place = deploy.locate(account, config)
+    deploy.require_account(config.account, place)
+    if options.plan:
+        tools.node()
+        tools.cdk()
+    else:
+        if not place.bootstrapped and not options.bootstrap:
+            raise OperateError(
+                f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
+                "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
+            )
+        deploy.require_tools(config)
     if note := image.check(config, account):
         say(note)
+    if config.encryption.key.startswith("arn:"):
+        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    return place, log_group.adopt(account, config)
 
 
 @contextmanager
@@ -154,14 +162,11 @@ def _changes(planned: deploy.Plan, before: change.Deployed, account: Account) ->
 
 def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) -> int:
     """Write the plan of a deployment to a file, and deploy nothing."""
-    place = deploy.locate(account, wanted.config)
-    deploy.require_account(wanted.config.account, place)
-    tools.node()
-    _look_at_image(wanted.config, account)
+    place, _ = _ready(options, account, wanted)
     with _planned(account, wanted, place) as planned:
         before = change.deployed(account, planned.config.name)
-        said = change.difference(planned.assembly, account, review.COLUMNS)
         heading = list(_changes(planned, before, account))
+        said = change.difference(planned.assembly, account, review.COLUMNS)
         sum = review.write(planned, before.state, heading, said, options.plan)
     if options.json:
         print_json(
@@ -178,7 +183,7 @@ def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) 
         show(heading)
         show(
             [
-                f"{options.plan}, SHA-256 {sum}: read its {review.TEXT}, and deploy it with `sagerank deploy --apply {options.plan}`.",
+                f"{options.plan}, SHA-256 {sum}: read its {review.TEXT}, and deploy it with `sagerank deploy --apply {options.plan}{'' if place.bootstrapped else ' --bootstrap'}`.",
                 "Nothing was uploaded or deployed.",
             ]
         )
@@ -188,9 +193,9 @@ def _plan(options: argparse.Namespace, account: Account, wanted: deploy.Wanted) 
 def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
     """Deploy a plan as its file has it. Only files of this machine may be given beside it."""
     others = given.keys() - {"region", *(f"image_build.{name}" for name in review.SECRETS)}
-    if others or options.config or options.plan or options.dry_run:
+    if others or options.config or options.plan or options.dry_run or options.cdk:
         raise OperateError(
-            "--apply deploys what its file says: plan again for another configuration, and leave out all but --region, --profile, --bootstrap and --yes."
+            "--apply deploys what its file says: plan again for another configuration, and leave out all but --region, --profile, --bootstrap, --yes and `-c image_build.pip` and `.certificates`."
         )
     with TemporaryDirectory(prefix="sagerank-plan-") as scratch:
         reviewed, file = review.read(options.apply, Path(scratch))

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import OperateError, assembly, tools
 from .account import Account, absent, look_up
-from .stacks import Resource, Stack, find, last, require_settled, resources_of
+from .stacks import Resource, Stack, find, last, names, require_settled, resources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +112,17 @@ def left(account: Account, doomed: Doomed) -> Left:
         elif look_up(exists, account, resource.id):
             (kept if resource.kept else behind).append(f"{resource.type} {resource.id}")
     behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
-    group = f"/aws/sagemaker/Endpoints/{doomed.name}"
-    kept_groups = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup" and item.kept}
-    known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
-    for log_group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
-        if log_group["logGroupName"] == group and group not in kept_groups | known:
-            behind.append(f"log group {group}")
+    components = names(doomed.resources, "AWS::SageMaker::InferenceComponent")
+    # SageMaker makes them where they are not there.
+    groups = [f"/aws/sagemaker/Endpoints/{doomed.name}"]
+    groups += [f"/aws/sagemaker/InferenceComponents/{component}" for component in components]
+    known = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup"}
+    for group in groups:
+        for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
+            if found["logGroupName"] == group and group not in known:
+                behind.append(f"log group {group}")
     # Alarms of a target-tracking policy are Application Auto Scaling's own, and go with it.
-    scaled = [f"endpoint/{doomed.name}/"]
-    scaled += [
-        f"inference-component/{last(item.id)}/"
-        for item in doomed.resources
-        if item.type == "AWS::SageMaker::InferenceComponent"
-    ]
+    scaled = [f"endpoint/{doomed.name}/", *(f"inference-component/{component}/" for component in components)]
     for where in scaled:
         tracking = f"TargetTracking-{where}"
         for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):

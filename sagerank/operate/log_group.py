@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import OperateError, terminal
 from .account import Account
+from .stacks import find, resources_of
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
@@ -14,16 +15,20 @@ if TYPE_CHECKING:
 _IMPORT = "--import-existing-resources"
 
 
-def adopt(account: Account, config: DeployConfig, *, deployed: bool) -> list[str]:
+def adopt(account: Account, config: DeployConfig) -> list[str]:
     """The words for `cdk deploy` by which a kept log group comes into the stack; none where there is none.
 
-    deployed: the stacks exist, and the group is theirs. Raises OperateError where it stands in the way.
+    Raises OperateError where it stands in the way.
     """
     from sagerank_infra.metrics import log_group
 
-    if deployed or not config.traits.endpoint:
+    if not config.traits.endpoint:
         return []
     name = log_group(config)
+    model = find(account, config.name).get("model")
+    own = resources_of(account, model) if model and model.made else ()
+    if any(resource.type == "AWS::Logs::LogGroup" and resource.id == name for resource in own):
+        return []
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
     if not any(group["logGroupName"] == name for group in groups):
         return []

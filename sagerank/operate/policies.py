@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,23 +70,28 @@ def _trust(found: Templates) -> Statement:
 
 
 def _rights(found: Templates) -> Iterator[Statement]:
-    """The statements of the model's role, from every stack that adds some, split by what their patterns need besides."""
+    """The statements of the model's role, from every stack that adds some."""
     own = f"{found.name}-model Role"
     for policy in found.of_type("AWS::IAM::Policy"):
         if not any(role.startswith(own) for role in policy["Roles"]):
             continue
-        for statement in policy["PolicyDocument"]["Statement"]:
-            resources: dict[str, list[str]] = {}
-            for resource in _listed(statement["Resource"]):
-                named = _assets(found, resource)
-                resources.setdefault(json.dumps(_besides(found, named)), []).append(named)
-            for besides, named_all in resources.items():
-                yield _statement(
-                    statement["Action"],
-                    list(dict.fromkeys(named_all)),
-                    statement.get("Condition", {}),
-                    json.loads(besides),
-                )
+        yield from _patterned(found, policy)
+
+
+def _patterned(found: Templates, policy: Mapping[str, Any]) -> Iterator[Statement]:
+    """The statements of a policy, split by what their patterns need besides."""
+    for statement in policy["PolicyDocument"]["Statement"]:
+        resources: dict[str, list[str]] = {}
+        for resource in _listed(statement["Resource"]):
+            named = _assets(found, resource)
+            resources.setdefault(json.dumps(_besides(found, named)), []).append(named)
+        for besides, named_all in resources.items():
+            yield _statement(
+                statement["Action"],
+                list(dict.fromkeys(named_all)),
+                statement.get("Condition", {}),
+                json.loads(besides),
+            )
 
 
 def _statement(actions: Any, resources: Any, *conditions: Statement, **principal: Any) -> Statement:
@@ -130,30 +135,20 @@ def _key(found: Templates, config: DeployConfig) -> Iterator[Statement]:
 
 
 def _caller(found: Templates, config: DeployConfig) -> Iterator[Statement]:
-    """To ask the endpoint, or to run jobs; where they go through S3, to write requests and read answers."""
-    traits = config.traits
-    if not traits.endpoint:
-        jobs = [
-            "sagemaker:CreateTransformJob",
-            "sagemaker:DescribeTransformJob",
-            "sagemaker:StopTransformJob",
-        ]
-        yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))
-    elif traits.queued:
-        yield _statement(["sagemaker:InvokeEndpointAsync"], found.arn("sagemaker", f"endpoint/{config.name}"))
-    else:
-        asked = [found.arn("sagemaker", f"endpoint/{config.name}")]
-        if traits.components:
-            asked.append(found.arn("sagemaker", f"inference-component/{config.name}-component"))
-        yield _statement(["sagemaker:InvokeEndpoint"], asked)
-    if traits.in_s3:
-        own = {"StringEquals": {"aws:ResourceAccount": found.account}}
-        yield _statement(["s3:PutObject"], found.bucket("/input/*"), own)
-        yield _statement(["s3:GetObject"], found.bucket("/output/*"), own)
-        yield _statement(["s3:ListBucket"], found.bucket(), own)
-        if config.encryption.key != "aws":
-            arn = config.encryption.key if config.encryption.key != "new" else found.arn("kms", "key/*")
-            yield _statement(["kms:Decrypt", "kms:GenerateDataKey"], arn, _besides(found, arn))
+    """What the caller policy allows; of mode batch, which has none, to run jobs, write requests and read answers."""
+    if config.traits.endpoint:
+        (policy,) = found.of_type("AWS::IAM::ManagedPolicy")
+        yield from _patterned(found, policy)
+        return
+    jobs = ["sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"]
+    yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))
+    own = {"StringEquals": {"aws:ResourceAccount": found.account}}
+    yield _statement(["s3:PutObject"], found.bucket("/input/*"), own)
+    yield _statement(["s3:GetObject"], found.bucket("/output/*"), own)
+    yield _statement(["s3:ListBucket"], found.bucket(), own)
+    if config.encryption.key != "aws":
+        arn = config.encryption.key if config.encryption.key != "new" else found.arn("kms", "key/*")
+        yield _statement(["kms:Decrypt", "kms:GenerateDataKey"], arn, _besides(found, arn))
 
 
 def _listed(value: Any) -> list[Any]:

@@ -59,7 +59,7 @@ def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
         yield f"Region {assumed}, as none is set: give --region, or set AWS_REGION."
     if kept:
         yield f"Templates: {kept}, by the model's shape; the artefact is built at `sagerank deploy`."
-    yield "Nothing was built, uploaded or deployed."
+    yield "Nothing was built, uploaded or deployed, or compared with what is deployed: `--plan FILE` compares."
 
 
 def verdict(result: Verdict) -> Iterator[str]:

@@ -48,6 +48,11 @@ class Stack:
         return not self.status.endswith("_IN_PROGRESS") or self.empty
 
     @property
+    def made(self) -> bool:
+        """Nothing is left of a stack whose creation failed: it has to go before it is made again."""
+        return not self.empty and self.status not in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+
+    @property
     def empty(self) -> bool:
         """Only a change set was made, by a deployment that ended before it: there is nothing in it, and nothing is under way."""
         return self.status == "REVIEW_IN_PROGRESS"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,9 @@ class Templates:
                 found = between.join(map(str, self._resolved(parts, stack)))
             case {"Fn::Sub": str(form)}:
                 found = re.sub(r"\$\{([^}]+)\}", lambda place: self._pseudo()[place[1]], form)
-            case {"Fn::ImportValue": exported}:
-                found = self._output(lambda _, output: output.get("Export", {}).get("Name") == exported)
-            case {"Fn::GetStackOutput": reference}:
-                found = self._output(lambda id, _: f'"{id}"' in json.dumps(reference))
+            case {"Fn::GetStackOutput": {"StackName": other, "OutputName": output}}:
+                found = self._resolved(self.stacks[other]["Outputs"][output]["Value"], other)
         return found
-
-    def _output(self, wanted: Callable[[str, Any], bool]) -> Any:
-        """What another stack gives, by an export or a weak reference."""
-        for stack, template in self.stacks.items():
-            for id, output in template.get("Outputs", {}).items():
-                if wanted(id, output):
-                    return self._resolved(output["Value"], stack)
-        raise LookupError("no stack gives what another takes")
 
     def _named(self, stack: str, id: str) -> str:
         """What Ref or Fn::GetAtt may give of a resource of ours."""

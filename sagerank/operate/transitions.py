@@ -130,6 +130,9 @@ def _network(old: Templates, new: Templates) -> str:
     before, after = old.get("network"), new.get("network")
     if not before or not after:
         return ""
+    made, wanted = (_has(each, "AWS::EC2::VPC") for each in (before, after))
+    if made != wanted:
+        return "network.vpc: the VPC and the endpoint of the runtime in another one are made by the same stack: change network.vpc without network.endpoints first, and then give or leave them out."
     used = json.dumps(before.get("Outputs", {}))
     for id, resource in before["Resources"].items():
         fixed = _FIXED.get(resource["Type"], ()) if f'"{id}"' in used else ()
@@ -137,6 +140,10 @@ def _network(old: Templates, new: Templates) -> str:
         if any(resource["Properties"].get(each) != other.get(each) for each in fixed):
             return f"network.zones and network.cidr: instances stand in the subnets, which divide the VPC's addresses among the zones: {_ELSEWHERE}."
     return ""
+
+
+def _has(template: Template, kind: str) -> bool:
+    return any(resource["Type"] == kind for resource in template["Resources"].values())
 
 
 def _identities(old: Templates, new: Templates) -> str:

@@ -13,9 +13,6 @@ from .terminal import say, watching
 from .transitions import Transition, decide
 from .unscaled import unscaled
 
-# Nothing is left of a stack whose creation failed; the CDK's command line deletes it first.
-_UNMADE = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-
 
 def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
     """What is special about the update, to be shown before anybody agrees. Raises OperateError where it cannot be done."""
@@ -53,13 +50,20 @@ def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[st
             raise OperateError(
                 f"{stack.name} is {stack.status}, which only its owner can end: mend what its events name, and `aws cloudformation continue-update-rollback --stack-name {stack.name} --region {account.region}`."
             )
-        if stack.status == "DELETE_FAILED" and part in new:
-            raise OperateError(f"{stack.name} is {stack.status}: `sagerank destroy {name}` first.")
-    made = {part: stack for part, stack in deployed.items() if stack.status not in _UNMADE}
+        # The CDK's command line deletes what failed to be made before it makes it again, but for these.
+        hinders = stack.status in ("CREATE_FAILED", "DELETE_FAILED")
+        if part in new and (hinders or (stack.protected and not stack.made and not stack.empty)):
+            words = " --unprotect" if stack.protected else ""
+            raise OperateError(f"{stack.name} is {stack.status}: `sagerank destroy {name}{words}` first.")
+    made = {part: stack for part, stack in deployed.items() if stack.made}
     old = {part: template_of(account, stack) for part, stack in made.items()}
     transition = decide(old, new)
     if transition.refused:
         raise OperateError(f"{transition.refused} Nothing was changed.")
+    if kept := [made[part].name for part in transition.abandoned if made[part].protected]:
+        raise OperateError(
+            f"{', '.join(kept)} would not be needed any more, and is protected from deletion: deploy once as it is with termination_protection=false, and then change it. Nothing was changed."
+        )
     return made, transition
 
 

@@ -308,7 +308,7 @@ def test_attributes_are_those_of_what_was_made_or_given() -> None:
         (
             {},
             {**ASYNC, "vpc": ec2.Vpc, "network": {"vpc": "new"}},
-            "vpc is given beside network.vpc, which is 'new': give one of them",
+            "vpc is given beside options of network",
         ),
         ({}, {**ASYNC, "key": kms.Key, "encryption": {"key": "aws"}}, "key is given beside encryption.key"),
         ({}, {**ASYNC, "vpc_subnets": ec2.SubnetSelection()}, "belong to a VPC: give it as vpc"),

@@ -110,14 +110,11 @@ def test_a_vpcs_endpoints_let_this_account_do_what_the_deployment_does(name: str
     for endpoint in stacks(name, preset).resources("AWS::EC2::VPCEndpoint"):
         found = list(endpoint["Properties"]["PolicyDocument"]["Statement"])
         for statement in found:
-            equal = statement.get("Condition", {}).get("StringEquals", {})
-            if "aws:PrincipalAccount" not in equal:
-                # ECR signs for itself: its layers are read by nobody of this account.
-                assert "starport-layer-bucket/*" in json.dumps(statement["Resource"])
-                assert statement["Action"] == "s3:GetObject"
+            equal = statement["Condition"]["StringEquals"]
+            assert "aws:PrincipalAccount" in equal
             if statement["Resource"] == "*":
                 assert set(listed(statement["Action"])) <= set(NO_FINER_GRAIN)
-                assert "aws:ResourceAccount" in equal or statement["Action"] == "ecr:GetAuthorizationToken"
+                assert "aws:ResourceAccount" in equal
 
 
 def test_buckets_of_others_pass_the_gateway_where_the_configuration_names_them() -> None:
@@ -126,7 +123,6 @@ def test_buckets_of_others_pass_the_gateway_where_the_configuration_names_them()
     text = json.dumps(gateway["Properties"]["PolicyDocument"])
     assert "s3:::theirs/*" in text
     assert "s3:::artefacts-elsewhere/*" in text
-    assert "prod-us-east-1-starport-layer-bucket/*" in text
 
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)

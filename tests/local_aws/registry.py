@@ -197,6 +197,9 @@ def _sweep(folder: Path) -> None:
 
 def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    # What is swept at the end is podman's own store, unless the environment names the folder's.
+    if not os.environ.get("CONTAINERS_STORAGE_CONF", "").startswith(f"{folder}/"):
+        raise SystemExit("The local AWS starts this, with a store of containers in the folder.")
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)  # they are for the local AWS, whose end this one waits for
     written = folder / "registry.json"  # which is YAML too
