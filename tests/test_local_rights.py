@@ -252,8 +252,8 @@ def test_deploy_reads_a_keys_policy_before_anything_is_made(
 ) -> None:
     root = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}
     key = client("kms").create_key(Policy=json.dumps({"Statement": [root]}))["KeyMetadata"]["Arn"]
-    given = ["--model", "micro", "--instance", "ml.c7i.large", "-c", f"encryption.key={key}", "--yes"]
-    assert main(["deploy", *given]) == 2
+    given = ["--model", "micro", "--instance", "ml.c7i.large", "-c", f"encryption.key={key}"]
+    assert main(["deploy", *given, "--bootstrap", "--yes"]) == 2
     said = capsys.readouterr().err
     assert (
         "does not let logs.us-east-1.amazonaws.com, budgets.amazonaws.com, cloudwatch.amazonaws.com" in said

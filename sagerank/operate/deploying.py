@@ -122,21 +122,22 @@ def _ready(
     config = wanted.config
     place = deploy.locate(account, config)
     deploy.require_account(config.account, place)
+    if not (place.bootstrapped or options.bootstrap or options.plan):
+        raise OperateError(
+            f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
+            "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
+        )
+    tools.node()
+    if config.encryption.key.startswith("arn:"):
+        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    words = log_group.adopt(account, config)
     if options.plan:
-        tools.node()
         tools.cdk()
     else:
-        if not place.bootstrapped and not options.bootstrap:
-            raise OperateError(
-                f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "
-                "repository, roles), and whoever may use its roles may do what CloudFormation may, by default everything."
-            )
         deploy.require_tools(config)
     if note := image.check(config, account):
         say(note)
-    if config.encryption.key.startswith("arn:"):
-        key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
-    return place, log_group.adopt(account, config)
+    return place, words
 
 
 @contextmanager
