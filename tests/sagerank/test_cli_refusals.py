@@ -69,6 +69,7 @@ CALLS = {
     "idle": "--region us-east-1",
     "transform": "--input FILE --instance ml.c7i.large --region us-east-1",
     "destroy": "--region us-east-1 --yes",
+    "policies": "--model micro --instance ml.c7i.large --region us-east-1",
 }
 # The extra that a command names where nothing but the base is installed. The others need none, or not for such a call.
 EXTRAS = {
