@@ -86,6 +86,7 @@ EXTRAS = {
     **{name: "cost" for name in COMMANDS if name.startswith("cost")},
     "distil": "distil",
     "deploy": "infra",
+    "policies": "infra",
 }
 # Exit codes that are an answer: help, an artefact, a script, and a doctor who finds something.
 ANSWERS = {"bench": 0, "build": 0, "completion": 0, "connect": 0, "doctor": 1}
