@@ -73,9 +73,7 @@ def _deploy(
 ) -> int | None:
     """Show what changes, ask, and deploy it. reviewed: the plan that it has to be."""
     config = wanted.config
-    place, words = _ready(options, account, wanted)
-    if reviewed:
-        deploy.require_account(reviewed.account, place)
+    place, words = _ready(options, account, wanted, reviewed.account if reviewed else "")
     with _planned(account, wanted, place) as planned:
         before = change.deployed(account, config.name)
         if reviewed:
@@ -113,15 +111,16 @@ def _deploy(
 
 
 def _ready(
-    options: argparse.Namespace, account: Account, wanted: deploy.Wanted
+    options: argparse.Namespace, account: Account, wanted: deploy.Wanted, planned: str = ""
 ) -> tuple[deploy.Place, list[str]]:
     """Look for all that may be missing, before anything is downloaded or built: where it goes, and words for `cdk deploy`.
 
-    A plan needs neither the CDK's bucket nor Docker. Raises OperateError.
+    planned: the account that a plan was made for. A plan needs neither the CDK's bucket nor Docker. Raises OperateError.
     """
     config = wanted.config
     place = deploy.locate(account, config)
-    deploy.require_account(config.account, place)
+    for number in (config.account, planned):
+        deploy.require_account(number, place)
     if not (place.bootstrapped or options.bootstrap or options.plan):
         raise OperateError(
             f"The CDK is not set up in account {place.account}, {place.region}: give --bootstrap once. It makes the stack CDKToolkit (a bucket, a "

@@ -75,7 +75,7 @@ def test_no_answer_is_lost_from_one_configuration_to_the_next(aws: Aws) -> None:
     aws.sagerank(*DEPLOY, "--instance", "ml.c7i.large", "-c", "capture.percent=10")
     steps = [
         ("ml.c7i.xlarge", ("-c", "capture.percent=10")),  # while nothing scales it
-        ("ml.c7i.xlarge", ("-c", "network.endpoints=logs")),  # and capture is off
+        ("ml.c7i.xlarge", ("-c", "log_days=60")),  # and capture is off
         ("ml.c7i.xlarge", ("-c", "network.vpc=none")),  # and the network goes
         ("ml.g5.xlarge", ("-c", "network.vpc=none", "-c", "autoscaling.min=2", "-c", "autoscaling.max=2")),
         ("ml.g5.xlarge", ("-c", "network.vpc=none", "-c", "autoscaling.min=3", "-c", "autoscaling.max=3")),
