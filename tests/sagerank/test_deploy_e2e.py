@@ -393,7 +393,7 @@ def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_r
         "-c",
         "budget.enabled=false",
         "-c",
-        "settings.max_tokens=512",
+        "settings.max_tokens=2048",
         "-c",
         "traffic.requests_per_second=0.2",
     )
