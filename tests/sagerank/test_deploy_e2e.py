@@ -405,7 +405,7 @@ def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_r
     assert re.search(r"\[~\] AWS::SageMaker::Model \S*Model Model replace", text)
     assert re.search(r"│ - │ \S*:s3:::theirs/in/\* +│ Allow +│ s3:GetObject ", text)
 
-    aws.sagerank(*words, "-c", "batch.days=5", "--yes")
+    aws.sagerank(*words, "-c", "data.read=s3://theirs/in/", "-c", "batch.days=5", "--yes")
     assert re.search(r"\[~\] AWS::S3::Bucket \S*Data", aws.said)
     aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
     assert "somebody deployed meanwhile" in aws.said
