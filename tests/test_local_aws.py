@@ -294,6 +294,20 @@ def test_an_export_stays_while_it_is_imported_and_an_output_may_go(aws: Mapping[
     assert aws["s3"].list_buckets()["Buckets"][0]["Name"] == "artefacts"
 
 
+def test_a_tagged_bucket_without_a_name_is_changed(aws: Mapping[str, Any]) -> None:
+    def template(days: int) -> str:
+        rule = {"Id": "input", "Prefix": "input/", "Status": "Enabled", "ExpirationInDays": days}
+        facts = {
+            "LifecycleConfiguration": {"Rules": [rule]},
+            "Tags": [{"Key": "sagerank:name", "Value": "b"}],
+        }
+        return json.dumps({"Resources": {"Data": {"Type": "AWS::S3::Bucket", "Properties": facts}}})
+
+    aws["cloudformation"].create_stack(StackName="b", TemplateBody=template(30))
+    assert _updated(aws, "b", template(5))[0] == "UPDATE_COMPLETE"
+    aws["cloudformation"].delete_stack(StackName="b")
+
+
 def test_a_model_needs_an_artefact_and_an_endpoint_one_that_can_be_unpacked(aws: Mapping[str, Any]) -> None:
     sagemaker = aws["sagemaker"]
     model: dict[str, Any] = {

@@ -13,12 +13,14 @@ from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Stack, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
+from moto.s3.models import FakeBucket
 
 from . import refusals
 
 # Nothing of these can be changed: an update makes a new one, and whoever refers to it is updated too.
 REPLACED = ("AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model")
 
+_change_bucket = FakeBucket.update_from_cloudformation_json
 _resolve = CloudFormationBackend._resolve_update_parameters
 _diff = ResourceMap.build_resource_diff
 _clean = parsing.clean_json
@@ -165,7 +167,17 @@ def update_stack(
     backend.exports.update({each.name: each for each in self.exports})
 
 
+def change_bucket(
+    cls: Any, /, original_resource: Any, cloudformation_json: dict[str, Any], **where: str
+) -> Any:
+    """moto looks for the bucket to tag by its name, which a template need not give."""
+    properties = {**cloudformation_json["Properties"], "BucketName": original_resource.name}
+    given = {**cloudformation_json, "Properties": properties}
+    return _change_bucket(original_resource=original_resource, cloudformation_json=given, **where)
+
+
 def install() -> None:
+    FakeBucket.update_from_cloudformation_json = classmethod(change_bucket)
     CloudFormationBackend._resolve_update_parameters = resolve
     ResourceMap.build_resource_diff = diff
     ResourceMap.update = update
