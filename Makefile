@@ -67,7 +67,7 @@ container-arm64: test-env  ## the same for Graviton, emulated: more minutes
 	@SAGERANK_TEST_ARM64=1 $(TEST)/python -m pytest -m container tests/containers/test_arm64.py
 
 e2e: test-env  ## deploy every mode to a local AWS, and destroy it: minutes, Node.js
-	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py
+	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py tests/sagerank/test_update_e2e.py
 
 notebooks: test-env node_modules/.bin/cdk  ## run the walkthroughs into build/notebooks/: minutes, Node.js
 	@$(TEST)/python -m tests.notebooks

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 SIGN_IN = "run `aws configure` or `aws sso login`, set AWS_PROFILE to a profile that has them, or give this process a role"
 
+# Of --region and --profile, in every command that has them.
+REGION_HELP = "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)"
+PROFILE_HELP = "of the AWS configuration (default: AWS_PROFILE)"
+
 # In place of botocore's own text, which holds the address, or what a profile's process printed.
 MALFORMED = "The AWS configuration is malformed: check --endpoint-url (in Python endpoint_url=) and AWS_ENDPOINT_URL, which are addresses such as http://localhost:5123, and the profile."
 

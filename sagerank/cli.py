@@ -16,7 +16,7 @@ import sagerank_cost.commands
 from sagerank_cost.text import examples
 from sagerank_inference import quiet
 
-from . import __version__
+from . import __version__, aws
 from .bench import commands as bench_commands
 from .connect import commands as connect_commands
 from .distillation import commands as distillation_commands
@@ -195,6 +195,8 @@ def _add_commands(commands: Any) -> None:
         group="set up",
     )  # fmt: skip
     with_model(doctor)
+    doctor.add_argument("--region", help=aws.REGION_HELP)
+    doctor.add_argument("--profile", help=aws.PROFILE_HELP)
     completion = command(
         "completion", _completion, "print what makes a shell complete these commands",
         "source <(sagerank completion bash)",
@@ -211,8 +213,9 @@ def _add_rerank(rerank: argparse.ArgumentParser) -> None:
         "--sample", action="store_true", help="rank 36 textbook passages that come with sagerank"
     )
     rerank.add_argument("--endpoint", help="name of a SageMaker endpoint to call in place of a local model")
-    rerank.add_argument("--region", help="its AWS region")
-    rerank.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+    rerank.add_argument("--component", help="inference component of the endpoint, where it has some")
+    rerank.add_argument("--region", help=aws.REGION_HELP)
+    rerank.add_argument("--profile", help=aws.PROFILE_HELP)
     rerank.add_argument("--endpoint-url", help="where its API is, if not at AWS")
     rerank.add_argument("--url", help="HTTP server to call in place of a local model")
     rerank.add_argument("--top-n", type=int, help="how many to print (default: all)")
@@ -350,6 +353,8 @@ def _rerank(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from . import documents as given
+    from .client import SECONDS, START_SECONDS
+    from .operate.terminal import watching_start
 
     if options.sample and options.documents:
         raise Refused("Give a file or --sample, not both.")
@@ -357,11 +362,16 @@ def _rerank(options: argparse.Namespace) -> int:
         raise Refused("Give --endpoint or --url, not both.")
     documents = given.sample() if options.sample else given.read(options.documents or "-")
     with (
-        _client(options) as client,
+        watching_start(options.endpoint) as starting,
+        _client(options, starting) as client,
         tqdm(total=len(documents), unit="document", disable=None if sys.stderr else True, leave=False) as bar,
     ):
         ranking = client.rerank(
-            options.query, documents, top_n=options.top_n, progress=lambda done, _: bar.update(done - bar.n)
+            options.query,
+            documents,
+            top_n=options.top_n,
+            timeout=START_SECONDS if options.endpoint else SECONDS,
+            progress=lambda done, _: bar.update(done - bar.n),
         )
     if options.json:
         # Not asdict(), which would copy the documents, level by level.
@@ -377,7 +387,7 @@ def _rerank(options: argparse.Namespace) -> int:
     return 0
 
 
-def _client(options: argparse.Namespace) -> RerankClient:
+def _client(options: argparse.Namespace, starting: Callable[[float], None]) -> RerankClient:
     """The client of an endpoint, a server or an engine in this process."""
     from .client import RerankClient, Retry, Split
 
@@ -388,8 +398,10 @@ def _client(options: argparse.Namespace) -> RerankClient:
             options.endpoint,
             region=options.region,
             profile=options.profile,
+            inference_component=options.component,
             endpoint_url=options.endpoint_url,
             retry=retry,
+            starting=starting,
         )
     if options.url:
         return RerankClient.http(options.url, retry=retry)
@@ -437,6 +449,8 @@ def _utf8(argument: str) -> str:
 
 
 def _build(options: argparse.Namespace) -> int:
+    from sagerank_inference.archive import manifest_sha256
+
     from .models.build import archive, build
 
     output: Path = options.output
@@ -459,6 +473,7 @@ def _build(options: argparse.Namespace) -> int:
             )
         with _building(options.model):
             manifest = build(options.model, output)
+    extra["manifest_sha256"] = manifest_sha256(output)
     if options.json:
         _print_json(dataclasses.asdict(manifest) | extra)
     else:
@@ -470,6 +485,7 @@ def _build(options: argparse.Namespace) -> int:
         print(
             f"{output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}, {size / 1e6:.1f} MB"
         )
+        print(f"SHA-256 of its manifest: {extra['manifest_sha256']}")
     return 0
 
 
@@ -514,7 +530,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from .doctor import examine
 
     checks = []
-    for check in examine(options.model):
+    for check in examine(options.model, region=options.region, profile=options.profile):
         checks.append(check)
         if not options.json:
             print(check.line(width()))

@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self
 from weakref import WeakSet
 
 from sagerank_inference.contract import best_first
 
-from .errors import DeadlineExceeded, InvalidRequest, Overloaded, RerankError, Unavailable
+from .errors import DeadlineExceeded, InvalidRequest, NoCapacity, Overloaded, RerankError, Unavailable
 from .transport import CONNECTIONS, RETRYABLE, HttpTransport, SageMakerTransport, Transport
 from .wire import Document, Options, Split, check_texts, named_as_given, parts_of, read_answer, read_scores
 
@@ -42,7 +43,8 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _CONCURRENCY = 4
-_SECONDS = 120.0
+SECONDS = 120.0  # of a call, by default
+START_SECONDS = 900.0  # that a person waits for an endpoint's first instance
 _SPLIT, _OPTIONS = Split(), Options()
 
 
@@ -68,14 +70,19 @@ class Reranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Full jitter: a wait between 0 and min(longest, first * 2^try) seconds, never past the deadline."""
+    """Full jitter: a wait between 0 and min(longest, first * 2^try) seconds, never past the deadline.
+
+    start: the longest wait between two tries while an endpoint without instances starts one; these are counted by no
+    limit but the deadline.
+    """
 
     tries: int = 6
     first: float = 0.2
     longest: float = 8.0
+    start: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or not (0 <= self.first < math.inf and 0 <= self.longest < math.inf):
+        if self.tries < 1 or not all(0 <= part < math.inf for part in (self.first, self.longest, self.start)):
             raise InvalidRequest(f"{self} is no plan: give at least 1 try, and seconds of 0 or more.")
 
 
@@ -88,6 +95,8 @@ class _Client:
     split: Split = _SPLIT
     retry: Retry = Retry()
     concurrency: int = _CONCURRENCY  # requests of one rerank that are under way at once
+    # Called, in the thread of the requests, before each wait for an endpoint's first instance, with the seconds of the call.
+    starting: Callable[[float], None] | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -107,12 +116,14 @@ class _Client:
         retry: Retry = Retry(),
         concurrency: int = _CONCURRENCY,
         connections: int = CONNECTIONS,
+        starting: Callable[[float], None] | None = None,
     ) -> Self:
         """A client of a SageMaker endpoint. Raises InvalidRequest where no region is known.
 
         region, profile: by default AWS_REGION's and AWS_PROFILE's (see sagerank.aws). inference_component, target_variant:
         which of the endpoint's is asked, where it has several. endpoint_url: where the API is, if not at AWS.
         connections: how many at most are open at once, over all calls; a call's `timeout` counts the wait for a free one.
+        starting: is called before each wait for the first instance of an endpoint that has none, with the seconds of the call.
         """
         transport = SageMakerTransport(
             endpoint,
@@ -123,7 +134,7 @@ class _Client:
             endpoint_url=endpoint_url,
             connections=connections,
         )
-        return cls(transport, split=split, retry=retry, concurrency=concurrency)
+        return cls(transport, split=split, retry=retry, concurrency=concurrency, starting=starting)
 
     @classmethod
     def http(
@@ -153,7 +164,7 @@ class _Client:
         min_score: float | None = None,
         truncate: bool = True,
         options: Options = _OPTIONS,
-        timeout: float = _SECONDS,
+        timeout: float = SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
         """Rank documents (strings, or objects with "text") for a query.
@@ -172,24 +183,17 @@ class _Client:
         answers: list[tuple[int, str]] = []
         failures: dict[int, RerankError] = {}  # of the parts that are tried again
         done, free = 0, asyncio.Semaphore(self.concurrency)
-        now = asyncio.get_running_loop().time
-        deadline = now() + timeout
+        began = asyncio.get_running_loop().time()
+        deadline = began + timeout
 
         async def send(part: range, body: bytes) -> None:
             nonlocal done
-            for attempt in range(self.retry.tries):
-                try:
-                    async with free:
-                        answer = await self.transport(body)
-                    break
-                except InvalidRequest as error:
-                    raise named_as_given(error, part.start) from None
-                except RETRYABLE as error:
-                    failures[part.start] = error
-                    pause = self._pause(error, attempt)
-                    if attempt + 1 == self.retry.tries or now() + pause >= deadline:
-                        raise
-                await asyncio.sleep(pause)
+            try:
+                answer = await self._ask(
+                    body, free, began, deadline, partial(failures.__setitem__, part.start)
+                )
+            except InvalidRequest as error:
+                raise named_as_given(error, part.start) from None
             failures.pop(part.start, None)
             read = read_scores(answer, texts[part.start : part.stop], options)
             scores[part.start : part.stop], spans[part.start : part.stop], tokens, model = read
@@ -226,8 +230,36 @@ class _Client:
             requests=len(parts),
         )
 
+    async def _ask(
+        self,
+        body: bytes,
+        free: asyncio.Semaphore,
+        began: float,
+        deadline: float,
+        failed: Callable[[RerankError], None],
+    ) -> bytes:
+        """The answer to a body, tried for until its tries or the call's time are over; `failed` hears of each try's error."""
+        now = asyncio.get_running_loop().time
+        attempt = 0
+        while True:
+            try:
+                async with free:
+                    return await self.transport(body)
+            except RETRYABLE as error:
+                failed(error)
+                pause = self._pause(error, attempt)
+                starts = isinstance(error, NoCapacity)  # which takes longer than any number of tries
+                attempt += not starts
+                if attempt == self.retry.tries or now() + pause >= deadline:
+                    raise
+                if starts and self.starting:
+                    self.starting(now() - began)
+            await asyncio.sleep(pause)
+
     def _pause(self, error: RerankError, attempt: int) -> float:
         """Seconds until the next try. Scoring changes nothing on the other side, so a repeat is always safe."""
+        if isinstance(error, NoCapacity):
+            return random.uniform(self.retry.start / 2, self.retry.start)
         pause = random.uniform(0, min(self.retry.longest, self.retry.first * 2 ** min(attempt, 30)))
         return max(pause, error.retry_after) if isinstance(error, Overloaded) else pause
 
@@ -287,7 +319,7 @@ class RerankClient(_Client):
         min_score: float | None = None,
         truncate: bool = True,
         options: Options = _OPTIONS,
-        timeout: float = _SECONDS,
+        timeout: float = SECONDS,
         progress: Progress | None = None,
     ) -> Reranking:
         """As AsyncRerankClient.rerank. `progress` is called in the caller's own thread."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from sagerank_cost.text import hang
 from sagerank_inference.settings import Settings, physical_cores
 
+from . import aws
+from .errors import InvalidRequest
 from .models import extras
 
 _RUNTIME = ("numpy", "onnxruntime", "tokenizers", "starlette", "uvicorn", "httptools", "prometheus-client")
@@ -31,7 +33,7 @@ class Check:
         return line if self.ok or not self.fix else f"{line}\n{hang(' ' * 6, self.fix, columns)}"
 
 
-def examine(model: str) -> Iterator[Check]:
+def examine(model: str, *, region: str | None = None, profile: str | None = None) -> Iterator[Check]:
     """Checks in the order in which a failure explains the next, up to one that makes the rest meaningless."""
     version = platform.python_version()
     yield Check("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
@@ -47,10 +49,24 @@ def examine(model: str) -> Iterator[Check]:
         detail = f"needs {extras.listed(lacking)}" if lacking else "installed"
         yield Check(f"extra {extra}", None if lacking else True, detail)
     yield Check("to add an extra", True, extras.install("EXTRA"))
+    yield _aws(region, profile)
     yield Check("cores", True, f"{physical_cores()} physical cores for the model's threads")
     if missing:
         return
     yield from _examine_artefact(model)
+
+
+def _aws(region: str | None, profile: str | None) -> Check:
+    """Which AWS every command would ask; nobody is asked."""
+    try:
+        made = aws.session(region, profile)
+    except aws.NoRegion as error:
+        return Check("aws", None, str(error))
+    except InvalidRequest as error:
+        return Check("aws", False, str(error))
+    return Check(
+        "aws", True, f"region {made.get_config_variable('region')}, profile {made.profile or 'default'}"
+    )
 
 
 def _version(name: str) -> str | None:

@@ -24,6 +24,7 @@ __all__ = [
     "EndpointNotFound",
     "InternalError",
     "InvalidRequest",
+    "NoCapacity",
     "Overloaded",
     "PayloadTooLarge",
     "RerankError",
@@ -39,6 +40,10 @@ class EndpointNotFound(RerankError):
 
 class AccessDenied(RerankError):
     """The caller has no credentials, or they do not allow the call."""
+
+
+class NoCapacity(Unavailable):
+    """The endpoint has no instance at the moment, and AWS starts one, which takes minutes."""
 
 
 class BadAnswer(RerankError):

@@ -32,6 +32,7 @@ from .errors import (
     DeadlineExceeded,
     EndpointNotFound,
     InvalidRequest,
+    NoCapacity,
     Overloaded,
     PayloadTooLarge,
     RerankError,
@@ -552,6 +553,11 @@ def error_from_aws(
     if code in ("ThrottlingException", "Throttling", "TooManyRequestsException"):
         return Overloaded(
             f"The endpoint {endpoint} is throttled: send less, or add instances.", retry_after=1.0
+        )
+    if code.startswith("ValidationE") and "no capacity" in message.lower():
+        return NoCapacity(
+            f"The endpoint {endpoint} has no instance now, and AWS needs minutes to start one: give a longer timeout, or keep one, "
+            "with -c autoscaling.min=1 at `sagerank deploy`."
         )
     if error := _refused(code, endpoint, region) or _misnamed(code, message, endpoint, region):
         return error

@@ -168,6 +168,7 @@ OTHERS = {
     "--cloudformation-execution-policies",
     "--output",
     "--provenance",
+    "--require-approval",
     "--require-hashes",
     "--strict",
     "--user",

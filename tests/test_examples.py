@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sagerank.models.build import MICRO
+from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import Server, serving
 
 from .conftest import ROOT
@@ -31,10 +31,14 @@ def server() -> Iterator[Server]:
 
 
 def run(*command: str, **variables: str) -> str:
+    return run_in(EXAMPLES, *command, **variables)
+
+
+def run_in(folder: Path, *command: str, **variables: str) -> str:
     """What a command prints, from a folder that is not the repository's."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=EXAMPLES, timeout=300
+        command, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -96,15 +100,37 @@ def test_langchain_needs_no_code_of_ours(server: Server) -> None:
     assert python("langchain_rag.py", **local, **keys).startswith(RAIN)
 
 
-def test_a_cdk_app_of_ones_own_may_call_the_endpoint_and_nothing_else(tmp_path: Path) -> None:
-    python("cdk_app/app.py", "--artefact", "s3://bucket/model.tar.gz", "--output", str(tmp_path))
-    assert len(list(tmp_path.glob("my-reranker-*.template.json"))) == 3  # serverless stands in no network
-    search: dict[str, Any] = json.loads((tmp_path / "search.template.json").read_text())
-    policies = [r for r in search["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
-    (policy,) = policies
-    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
-    assert statement["Action"] == "sagemaker:InvokeEndpoint"
-    assert json.dumps(statement["Resource"]).count("endpoint/my-reranker") == 1
+def test_a_cdk_app_of_ones_own_has_rerankers_in_its_stacks_and_stages(tmp_path: Path) -> None:
+    """Run as the CDK's command runs it, in a folder that is not the repository's."""
+    app = tmp_path / "app"
+    shutil.copytree(EXAMPLES / "cdk", app)
+    archive("micro", app / "model.tar.gz")
+    command = json.loads((app / "cdk.json").read_text())["app"].replace("python3", sys.executable)
+    told = {"CDK_OUTDIR": str(tmp_path / "out"), "CDK_VALIDATION": "false"}
+    run_in(app, *command.split(), **told)
+
+    assemblies = sorted((tmp_path / "out").rglob("*.template.json"))
+    own = [path for path in assemblies if path.name != "search-pipeline.template.json"]
+    assert len(own) == 3  # the service by itself, and in two stages
+    named: list[str] = []
+    for path in own:
+        made: dict[str, Any] = json.loads(path.read_text())["Resources"]
+        endpoints = [each for each in made.values() if each["Type"] == "AWS::SageMaker::Endpoint"]
+        searching, nightly = sorted((each["Properties"]["EndpointName"] for each in endpoints), reverse=True)
+        named += [searching, nightly]
+        (function,) = [each for each in made.values() if each["Type"] == "AWS::Lambda::Function"]
+        assert function["Properties"]["Environment"]["Variables"] == {"ENDPOINT": searching}
+        (allowed,) = [each for id, each in made.items() if id.startswith("SearchServiceRoleDefaultPolicy")]
+        (statement,) = allowed["Properties"]["PolicyDocument"]["Statement"]
+        assert statement["Action"] == "sagemaker:InvokeEndpoint"
+        assert json.dumps(statement["Resource"]).count(f"endpoint/{searching}") == 1
+        assert sum(each["Type"] == "AWS::KMS::Key" for each in made.values()) == 1
+    assert len(set(named)) == 6
+
+    lint = "from cfnlint.runner import main; main()"
+    run(sys.executable, "-c", lint, "-i", "W3005", "-t", *map(str, own))
+    pinned = json.loads((ROOT / "package.json").read_text())["devDependencies"]["aws-cdk"]
+    assert set(re.findall(r"aws-cdk@([\d.]+)", (app / "app.py").read_text())) == {pinned}
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith((".py", ".sh"))])

@@ -62,8 +62,8 @@ Given = Sequence[tuple[str, str]]
 _REPLACED = {
     "log": ("rate", "swing", "documents", "tokens", "variation"),
     "scenarios": ("service",),
-    "from": ("documents", "tokens", "precision", "seconds", "endpoint", "endpoint-url", "region"),
-    "seconds": ("endpoint", "endpoint-url", "region"),
+    "from": ("documents", "tokens", "precision", "seconds", "endpoint", "endpoint-url", "profile", "region"),
+    "seconds": ("endpoint", "endpoint-url", "profile", "region"),
 }
 
 

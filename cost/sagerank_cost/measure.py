@@ -63,6 +63,7 @@ def rows(options: argparse.Namespace, prices: Catalogue) -> list[Measurement]:
         model=name,
         precision=precision,
         region=one(options, "region") if "region" in options.given else None,
+        profile=options.profile,
         endpoint_url=options.endpoint_url,
     )
     return [timed]
@@ -82,12 +83,13 @@ def measure(
     model: str,
     precision: str,
     region: str | None = None,
+    profile: str | None = None,
     endpoint_url: str | None = None,
     repeats: int = 7,
 ) -> Measurement:
     """The median of whole calls through boto3's sagemaker-runtime, after one that warms up.
 
-    region: by default AWS_REGION's, AWS_DEFAULT_REGION's or the profile's.
+    region: by default AWS_REGION's, AWS_DEFAULT_REGION's or the profile's; profile: by default AWS_PROFILE's.
     Raises CostError where the endpoint does not answer as a reranker.
     """
     if not texts or repeats < 1:
@@ -96,11 +98,12 @@ def measure(
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+    session = boto3.Session(profile_name=profile)
     # boto3 by itself does not read AWS_REGION.
-    where = region or os.environ.get("AWS_REGION") or boto3.Session().region_name
+    where = region or os.environ.get("AWS_REGION") or session.region_name
     if not where:
         raise CostError("No AWS region is set: give --region, or set AWS_REGION.")
-    runtime = boto3.client(
+    runtime = session.client(
         "sagemaker-runtime",
         region_name=where,
         endpoint_url=endpoint_url,

@@ -235,6 +235,7 @@ GROUPS: dict[str, tuple[Option, ...]] = QUESTION | {
     ),
     "AWS": (
         Option("endpoint", "name of a SageMaker endpoint", ("measure",), values.name),
+        Option("profile", "of the AWS configuration; default: AWS_PROFILE", ("measure",), values.name),
         Option("endpoint-url", "where the API is, if not at AWS", ("refresh", "measure"), values.url),
         Option("yes", "write even what looks wrong", ("refresh",), None, False),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import hashlib
 import io
 import os
 import shutil
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .artefact import MANIFEST, MOST_BYTES, ArtefactError, Manifest
+from .artefact import MANIFEST, MOST_BYTES, ArtefactError, Manifest, sha256
 
 try:
     import fcntl
@@ -115,6 +116,14 @@ def manifest_of(file: BinaryIO, archive: str, *, most: int) -> bytes:
                 raise _refused(archive, f"its {MANIFEST} has {size:,} bytes")
             return b"".join(content)
     raise ArtefactError(f"{archive} holds no {MANIFEST}: it is not an archive that `sagerank build` wrote.")
+
+
+def manifest_sha256(artefact: Path) -> str:
+    """The SHA-256 of the manifest of a folder or an archive: which artefact it is. Raises ArtefactError or OSError."""
+    if artefact.is_dir():
+        return sha256(artefact / MANIFEST)
+    with artefact.open("rb") as file:
+        return hashlib.sha256(manifest_of(file, str(artefact), most=limit(artefact))).hexdigest()
 
 
 class _Plain(tarfile.TarInfo):

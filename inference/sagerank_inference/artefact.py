@@ -19,6 +19,7 @@ MANIFEST = "manifest.json"
 STAGES = "stages"
 ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
 MOST_BYTES = 4 << 20  # of a manifest
+ANY = "any"  # in place of a manifest's SHA-256: nobody said which artefact it has to be
 
 # A golden logit that may be farther away checks nothing. Rounding in int8 moves one by a few tenths.
 _MOST_TOLERANCE = {"fp32": 0.1, "bf16": 1.0, "int8": 5.0}
@@ -73,15 +74,20 @@ class Manifest:
     threshold: Threshold | None = None  # of the last model's scores
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read the manifest of a folder; raises ArtefactError unless every field is what `sagerank build` could have written."""
+    def read(cls, folder: Path, pinned: str = ANY) -> Self:
+        """Read the manifest of a folder; raises ArtefactError unless every field is what `sagerank build` could have written.
+
+        pinned: the SHA-256 that the manifest must have, which is known before anything in it is believed.
+        """
         path = folder / MANIFEST
         if not path.is_file():  # nor a pipe, which would never end
             raise ArtefactError(
                 f"{folder} holds no {MANIFEST}: it is not a sagerank artefact. Make one with `sagerank build --model {folder}`."
             )
         with path.open("rb") as file:
-            return cls.parse(file.read(MOST_BYTES + 1), path)
+            text = file.read(MOST_BYTES + 1)
+        check_pin(text, pinned, path)
+        return cls.parse(text, path)
 
     @classmethod
     def parse(cls, text: bytes, path: Path | str) -> Self:
@@ -216,6 +222,16 @@ class Manifest:
                 f"The golden pairs of {self.model} score {far} away from the reference, more than {tolerance:g}: "
                 "the weights, the graph or this machine's arithmetic are wrong; build the artefact again and run `sagerank doctor`."
             )
+
+
+def check_pin(text: bytes, pinned: str, path: Path | str) -> None:
+    """Raise ArtefactError unless the text of a manifest has the SHA-256 that was asked for; `path` is its name in messages."""
+    found = hashlib.sha256(text).hexdigest()
+    if pinned not in (ANY, found):
+        raise ArtefactError(
+            f"{path} is of another artefact than the one that was deployed: its SHA-256 is {found}, and {pinned} was asked for; "
+            "put that one back, or deploy this one."
+        )
 
 
 def sha256(path: Path) -> str:

@@ -63,7 +63,7 @@ class Engine:
 
         Raises ArtefactError where any of that fails: an engine that exists scores as the reference does.
         """
-        manifest = Manifest.read(model_dir)
+        manifest = Manifest.read(model_dir, settings.manifest_sha256)
         manifest.verify(model_dir)
         stages = load_stages(model_dir, settings)
         folders = manifest.stages(model_dir)
@@ -170,11 +170,13 @@ class Engine:
 
 def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
     """Read the models of an artefact, without their weights. Stages with equal tokenizers share one, and what it reads."""
-    root = Manifest.read(model_dir)
+    root = Manifest.read(model_dir, settings.manifest_sha256)
     tokenisers: dict[tuple[str, int], Tokeniser] = {}
     stages = []
     for folder, keep in zip(root.stages(model_dir), (None, *root.keep), strict=True):
-        manifest = Manifest.read(folder)
+        # The root's manifest vouches for those of its stages.
+        name = (folder / MANIFEST).relative_to(model_dir).as_posix()
+        manifest = Manifest.read(folder, root.files.get(name, settings.manifest_sha256))
         if manifest.keep and root.keep:
             raise ArtefactError(f"{folder} is a cascade inside a cascade: build the artefact again.")
         key = manifest.files["tokenizer.json"], manifest.max_tokens

@@ -115,7 +115,7 @@ class Service:
             return
         stages = load_stages(self.settings.model_dir, self.settings)
         self._runs = [self._runner(number) for number in range(len(stages))]
-        manifest = Manifest.read(self.settings.model_dir)
+        manifest = Manifest.read(self.settings.model_dir, self.settings.manifest_sha256)
         self.model = manifest.model
         self._calibrated = manifest.calibrated
         self._stages = stages

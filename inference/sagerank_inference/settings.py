@@ -76,6 +76,7 @@ class Settings:
     """Field `x` is the environment variable SAGERANK_X. Times are in seconds, sizes in bytes or tokens as named."""
 
     model_dir: Path = Path("/opt/ml/model")  # the unpacked artefact
+    manifest_sha256: str = "any"  # that the artefact's manifest.json must have; another artefact is refused
     host: str = "*"  # an address to listen on; *: all, of IPv4 and IPv6
     port: int = 8080  # SageMaker calls this one
     backend: str = "onnx"  # onnx (CPU) or torch
@@ -108,6 +109,11 @@ class Settings:
         if not self.host.isprintable() or not self.host or " " in self.host:
             raise SettingsError(
                 f"{_variable('host')} is {_shown(self.host)}: give one address or name, or *."
+            )
+        if not re.fullmatch("any|[0-9a-f]{64}", self.manifest_sha256):
+            raise SettingsError(
+                f"{_variable('manifest_sha256')} is {_shown(self.manifest_sha256)}: give 64 hexadecimal digits, as `sagerank build` prints "
+                "them, or any."
             )
         if "\0" in str(self.model_dir):
             raise SettingsError(

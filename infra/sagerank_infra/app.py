@@ -9,82 +9,70 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import aws_cdk as cdk
+from constructs import Construct
 
 from . import rules
-from .config import ConfigError, DeployConfig, json_schema, read_file
-from .endpoint import EndpointStack
-from .hosting import tags
-from .model import ModelStack
-from .network import NetworkStack, Placement
-from .observability import ObservabilityStack
+from .config import ConfigError, DeployConfig, json_schema
+from .reranker import Reranker, tag
 
-# CloudFormation accepts tags on these only since recently, and not everything that reads templates does.
-_UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
 _CONTEXT = {
     # Traces hold the paths of this machine, and equal configurations must make equal bytes.
     "aws:cdk:disable-stack-trace": True,
     "aws:cdk:disable-creation-stack-traces": True,
-    # A stack cannot be deleted while another uses what it exports.
-    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+    # What another stack imports can neither change nor go, so that most updates would be refused: references are weak
+    # (Fn::GetStackOutput). What earlier versions imported stays exported, so that their stacks can be updated to these.
+    "@aws-cdk/core:defaultCrossStackReferences": "both",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stacks:
-    """The four stacks of a deployment; network is None without a VPC of its own."""
+class Deployment(Reranker):
+    """A reranker whose parts are stacks of their own, by lifetime, so that each can go without those before it."""
 
-    network: NetworkStack | None
-    model: ModelStack
-    endpoint: EndpointStack
-    observability: ObservabilityStack
+    def __init__(self, scope: Construct, config: DeployConfig) -> None:
+        self._scope = scope
+        super().__init__(scope, config.name, config=config)
 
-
-def build(app: cdk.App, config: DeployConfig) -> Stacks:
-    """Make four stacks, by lifetime; what one knows, the next is given."""
-    for key, value in _CONTEXT.items():
-        if app.node.try_get_context(key) is None:
-            app.node.set_context(key, value)
-    env = cdk.Environment(account=config.account or None, region=config.region)
-
-    def common(what: str) -> dict[str, Any]:
-        return {
-            "env": env,
-            "synthesizer": cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=config.bootstrap_rule),
-            "description": f"sagerank {config.name}: {what}",
-        }
-
-    network, placement = None, None
-    if config.vpc == "new":
-        network = NetworkStack(app, f"{config.name}-network", config=config, **common("network"))
-        placement = network.placement
-    elif config.vpc != "none":
-        placement = Placement(
-            subnets=list(config.network.subnets), security_groups=list(config.network.security_groups)
+    def place(self, part: str) -> tuple[Construct, str]:
+        config = self.config
+        stack = _Stack(
+            self._scope,
+            f"{config.name}-{part}",
+            stack_name=f"{config.name}-{part}",
+            env=cdk.Environment(account=config.account or None, region=config.region),
+            # None: the context's, else the CDK's own.
+            synthesizer=cdk.DefaultStackSynthesizer(
+                generate_bootstrap_version_rule=config.bootstrap_rule,
+                qualifier=config.bootstrap_qualifier or None,
+            ),
+            termination_protection=config.termination_protection,
+            description=f"sagerank {config.name}: {part}",
         )
-    model = ModelStack(app, f"{config.name}-model", config=config, placement=placement, **common("model"))
-    endpoint = EndpointStack(
-        app, f"{config.name}-endpoint", config=config, model=model, placement=placement, **common("endpoint")
-    )
-    observability = ObservabilityStack(
-        app,
-        f"{config.name}-observability",
-        config=config,
-        model=model,
-        endpoint=endpoint,
-        **common("observability"),
-    )
-    endpoint.add_stack_dependency(model)
-    observability.add_stack_dependency(endpoint)
-    made: list[cdk.Stack] = [model, endpoint, observability, *([network] if network else [])]
-    for stack in made:
-        for name, text in tags(config).items():
-            cdk.Tags.of(stack).add(name, text, exclude_resource_types=_UNTAGGED)
-    return Stacks(network=network, model=model, endpoint=endpoint, observability=observability)
+        for key, value in _CONTEXT.items():
+            if stack.node.try_get_context(key) is None:
+                stack.node.set_context(key, value)
+        tag(stack, config)
+        # A construct of this name adds nothing to the logical ids of what is in it.
+        return stack, "Default"
+
+
+class _Stack(cdk.Stack):
+    @property
+    def availability_zones(self) -> list[str]:
+        # CDK would ask AWS for those of a given account and region; CloudFormation knows them when it deploys.
+        return []
+
+
+def build(scope: Construct, config: DeployConfig) -> Deployment:
+    """Make the stacks of a deployment in an app or a stage."""
+    made = Deployment(scope, config)
+    stacks = [cdk.Stack.of(part) for part in (made.model, made.endpoint, made.observability)]
+    for before, after in pairwise(stacks):
+        after.add_stack_dependency(before)
+    return made
 
 
 def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployConfig:
@@ -97,13 +85,7 @@ def read(app: cdk.App, file: Path | None, given: Mapping[str, str]) -> DeployCon
     }
     named = context.pop("config", None)
     file = file or (Path(named) if named else None)
-    options = {**context, **given}
-    region = os.environ.get(
-        "CDK_DEFAULT_REGION"
-    )  # the CDK's command says which: its environment's or profile's
-    if region and "region" not in options and not (file and "region" in read_file(file)):
-        options["region"] = region
-    return rules.read(file, options)
+    return rules.read(file, {**context, **given})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,13 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.output or os.environ.get("CDK_OUTDIR")
         try:
             app = cdk.App(outdir=folder or scratch.enter_context(tempfile.TemporaryDirectory()))
-            stacks = build(app, read(app, options.config, _pairs(options.context)))
+            made = build(app, read(app, options.config, _pairs(options.context)))
         except ConfigError as error:
             print(f"sagerank: {error}", file=sys.stderr)
             return 2
         app.synth()
     if "CDK_OUTDIR" not in os.environ:  # the CDK's own command prints the stacks' notes, the cost among them
-        print(f"Estimated cost: {stacks.observability.cost}", file=sys.stderr)
+        print(f"Estimated cost: {made.observability.cost}", file=sys.stderr)
     return 0
 
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from . import options
 from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
+from .region import LAST
+from .region import region as default_region
 from .sections import (
     INSTANCE,
     INSTANCE_FORM,
     S3,
+    SHA256,
+    SHA256_FORM,
     Alarms,
     Asynchronous,
     Autoscaling,
@@ -28,6 +32,7 @@ from .sections import (
     Encryption,
     ImageBuild,
     Network,
+    OtherBuckets,
     Pool,
     Rollout,
     Serverless,
@@ -69,8 +74,8 @@ class DeployConfig:
         form=INSTANCE_FORM,
     )
     region: str = option(
-        "us-east-1",
-        "AWS region; the commands take the environment's or profile's",
+        LAST,
+        "AWS region; where it is left out, the environment's or profile's",
         pattern=r"[a-z]{2}(-[a-z]+)+-\d",
         form="a region such as eu-west-1",
     )
@@ -82,6 +87,12 @@ class DeployConfig:
         "of `sagerank build`: a local model.tar.gz, s3://.../model.tar.gz, or s3://.../folder/ unpacked",
         pattern=rf".+\.tar\.gz|{S3}",
         form="a model.tar.gz or an s3:// address",
+    )
+    artefact_sha256: str = option(
+        "",
+        "of the artefact's manifest.json: the server refuses another; empty: a local archive's own, and in S3 what `sagerank deploy` reads there",
+        pattern=SHA256,
+        form=SHA256_FORM,
     )
     image: str = option(
         "dockerfile",
@@ -115,6 +126,19 @@ class DeployConfig:
     )
     network: Network = section(Network, "private by default")
     encryption: Encryption = section(Encryption, "with a key of this deployment by default")
+    data: OtherBuckets = section(OtherBuckets, "in S3, outside of the deployment's own bucket (batch, async)")
+    role: str = option(
+        "",
+        "existing role that the model runs with, with the rights that `sagerank policies --role` prints; empty: one is made",
+        pattern=r"|arn:aws[a-z-]*:iam::\d{12}:role/.+",
+        form="the ARN of an IAM role",
+    )
+    permissions_boundary: str = option(
+        "",
+        "policy that bounds every role the stacks make",
+        pattern=r"|arn:aws[a-z-]*:iam::(\d{12}|aws):policy/.+",
+        form="the ARN of an IAM policy",
+    )
     autoscaling: Autoscaling = section(Autoscaling, "on the metric the mode emits")
     serverless: Serverless = section(Serverless, "of mode serverless")
     asynchronous: Asynchronous = section(Asynchronous, "of mode async")
@@ -136,7 +160,14 @@ class DeployConfig:
     log_days: int = option(30, "that logs are kept", low=1, high=3653)
     tags: Mapping[str, str] = mapping("on everything that takes tags")
     removal: str = option(
-        "destroy", "what happens to data and key with the stack", choices=("destroy", "retain")
+        "destroy", "what happens to data, logs and key with the stack", choices=("destroy", "retain")
+    )
+    termination_protection: bool = option(False, "of the stacks: `sagerank destroy` wants --unprotect then")
+    bootstrap_qualifier: str = option(
+        "",
+        "of the CDK's bootstrap stack; empty: the CDK's own, hnb659fds",
+        pattern=r"|[a-z0-9]{1,10}",
+        form="at most 10 lower-case letters and digits",
     )
     bootstrap_rule: bool = option(
         True, "let CloudFormation check the bootstrap version; false for AWS emulators"
@@ -169,14 +200,26 @@ class DeployConfig:
 
     @classmethod
     def read(cls, file: Path | None, context: Mapping[str, str]) -> Self:
-        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted."""
-        own = read_file(file) if file else {}
-        given = _nested(context)
-        preset = given.get("preset", own.get("preset", "dev"))
+        """Merge defaults, then the preset, then `file` (YAML, TOML or JSON), then `context`, whose keys may be dotted.
+
+        Where neither says the region, the environment or profile does.
+        """
+        own = given(file, context)
+        preset = own.get("preset", "dev")
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"preset is {preset!r}: give one of {', '.join(PRESETS)}.")
-        mode = str(given.get("mode", own.get("mode", "realtime")))
-        return options.read(cls, _merged(_merged(PRESETS[preset](MODES.get(mode, Mode())), own), given))
+        mode = MODES.get(str(own.get("mode", "realtime")), Mode())
+        chosen = _merged(PRESETS[preset](mode), own)
+        config = options.read(cls, chosen if "region" in chosen else {**chosen, "region": default_region()})
+        return config._warm(chosen.get("autoscaling", {}))
+
+    def _warm(self, asked: Mapping[str, Any] | str) -> Self:
+        """Serverless capacity stays as warm as provisioned, but for what `asked` says of autoscaling."""
+        if self.traits.instances or not self.serverless.provisioned:
+            return self
+        given = json.loads(asked) if isinstance(asked, str) else asked
+        bounds: dict[str, Any] = dict.fromkeys({"min", "max"} - given.keys(), self.serverless.provisioned)
+        return replace(self, autoscaling=replace(self.autoscaling, **bounds))
 
 
 def json_schema() -> dict[str, Any]:
@@ -197,18 +240,23 @@ def _prod(mode: Mode) -> dict[str, Any]:
     return {
         "preset": "prod",
         "autoscaling": {"min": 2, "max": 8} if fleet else _dev(mode).get("autoscaling", {}),
-        "network": {"endpoints": ["ecr", "logs", "runtime"]} if mode.instances else {},
         # The other modes are updated all at once: AWS has no canaries for them, or their fleet may be one or none.
         "rollout": {"policy": "canary", "wait_seconds": 600, "termination_seconds": 600}
         if fleet and mode.staged
         else {},
         "removal": "retain",
+        "termination_protection": True,
         "log_days": 365,
     }
 
 
 # Under what the user gives, by mode.
 PRESETS = {"dev": _dev, "prod": _prod}
+
+
+def given(file: Path | None, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file and the context over it say, unchecked and without defaults. Raises ConfigError where one is malformed."""
+    return _merged(read_file(file) if file else {}, _nested(context))
 
 
 def read_file(path: Path) -> dict[str, Any]:

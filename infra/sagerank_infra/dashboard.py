@@ -111,7 +111,17 @@ def _utilisation(config: DeployConfig) -> cloudwatch.IWidget | None:
     names = ["CPUUtilization", "MemoryUtilization", "DiskUtilization"]
     if hardware(config.instance).gpu:
         names += ["GPUUtilization", "GPUMemoryUtilization"]
-    return _graph("Utilisation", [metrics.machine(config, name) for name in names], unit="%")
+    lines = []
+    for name in names:
+        id, metric, devices = name.lower(), metrics.machine(config, name), metrics.devices(config, name)
+        lines.append(_math(f"{id} / {devices}" if devices > 1 else id, name, **{id: metric}))
+    return _graph(
+        "Utilisation of all vCPUs, and of the GPUs in use"
+        if hardware(config.instance).gpu
+        else "Utilisation",
+        list(lines),
+        unit="%",
+    )
 
 
 def _cost(config: DeployConfig) -> cloudwatch.IWidget | None:

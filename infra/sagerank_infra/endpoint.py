@@ -1,4 +1,4 @@
-"""EndpointStack: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
+"""Endpoint: the model as SageMaker knows it, the endpoint's configuration, the endpoint, its scaling and its rollback alarms.
 
 Model and configuration have no names of their own, so that a change replaces them: the new ones are made before the endpoint
 is updated, and the old ones go when the new ones serve.
@@ -22,15 +22,18 @@ from .config import DeployConfig
 from .environment import environment
 from .estimate import component_memory
 from .instances import hardware
-from .model import ModelStack
+from .model import Foundation
 from .modes import VARIANT
 from .network import Placement
+from .outputs import publish
+from .sections import Variant
+from .standing import scales
 from .variants import main_variant, other_variant
 
 _Config = sagemaker.CfnEndpointConfig
 
 
-class EndpointStack(cdk.Stack):
+class Endpoint(Construct):
     """An endpoint with `alarms` that roll its updates back; mode batch has a model only, for jobs that come and go."""
 
     def __init__(
@@ -39,18 +42,17 @@ class EndpointStack(cdk.Stack):
         id: str,
         *,
         config: DeployConfig,
-        model: ModelStack,
+        model: Foundation,
         placement: Placement | None,
-        **stack: Any,
     ) -> None:
-        super().__init__(scope, id, **stack)
+        super().__init__(scope, id)
         self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
-        created = self._model("Model", model.artefact, config.instance)
+        created = self._model("Model", model.artefact)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
         if model.log_group is None:
-            cdk.CfnOutput(self, "ModelName", value=created.attr_model_name)
+            publish(self, config, "ModelName", created.attr_model_name, parameter="model-name")
             return
         self.alarms = rollout.rollback_alarms(self, config, model.log_group)
         configuration = self._configuration(created)
@@ -66,16 +68,23 @@ class EndpointStack(cdk.Stack):
         if config.traits.components:
             scaled = self._component(created, endpoint)
         scaling.scale(self, config, scaled)
-        cdk.CfnOutput(self, "EndpointName", value=endpoint.attr_endpoint_name)
+        publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
+        publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
+        if model.key:
+            # Whatever of the endpoint uses the key, this does, so that the export of 0.6 that is still imported stays.
+            cdk.CfnOutput(self, "KeyArn", value=model.key.key_arn)
 
     def _retained(self) -> dict[str, Any]:
-        """An update keeps the instances that scaling has started; weights are what the configuration says."""
-        if not self._config.traits.instances or self._config.traits.components:
+        """An update keeps the instances that scaling has started; weights, and a fixed fleet, are what the configuration says."""
+        config = self._config
+        if not config.traits.instances or config.traits.components or not scales(config):
             return {}
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
 
-    def _model(self, id: str, artefact: Artefact | None, instance: str) -> sagemaker.CfnModel:
+    def _model(
+        self, id: str, artefact: Artefact | None, variant: Variant | None = None
+    ) -> sagemaker.CfnModel:
         config, outer = self._config, self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
         created = sagemaker.CfnModel(
@@ -83,7 +92,9 @@ class EndpointStack(cdk.Stack):
             id,
             execution_role_arn=outer.role.role_arn,
             primary_container=container(
-                image=outer.image, environment=environment(config, instance), **artefact.data()
+                image=outer.image.uri if outer.image else None,
+                environment=environment(config, variant),
+                **artefact.data(),
             )
             if artefact
             else container(model_package_name=config.model_package),
@@ -95,7 +106,10 @@ class EndpointStack(cdk.Stack):
             accept(created, "serverless endpoints have no network isolation", "CKV_AWS_370")
         # SageMaker tries the role's rights when the model is created. Another artefact makes another policy: until an
         # update has succeeded, and after a rollback, instances of the old model still start.
-        created.node.add_dependency(*([artefact.readable(self, id, outer.role)] if artefact else []))
+        created.node.add_dependency(outer)
+        # A role of the user's own is not changed: it has the right already.
+        if artefact and not config.role:
+            created.node.add_dependency(artefact.readable(self, id, outer.role))
         return created
 
     def _vpc(self, kind: Any) -> Any:
@@ -110,7 +124,7 @@ class EndpointStack(cdk.Stack):
             id, artefact = f"Model{variant.name}", self._outer.artefact
             if variant.artefact:
                 artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
-            model = self._model(id, artefact, variant.instance or config.instance)
+            model = self._model(id, artefact, variant)
             (shadows if variant.shadow else production).append(other_variant(config, variant, model))
         extra: dict[str, Any] = {}
         # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.
@@ -153,12 +167,12 @@ class EndpointStack(cdk.Stack):
                     container_startup_health_check_timeout_in_seconds=config.startup_seconds,
                     model_data_download_timeout_in_seconds=config.startup_seconds,
                 ),
-                # More than half of the cores, so that each copy has an instance (or a GPU) to itself; not all of them, as
-                # SageMaker's agents have a share.
+                # More than half of the cores, of two as well, so that each copy has an instance (or a GPU) to itself; not all
+                # of them, as SageMaker's agents have a share.
                 compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
                     min_memory_required_in_mb=component_memory(config),
                     number_of_accelerator_devices_required=1 if machine.gpu else None,
-                    number_of_cpu_cores_required=None if machine.gpu else max(1, int(0.75 * machine.vcpu)),
+                    number_of_cpu_cores_required=None if machine.gpu else 0.75 * machine.vcpu,
                 ),
             ),
             runtime_config=component.InferenceComponentRuntimeConfigProperty(
@@ -166,19 +180,28 @@ class EndpointStack(cdk.Stack):
             ),
             deployment_config=rollout.component_deployment(config, self.alarms),
         )
-        cdk.CfnOutput(self, "InferenceComponentName", value=metrics.component(config))
+        publish(
+            self,
+            config,
+            "InferenceComponentName",
+            metrics.component(config),
+            parameter="inference-component-name",
+        )
         return made
 
     def _asynchronous(
         self, created: sagemaker.CfnModel
     ) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty:
         config, outer = self._config, self._outer
-        assert outer.data is not None
         done, failed = (
             sns.Topic(self, id, master_key=outer.key, enforce_ssl=True) for id in ("Done", "Failed")
         )
-        publish = iam.PolicyStatement(actions=["sns:Publish"], resources=[done.topic_arn, failed.topic_arn])
-        created.node.add_dependency(iam.Policy(self, "Publishes", roles=[outer.role], statements=[publish]))
+        if not config.role:
+            topics = [done.topic_arn, failed.topic_arn]
+            allowed = iam.PolicyStatement(actions=["sns:Publish"], resources=topics)
+            created.node.add_dependency(
+                iam.Policy(self, "Publishes", roles=[outer.role], statements=[allowed])
+            )
         cdk.CfnOutput(self, "SuccessTopic", value=done.topic_arn)
         cdk.CfnOutput(self, "ErrorTopic", value=failed.topic_arn)
         return _Config.AsyncInferenceConfigProperty(
@@ -187,8 +210,8 @@ class EndpointStack(cdk.Stack):
             ),
             output_config=_Config.AsyncInferenceOutputConfigProperty(
                 kms_key_id=outer.key.key_arn if outer.key else None,
-                s3_output_path=outer.data.s3_url_for_object("output"),
-                s3_failure_path=outer.data.s3_url_for_object("output/failed"),
+                s3_output_path=outer.data.uri("output"),
+                s3_failure_path=outer.data.uri("output/failed"),
                 notification_config=_Config.AsyncInferenceNotificationConfigProperty(
                     success_topic=done.topic_arn, error_topic=failed.topic_arn
                 ),
@@ -197,11 +220,10 @@ class EndpointStack(cdk.Stack):
 
     def _capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
         outer = self._outer
-        assert outer.data is not None
         return _Config.DataCaptureConfigProperty(
             enable_capture=True,
             initial_sampling_percentage=self._config.capture.percent,
-            destination_s3_uri=outer.data.s3_url_for_object("capture"),
+            destination_s3_uri=outer.data.uri("capture"),
             kms_key_id=outer.key.key_arn if outer.key else None,
             capture_options=[
                 _Config.CaptureOptionProperty(capture_mode=mode) for mode in ("Input", "Output")

@@ -111,8 +111,11 @@ def tracked(config: DeployConfig) -> float:
 def latency_limit_ms(config: DeployConfig) -> int:
     """Limit of the 99th percentile: thrice the slowest estimate for a request of `traffic`, at least 2 s.
 
-    An alarm that expected traffic raises would take every update back.
+    An alarm that expected traffic raises would take every update back. A queued request may be of any size, and takes a
+    slot beside others: it is late at half of the time after which it fails.
     """
+    if config.traits.queued:
+        return 500 * config.asynchronous.timeout_seconds
     return max(2000, 100 * round(30 * _pace(config, "alarms.p99_ms").high))
 
 

@@ -13,8 +13,10 @@ from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
 from . import estimate
 from .config import DeployConfig
+from .environment import manifest_sha256
 from .instances import hardware
 from .options import ConfigError, nearest
+from .sections import Variant
 
 _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
 
@@ -26,6 +28,17 @@ def instance_types(batch: bool = False) -> tuple[str, ...]:
 
     model = botocore.session.get_session().get_service_model("sagemaker")
     return tuple(model.shape_for("TransformInstanceType" if batch else "ProductionVariantInstanceType").enum)
+
+
+@cache
+def amis() -> tuple[str, ...]:
+    """InferenceAmiVersions of GPU instances that SageMaker's API has, from the same model."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    return tuple(
+        name for name in model.shape_for("ProductionVariantInferenceAmiVersion").enum if "-gpu-" in name
+    )
 
 
 def check_instances(config: DeployConfig) -> None:
@@ -43,6 +56,10 @@ def check_instances(config: DeployConfig) -> None:
     if config.pools and not config.traits.staged:
         raise ConfigError(
             f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+        )
+    if config.ami not in amis():
+        raise ConfigError(
+            f"ami is {config.ami!r}, which SageMaker does not have for GPUs: {nearest(config.ami, amis())}"
         )
     types = [config.instance, *pools.values()]
     priorities = [pool.priority for pool in config.pools]
@@ -112,12 +129,16 @@ def check_memory(config: DeployConfig) -> None:
 
 
 def check_artefact(config: DeployConfig) -> None:
-    named = [
-        ("artefact", config.artefact),
-        *((f"variants[{n}].artefact", v.artefact) for n, v in enumerate(config.variants) if v.artefact),
+    named: list[tuple[str, Variant | None]] = [
+        ("", None),
+        *((f"variants[{n}].", variant) for n, variant in enumerate(config.variants)),
     ]
-    for where, artefact in named:
-        if artefact.startswith("s3://") or not config.traits.own_container:
+    for section, variant in named:
+        own, where = variant or config, f"{section}artefact"
+        artefact, wanted = own.artefact, own.artefact_sha256
+        if wanted and not (artefact and config.traits.own_container):
+            raise ConfigError(f"{where}_sha256 is {wanted!r}, and there is no {where}: leave it out.")
+        if not artefact or artefact.startswith("s3://") or not config.traits.own_container:
             continue
         path = Path(artefact)
         if not path.is_file():
@@ -133,6 +154,10 @@ def check_artefact(config: DeployConfig) -> None:
         if abs(parameters / expected - 1) > 0.01:
             raise ConfigError(
                 f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
+            )
+        if wanted not in ("", found := manifest_sha256(config, variant)):
+            raise ConfigError(
+                f"{where}_sha256 is {wanted!r}, and the manifest of {artefact} has {found}: it is another artefact; give the one that is meant."
             )
         if config.image == "dlc" and not code:
             raise ConfigError(

@@ -9,6 +9,12 @@ from .estimate import serverless_memory
 from .instances import hardware
 from .modes import VARIANT
 
+NAME_TAG = "sagerank:name"
+# A budget by tag counts nothing before its tag is one of cost allocation.
+ACTIVATE_TAG = (
+    f"aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey={NAME_TAG},Status=Active"
+)
+
 
 def main_variant(config: DeployConfig) -> dict[str, Any]:
     """Its properties in snake case, nested ones as mappings, and all but the model's name."""
@@ -44,7 +50,7 @@ def instance_facts(config: DeployConfig, instance: str) -> dict[str, Any]:
 def tags(config: DeployConfig) -> dict[str, str]:
     """Those of everything that takes tags."""
     own = {
-        "sagerank:name": config.name,
+        NAME_TAG: config.name,
         "sagerank:model": config.model.replace(">", "/"),  # no tag may hold the sign
         "sagerank:mode": config.mode,
     }

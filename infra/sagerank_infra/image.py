@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk.region_info import RegionInfo
+from constructs import Construct
 
 import sagerank_inference
 
@@ -24,18 +26,34 @@ _DLC_TAGS = {
 }
 
 
-def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
-    """Address of the image; `cdk deploy` builds and pushes ours."""
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Address of an image, and the ARN of the repository that it is pulled from."""
+
+    uri: str
+    repository: str
+
+
+def find_image(scope: Construct, config: DeployConfig) -> Image:
+    """The image that `config` wants; `cdk deploy` builds ours and pushes it."""
+    stack = cdk.Stack.of(scope)
     machine = hardware(config.instance) if config.instance else None
     kind = "gpu" if machine and machine.gpu else "cpu"
     if config.image == "dlc":
-        registry = f"{_dlc_account(config.region)}.dkr.ecr.{config.region}.{stack.url_suffix}"
-        return f"{registry}/{_DLC}:{_DLC_TAGS[kind]}"
+        account = _dlc_account(config.region)
+        registry = f"{account}.dkr.ecr.{config.region}.{stack.url_suffix}"
+        return Image(f"{registry}/{_DLC}:{_DLC_TAGS[kind]}", _repository(stack, account, _DLC))
     if config.image != "dockerfile":
-        return config.image
+        registry, _, name = config.image.partition("/")
+        name = name.partition("@")[0].partition(":")[0]
+        return Image(config.image, _repository(stack, registry.split(".")[0], name))
+    if _outputs() is None and os.environ.get("BUILDAH_FORMAT") != "docker":
+        cdk.Annotations.of(stack).add_error(
+            "Podman would push a manifest of OCI, which SageMaker refuses: set BUILDAH_FORMAT=docker, or deploy with `sagerank deploy`."
+        )
     arm = machine is not None and machine.arch == "arm64"
-    return ecr_assets.DockerImageAsset(
-        stack,
+    built = ecr_assets.DockerImageAsset(
+        scope,
         "Image",
         directory=str(Path(sagerank_inference.__file__).parent),
         file=f"image/Dockerfile.{kind}",
@@ -55,7 +73,9 @@ def image_uri(stack: cdk.Stack, config: DeployConfig) -> str:
         invalidation=ecr_assets.DockerImageAssetInvalidationOptions(
             outputs=False, build_args=bool(config.image_build.base), build_secrets=False
         ),
-    ).image_uri
+    )
+    # Which repository is the stack's synthesizer's choice.
+    return Image(built.image_uri, built.repository.repository_arn)
 
 
 def _outputs() -> list[str] | None:
@@ -73,19 +93,6 @@ def _arguments(config: DeployConfig) -> dict[str, str]:
         return {**found, "VERSION": metadata.version("sagerank")}
     except metadata.PackageNotFoundError:
         return found
-
-
-def repository_arn(stack: cdk.Stack, config: DeployConfig) -> str:
-    """The repository that the image is pulled from."""
-    if config.image == "dlc":
-        return _repository(stack, _dlc_account(config.region), _DLC)
-    if config.image == "dockerfile":
-        qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER  # of the bootstrap stack's names
-        return _repository(
-            stack, stack.account, f"cdk-{qualifier}-container-assets-{stack.account}-{stack.region}"
-        )
-    registry, _, name = config.image.partition("/")
-    return _repository(stack, registry.split(".")[0], name.partition("@")[0].partition(":")[0])
 
 
 def _repository(stack: cdk.Stack, account: str, name: str) -> str:

@@ -7,6 +7,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from .config import DeployConfig
+from .instances import hardware
 from .modes import VARIANT
 
 
@@ -95,8 +96,20 @@ def queue(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:
     return _metric("AWS/SageMaker", name, statistic, {"EndpointName": config.name}, 1)
 
 
+def devices(config: DeployConfig, name: str) -> int:
+    """How many devices a metric of the instances adds up, each up to 100 %: vCPUs, or the GPUs in use; else 1.
+
+    Our server has one process on one GPU; a copy of a component has a GPU of its own, and a seller's container may use all.
+    """
+    here = hardware(config.instance)
+    if name == "CPUUtilization":
+        return here.vcpu
+    alone = config.traits.own_container and not config.traits.components
+    return here.gpus if name.startswith("GPU") and not alone else 1
+
+
 def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
-    """A metric of the instances in percent, one value a minute from each: SampleCount is their number."""
+    """A metric of the instances in percent of one of its `devices`, one value a minute from each: SampleCount is their number."""
     where = {"EndpointName": config.name, "VariantName": VARIANT}
     return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
 

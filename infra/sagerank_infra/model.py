@@ -1,13 +1,12 @@
-"""ModelStack: what outlives an endpoint: key, role, image, artefact, log, data in S3, and the topic people subscribe to.
+"""Foundation: what outlives an endpoint: key, role, image, artefact, log, data in S3, and the topic people subscribe to.
 
-The SageMaker model itself belongs to the endpoint's stack: it is replaced with every artefact, and CloudFormation refuses to
+The SageMaker model itself belongs to the endpoint's part: it is replaced with every artefact, and CloudFormation refuses to
 change a value that one stack exports while another imports it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -19,22 +18,24 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from . import metrics
-from .accepted import accept
+from .arns import log_streams
 from .artefact import Artefact
 from .config import DeployConfig
-from .image import image_uri
+from .data import find_data
+from .grants import caller_policy
+from .image import find_image
 from .network import Placement
+from .outputs import publish
 from .role import execution_role
 
-# They publish alarms, budgets and failed deployments to the topic.
-_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com")
+# They publish budgets and alarms to the topic. EventBridge, which sends no account to compare, has a role instead.
+_PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com")
 
 
-class ModelStack(cdk.Stack):
-    """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact.
+class Foundation(Construct):
+    """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact. Key, role and bucket may be given.
 
-    A Marketplace package brings image and artefact itself, transform jobs share the account's log group, and
-    `data` is None where no request or answer is kept.
+    A Marketplace package brings image and artefact itself, and transform jobs share the account's log group.
     """
 
     def __init__(
@@ -44,37 +45,51 @@ class ModelStack(cdk.Stack):
         *,
         config: DeployConfig,
         placement: Placement | None,
-        synthesizer: cdk.DefaultStackSynthesizer,
-        **stack: Any,
+        key: kms.IKey | None = None,
+        role: iam.IRole | None = None,
+        bucket: s3.IBucket | None = None,
     ) -> None:
-        super().__init__(scope, id, synthesizer=synthesizer, **stack)
-        # The stack has a copy of it, bound to the stack, that shares the asset manifest; through jsii, `self.synthesizer`
-        # is the unbound original.
-        synthesizer.bind(self)
-        self._assets = synthesizer
+        super().__init__(scope, id)
         self._config = config
+        self._stack = cdk.Stack.of(self)
         self._removal = cdk.RemovalPolicy(config.removal.upper())
-        self.key = self._key()
+        self.key = key or self._key()
+        if self.key:
+            self._let_services_use(self.key)
         self.log_group = self._log_group() if config.traits.endpoint else None
         self.topic = self._topic()
-        self.data = self._data()
-        self.role = execution_role(self, config, key=self.key, data=self.data, placement=placement)
+        self.data = find_data(self, config, key=self.key, removal=self._removal, bucket=bucket)
         own = config.traits.own_container
-        self.image = image_uri(self, config) if own else None
+        self.image = find_image(self, config) if own else None
+        kept = config.traits.in_s3 or config.capture.percent
+        self.role = execution_role(
+            self,
+            config,
+            image=self.image,
+            key=self.key,
+            data=self.data if kept else None,
+            placement=placement,
+            role=role,
+        )
+        publish(self, config, "RoleArn", self.role.role_arn, parameter="role")
+        if self.key:
+            publish(self, config, "KeyArn", self.key.key_arn, parameter="key")
+        if config.traits.endpoint:
+            # Here and not beside the endpoint: while somebody has it, IAM does not let it go, and nothing here costs by the hour.
+            policy = caller_policy(self, config, key=self.key, data=self.data)
+            publish(self, config, "CallerPolicyArn", policy.managed_policy_arn, parameter="caller-policy")
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
     def locate(self, id: str, artefact: str) -> Artefact:
         """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""
         if artefact.startswith("s3://"):
-            bucket, _, key = artefact.removeprefix("s3://").partition("/")
-            prefix = not key.endswith(".tar.gz")
-            return Artefact(identity=artefact, uri=artefact, bucket=bucket, key=key, prefix=prefix)
+            return Artefact.at(artefact)
         staging = cdk.AssetStaging(self, id, source_path=str(Path(artefact).resolve()))
         # An asset's key is its hash and the last suffix of its file's name, here HASH.gz; SageMaker's documentation asks for
         # .tar.gz. So the hash is given the suffix's first half.
-        location = self._assets.add_file_asset(
+        location = _assets(self).add_file_asset(
             source_hash=f"{staging.asset_hash}.tar",
-            file_name=staging.relative_staged_path(self),
+            file_name=staging.relative_staged_path(self._stack),
             packaging=cdk.FileAssetPackaging.FILE,
             display_name=f"{self._config.name} {id.lower()}",
         )
@@ -90,22 +105,20 @@ class ModelStack(cdk.Stack):
         wanted = self._config.encryption.key
         if wanted != "new":
             return None if wanted == "aws" else kms.Key.from_key_arn(self, "Key", wanted)
-        key = kms.Key(
+        return kms.Key(
             self,
             "Key",
             enable_key_rotation=True,
             removal_policy=self._removal,
             description=f"Data of {self._config.name}",
         )
-        group = self.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=metrics.log_group(self._config),
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+
+    def _let_services_use(self, key: kms.IKey) -> None:
+        """By statements of the key's own policy, where the CDK makes it; whoever made another key adds them there."""
+        group, _ = log_streams(self._stack, self._config)
         key.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(f"logs.{self.region}.amazonaws.com")],
+                principals=[iam.ServicePrincipal(f"logs.{self._stack.region}.amazonaws.com")],
                 actions=[
                     "kms:Decrypt",
                     "kms:DescribeKey",
@@ -122,10 +135,9 @@ class ModelStack(cdk.Stack):
                 principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
-                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+                conditions={"StringEquals": {"aws:SourceAccount": self._stack.account}},
             )
         )
-        return key
 
     def _log_group(self) -> logs.LogGroup:
         return logs.LogGroup(
@@ -134,8 +146,9 @@ class ModelStack(cdk.Stack):
             log_group_name=metrics.log_group(self._config),
             encryption_key=self.key,
             retention=_retention(self._config.log_days),
-            # The name is SageMaker's choice: a log that stayed behind would stand in the way of the next deployment.
-            removal_policy=cdk.RemovalPolicy.DESTROY,
+            # The name is SageMaker's choice, so a log that stays is in the way of the next stack: `sagerank deploy` lets
+            # CloudFormation import it, which wants the policy Retain.
+            removal_policy=self._removal,
         )
 
     def _topic(self) -> sns.Topic:
@@ -146,7 +159,7 @@ class ModelStack(cdk.Stack):
                 principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
                 actions=["sns:Publish"],
                 resources=[topic.topic_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+                conditions={"StringEquals": {"aws:SourceAccount": self._stack.account}},
             )
         )
         for address in self._config.alarms.email:
@@ -154,48 +167,17 @@ class ModelStack(cdk.Stack):
         cdk.CfnOutput(self, "AlarmTopic", value=topic.topic_arn)
         return topic
 
-    def _data(self) -> s3.Bucket | None:
-        """A bucket for requests and answers of asynchronous endpoints and transform jobs, and captured ones, each until it expires."""
-        config = self._config
-        days = {}
-        if config.traits.in_s3:
-            kept = (config.asynchronous if config.traits.queued else config.batch).days
-            days = {"input/": kept, "output/": kept}
-        if config.capture.percent:
-            days["capture/"] = config.capture.days
-        if not days:
-            return None
-        bucket = s3.Bucket(
-            self,
-            "Data",
-            encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
-            encryption_key=self.key,
-            bucket_key_enabled=self.key is not None,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id=prefix.rstrip("/"),
-                    prefix=prefix,
-                    expiration=cdk.Duration.days(count),
-                    abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
-                )
-                for prefix, count in days.items()
-            ],
-            removal_policy=self._removal,
-        )
-        accept(
-            bucket,
-            "read and written by one role for days; CloudTrail has data events",
-            "AwsSolutions-S1",
-            "CKV_AWS_18",
-        )
-        accept(bucket, "older versions would keep what has to expire", "CKV_AWS_21")
-        if "input/" in days:
-            cdk.CfnOutput(self, "InputPath", value=bucket.s3_url_for_object("input"))
-            cdk.CfnOutput(self, "OutputPath", value=bucket.s3_url_for_object("output"))
-        return bucket
+
+def _assets(scope: Construct) -> cdk.IStackSynthesizer:
+    """The synthesizer of the stack that `scope` is in.
+
+    jsii gives `stack.synthesizer` as it was passed to a stack or an app: the original, which is bound to no stack. A nested stack's
+    own synthesizer hands everything to the bound one; the nested stack itself is not wanted.
+    """
+    nested = cdk.NestedStack(scope, "Assets")
+    for id in ("Assets", "Assets.NestedStack"):
+        scope.node.try_remove_child(id)
+    return nested.synthesizer
 
 
 def _retention(days: int) -> logs.RetentionDays:

@@ -1,4 +1,4 @@
-"""ObservabilityStack: alarms that wake somebody, a dashboard, a budget."""
+"""Observability: alarms that wake somebody, a dashboard, a budget."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from . import dashboard, estimate, metrics
 from .config import DeployConfig
-from .endpoint import EndpointStack
+from .endpoint import Endpoint
+from .hosting import ACTIVATE_TAG, NAME_TAG
 from .instances import hardware
-from .model import ModelStack
+from .model import Foundation
+from .role import event_publisher
 from .standing import LOGGED
 
 
-class ObservabilityStack(cdk.Stack):
+class Observability(Construct):
     """Alarms, dashboard and budget. cost: the estimate that the synth prints and an output repeats."""
 
     def __init__(
@@ -31,11 +32,10 @@ class ObservabilityStack(cdk.Stack):
         id: str,
         *,
         config: DeployConfig,
-        model: ModelStack,
-        endpoint: EndpointStack,
-        **stack: Any,
+        model: Foundation,
+        endpoint: Endpoint,
     ) -> None:
-        super().__init__(scope, id, **stack)
+        super().__init__(scope, id)
         self._config = config
         if config.traits.endpoint:
             if config.own_server:
@@ -75,8 +75,9 @@ class ObservabilityStack(cdk.Stack):
             if hardware(config.instance).gpu:
                 names.append("GPUMemoryUtilization")
             for name in names:
-                text = f"{name} over {wanted.utilisation} %"
-                watched[name] = (metrics.machine(config, name, "Maximum"), 5, wanted.utilisation, text)
+                limit = wanted.utilisation * metrics.devices(config, name)
+                text = f"{name} over {limit} %"
+                watched[name] = (metrics.machine(config, name, "Maximum"), 5, limit, text)
         if config.traits.queued:
             age = metrics.queue(config, "ApproximateAgeOfOldestRequest", "Maximum")
             watched["Queue"] = (age, 3, wanted.queue_seconds, "requests wait too long in the queue")
@@ -106,7 +107,7 @@ class ObservabilityStack(cdk.Stack):
             found.append(idle)
         return found
 
-    def _events(self, model: ModelStack) -> None:
+    def _events(self, model: Foundation) -> None:
         """Publish a failed job or update: SageMaker rolls an update back without any error to the one who asked for it."""
         name, subject = self._config.name, "Endpoint"
         detail: dict[str, Any] = {
@@ -117,15 +118,21 @@ class ObservabilityStack(cdk.Stack):
             subject = "Transform Job"
             detail = {"TransformJobStatus": ["Failed"], "TransformJobName": [{"prefix": f"{name}-"}]}
         kind = f"SageMaker {subject} State Change"
-        events.Rule(
-            self,
-            "Failures",
+        publisher = event_publisher(self, self._config, topic=model.topic, key=model.key)
+        events.CfnRule(
+            Construct(self, "Failures"),
+            "Resource",  # keeps the logical id of the Rule that stood here
             description=f"Failures of {name}",
-            event_pattern=events.EventPattern(source=["aws.sagemaker"], detail_type=[kind], detail=detail),
-            targets=[targets.SnsTopic(model.topic)],
+            event_pattern={"source": ["aws.sagemaker"], "detail-type": [kind], "detail": detail},
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Topic", arn=model.topic.topic_arn, role_arn=publisher.role_arn
+                )
+            ],
         )
 
-    def _budget(self, model: ModelStack) -> None:
+    def _budget(self, model: Foundation) -> None:
         config = self._config
         # Of what is known: what has no known price, such as a seller's charge, is for `monthly_usd` to add.
         limit = Decimal(str(config.budget.monthly_usd)) or (self.cost.usd or Decimal(0)) * Decimal("1.5")
@@ -140,8 +147,7 @@ class ObservabilityStack(cdk.Stack):
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budgets.CfnBudget.SpendProperty(amount=float(round(limit, 2)), unit="USD"),
-                # The tag counts once it is activated as a cost allocation tag.
-                cost_filters={"TagKeyValue": [f"user:sagerank:name${config.name}"]},
+                cost_filters={"TagKeyValue": [f"user:{NAME_TAG}${config.name}"]},
             ),
             notifications_with_subscribers=[
                 notification(
@@ -159,4 +165,10 @@ class ObservabilityStack(cdk.Stack):
                 )
                 for kind, share in (("ACTUAL", 80), ("FORECASTED", 100))
             ],
+        )
+        cdk.CfnOutput(
+            self,
+            "BudgetActivation",
+            value=ACTIVATE_TAG,
+            description="Once an organisation, by the account that pays: before it the budget counts nothing",
         )

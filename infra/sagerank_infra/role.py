@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
+from constructs import Construct
 
-from . import metrics
 from .accepted import accept_wildcard
+from .arns import log_streams, s3_arn
 from .config import DeployConfig
-from .image import repository_arn
+from .data import Data
+from .image import Image
 from .network import Placement
+from .options import ConfigError
+from .sections import OtherBuckets
 
 # Every action that is allowed on "*", with the reason why nothing smaller can be named.
 NO_FINER_GRAIN = {
@@ -27,26 +32,80 @@ NO_FINER_GRAIN = {
 }
 
 
+_UNNAMED = "stands in NO_FINER_GRAIN"
+
+
 def execution_role(
-    stack: cdk.Stack,
+    scope: Construct,
     config: DeployConfig,
     *,
+    image: Image | None,
     key: kms.IKey | None,
-    data: s3.IBucket | None,
+    data: Data | None,
     placement: Placement | None,
-) -> iam.Role:
-    """A role that may pull the image, write logs and metrics, stand in the subnets, use the key and `data`.
+    role: iam.IRole | None = None,
+) -> iam.IRole:
+    """A new role, or `role`, that may pull the image, write logs and metrics, stand in the subnets, use the key, `data` and what config.data names.
 
-    The right to read an artefact comes and goes with the artefact, in the endpoint's stack.
+    The right to read an artefact comes and goes with the artefact, beside the endpoint. A role that config names gets
+    nothing: it has to have all of it.
     """
-    role = iam.Role(
-        stack,
-        "Role",
-        assumed_by=iam.ServicePrincipal(
-            "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-        ),
-        description=f"Runs the model of {config.name}",
-    )
+    stack = cdk.Stack.of(scope)
+    if config.role and role:
+        raise ConfigError("role is given twice, as a construct and by its ARN: give one of them.")
+    if config.role:
+        return iam.Role.from_role_arn(scope, "Role", config.role, mutable=False)
+    holder: iam.Role | iam.Policy
+    if role:
+        # In a policy that stands here: one of the role's own stack would refer to what is here, and this to the role.
+        holder = iam.Policy(scope, "RolePolicy", roles=[role])
+    else:
+        role = holder = iam.Role(
+            scope,
+            "Role",
+            assumed_by=iam.ServicePrincipal(
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
+            ),
+            description=f"Runs the model of {config.name}",
+        )
+
+    allow = _allowing(stack, holder)
+    group, streams = log_streams(stack, config)
+    allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
+    written = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    allow(written, [group, streams], wildcard="streams carry instance ids")
+    namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
+    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=_UNNAMED)
+    if image:
+        allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=_UNNAMED)
+        layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        allow(layers, [image.repository])
+    if placement:
+        _stand(stack, allow, placement)
+    if keys := data.keys(key) if data else [key.key_arn] if key else []:
+        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], keys)
+    if key:
+        # For the instances' volumes: the grant goes to EBS, and to nobody else.
+        allow(["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+    if config.encryption.artefact_key:
+        allow(["kms:Decrypt"], [config.encryption.artefact_key])
+    if data:
+        allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket.bucket_arn])
+        kept, kinds = "requests and answers below one prefix of the bucket made for them", list[str]()
+        if config.traits.in_s3:
+            allow(["s3:GetObject"], [data.arn("input")], wildcard=kept)
+            kinds.append("output")
+        if config.capture.percent:
+            kinds.append("capture")
+        written = [data.arn(kind) for kind in kinds]
+        allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
+    _reach(stack, allow, config.data)
+    return role
+
+
+def _allowing(stack: cdk.Stack, holder: iam.Role | iam.Policy) -> Callable[..., None]:
+    """What adds a statement to the role or policy; `wildcard` is the reason for a resource that ends in a star."""
+    add = holder.add_to_policy if isinstance(holder, iam.Role) else holder.add_statements
 
     def allow(
         actions: list[str],
@@ -55,54 +114,76 @@ def execution_role(
         *,
         wildcard: str = "",
     ) -> None:
-        role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+        add(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
         for resource in resources if wildcard else ():
             if resource.endswith("*"):
-                accept_wildcard(stack, role, resource, wildcard)
+                accept_wildcard(stack, holder, resource, wildcard)
 
-    unnamed = "stands in NO_FINER_GRAIN"
-    group = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name=metrics.log_group(config),
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    return allow
+
+
+def _stand(stack: cdk.Stack, allow: Callable[..., None], placement: Placement) -> None:
+    """Network interfaces in the subnets, for the instances."""
+    interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
+    named = {"subnet": placement.subnets, "security-group": placement.security_groups}
+    where = [
+        stack.format_arn(service="ec2", resource=kind, resource_name=name)
+        for kind, names in named.items()
+        for name in names
+    ]
+    ids = "EC2 chooses the ids of interfaces"
+    allow(["ec2:CreateNetworkInterface"], [interfaces, *where], wildcard=ids)
+    others = [
+        "CreateNetworkInterfacePermission",
+        "DeleteNetworkInterface",
+        "DeleteNetworkInterfacePermission",
+    ]
+    allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
+    allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=_UNNAMED)
+
+
+def _reach(stack: cdk.Stack, allow: Callable[..., None], outside: OtherBuckets) -> None:
+    """Input and answers in buckets that are not the deployment's."""
+    below = "below a prefix that data.read or data.write names"
+    if outside.read:
+        allow(["s3:GetObject"], [_objects(stack, each) for each in outside.read], wildcard=below)
+        for address in outside.read:
+            bucket, _, prefix = address.removeprefix("s3://").partition("/")
+            listed = {"StringLike": {"s3:prefix": f"{prefix}*"}}
+            allow(["s3:ListBucket"], [s3_arn(stack, bucket)], listed)
+    if outside.write:
+        objects = [_objects(stack, each) for each in outside.write]
+        allow(["s3:AbortMultipartUpload", "s3:PutObject"], objects, wildcard=below)
+    if outside.keys:
+        allow(["kms:Decrypt", "kms:DescribeKey"], list(outside.keys))
+        if outside.write:
+            allow(["kms:GenerateDataKey"], list(outside.keys))
+
+
+def event_publisher(
+    scope: Construct, config: DeployConfig, *, topic: sns.ITopic, key: kms.IKey | None
+) -> iam.Role:
+    """The role by which EventBridge publishes to the topic: no policy of topic or key has to let the service in, whoever asks it to.
+
+    A condition there would stop its messages (SNS's guide on keys: it sends neither account nor rule); a role's trust knows
+    both.
+    """
+    stack = cdk.Stack.of(scope)
+    role = iam.Role(
+        scope,
+        "Publisher",
+        assumed_by=iam.ServicePrincipal(
+            "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
+        ),
+        description=f"Publishes failures of {config.name}",
     )
-    allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
-    streams = [group, f"{group}:log-stream:*"]
-    allow(["logs:CreateLogStream", "logs:PutLogEvents"], streams, wildcard="streams carry instance ids")
-    namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
-    allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=unnamed)
-    if config.traits.own_container:
-        allow(["ecr:GetAuthorizationToken"], ["*"], wildcard=unnamed)
-        layers = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        allow(layers, [repository_arn(stack, config)])
-    if placement:
-        interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
-        named = {"subnet": placement.subnets, "security-group": placement.security_groups}
-        where = [
-            stack.format_arn(service="ec2", resource=kind, resource_name=name)
-            for kind, names in named.items()
-            for name in names
-        ]
-        ids = "EC2 chooses the ids of interfaces"
-        allow(["ec2:CreateNetworkInterface"], [interfaces, *where], wildcard=ids)
-        others = [
-            "CreateNetworkInterfacePermission",
-            "DeleteNetworkInterface",
-            "DeleteNetworkInterfacePermission",
-        ]
-        allow([f"ec2:{action}" for action in others], [interfaces], wildcard=ids)
-        allow([action for action in NO_FINER_GRAIN if action.startswith("ec2:")], ["*"], wildcard=unnamed)
+    role.add_to_policy(iam.PolicyStatement(actions=["sns:Publish"], resources=[topic.topic_arn]))
     if key:
-        allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
-        # For the instances' volumes: the grant goes to EBS, and to nobody else.
-        allow(["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
-    if config.encryption.artefact_key:
-        allow(["kms:Decrypt"], [config.encryption.artefact_key])
-    if data:
-        allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket_arn])
-        kept = "requests and answers below one prefix of the bucket made for them"
-        allow(["s3:GetObject"], [data.arn_for_objects("input/*")], wildcard=kept)
-        written = [data.arn_for_objects(prefix) for prefix in ("output/*", "capture/*")]
-        allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
+        used = ["kms:Decrypt", "kms:GenerateDataKey"]
+        role.add_to_policy(iam.PolicyStatement(actions=used, resources=[key.key_arn]))
     return role
+
+
+def _objects(stack: cdk.Stack, address: str) -> str:
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    return s3_arn(stack, bucket, f"{prefix}*")

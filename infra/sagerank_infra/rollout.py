@@ -67,9 +67,9 @@ def deployment(
         if rollout.rollback
         else None
     )
-    # One instance of the smallest fleet, as a share: the fleet may have grown when the update comes.
-    percent = rollout.percent or min(50, max(10, -(-100 // max(1, config.autoscaling.min))))
-    size = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=percent)
+    size = sagemaker.CfnEndpoint.CapacitySizeProperty(
+        type="CAPACITY_PERCENT", value=rollout.step(config.autoscaling.min)
+    )
     if rollout.policy == "rolling":
         return sagemaker.CfnEndpoint.DeploymentConfigProperty(
             auto_rollback_configuration=rollback,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import estimate, fitting
 from .config import DeployConfig
-from .environment import environment, settings
+from .environment import settings, variables_of
 from .options import ConfigError
 
 
@@ -21,17 +21,20 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
+    _batch(config)
     if config.traits.instances:
         fitting.check_instances(config)
     else:
         _serverless(config)
     _network(config)
+    _rights(config)
     fitting.check_image(config)
     _limits(config)
     fitting.check_memory(config)
     _scaling(config)
     _variants(config)
     _rollout(config)
+    _waits(config)
     _regions(config)
     fitting.check_artefact(config)
 
@@ -51,6 +54,13 @@ def _mode(config: DeployConfig) -> None:
     if not config.traits.own_container and config.settings:
         raise ConfigError(
             "settings are for our own server, and a Marketplace package has another: leave them out."
+        )
+
+
+def _batch(config: DeployConfig) -> None:
+    if config.capture.percent and not config.traits.endpoint:
+        raise ConfigError(
+            f"capture.percent is {config.capture.percent}: mode {config.mode} has no endpoint whose requests could be captured; its input and output are in S3 already: give 0."
         )
 
 
@@ -75,9 +85,18 @@ def _serverless(config: DeployConfig) -> None:
         raise ConfigError(
             f"serverless.memory_mb is {config.serverless.memory_mb}: give 1024, 2048, 3072, 4096, 5120 or 6144."
         )
-    if config.serverless.provisioned > config.serverless.max_concurrency:
+    warm, most, scaling = config.serverless.provisioned, config.serverless.max_concurrency, config.autoscaling
+    if warm > most:
         raise ConfigError(
-            f"serverless.provisioned is {config.serverless.provisioned}: give at most serverless.max_concurrency, which is {config.serverless.max_concurrency}."
+            f"serverless.provisioned is {warm}: give at most serverless.max_concurrency, which is {most}."
+        )
+    if warm and scaling.min != warm:
+        raise ConfigError(
+            f"autoscaling.min is {scaling.min}, and serverless.provisioned is {warm}, which stays warm: give the same, or leave autoscaling.min out."
+        )
+    if warm and not warm <= scaling.max <= most:
+        raise ConfigError(
+            f"autoscaling.max is {scaling.max}: give serverless.provisioned, which is {warm}, to serverless.max_concurrency, which is {most}."
         )
 
 
@@ -92,15 +111,47 @@ def _network(config: DeployConfig) -> None:
         raise ConfigError(
             f"network.subnets and network.security_groups belong to a VPC of yours, and network.vpc is {network.vpc!r}: give its id."
         )
-    if network.endpoints and config.vpc != "new":
+    if network.endpoints and not own:
         raise ConfigError(
-            f"network.endpoints are made in a new VPC, and network.vpc is {config.vpc!r}: leave them out."
+            f"network.endpoints keep calls inside the VPC they come from, and network.vpc is {config.vpc!r}, where nobody calls: "
+            "give the id of your callers' VPC, or leave them out."
+        )
+    if bool(network.endpoints) != bool(network.callers):
+        raise ConfigError(
+            f"network.endpoints is {list(network.endpoints)} and network.callers {list(network.callers)}: give both, "
+            "endpoints=runtime and the security groups or IPv4 blocks that call through it, or neither."
         )
 
 
+def _rights(config: DeployConfig) -> None:
+    data = config.data
+    if (data.read or data.write or data.keys) and not config.traits.in_s3:
+        raise ConfigError(
+            f"data is for modes that read and write S3, batch and async, and mode is {config.mode!r}: leave it out."
+        )
+    if data.write and config.traits.queued:
+        raise ConfigError(
+            "data.write is for mode batch: an asynchronous endpoint's answers go to the deployment's own bucket; leave it out."
+        )
+    if data.keys and not (data.read or data.write):
+        raise ConfigError(
+            "data.keys are for the buckets in data.read and data.write, and there are none: give those too."
+        )
+    for where, arn in {"role": config.role, "permissions_boundary": config.permissions_boundary}.items():
+        account = arn.split(":")[4] if arn else ""
+        if config.account and account.isdigit() and account != config.account:
+            raise ConfigError(
+                f"{where} is of account {account}, and account is {config.account}: give one of the same account."
+            )
+
+
 def _limits(config: DeployConfig) -> None:
-    environment(config)  # refuses what the server would refuse
     chosen, traits = settings(config), config.traits
+    variables_of(chosen)  # refuses what the server would refuse
+    if "manifest_sha256" in chosen:
+        raise ConfigError(
+            "settings.manifest_sha256 is written by the deployment, for each artefact its own: give artefact_sha256."
+        )
     if int(chosen.get("max_body_bytes", 0)) > traits.max_bytes:
         raise ConfigError(
             f"settings.max_body_bytes is {chosen['max_body_bytes']}: a request to mode {config.mode} has at most {traits.max_bytes} bytes."
@@ -187,12 +238,25 @@ def _rollout(config: DeployConfig) -> None:
         )
 
 
+def _waits(config: DeployConfig) -> None:
+    if not (config.traits.endpoint and config.traits.own_container):
+        return  # a Marketplace package and a batch job know no waits
+    rollout, scaling = config.rollout, config.autoscaling
+    # Copies of a component are replaced one after another.
+    waits = rollout.wait_seconds * scaling.max if config.traits.components else rollout.waits(scaling.min)
+    if waits >= rollout.timeout_seconds:
+        raise ConfigError(
+            f"rollout.timeout_seconds is {rollout.timeout_seconds}, and an update waits {waits} s in all (wait_seconds after every step, termination_seconds at the end): give more, up to 28800, or wait less."
+        )
+
+
 def _regions(config: DeployConfig) -> None:
     arns = {
         "encryption.key": config.encryption.key,
         "encryption.artefact_key": config.encryption.artefact_key,
         "model_package": config.model_package,
     }
+    arns |= {f"data.keys[{index}]": key for index, key in enumerate(config.data.keys)}
     found = {where: arn.split(":")[3] for where, arn in arns.items() if arn.startswith("arn:")}
     if ".dkr.ecr." in config.image:
         found["image"] = config.image.split(".")[3]

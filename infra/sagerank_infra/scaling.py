@@ -39,7 +39,7 @@ def scale(
         else f"endpoint/{config.name}/variant/{VARIANT}",
         scalable_dimension=f"sagemaker:{tracking.dimension}",
         min_capacity=wanted.min,
-        max_capacity=wanted.max if traits.instances else min(wanted.max, config.serverless.max_concurrency),
+        max_capacity=wanted.max,
     )
     target.node.add_dependency(scaled)
     target.scale_to_track_metric(

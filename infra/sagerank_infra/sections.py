@@ -13,7 +13,12 @@ _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
+SHA256, SHA256_FORM = r"|[0-9a-f]{64}", "the 64 hexadecimal digits that `sagerank build` prints"
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
+_PREFIX, _PREFIX_FORM = (
+    r"s3://[a-z0-9.-]{3,63}/([^*?]+/)?",
+    "s3:// prefixes that end with a slash, such as s3://bucket/folder/",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +62,14 @@ class Network:
     zones: int = option(2, "availability zones of a new VPC", low=2, high=3)
     endpoints: tuple[str, ...] = option(
         (),
-        "interface endpoints of a new VPC, billed by the hour and zone; S3's gateway is free and always there",
-        choices=("ecr", "logs", "runtime"),
+        "interface endpoints in your VPC, billed by the hour and subnet: runtime keeps its callers' calls inside it",
+        choices=("runtime",),
+    )
+    callers: tuple[str, ...] = option(
+        (),
+        "who may call through the endpoint runtime",
+        pattern=r"sg-[0-9a-f]+|(\d{1,3}\.){3}\d{1,3}/\d{1,2}",
+        form="security group ids such as sg-0a1b2c3d, or IPv4 blocks such as 10.0.0.0/16",
     )
 
 
@@ -70,6 +81,22 @@ class Encryption:
         "KMS key the artefact in S3 is encrypted with, where it is not the bucket's default",
         pattern=r"|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
         form="the ARN of a KMS key",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherBuckets:
+    """What requests and answers in other buckets than the deployment's own need."""
+
+    read: tuple[str, ...] = option(
+        (), "prefixes that input may come from", pattern=_PREFIX, form=_PREFIX_FORM
+    )
+    write: tuple[str, ...] = option((), "and answers may go to", pattern=_PREFIX, form=_PREFIX_FORM)
+    keys: tuple[str, ...] = option(
+        (),
+        "KMS keys that those buckets are encrypted with",
+        pattern=r"arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
+        form="ARNs of KMS keys",
     )
 
 
@@ -90,7 +117,9 @@ class Schedule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoscaling:
     min: int = option(
-        1, "instances (copies in scale-to-zero, provisioned concurrency in serverless), at least", low=0
+        1,
+        "instances (copies in scale-to-zero; in serverless what serverless.provisioned says), at least",
+        low=0,
     )
     max: int = option(4, "and at most; equal to min: no scaling", low=1)
     target: float = option(
@@ -109,7 +138,12 @@ class Serverless:
         0, "1024 to 6144 in steps of 1024; 0: the smallest the model fits in", low=0, high=6144
     )
     max_concurrency: int = option(10, "requests at once; the account has a limit too", low=1, high=200)
-    provisioned: int = option(0, "of them kept warm, and billed for it", low=0, high=200)
+    provisioned: int = option(
+        0,
+        "of them kept warm, and billed for it; autoscaling.max adds more when they are busy",
+        low=0,
+        high=200,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +177,9 @@ class Variant:
         pattern=rf"|.*\.tar\.gz|{S3}",
         form="a model.tar.gz or an s3:// address",
     )
+    artefact_sha256: str = option(
+        "", "of its manifest.json, as artefact_sha256 is of the endpoint's", pattern=SHA256, form=SHA256_FORM
+    )
     instance: str = option("", "its type; empty: the endpoint's own", pattern=INSTANCE, form=INSTANCE_FORM)
     count: int = option(1, "its instances", low=1)
     weight: float = option(
@@ -164,6 +201,15 @@ class Rollout:
     timeout_seconds: int = option(3600, "for the whole update", low=600, high=28800)
     rollback: bool = option(True, "go back when latency, errors or golden pairs raise an alarm")
 
+    def step(self, fleet: int) -> int:
+        """Percent of the instances in a step: of `fleet`, the smallest, one, at most half. A fleet may have grown when the update comes."""
+        return self.percent or min(50, max(10, -(-100 // max(1, fleet))))
+
+    def waits(self, fleet: int) -> int:
+        """Seconds of an update that are spent watching, however fast instances start."""
+        steps = -(-100 // self.step(fleet)) if self.policy in ("linear", "rolling") else 1
+        return steps * self.wait_seconds + (0 if self.policy == "rolling" else self.termination_seconds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarms:
@@ -173,7 +219,11 @@ class Alarms:
         pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+",
         form="e-mail addresses",
     )
-    p99_ms: int = option(0, "model latency at the 99th percentile; 0: from the estimated speed", low=0)
+    p99_ms: int = option(
+        0,
+        "model latency at the 99th percentile; 0: from the estimated speed (async: half of asynchronous.timeout_seconds)",
+        low=0,
+    )
     errors: int = option(5, "5xx answers within five minutes", low=1)
     queue_seconds: int = option(
         1200, "age of the oldest waiting request (async), whose queue is kept at ten minutes of work", low=1

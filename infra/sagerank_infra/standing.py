@@ -19,7 +19,7 @@ def standing(config: DeployConfig) -> Standing:
     """Everything beside the model, but what is free and what use decides."""
     endpoint, serverless = config.traits.endpoint, not config.traits.instances
     counts = {
-        "vpc_endpoint": _interfaces(config),
+        "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
         "alarm": _alarms(config) if endpoint else 0,
         "metric": len(LOGGED) if endpoint and config.own_server else 0,
         "dashboard": int(endpoint),
@@ -28,13 +28,6 @@ def standing(config: DeployConfig) -> Standing:
         "provisioned": config.serverless.provisioned if serverless else 0,
     }
     return tuple((item, count) for item, count in counts.items() if count)
-
-
-def _interfaces(config: DeployConfig) -> int:
-    """Interface endpoints, once for each zone. ECR has two: its API and its registry."""
-    if config.vpc != "new":
-        return 0
-    return config.network.zones * sum(2 if name == "ecr" else 1 for name in config.network.endpoints)
 
 
 def _alarms(config: DeployConfig) -> int:

@@ -117,6 +117,7 @@ def _proxy(endpoint: Endpoint | None, url: str) -> list[Piece]:
     words = ["sagerank", "proxy", "--endpoint", endpoint.name]
     words += ["--component", endpoint.component] if endpoint.component else []
     words += ["--region", endpoint.region] if endpoint.region != REGION else []
+    words += ["--profile", endpoint.profile] if endpoint.profile else []
     what = "the door: start it on the machine of the URL"
     if parts.hostname in _LOCAL:
         what += ". A container reaches its host under another name: --url http://host.docker.internal:8080"

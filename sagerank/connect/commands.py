@@ -11,6 +11,7 @@ from typing import Any
 
 from sagerank_cost.text import examples
 
+from ..aws import PROFILE_HELP, REGION_HELP
 from ..errors import InvalidRequest
 from .endpoint import PLACEHOLDERS, Piece
 
@@ -36,7 +37,8 @@ def add(commands: Any) -> None:
     )
     connect.add_argument("--endpoint", help="name of the SageMaker endpoint")
     connect.add_argument("--component", help="inference component of the endpoint, where it has some")
-    connect.add_argument("--region", help="AWS region of the endpoint (default: the AWS configuration's)")
+    connect.add_argument("--region", help=REGION_HELP)
+    connect.add_argument("--profile", help=PROFILE_HELP)
     connect.add_argument("--account", help="number of the AWS account that has the endpoint")
     connect.add_argument("--role", help="opensearch: ARN of the role that calls (default: a new one)")
     connect.add_argument("--field", help="opensearch, elasticsearch: field of your documents (default: text)")
@@ -94,7 +96,9 @@ def _pieces(options: argparse.Namespace) -> list[Piece]:
         raise InvalidRequest("--component and --account go with --endpoint.")
     account = options.account or (role[1] if role else None)
     called = (
-        endpoint(options.endpoint, options.component, options.region, account) if options.endpoint else None
+        endpoint(options.endpoint, options.component, options.region, account, options.profile)
+        if options.endpoint
+        else None
     )
     if called and client == "opensearch":
         return search.opensearch(called, role=options.role, field=options.field or "text")

@@ -48,6 +48,7 @@ class Endpoint:
     account: str = ACCOUNT
     partition: str = "aws"
     suffix: str = "amazonaws.com"  # of its region's addresses
+    profile: str | None = None  # of the AWS configuration on this machine
 
     @property
     def url(self) -> str:
@@ -78,8 +79,14 @@ def allow(statement: Mapping[str, object]) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def endpoint(name: str, component: str | None, region: str | None, account: str | None) -> Endpoint:
-    """Return the endpoint of these options; without a region the AWS configuration's.
+def endpoint(
+    name: str,
+    component: str | None,
+    region: str | None,
+    account: str | None,
+    profile: str | None = None,
+) -> Endpoint:
+    """Return the endpoint of these options; without a region that of sagerank.aws's rule.
 
     Raises InvalidRequest for what AWS would not take.
     """
@@ -92,9 +99,10 @@ def endpoint(name: str, component: str | None, region: str | None, account: str 
         raise InvalidRequest(f"--account is {account!r}: give its 12 digits.")
     account = account or ACCOUNT
     try:
-        made = session(region)
+        made = session(region, profile)
     except NoRegion:
-        return Endpoint(name, component, account=account)
+        return Endpoint(name, component, account=account, profile=profile)
     chosen = made.get_config_variable("region")
     (found,) = (part for part in made.get_data("partitions")["partitions"] if chosen in part["regions"])
-    return Endpoint(name, component, chosen, account, found["id"], found["outputs"]["dnsSuffix"])
+    suffix: str = found["outputs"]["dnsSuffix"]
+    return Endpoint(name, component, chosen, account, found["id"], suffix, profile)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
@@ -117,10 +118,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="more than once",
     )
     job.add_argument("--kms-key", default="", help="for the volume, the input and the output")
-    job.add_argument(
-        "--region", help="AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)"
-    )
-    job.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+    job.add_argument("--region", help=aws.REGION_HELP)
+    job.add_argument("--profile", help=aws.PROFILE_HELP)
 
 
 def _settings() -> dict[str, tuple[bool, type]]:
@@ -215,8 +214,6 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
         raise DistillationError(f"--hours is {options.hours}: give at least 1.")
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
-
-    from sagerank import aws
 
     from .training_job import PREFIX, Job, launch
 

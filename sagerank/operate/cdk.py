@@ -16,14 +16,19 @@ from typing import Any
 from . import OperateError, tools
 from .account import Account
 
+# Podman's images would have manifests that SageMaker refuses.
+_PODMAN = {"BUILDAH_FORMAT": "docker"}
+
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A folder of templates. stacks: how many resources of each type; estimate: the month's cost, as the stacks' own output states it."""
+    """A folder of templates."""
 
     folder: Path
-    stacks: Mapping[str, Mapping[str, int]]
-    estimate: str
+    stacks: Mapping[str, Mapping[str, int]]  # how many resources of each type
+    templates: Mapping[str, Mapping[str, Any]]  # by the stacks' names
+    estimate: str  # the month's cost, as the stacks' own output states it
+    activation: str  # the command without which their budget counts nothing; empty where they have none
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
@@ -42,7 +47,10 @@ class Assembly:
             name: Counter(resource["Type"] for resource in template["Resources"].values())
             for name, template in templates.items()
         }
-        return cls(folder, stacks, str(outputs.get("EstimatedMonthlyCost", "")))
+        estimate, activation = (
+            str(outputs.get(name, "")) for name in ("EstimatedMonthlyCost", "BudgetActivation")
+        )
+        return cls(folder, stacks, templates, estimate, activation)
 
 
 def check() -> None:
@@ -72,7 +80,7 @@ def synthesise(
             *config,
             *given,
         ],
-        env={**os.environ, **({} if validate else {"CDK_VALIDATION": "false"})},
+        env={**os.environ, **_PODMAN, **({} if validate else {"CDK_VALIDATION": "false"})},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -91,23 +99,53 @@ def run(arguments: Sequence[str], account: Account, *, cwd: Path | None = None) 
     Raises OperateError where it fails. Ctrl-C reaches it too; it is waited for, so that nothing writes to the terminal
     after us.
     """
-    command, project = tools.cdk()
-    signed = ["--profile", account.profile] if account.profile else []
-    there = {"AWS_ENDPOINT_URL": account.endpoint_url} if account.endpoint_url else {}
+    words, environment, project = _command(arguments, account)
     with subprocess.Popen(
-        [command, *arguments, *signed],
-        cwd=cwd or project,
-        # Podman's images would have manifests that SageMaker refuses.
-        env={**os.environ, "BUILDAH_FORMAT": "docker", **there},
-        stdout=sys.stderr.fileno(),
-        stderr=subprocess.STDOUT,
+        words, cwd=cwd or project, env=environment, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT
     ) as process:
         try:
             process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
-    if process.returncode:
+    _require(arguments, process.returncode)
+
+
+def read(arguments: Sequence[str], account: Account, columns: int | None) -> str:
+    """What `cdk` prints, its tables as wide as `columns` (None: as wide as they are), without signs that steer a terminal.
+
+    Raises OperateError where it fails.
+    """
+    words, environment, project = _command(arguments, account)
+    environment.pop("COLUMNS", None)
+    done = subprocess.run(
+        words,
+        cwd=project,
+        env={**environment, **({"COLUMNS": str(columns)} if columns else {})},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+    _require(arguments, done.returncode)
+    lines = (line.rstrip() for line in done.stdout.strip().splitlines())
+    return "\n".join("".join(sign if sign.isprintable() else "?" for sign in line) for line in lines)
+
+
+def _command(arguments: Sequence[str], account: Account) -> tuple[list[str], dict[str, str], Path]:
+    """The words and the environment of the CDK's command in an account, and the folder of its cdk.json."""
+    command, project = tools.cdk()
+    signed = ["--profile", account.profile] if account.profile else []
+    there = {"AWS_ENDPOINT_URL": account.endpoint_url} if account.endpoint_url else {}
+    # In a folder without our cdk.json it would fetch notices.
+    words = [command, *arguments, "--no-notices", *signed]
+    return words, {**os.environ, **_PODMAN, **there}, project
+
+
+def _require(arguments: Sequence[str], code: int) -> None:
+    if code:
         raise OperateError(
-            f"`cdk {arguments[0]}` failed with exit code {process.returncode}: what it says is above; docs/deploy.md of sagerank's repository lists causes."
+            f"`cdk {arguments[0]}` failed with exit code {code}: what it says is above; docs/deploy.md of sagerank's repository lists causes."
         )

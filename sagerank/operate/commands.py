@@ -1,4 +1,4 @@
-"""`sagerank deploy | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
+"""`sagerank deploy | policies | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagerank.aws import PROFILE_HELP, REGION_HELP
 from sagerank_cost.text import examples
 
 from . import OperateError, screen, terminal
@@ -24,7 +25,7 @@ _OWN = {
     "mode": "realtime, serverless, async, scale-to-zero, batch or marketplace (default: realtime)",
     "instance": "hosting type, such as ml.c7i.large; none in serverless",
     "preset": "dev or prod (default: dev)",
-    "region": "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)",
+    "region": REGION_HELP,
 }
 
 
@@ -33,6 +34,10 @@ _EXAMPLES = {
     "deploy": (
         "sagerank deploy --model tiny --instance ml.c7i.large --dry-run",
         "sagerank deploy --config sagerank.yaml --yes",
+    ),
+    "policies": (
+        "sagerank policies --role --config sagerank.yaml",
+        "sagerank policies --key --mode async --instance ml.c7i.large",
     ),
     "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
     "status": ("sagerank status", "sagerank status my-reranker --region eu-west-1 --wait"),
@@ -52,10 +57,10 @@ def add(commands: Any) -> None:
         epilog = examples(*_EXAMPLES[name])
         sub = commands.add_parser(name, help=description, description=description, epilog=epilog)
         # Only the CDK app needs what is not always installed.
-        extra = "infra" if name == "deploy" else ""
+        extra = "infra" if name in ("deploy", "policies") else ""
         sub.set_defaults(run=lambda options: _guarded(run, options), extra=extra, group="deploy")
         sub.add_argument("--json", action="store_true", help="print JSON")
-        sub.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+        sub.add_argument("--profile", help=PROFILE_HELP)
         sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
         return sub
 
@@ -67,20 +72,24 @@ def add(commands: Any) -> None:
         sub.add_argument("--region", help=_OWN["region"])
         return sub
 
-    deploy = command("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
-    for option, meaning in _OWN.items():
-        deploy.add_argument(f"--{option}", help=meaning)
-    deploy.add_argument(
-        "--config", type=Path, help="configuration file: YAML, TOML or JSON; options override it"
-    )
-    deploy.add_argument(
-        "-c",
-        "--context",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="any other option, such as autoscaling.max=8",
-    )
+    def configured(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
+        sub = command(name, run, description)
+        for option, meaning in _OWN.items():
+            sub.add_argument(f"--{option}", help=meaning)
+        sub.add_argument(
+            "--config", type=Path, help="configuration file: YAML, TOML or JSON; options override it"
+        )
+        sub.add_argument(
+            "-c",
+            "--context",
+            action="append",
+            default=[],
+            metavar="OPTION=VALUE",
+            help="any other option, such as autoscaling.max=8",
+        )
+        return sub
+
+    deploy = configured("deploy", _deploy, "deploy a model to SageMaker with the AWS CDK, and verify it")
     deploy.add_argument("--yes", action="store_true", help="do not ask")
     deploy.add_argument(
         "--dry-run",
@@ -89,11 +98,26 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("--output", type=Path, help="with --dry-run: folder that the templates stay in")
     deploy.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="write what would be deployed to a file for a reviewer, and stop",
+    )
+    deploy.add_argument("--apply", type=Path, metavar="FILE", help="deploy a reviewed plan, and nothing else")
+    deploy.add_argument(
         "--bootstrap",
         action="store_true",
         help="also set the CDK up in this account and region, where it is not",
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
+
+    policies = configured("policies", _policies, "print the policies that a role, a key and callers need")
+    for who, meaning in {
+        "role": "the role that the model runs with: its policy, and whom it trusts",
+        "key": "the policy of a KMS key of yours",
+        "caller": "whoever asks the model",
+    }.items():
+        policies.add_argument(f"--{who}", dest=f"for_{who}", action="store_true", help=f"of {meaning}")
 
     verify = named("verify", _verify, "check that an endpoint runs what was deployed, and its scores")
     verify.add_argument(
@@ -130,10 +154,16 @@ def add(commands: Any) -> None:
         "--count", type=int, default=1, help="of instances; a file goes to one (default: %(default)s)"
     )
     transform.add_argument("--content-type", default="", help="of the input (default: by its name)")
+    transform.add_argument(
+        "--output-key", default="", help="ARN of the KMS key of the answers (default: the deployment's)"
+    )
     transform.add_argument("--no-wait", action="store_true", help="create the job and return")
 
     destroy = named("destroy", _destroy, "delete a deployment, and prove that nothing is left")
     destroy.add_argument("--yes", action="store_true", help="do not ask")
+    destroy.add_argument(
+        "--unprotect", action="store_true", help="turn the stacks' termination protection off first"
+    )
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -158,6 +188,12 @@ def _deploy(options: argparse.Namespace) -> int:
     return _verify(options) if code is None else code
 
 
+def _policies(options: argparse.Namespace) -> int:
+    from .deploying import show_policies
+
+    return show_policies(options, list(_OWN))
+
+
 def _verify(options: argparse.Namespace) -> int:
     from .verify import verify
 
@@ -169,9 +205,15 @@ def _verify(options: argparse.Namespace) -> int:
         manifest = Manifest.read(resolve(options.model))
     _wait(account, options.name)
     terminal.say("Asking the endpoint for the golden pairs: seconds, or minutes where it starts from zero")
-    verdict = verify(
-        account, options.name, manifest=manifest, tolerance=options.tolerance, wanted=options.expect_config
-    )
+    with terminal.watching(options.name, terminal.FIRST_INSTANCE, "Stopped waiting.") as progress:
+        verdict = verify(
+            account,
+            options.name,
+            manifest=manifest,
+            tolerance=options.tolerance,
+            wanted=options.expect_config,
+            progress=progress,
+        )
     if options.json:
         terminal.print_json(dataclasses.asdict(verdict) | {"ok": verdict.ok})
     else:
@@ -230,7 +272,13 @@ def _transform(options: argparse.Namespace) -> int:
         raise OperateError(f"--count is {options.count}: give at least 1.")
     job = transform.Job(instance=options.instance, count=options.count)
     title, target = transform.start(
-        account, options.name, options.input, job, content_type=options.content_type, output=remote
+        account,
+        options.name,
+        options.input,
+        job,
+        content_type=options.content_type,
+        output=remote,
+        output_key=options.output_key,
     )
     files: list[Path] = []
     status = "InProgress"
@@ -266,17 +314,23 @@ def _destroy(options: argparse.Namespace) -> int:
     doomed = destroy.survey(account, options.name)
     for line in screen.doomed(doomed, account.number, account.region):
         terminal.say(line)
+    if not options.unprotect:
+        destroy.require_unprotected(doomed)
     if not terminal.agreed(options, "Delete?"):
         terminal.say("Nothing was deleted.")
         return 1
     terminal.say("Deleting: usually 5 to 15 minutes, longest with a VPC")
-    destroy.destroy(account, doomed)
+    failed = ""
+    try:
+        destroy.destroy(account, doomed)
+    except OperateError as error:  # what is left is wanted all the more
+        failed = str(error)
+        terminal.say(failed)
     terminal.say(f"Looking up whether {len(doomed.resources)} resources are gone: less than a minute")
     rest = destroy.left(account, doomed)
+    ok = not (rest.left or failed)
     if options.json:
-        terminal.print_json(
-            dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": not rest.left}
-        )
+        terminal.print_json(dataclasses.asdict(rest) | {"checked": len(doomed.resources), "ok": ok})
     else:
         terminal.show(screen.left(doomed, rest))
-    return 1 if rest.left else 0
+    return 0 if ok else 1

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import OperateError, artefact, cdk, tools
-from .account import Account, look_up
+from sagerank_inference.artefact import ArtefactError
+
+from . import OperateError, artefact, cdk, stacks, stored, tools, updating
+from .account import Account, look_up, sentences
 
 if TYPE_CHECKING:
     from sagerank_infra.config import DeployConfig
+    from sagerank_infra.sections import Variant
 
-_BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
-_LATER = "s3://not-yet/model.tar.gz"
+LATER = "s3://not-yet/model.tar.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +45,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A deployment that is ready to be made."""
+    """A deployment that is ready to be made. given: what the configuration was made of, with absolute paths."""
 
     config: DeployConfig
     place: Place
     assembly: cdk.Assembly
+    given: Mapping[str, Any]
 
 
-def named(file: Path | None, options: Mapping[str, str]) -> dict[str, str]:
+def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:
     """What the file and the options over it say, unchecked. Raises ConfigError for a file that cannot be read."""
-    from sagerank_infra.config import read_file
+    from sagerank_infra.config import given
 
-    return {**(read_file(file) if file else {}), **options}
+    return given(file, options)
 
 
 def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
@@ -62,22 +66,81 @@ def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
 
     given = named(file, options)
     build = "artefact" not in given and given.get("mode") != "marketplace"
-    config = rules.read(file, {**options, "artefact": _LATER} if build else options)
+    if build and given.get("artefact_sha256"):
+        raise OperateError(
+            "artefact_sha256 says which artefact is meant, and there is none: give artefact too."
+        )
+    config = rules.read(file, {**options, "artefact": LATER} if build else options)
     return Wanted(config=config, file=file, options=options, build=build)
 
 
-def locate(account: Account) -> Place:
+def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
+    """Name the artefacts in S3 that no sum is given for by those that lie there now; and say so, or why one is not pinned.
+
+    Raises OperateError where there is none, or another than the one that is given.
+    """
+
+    config, options, notes = wanted.config, dict(wanted.options), list[str]()
+    if not config.traits.own_container:
+        return wanted, notes
+
+    def pinned(own: DeployConfig | Variant) -> str:
+        given, address = own.artefact_sha256, own.artefact
+        if not address.startswith("s3://"):
+            return given
+        try:
+            found = _stored(account, address)
+        except _Unreadable as error:
+            notes.append(f"{address} is {'not looked at' if given else 'not pinned'}: {error}")
+            return given
+        if given not in ("", found):
+            raise OperateError(
+                f"artefact_sha256 is {given}, and the manifest at {address} has {found}: put the artefact back, or give its own."
+            )
+        if not given:
+            notes.append(f"{address} is pinned to what lies there now, manifest {found}")
+        return found
+
+    if not wanted.build and (found := pinned(config)):
+        options["artefact_sha256"] = found
+    if config.variants:
+        options["variants"] = json.dumps(
+            [asdict(each) | {"artefact_sha256": pinned(each)} for each in config.variants]
+        )
+    return want(wanted.file, options), notes
+
+
+class _Unreadable(OperateError):
+    """Why AWS does not show what lies in S3."""
+
+
+def _stored(account: Account, address: str) -> str:
+    """SHA-256 of the manifest of the artefact that lies at an address now."""
+    try:
+        with sentences():
+            text = stored.manifest_text(account, address)
+    except OperateError as error:
+        raise _Unreadable(str(error)) from None
+    except ArtefactError as error:
+        raise OperateError(str(error)) from None
+    if text is None:
+        raise OperateError(f"There is no artefact at {address}.")
+    return hashlib.sha256(text).hexdigest()
+
+
+def locate(account: Account, config: DeployConfig) -> Place:
     """Ask AWS whose account it is, and whether the CDK is set up there. Raises OperateError."""
     account.sign_in()
-    bootstrapped = look_up(account.client("ssm").get_parameter, Name=_BOOTSTRAP) is not None
+    version = f"/cdk-bootstrap/{config.bootstrap_qualifier or stacks.BOOTSTRAP_QUALIFIER}/version"
+    bootstrapped = look_up(account.client("ssm").get_parameter, Name=version) is not None
     return Place(region=account.region, account=account.number, bootstrapped=bootstrapped)
 
 
-def require_account(config: DeployConfig, place: Place) -> None:
-    """Raise OperateError where the configuration names another account."""
-    if config.account and place.account and config.account != place.account:
+def require_account(account: str, place: Place) -> None:
+    """Raise OperateError where the account that is wanted is another. An empty one is any."""
+    if account and place.account and account != place.account:
         raise OperateError(
-            f"account is {config.account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
+            f"account is {account}, and the credentials are of {place.account}: sign in to the other, or leave account out."
         )
 
 
@@ -117,10 +180,9 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
             for given in {config.artefact, *(variant.artefact for variant in config.variants)}:
                 if given and not given.startswith("s3://"):
                     artefact.check(Path(given))
-        assembly = cdk.synthesise(
-            _absolute(config, options), folder or Path(scratch) / "cdk.out", file=wanted.file
-        )
-        yield Plan(config=config, place=place, assembly=assembly)
+        options = _absolute(config, options)
+        assembly = cdk.synthesise(options, folder or Path(scratch) / "cdk.out", file=wanted.file)
+        yield Plan(config=config, place=place, assembly=assembly, given=named(wanted.file, options))
 
 
 def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str]:
@@ -138,13 +200,23 @@ def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str
     return found
 
 
-def bootstrap(place: Place, account: Account) -> None:
-    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app."""
+def bootstrap(place: Place, account: Account, qualifier: str) -> None:
+    """Make the CDK's bucket, repository and roles, once an account and region, from a folder without an app.
+
+    Those of a qualifier are a stack of their own: the CDK would change its stack CDKToolkit, and whoever uses that has nothing.
+    """
+    own = ["--qualifier", qualifier, "--toolkit-stack-name", f"CDKToolkit-{qualifier}"] if qualifier else []
     with tempfile.TemporaryDirectory() as elsewhere:
-        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}"], account, cwd=Path(elsewhere))
+        cdk.run(["bootstrap", f"aws://{place.account}/{place.region}", *own], account, cwd=Path(elsewhere))
 
 
 def deploy(planned: Plan, extra: list[str], account: Account) -> None:
-    """Deploy all stacks as they were shown. `extra` goes to `cdk deploy`."""
+    """Deploy all stacks as they were shown, in the steps that AWS allows. `extra` goes to `cdk deploy`.
+
+    Raises OperateError where what is deployed cannot become this, before anything changes.
+    """
+    # The CDK would ask for each stack what was asked for all of them, before the first.
     words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
-    cdk.run([*words, *extra], account)
+    updating.update(
+        account, planned.config.name, planned.assembly, lambda: cdk.run([*words, *extra], account)
+    )

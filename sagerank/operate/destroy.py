@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from . import OperateError, cdk, tools
+from . import OperateError, assembly, tools
 from .account import Account, absent, look_up
-from .stacks import Resource, Stack, find, last, resources_of
-
-# The oldest schema with all that is written here; every newer command line reads it.
-_SCHEMA = "36.0.0"
+from .stacks import Resource, Stack, find, last, names, require_settled, resources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +37,7 @@ def survey(account: Account, name: str) -> Doomed:
         raise OperateError(
             f"There is no deployment {name} in {account.region}: no stack {name}-model or {name}-endpoint exists. Give --name and --region as at `sagerank deploy`."
         )
-    busy = [f"{stack.name} ({stack.status})" for stack in deployed.values() if not stack.settled]
-    if busy:
-        raise OperateError(f"CloudFormation is still at work on {', '.join(busy)}: wait until it ends.")
+    require_settled(deployed)
     resources = tuple(resource for stack in deployed.values() for resource in resources_of(account, stack))
     buckets = [item.id for item in resources if item.type == "AWS::S3::Bucket" and not item.kept]
     return Doomed(
@@ -53,14 +45,35 @@ def survey(account: Account, name: str) -> Doomed:
     )
 
 
+def require_unprotected(doomed: Doomed) -> None:
+    """Raise OperateError where a stack has termination protection."""
+    protected = [stack.name for stack in doomed.stacks.values() if stack.protected]
+    if protected:
+        raise OperateError(
+            f"{', '.join(protected)} {'is' if len(protected) == 1 else 'are'} protected from deletion, as preset prod has it: give --unprotect to turn that off and delete."
+        )
+
+
+def _unprotect(account: Account, doomed: Doomed) -> None:
+    for stack in doomed.stacks.values():
+        if stack.protected:
+            account.client("cloudformation").update_termination_protection(
+                StackName=stack.name, EnableTerminationProtection=False
+            )
+
+
 def destroy(account: Account, doomed: Doomed) -> None:
-    """Empty the buckets that go, and run `cdk destroy`: it needs the stacks' names, not what they were made of."""
-    tools.cdk()  # before anything is emptied
+    """Turn protection off, run `cdk destroy`, first for what writes to the buckets, and empty those that go in between."""
+    tools.cdk()  # before anything is changed
+    _unprotect(account, doomed)
+    writers = ("endpoint", "observability")
+    first = [stack for part, stack in doomed.stacks.items() if part in writers]
+    if first:
+        assembly.destroy(account, first)
     for bucket in doomed.objects:
         _empty(account, bucket)
-    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
-        _write_assembly(Path(folder), account, list(doomed.stacks.values()))
-        cdk.run(["destroy", "--all", "--force", "--app", folder], account, cwd=Path(folder))
+    if rest := [stack for part, stack in doomed.stacks.items() if part not in writers]:
+        assembly.destroy(account, rest)
 
 
 def _objects(account: Account, bucket: str) -> Any:
@@ -85,29 +98,6 @@ def _empty(account: Account, bucket: str) -> None:
         account.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
 
 
-def _write_assembly(folder: Path, account: Account, doomed: list[Stack]) -> None:
-    """Write a cloud assembly of empty stacks, each after the one before, so that they go in the reverse order."""
-    where = f"{account.number}-{account.region}"
-    artifacts: dict[str, Any] = {}
-    for position, stack in enumerate(doomed):
-        (folder / f"{stack.name}.template.json").write_text("{}", encoding="utf-8")
-        artifacts[stack.name] = {
-            "type": "aws:cloudformation:stack",
-            "environment": f"aws://{account.number}/{account.region}",
-            "displayName": stack.name,
-            "dependencies": [doomed[position - 1].name] if position else [],
-            "properties": {
-                "templateFile": f"{stack.name}.template.json",
-                "stackName": stack.name,
-                "assumeRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-deploy-role-{where}",
-                "cloudFormationExecutionRoleArn": f"arn:${{AWS::Partition}}:iam::{account.number}:role/cdk-hnb659fds-cfn-exec-role-{where}",
-            },
-        }
-    (folder / "manifest.json").write_text(
-        json.dumps({"version": _SCHEMA, "artifacts": artifacts}), encoding="utf-8"
-    )
-
-
 def left(account: Account, doomed: Doomed) -> Left:
     """Look every resource up by its service, and what SageMaker and Application Auto Scaling made by themselves."""
     kept: list[str] = []
@@ -122,16 +112,21 @@ def left(account: Account, doomed: Doomed) -> Left:
         elif look_up(exists, account, resource.id):
             (kept if resource.kept else behind).append(f"{resource.type} {resource.id}")
     behind += [f"stack {stack.name} ({stack.status})" for stack in find(account, doomed.name).values()]
-    group = f"/aws/sagemaker/Endpoints/{doomed.name}"
-    kept_groups = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup" and item.kept}
-    known = {line.rpartition(" ")[2] for line in (*kept, *behind)}
-    for log_group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
-        if log_group["logGroupName"] == group and group not in kept_groups | known:
-            behind.append(f"log group {group}")
+    components = names(doomed.resources, "AWS::SageMaker::InferenceComponent")
+    # SageMaker makes them where they are not there.
+    groups = [f"/aws/sagemaker/Endpoints/{doomed.name}"]
+    groups += [f"/aws/sagemaker/InferenceComponents/{component}" for component in components]
+    known = {item.id for item in doomed.resources if item.type == "AWS::Logs::LogGroup"}
+    for group in groups:
+        for found in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=group):
+            if found["logGroupName"] == group and group not in known:
+                behind.append(f"log group {group}")
     # Alarms of a target-tracking policy are Application Auto Scaling's own, and go with it.
-    tracking = f"TargetTracking-endpoint/{doomed.name}/"
-    for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):
-        behind.append(f"alarm {alarm['AlarmName']}")
+    scaled = [f"endpoint/{doomed.name}/", *(f"inference-component/{component}/" for component in components)]
+    for where in scaled:
+        tracking = f"TargetTracking-{where}"
+        for alarm in account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=tracking):
+            behind.append(f"alarm {alarm['AlarmName']}")
     return Left(tuple(kept), tuple(behind), tuple(sorted(unchecked)))
 
 
@@ -190,6 +185,8 @@ _LOOKUPS: Mapping[str, Callable[[Account, str], object]] = {
     "AWS::S3::Bucket": _named("s3", "head_bucket", "Bucket"),
     "AWS::KMS::Key": _key,
     "AWS::IAM::Role": _named("iam", "get_role", "RoleName"),
+    "AWS::IAM::ManagedPolicy": _named("iam", "get_policy", "PolicyArn"),
+    "AWS::SSM::Parameter": _named("ssm", "get_parameter", "Name"),
     "AWS::SNS::Topic": _named("sns", "get_topic_attributes", "TopicArn"),
     "AWS::CloudWatch::Alarm": _listed("cloudwatch", "describe_alarms", "AlarmNames", "MetricAlarms"),
     "AWS::CloudWatch::Dashboard": _named("cloudwatch", "get_dashboard", "DashboardName"),

@@ -21,7 +21,7 @@ class Variant:
     """A variant as it runs."""
 
     name: str
-    instance: str  # empty in serverless, where memory_mb counts
+    instance: str  # empty in serverless, where memory_mb counts, and where nothing says it
     current: int
     desired: int
     weight: float
@@ -65,9 +65,9 @@ class Endpoint:
 def describe(account: Account, name: str) -> Endpoint:
     """The endpoint with its variants and components. Raises OperateError where there is none."""
     answer = raw(account, name)
-    # Somebody may have deleted the configuration; the endpoint serves on without.
+    # Somebody may have deleted the configuration; the endpoint serves on, and says less of itself.
     describe_config = account.client("sagemaker").describe_endpoint_config
-    config = look_up(describe_config, EndpointConfigName=answer["EndpointConfigName"]) or {}
+    config = look_up(describe_config, EndpointConfigName=answer["EndpointConfigName"]) or answer
     split = any("ModelName" not in variant for variant in config.get(_PRODUCTION, ()))
     components = tuple(_components(account, name)) if split else ()
     running = {

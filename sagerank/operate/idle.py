@@ -23,7 +23,7 @@ _QUERIES = 500  # of one GetMetricData
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quiet:
-    """An endpoint without an invocation for `days`. usd_per_hour is None where a price is not known, and 0 where nothing runs."""
+    """An endpoint without a call for `days`. usd_per_hour is None where a price is not known, and 0 where nothing runs."""
 
     endpoint: str
     mode: str
@@ -60,13 +60,13 @@ def idle(account: Account, days: int, *, now: datetime.datetime | None = None) -
 def _called(
     account: Account, endpoints: Sequence[Endpoint], since: datetime.datetime, now: datetime.datetime
 ) -> set[str]:
-    """Names of the endpoints with an invocation in the time."""
-    owners = [(endpoint.name, dimensions) for endpoint in endpoints for dimensions in _dimensions(endpoint)]
+    """Names of the endpoints that were called in the time, whether or not they could answer."""
+    signs = [(endpoint.name, sign) for endpoint in endpoints for sign in _signs(endpoint)]
     found: set[str] = set()
     cloudwatch = account.client("cloudwatch")
-    for start in range(0, len(owners), _QUERIES):
-        part = owners[start : start + _QUERIES]
-        queries = [_query(f"q{index}", dimensions) for index, (_, dimensions) in enumerate(part)]
+    for start in range(0, len(signs), _QUERIES):
+        part = signs[start : start + _QUERIES]
+        queries = [_query(f"q{index}", sign) for index, (_, sign) in enumerate(part)]
         for page in cloudwatch.get_paginator("get_metric_data").paginate(
             MetricDataQueries=queries, StartTime=since, EndTime=now
         ):
@@ -76,21 +76,38 @@ def _called(
     return found
 
 
-def _dimensions(endpoint: Endpoint) -> Iterator[dict[str, str]]:
-    for variant in endpoint.variants:
-        yield {"EndpointName": endpoint.name, "VariantName": variant.name}
-    for component in endpoint.components:
-        yield {"InferenceComponentName": component.name}
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A metric that is over 0 where somebody called."""
+
+    metric: str
+    statistic: str
+    dimensions: dict[str, str]
 
 
-def _query(id: str, dimensions: dict[str, str]) -> dict[str, Any]:
+def _signs(endpoint: Endpoint) -> Iterator[_Sign]:
+    """What the endpoint's mode emits: an asynchronous one has no Invocations, and one that finds no instance no latency."""
+    owners = [{"EndpointName": endpoint.name, "VariantName": variant.name} for variant in endpoint.variants]
+    components = [{"InferenceComponentName": component.name} for component in endpoint.components]
+    for owner in (*owners, *components):
+        yield _Sign("ModelLatency", "SampleCount", owner)
+        if not endpoint.asynchronous:
+            yield _Sign("Invocations", "Sum", owner)
+    for component in components:
+        yield _Sign("NoCapacityInvocationFailures", "Sum", component)
+    if endpoint.asynchronous:
+        yield _Sign("ApproximateBacklogSize", "Maximum", {"EndpointName": endpoint.name})
+
+
+def _query(id: str, sign: _Sign) -> dict[str, Any]:
     metric = {
         "Namespace": "AWS/SageMaker",
-        "MetricName": "Invocations",
-        "Dimensions": [{"Name": name, "Value": text} for name, text in dimensions.items()],
+        "MetricName": sign.metric,
+        "Dimensions": [{"Name": name, "Value": text} for name, text in sign.dimensions.items()],
     }
-    # A day: finer points are dropped after 15 days, and only the sum counts.
-    return {"Id": id, "MetricStat": {"Metric": metric, "Period": 86_400, "Stat": "Sum"}, "ReturnData": True}
+    # A day: finer points are dropped after 15 days, and only whether there is any counts.
+    stat = {"Metric": metric, "Period": 86_400, "Stat": sign.statistic}
+    return {"Id": id, "MetricStat": stat, "ReturnData": True}
 
 
 def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> Quiet:
@@ -108,14 +125,19 @@ def _quiet(endpoint: Endpoint, region: str, days: int, catalogue: Catalogue) -> 
 
 
 def _show(variant: Variant) -> str:
-    fleet = f"{variant.current} x {variant.instance}"
-    return fleet if variant.instance else f"serverless {variant.memory_mb} MB"
+    if variant.memory_mb:
+        return f"serverless {variant.memory_mb} MB"
+    return f"{variant.current} x {variant.instance or 'an unknown type'}"
 
 
 def hourly(endpoint: Endpoint, region: str, catalogue: Catalogue) -> tuple[Decimal | None, tuple[str, ...]]:
     """US dollars an hour of what runs now, idle or not; None, and why, where a part has no known price."""
     total, notes = Decimal(0), []
     for variant in endpoint.variants:
+        if variant.current and not (variant.instance or variant.memory_mb):
+            notes.append(
+                f"The configuration of {endpoint.name} was deleted: nothing says on which instances {variant.name} runs."
+            )
         try:
             if variant.instance and variant.current:
                 total += variant.current * catalogue.hosting(region, variant.instance).usd

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .endpoint import Variant
     from .idle import Quiet
     from .status import Status
-    from .verify import Verdict
+    from .verify import Pin, Verdict
+
+
+_AT_ZERO = " (the next request starts the first, in minutes)"
 
 
 def plan(planned: Plan) -> Iterator[str]:
@@ -27,6 +30,8 @@ def plan(planned: Plan) -> Iterator[str]:
     cost, *lines = (part.strip() for part in planned.assembly.estimate.split(";"))
     yield f"Estimated cost: {cost}"
     yield from (f"  {line}" for line in lines)
+    if planned.assembly.activation:
+        yield _budget(planned.assembly.activation)
     stacks = planned.assembly.stacks
     yield f"{len(stacks)} stacks, {sum(sum(types.values()) for types in stacks.values())} resources:"
     room = max(map(len, stacks))
@@ -42,23 +47,24 @@ def plan(planned: Plan) -> Iterator[str]:
         yield f"Account {place.account}: the CDK {ready}"
 
 
+def _budget(activation: str) -> str:
+    return (
+        "The budget counts nothing until the account that pays activates its tag, once, a day after the first "
+        f"deployment: {activation}"
+    )
+
+
 def dry(*, assumed: str, kept: Path | None) -> Iterator[str]:
     if assumed:
         yield f"Region {assumed}, as none is set: give --region, or set AWS_REGION."
     if kept:
         yield f"Templates: {kept}, by the model's shape; the artefact is built at `sagerank deploy`."
-    yield "Nothing was built, uploaded or deployed."
+    yield "Nothing was built, uploaded or deployed, or compared with what is deployed: `--plan FILE` compares."
 
 
 def verdict(result: Verdict) -> Iterator[str]:
     """The verdict first, and then what it rests on."""
-    asked = sum(len(judged.scores) for judged in result.judged)
-    if result.ok:
-        yield f"ok    {result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
-    elif result.rolled_back:
-        yield f"FAIL  {result.endpoint} does not run what was deployed last"
-    else:
-        yield f"FAIL  {result.endpoint} does not score as the reference did"
+    yield f"{'ok  ' if result.ok else 'FAIL'}  {_verdict(result)}"
     if result.rolled_back:
         stack = f" ({result.stack})" if result.stack else ""
         reason = f": {result.reason}" if result.reason else ""
@@ -70,6 +76,7 @@ def verdict(result: Verdict) -> Iterator[str]:
     else:
         unsure = f"{result.config}; no stack says which it should be: give --expect-config"
         yield _line("?", "configuration", unsure)
+    yield from map(_pin, result.pins)
     for judged in result.judged:
         worst = max(score.drift for score in judged.scores)
         pairs = f"{len(judged.scores)} golden pairs, worst drift {worst:.2g} of a logit ({judged.tolerance:g} allowed)"
@@ -80,6 +87,25 @@ def verdict(result: Verdict) -> Iterator[str]:
                 yield _line("", f"{score.query!r}: {wrong}")
     for line in result.not_judged:
         yield _line("-", line)
+
+
+def _verdict(result: Verdict) -> str:
+    if result.rolled_back:
+        return f"{result.endpoint} does not run what was deployed last"
+    if not all(pin.ok for pin in result.pins):
+        return f"the artefact of {result.endpoint} was replaced in S3: instances that start now refuse it"
+    if not result.ok:
+        return f"{result.endpoint} does not score as the reference did"
+    asked = sum(len(judged.scores) for judged in result.judged)
+    return f"{result.endpoint} runs what was deployed: {asked} golden pairs score as the reference did"
+
+
+def _pin(pin: Pin) -> str:
+    if not pin.ok:
+        replaced = f"{pin.address} has the manifest {pin.manifest_sha256} now, and the server takes {pin.pinned} alone"
+        return _line("FAIL", pin.target, f"{replaced}: put that artefact back, or deploy the new one")
+    pinned = "pinned" if pin.pinned else "not pinned: deploy with artefact_sha256"
+    return _line("ok" if pin.pinned else "-", pin.target, f"manifest {pin.manifest_sha256}, {pinned}")
 
 
 def _line(state: str, *parts: str) -> str:
@@ -105,11 +131,16 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
         shadow = ", shadow" if variant.shadow else ""
         yield "variant", f"{variant.name}: {_size(variant)}, weight {variant.weight:g}{shadow}"
     for part in endpoint.components:
-        yield "component", f"{part.name}: {part.status}, {part.copies} copies on {part.variant}"
+        yield (
+            "component",
+            f"{part.name}: {part.status}, {part.copies} copies on {part.variant}{'' if part.copies else _AT_ZERO}",
+        )
     for scaling in report.scaling:
         where, policies = scaling.resource.partition("/")[2], "; ".join(scaling.policies) or "no policy"
         yield "scaling", f"{where}: {scaling.least} to {scaling.most}, {policies}"
-    if not report.scaling:
+    if report.unscaled:
+        yield "scaling", "OFF since an update that was cut short: `sagerank deploy` puts it back"
+    elif not report.scaling:
         yield "scaling", "none"
     updated = f"last update {endpoint.modified:%Y-%m-%d %H:%M %Z}"
     yield "created", f"{endpoint.created:%Y-%m-%d %H:%M %Z}; {updated}"
@@ -120,6 +151,7 @@ def _fields(report: Status) -> Iterator[tuple[str, str]]:
     ringing = ", ".join(name for name, state in report.alarms.items() if state == "ALARM")
     yield "alarms", f"{len(report.alarms)}, {f'in alarm: {ringing}' if ringing else 'none in alarm'}"
     yield "estimated", report.estimate.partition(";")[0]
+    yield "budget", _budget(report.activation) if report.activation else ""
 
 
 def idle(endpoints: Sequence[Quiet], number: int, region: str, days: int) -> str:
@@ -165,7 +197,8 @@ def left(deployment: Doomed, rest: Left) -> Iterator[str]:
 def _size(variant: Variant) -> str:
     if variant.memory_mb:
         return f"serverless, {variant.memory_mb} MB, {variant.provisioned} kept warm"
-    return f"{variant.current} of {variant.desired} x {variant.instance}"
+    at_zero = "" if variant.current or variant.desired else _AT_ZERO
+    return f"{variant.current} of {variant.desired} x {variant.instance or 'an unknown type'}{at_zero}"
 
 
 def _money(usd: Decimal | None) -> str:

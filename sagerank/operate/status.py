@@ -10,6 +10,7 @@ from . import OperateError, stacks
 from .account import Account
 from .endpoint import Endpoint, describe
 from .idle import hourly
+from .unscaled import is_off
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Status:
     alarms: dict[str, str]  # name -> state
     usd_per_hour: Decimal | None
     estimate: str  # of the month's cost, as the stack states it
+    activation: str  # the command without which its budget counts nothing; empty where it has none
+    unscaled: bool = False  # by an update that did not come to its end
 
     @property
     def rolled_back(self) -> bool:
@@ -66,6 +69,8 @@ def status(account: Account, name: str) -> Status:
         alarms=_states(account, alarms),
         usd_per_hour=price,
         estimate=outputs.get("EstimatedMonthlyCost", ""),
+        unscaled="endpoint" in deployed and is_off(stacks.template_of(account, deployed["endpoint"])),
+        activation=outputs.get("BudgetActivation", ""),
     )
 
 

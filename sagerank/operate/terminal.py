@@ -12,6 +12,7 @@ from decimal import Decimal
 from sagerank_cost.text import fit
 
 from . import OperateError
+from .invoke import STARTING
 
 
 def print_json(value: object) -> None:
@@ -30,6 +31,11 @@ def say(text: str) -> None:
     print(fit(text, stream=sys.stderr), file=sys.stderr)
 
 
+def say_as_it_is(text: str) -> None:
+    """Say what others have laid out."""
+    print(text, file=sys.stderr)
+
+
 def agreed(options: argparse.Namespace, question: str) -> bool:
     if options.yes:
         return True
@@ -37,6 +43,16 @@ def agreed(options: argparse.Namespace, question: str) -> bool:
         raise OperateError("Nobody can be asked here: give --yes.")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+FIRST_INSTANCE = "the first instance usually takes AWS minutes"
+
+
+@contextmanager
+def watching_start(endpoint: str) -> Iterator[Callable[[float], None]]:
+    """As `watching`, for the first instance of an endpoint that has none: what is yielded hears the seconds."""
+    with watching(endpoint, FIRST_INSTANCE, "Stopped waiting.") as progress:
+        yield lambda seconds: progress(STARTING, seconds)
 
 
 @contextmanager

@@ -52,6 +52,20 @@ def docker() -> None:
         raise OperateError(
             "The image is built with Docker, and docker is podman here: set CDK_DOCKER=podman."
         )
+    if Path(command).stem == "docker":
+        _buildkit(command, instead)
+
+
+def _buildkit(command: str, instead: str) -> None:
+    """Raise OperateError for a Docker that cannot say which manifest it writes: SageMaker refuses that of others."""
+    if os.environ.get("DOCKER_BUILDKIT") == "0":
+        raise OperateError(
+            f"The image is built with Docker's BuildKit, and DOCKER_BUILDKIT=0 turns it off: unset it, {instead}."
+        )
+    if subprocess.run([command, "buildx", "version"], capture_output=True, check=False).returncode:
+        raise OperateError(
+            f"The image is built with Docker's BuildKit, and {command} has no buildx: install docker-buildx-plugin, {instead}."
+        )
 
 
 def cdk() -> tuple[str, Path]:

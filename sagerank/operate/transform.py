@@ -11,9 +11,9 @@ from typing import Any
 
 from sagerank_infra.instances import hardware
 
-from . import OperateError, stacks
+from . import OperateError, rights, stacks
 from .account import Account
-from .verify import bucket_and_key
+from .stored import bucket_and_key
 
 BUSY = ("InProgress", "Stopping")
 _POLL_SECONDS = 5.0
@@ -32,15 +32,23 @@ class Job:
 
 
 def start(
-    account: Account, name: str, source: str, job: Job, *, content_type: str = "", output: str = ""
+    account: Account,
+    name: str,
+    source: str,
+    job: Job,
+    *,
+    content_type: str = "",
+    output: str = "",
+    output_key: str = "",
 ) -> tuple[str, str]:
     """Upload a local file, create the job, and return its name and the S3 folder of its answers.
 
-    Raises OperateError for input of an unknown kind, or where the deployment cannot be asked.
+    output_key: KMS key of the answers, in place of the deployment's. Raises OperateError for input of an unknown kind, a
+    deployment of another mode, and where the model's role may not read the input or write the answers.
     """
     deployed = stacks.find(account, name)
     outputs = {key: text for stack in deployed.values() for key, text in stack.outputs.items()}
-    model = outputs.get("ModelName") or _endpoint_model(account, name)
+    model = _model(account, name, deployed, outputs)
     mime = content_type or CONTENT_TYPES.get(Path(source).suffix, "")
     if not mime:
         raise OperateError(
@@ -48,59 +56,74 @@ def start(
         )
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     title = f"{name[:40]}-{stamp}"
-    target = output or (f"{outputs['OutputPath'].rstrip('/')}/{title}" if "OutputPath" in outputs else "")
-    if not target.startswith("s3://"):
-        raise OperateError(
-            f"The deployment {name} has no bucket for answers (mode batch has): give --output s3://BUCKET/FOLDER."
-        )
-    address = (
-        source
-        if source.startswith("s3://")
-        else _upload(account, Path(source), outputs.get("InputPath", ""), title)
-    )
+    target = output or f"{outputs['OutputPath'].rstrip('/')}/{title}"
+    remote = source.startswith("s3://")
+    address = source if remote else _upload(account, Path(source), outputs["InputPath"], title)
+    if remote or output:
+        rights.check(account, model, source=address, target=target)
+    key = _key(account, outputs)
     account.client("sagemaker").create_transform_job(
-        **request(title, model, job, mime=mime, source=address, target=target, key=_key(account, outputs))
+        **request(
+            title,
+            model,
+            job,
+            mime=mime,
+            source=address,
+            target=target,
+            key=key,
+            output_key=output_key or key,
+        )
     )
     return title, target
 
 
 def _key(account: Account, outputs: Mapping[str, str]) -> str:
-    """The deployment's KMS key: the one of its bucket, where it has a bucket and no key of AWS's own."""
-    if "OutputPath" not in outputs:
-        return ""
+    """The deployment's KMS key: the one of its bucket, where that has no key of AWS's own."""
     bucket, _ = bucket_and_key(outputs["OutputPath"])
     answer = account.client("s3").get_bucket_encryption(Bucket=bucket)
     (rule,) = answer["ServerSideEncryptionConfiguration"]["Rules"]
     return str(rule["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID", ""))
 
 
-def _endpoint_model(account: Account, name: str) -> str:
-    """The model of a deployment of another mode than batch."""
-    stack = stacks.find(account, name).get("endpoint")
-    made = stacks.names(stacks.resources_of(account, stack), "AWS::SageMaker::Model") if stack else []
-    if not made:
+def _model(
+    account: Account, name: str, deployed: Mapping[str, stacks.Stack], outputs: Mapping[str, str]
+) -> str:
+    """The model of a deployment of mode batch; that of an endpoint has a role without the rights of a job."""
+    if not deployed:
         raise OperateError(
             f"There is no deployment {name} in {account.region}: make one with `sagerank deploy --mode batch --name {name}`."
         )
-    return made[0]
+    if "ModelName" not in outputs:
+        raise OperateError(
+            f"The deployment {name} is not of mode batch, and the role of its model has no rights for a job's files and log: make another with `sagerank deploy --mode batch --name {name[:34]}-batch`."
+        )
+    return outputs["ModelName"]
 
 
 def _upload(account: Account, file: Path, folder: str, title: str) -> str:
     if not file.is_file():
         raise OperateError(f"{file} is no file: give JSON Lines, JSON or CSV, or an s3:// folder.")
-    if not folder:
-        raise OperateError(
-            "The deployment has no bucket for input (mode batch has): upload the file, and give its s3:// address."
-        )
     bucket, prefix = bucket_and_key(f"{folder.rstrip('/')}/{title}/{file.name}")
     account.client("s3").upload_file(str(file), bucket, prefix)
     return f"s3://{bucket}/{prefix}"
 
 
 def request(
-    title: str, model: str, job: Job, *, mime: str, source: str, target: str, key: str = ""
+    title: str,
+    model: str,
+    job: Job,
+    *,
+    mime: str,
+    source: str,
+    target: str,
+    key: str = "",
+    output_key: str = "",
 ) -> dict[str, Any]:
-    """What CreateTransformJob takes. mime: of input and answers; source, target: their addresses in S3; key: of the volumes."""
+    """What CreateTransformJob takes.
+
+    mime: of input and answers. source, target: their addresses in S3. key, output_key: of the volumes and of the answers,
+    which have AWS's own otherwise.
+    """
     by_line = mime in ("application/jsonlines", "text/csv")
     # An NVMe disk is encrypted by its hardware, and takes no key.
     volume_key = {"VolumeKmsKeyId": key} if key and not hardware(job.instance).local_disk else {}
@@ -120,6 +143,7 @@ def request(
             "S3OutputPath": target,
             "Accept": mime,
             "AssembleWith": "Line" if by_line else "None",
+            **({"KmsKeyId": output_key} if output_key else {}),
         },
         "TransformResources": {"InstanceType": job.instance, "InstanceCount": job.count} | volume_key,
     }

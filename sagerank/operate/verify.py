@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sagerank_inference.archive import manifest_of
-from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError, GoldenPair, Manifest
+from sagerank.client import START_SECONDS
+from sagerank_inference.artefact import ArtefactError, GoldenPair, Manifest
 from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
-from . import OperateError, stacks
-from .account import Account, look_up
+from . import OperateError, stacks, stored
+from .account import Account
 from .endpoint import Endpoint, Variant, describe
+from .invoke import Patience, Progress, invoke, invoke_async
 
 # Of a logit, against the float32 reference: the server's own limit on CPU.
 TOLERANCE = 1e-3
-_MOST_BEFORE = 64 << 20  # bytes in an archive before its manifest
-_ASYNC_SECONDS = 600.0
-_PAUSES = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,20 @@ class TargetCheck:
         return all(score.drift <= self.tolerance for score in self.scores)  # so that a NaN is a mismatch too
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Which artefact lies where a target's came from, by its manifest's SHA-256. pinned: the one that its server takes; empty: any."""
+
+    target: str
+    address: str
+    manifest_sha256: str
+    pinned: str
+
+    @property
+    def ok(self) -> bool:
+        return self.pinned in ("", self.manifest_sha256)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether an endpoint is right."""
@@ -65,12 +75,15 @@ class Verdict:
     stack: str
     rolled_back: bool  # the endpoint runs another
     reason: str
+    pins: tuple[Pin, ...]
     judged: tuple[TargetCheck, ...]
     not_judged: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        return not self.rolled_back and all(judged.ok for judged in self.judged)
+        return (
+            not self.rolled_back and all(pin.ok for pin in self.pins) and all(each.ok for each in self.judged)
+        )
 
 
 def verify(
@@ -80,10 +93,12 @@ def verify(
     manifest: Manifest | None = None,
     tolerance: float | None = None,
     wanted: str = "",
+    progress: Progress = lambda *_: None,
 ) -> Verdict:
     """Judge an endpoint in service by `manifest`, or else by the one inside the artefact that SageMaker loads.
 
-    wanted: name of the configuration it should run; by default the one its stack made last.
+    wanted: name of the configuration it should run; by default the one its stack made last. progress: hears what is waited
+    for, and seconds, where the endpoint has no instance yet.
     Raises OperateError where there is nothing to judge by.
     """
     endpoint = describe(account, name)
@@ -93,18 +108,25 @@ def verify(
     # CloudFormation's own rollback makes the stack want the old configuration again: its status tells.
     undone = stack is not None and "ROLLBACK" in stack.status
     reason = endpoint.failure or (stack.reason if stack and undone else "")
-    judged, not_judged = [], []
+    pins, judged, not_judged = [], [], []
+    patience = Patience(START_SECONDS, progress)
     for target, variant, arguments in _targets(endpoint):
         if variant.shadow:
             not_judged.append(f"{target}: a shadow's answers are dropped")
             continue
         container = _container(account, variant)
-        found = manifest or _deployed_manifest(account, container)
+        found = manifest
+        if found is None:
+            pin, found = _deployed_manifest(account, target, container)
+            pins.append(pin)
+        if found is None:
+            not_judged.append(f"{target}: the artefact in S3 is not the one that it was deployed with")
+            continue
         limit = tolerance if tolerance is not None else max(_tolerance(container, found), found.tolerance)
-        invoke = partial(_invoke, account, name, arguments)
+        ask = partial(invoke, account, name, arguments, patience)
         if endpoint.asynchronous:  # its API chooses neither a variant nor a component
-            invoke = partial(_invoke_async, account, name)
-        scores = tuple(_score(pair, invoke) for pair in found.golden)
+            ask = partial(invoke_async, account, name, patience)
+        scores = tuple(_score(pair, ask) for pair in found.golden)
         # Not those that the server's settings would cut.
         whole = tuple(score for score in scores if TokenLimitExceeded.REMEDY not in score.error)
         judged.append(TargetCheck(target, found.model, limit, whole or scores))
@@ -116,6 +138,7 @@ def verify(
         stack=stack.status if stack else "",
         rolled_back=rolled_back or undone,
         reason=reason,
+        pins=tuple(pins),
         judged=tuple(judged),
         not_judged=tuple(not_judged),
     )
@@ -157,42 +180,35 @@ def _tolerance(container: Mapping[str, Any], manifest: Manifest) -> float:
     return manifest.bfloat16_tolerance if device.startswith("cuda") else TOLERANCE
 
 
-def _deployed_manifest(account: Account, container: Mapping[str, Any]) -> Manifest:
-    """The manifest of the artefact in S3. Only its first bytes are read: the manifest stands before the weights."""
+def _deployed_manifest(
+    account: Account, target: str, container: Mapping[str, Any]
+) -> tuple[Pin, Manifest | None]:
+    """Which artefact lies in S3, and its manifest; None, and nothing of it is believed, where the model is pinned to another."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    address = container.get("ModelDataUrl") or (
-        source.get("S3Uri", "").rstrip("/") + f"/{MANIFEST}" if source else ""
-    )
+    address = str(container.get("ModelDataUrl") or source.get("S3Uri", ""))
     if not address:
         raise OperateError(
             "The model's container names no artefact (a Marketplace package has none to see): give --model, whose golden pairs are asked."
         )
-    body = _open(account, address)
-    if body is None:
-        raise OperateError(f"{address} does not exist any more: give --model, whose golden pairs are asked.")
     try:
-        whole = address.endswith(MANIFEST)
-        text = body.read(MOST_BYTES + 1) if whole else manifest_of(body, address, most=_MOST_BEFORE)
-        return Manifest.parse(text, address)
+        text = stored.manifest_text(account, address)
+        if text is None:
+            raise OperateError(
+                f"{address} does not exist any more: give --model, whose golden pairs are asked."
+            )
+        pinned = container.get("Environment", {}).get("SAGERANK_MANIFEST_SHA256", "")
+        pin = Pin(target, address, hashlib.sha256(text).hexdigest(), pinned)
+        return pin, Manifest.parse(text, address) if pin.ok else None
     except (ArtefactError, OSError) as error:
         raise OperateError(f"{error} Or give --model, whose golden pairs are asked.") from None
 
 
-def bucket_and_key(address: str) -> tuple[str, str]:
-    """Bucket and key of s3://BUCKET/KEY or https://s3.REGION.amazonaws.com/BUCKET/KEY."""
-    rest = address.partition("://")[2]
-    if address.startswith("https://"):
-        rest = rest.partition("/")[2]
-    bucket, _, key = rest.partition("/")
-    return bucket, key
-
-
-def _score(pair: GoldenPair, invoke: Callable[[bytes], bytes]) -> Score:
+def _score(pair: GoldenPair, ask: Callable[[bytes], bytes]) -> Score:
     # TEI's form is the one that can ask for the logit itself; that of a cut text has no reference.
     own = {"query": pair.query, "texts": [pair.document], "raw_scores": True, "truncate": False}
     body = json.dumps(own).encode()
     try:
-        answer = json.loads(invoke(body))
+        answer = json.loads(ask(body))
         return Score(pair.query, pair.logit, float(answer[0]["score"]))
     except (RerankError, OperateError) as error:
         return Score(pair.query, pair.logit, None, str(error))
@@ -200,56 +216,3 @@ def _score(pair: GoldenPair, invoke: Callable[[bytes], bytes]) -> Score:
         return Score(
             pair.query, pair.logit, None, "The answer is not that of a reranker with TEI's interface."
         )
-
-
-def _invoke(account: Account, name: str, arguments: dict[str, str], body: bytes) -> bytes:
-    from sagerank.transport import RETRYABLE, SageMakerTransport
-
-    async def ask() -> bytes:
-        transport = SageMakerTransport(
-            name,
-            region=account.region,
-            profile=account.profile,
-            inference_component=arguments.get("InferenceComponentName"),
-            target_variant=arguments.get("TargetVariant"),
-            endpoint_url=account.endpoint_url,
-        )
-        try:
-            for pause in _PAUSES:
-                with suppress(*RETRYABLE):  # a serverless container that starts, or a burst of other calls
-                    return await transport(body)
-                await asyncio.sleep(pause)
-            return await transport(body)
-        finally:
-            await transport.close()
-
-    return asyncio.run(ask())
-
-
-def _invoke_async(account: Account, name: str, body: bytes) -> bytes:
-    """Send the request inline, and wait for its answer in S3."""
-    sent = account.client("sagemaker-runtime").invoke_endpoint_async(
-        EndpointName=name, ContentType="application/json", Body=body
-    )
-    outcomes = {sent["OutputLocation"]: True, sent.get("FailureLocation", ""): False}
-    deadline = time.monotonic() + _ASYNC_SECONDS
-    while time.monotonic() < deadline:
-        for address, good in outcomes.items():
-            stored = _open(account, address) if address else None
-            if stored is None:
-                continue
-            answer: bytes = stored.read()
-            if good:
-                return answer
-            raise OperateError(f"The request failed: {answer.decode(errors='replace')[:500]}")
-        time.sleep(1.0)
-    raise OperateError(
-        f"No answer came to {sent['OutputLocation']} within {_ASYNC_SECONDS:.0f} s: the endpoint may be starting from zero instances; try again."
-    )
-
-
-def _open(account: Account, address: str) -> Any:
-    """The object at an S3 address as a stream, or None where there is none."""
-    bucket, key = bucket_and_key(address)
-    answer = look_up(account.client("s3").get_object, Bucket=bucket, Key=key)
-    return answer and answer["Body"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from sagerank_cost.text import examples
 
+from ..aws import PROFILE_HELP, REGION_HELP
 from ..errors import InvalidRequest
 from ..listening import add_address, announce, open_sockets
 
@@ -33,8 +34,8 @@ def add(commands: Any) -> None:
     behind.add_argument("--endpoint", help="name of the SageMaker endpoint")
     behind.add_argument("--url", help="HTTP server that speaks Jina's API, in place of an endpoint")
     proxy.add_argument("--component", help="inference component of the endpoint, where it has some")
-    proxy.add_argument("--region", help="AWS region of the endpoint")
-    proxy.add_argument("--profile", help="of the AWS configuration (default: AWS_PROFILE)")
+    proxy.add_argument("--region", help=REGION_HELP)
+    proxy.add_argument("--profile", help=PROFILE_HELP)
     proxy.add_argument("--endpoint-url", help="where the endpoint's API is, if not at AWS")
     proxy.add_argument(
         "--serverless", action="store_true", help="split requests at 4 MiB, as serverless endpoints want it"

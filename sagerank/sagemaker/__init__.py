@@ -6,7 +6,8 @@
     endpoint = sr.deploy(config, sr.model(config, role="arn:aws:iam::...", bucket="my-bucket"))
     ranking = sr.predictor(endpoint).rerank("what causes rain", documents, top_n=3)
 
-Only `sagemaker.core.resources` is used, which sends no telemetry. `session` is a boto3 session everywhere.
+Only `sagemaker.core.resources` is used, which sends no telemetry. `session` is a boto3 session everywhere; `sr.default_session(profile="work")`
+makes one by the rule for region and profile that every command follows.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sagerank_infra.config import ConfigError
 
 from .hosting import delete, deploy, model
 from .jobs import training_job, transform_job
-from .options import config
+from .options import config, default_session
 from .prediction import RerankDeserializer, RerankSerializer, predictor
 from .scaling import autoscale
 from .waiting import SageMakerError, wait
@@ -38,6 +39,7 @@ __all__ = [
     "SageMakerError",
     "autoscale",
     "config",
+    "default_session",
     "delete",
     "deploy",
     "model",

@@ -41,7 +41,9 @@ def model(
     if where.endswith(".tar.gz"):
         container["model_data_url"] = where
     else:
-        data = shapes.S3ModelDataSource(s3_uri=where, s3_data_type="S3Prefix", compression_type="None")
+        data = shapes.S3ModelDataSource(
+            s3_uri=f"{where.rstrip('/')}/", s3_data_type="S3Prefix", compression_type="None"
+        )
         container["model_data_source"] = shapes.ModelDataSource(s3_data_source=data)
     network = config.network
     vpc = shapes.VpcConfig(subnets=[*network.subnets], security_group_ids=[*network.security_groups])

@@ -47,9 +47,8 @@ def transform_job(
         source=source,
         target=output,
         key=key,
+        output_key=key,
     )
-    if key:
-        wanted["TransformOutput"]["KmsKeyId"] = key
     own = session or default_session(config.region)
     own.client("sagemaker", region_name=config.region).create_transform_job(**wanted)
     return TransformJob.get(transform_job_name=title, session=session, region=config.region)

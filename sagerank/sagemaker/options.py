@@ -16,6 +16,7 @@ _MODES = ("realtime", "serverless", "async", "batch")
 _OPTIONS = (
     "ami",
     "artefact",
+    "artefact_sha256",
     "asynchronous",
     "autoscaling",
     "encryption",
@@ -36,9 +37,9 @@ _OPTIONS = (
 )
 
 
-def default_session(region: str | None = None) -> boto3.Session:
+def default_session(region: str | None = None, profile: str | None = None) -> boto3.Session:
     """The session of sagerank's one rule for region and profile. Raises InvalidRequest where there is none."""
-    return boto3.Session(botocore_session=aws.session(region))
+    return boto3.Session(botocore_session=aws.session(region, profile))
 
 
 def named_key(config: DeployConfig) -> str:
@@ -46,11 +47,11 @@ def named_key(config: DeployConfig) -> str:
     return config.encryption.key if config.encryption.key.startswith("arn:") else ""
 
 
-def config(**given: Any) -> DeployConfig:
+def config(*, session: boto3.Session | None = None, **given: Any) -> DeployConfig:
     """A deployment, checked: model, mode, instance and image are enough, and the other options are those of `sagerank deploy`.
 
     Nested options are mappings: autoscaling={"max": 8}. Raises ConfigError, with one sentence, for what cannot be deployed, and
-    InvalidRequest where nothing says the region: region=, environment and profile are asked as by every command.
+    InvalidRequest where nothing says the region: region=, `session`, environment and profile are asked as by every command.
     """
     for name in given:
         if name not in _OPTIONS:
@@ -63,12 +64,12 @@ def config(**given: Any) -> DeployConfig:
         raise ConfigError(
             "image is no address in ECR: give that of our image there, 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG."
         )
-    region = given.get("region") or default_session().region_name
+    region = given.get("region") or (session or default_session()).region_name
     # Nothing here makes a VPC, a key, or the alarm that wakes a fleet of none.
     defaults: dict[str, dict[str, Any]] = {
         "network": {"vpc": "none"},
         "encryption": {"key": "aws"},
-        "autoscaling": {"min": 1},
+        "autoscaling": {} if given.get("mode") == "serverless" else {"min": 1},
     }
     for name, section in defaults.items():
         if isinstance(chosen := given.get(name, {}), Mapping):

@@ -25,8 +25,7 @@ def autoscale(config: DeployConfig, *, session: boto3.Session | None = None) -> 
         )
     value = wanted.target or tracking.target or tracked(config)
     client, where = _client(config, session), _where(config)
-    most = wanted.max if config.traits.instances else min(wanted.max, config.serverless.max_concurrency)
-    client.register_scalable_target(**where, MinCapacity=wanted.min, MaxCapacity=most)
+    client.register_scalable_target(**where, MinCapacity=wanted.min, MaxCapacity=wanted.max)
     client.put_scaling_policy(
         **where,
         PolicyName=f"{config.name}-{tracking.id}",

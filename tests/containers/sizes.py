@@ -23,7 +23,7 @@ from .running import MODEL, Limits, running
 
 LONGEST = 8192  # tokens of a pair
 # Nobody waits so long in production; on a slow machine the largest model has to.
-_PATIENT = {"SAGERANK_REQUEST_SECONDS": "600", "SAGERANK_BATCH_SECONDS": "600"}
+PATIENT = {"SAGERANK_REQUEST_SECONDS": "600", "SAGERANK_BATCH_SECONDS": "600"}
 
 
 def promised_mb(model: str, precision: str, cpus: int, tokens: int = LONGEST) -> float:
@@ -44,7 +44,7 @@ class Served:
 
 def serve(image: str, folder: Path, limits: Limits, *, batches: int = 24, tokens: int = LONGEST) -> Served:
     """Start a model under limits, score a pair of so many tokens, the longest, then requests at once with batches as large as there are."""
-    told = {**_PATIENT, "SAGERANK_MAX_TOKENS": str(tokens), "SAGERANK_QUERY_TOKENS": "64"}
+    told = {**PATIENT, "SAGERANK_MAX_TOKENS": str(tokens), "SAGERANK_QUERY_TOKENS": "64"}
     with running(image, limits=limits, mounts={folder: MODEL}, environ=told) as container:
         seconds = container.ready(300)
         first = container.worker

@@ -25,6 +25,7 @@ from sagerank_inference.artefact import Manifest
 
 from . import golden, inside
 from .running import MODEL, reason, running
+from .sizes import PATIENT
 
 pytestmark = pytest.mark.container
 
@@ -77,7 +78,7 @@ def computed(
         *options("--volume", volumes),
         *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1000:1000"),
         *("--entrypoint", "python", arm, "-P", "/inside.py", "/x"),
-        seconds=300,
+        seconds=900,
     )
     found = {name for name, there in json.loads(done.stdout).items() if there}
     return found, np.load(folder / "outputs.npy")
@@ -107,7 +108,7 @@ def test_it_starts_and_scores_the_golden_pairs(
     seen = {folder: MODEL} | emulation.mounts("arm64")
     # The warm-up computes batches of full size, which takes minutes under emulation.
     # Two threads divide a product's columns: ONNX Runtime's bfloat16 has been wrong with fewer than 65 (docs/benchmarks.md).
-    environ = {"QEMU_CPU": processor, "SAGERANK_BATCH_TOKENS": "512", "SAGERANK_THREADS": "2"}
+    environ = {"QEMU_CPU": processor, "SAGERANK_BATCH_TOKENS": "512", "SAGERANK_THREADS": "2", **PATIENT}
     with running(arm, mounts=seen, environ=environ, more=("--platform", "linux/arm64")) as container:
         container.ready(400)
         assert container.execute("uname", "-m").strip() == "aarch64"

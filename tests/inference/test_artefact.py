@@ -145,6 +145,15 @@ def test_deep_nesting_is_a_sentence(model: Path, name: str) -> None:
         load(model, backend="torch" if name == "config.json" else "onnx")
 
 
+def test_another_manifest_than_the_pinned_one_is_refused_unread(model: Path) -> None:
+    own = sha256(model / MANIFEST)
+    assert Manifest.read(model, own) == Manifest.read(model, "any") == Manifest.read(model)
+    for text in (b"no JSON", json.dumps(fields() | {"model": "other"}).encode()):
+        (model / MANIFEST).write_bytes(text)
+        with pytest.raises(ArtefactError, match=f"is of another artefact .*, and {own} was asked for"):
+            load(model, manifest_sha256=own)
+
+
 def test_a_pipe_in_place_of_a_file_is_no_file(model: Path) -> None:
     for name in (MANIFEST, "model.onnx"):
         (model / name).unlink()

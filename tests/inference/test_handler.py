@@ -18,7 +18,8 @@ import pytest
 
 from sagerank.models.build import MICRO, archive
 from sagerank_inference import handler
-from sagerank_inference.archive import unpack
+from sagerank_inference.archive import manifest_sha256, unpack
+from sagerank_inference.artefact import ArtefactError
 
 from ..conftest import alone
 from ..servers import wait_for
@@ -116,6 +117,17 @@ def test_settings_are_read_with_the_model_and_hold_for_every_request(monkeypatch
     monkeypatch.setenv("SAGERANK_MAX_DOCUMENTS", "nonsense")
     with pytest.raises(Exception, match="3 documents, more than 2"):
         handler.input_fn(b'{"query":"q","documents":["a","b","c"]}', "application/json")
+
+
+def test_the_handler_takes_the_pinned_artefact_and_no_other(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "_limits", handler._limits)  # put back at the end
+    monkeypatch.setenv("SAGERANK_MANIFEST_SHA256", manifest_sha256(model_dir))
+    handler.model_fn(str(model_dir))
+    monkeypatch.setenv("SAGERANK_MANIFEST_SHA256", "0" * 64)
+    with pytest.raises(ArtefactError, match="is of another artefact"):
+        handler.model_fn(str(model_dir))
 
 
 def test_the_code_in_the_archive_imports_alone(model_dir: Path, hostile: Path) -> None:

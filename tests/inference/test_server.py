@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
 import http.client
 import json
 import os
@@ -526,6 +527,27 @@ def test_a_model_that_cannot_be_used_is_exit_code_1_though_requests_are_open(dri
         assert server.process.returncode == 1
         failed = [entry for entry in map(json.loads, output.splitlines()) if entry["event"] == "failed"]
         assert "golden pairs" in failed[0]["reason"]
+
+
+def test_another_artefact_than_the_pinned_one_is_never_served(tmp_path: Path) -> None:
+    """Nothing is wrong with it: it is the one that somebody put in place of the deployed one."""
+    for path in MICRO.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"model": "other"}))
+    own = hashlib.sha256((MICRO / "manifest.json").read_bytes()).hexdigest()
+    with running(SAGERANK_MODEL_DIR=str(tmp_path)) as server:
+        server.wait_until_ready()
+        assert server.call("GET", "/ping")[1]["model"] == "other"
+    with running(SAGERANK_MODEL_DIR=str(tmp_path), SAGERANK_MANIFEST_SHA256=own) as server:
+        output, _ = server.process.communicate(timeout=60)
+        assert server.process.returncode == 1
+        events = [json.loads(line) for line in output.splitlines()]
+        assert "is of another artefact than the one that was deployed" in events[-1]["reason"]
+        assert "ready" not in [event["event"] for event in events]
+    with running(SAGERANK_MANIFEST_SHA256=own) as server:
+        server.wait_until_ready()
+        assert server.post()[0] == 200
 
 
 def test_a_golden_mismatch_is_never_served(drifted: Path) -> None:

@@ -143,6 +143,7 @@ def test_what_kubernetes_says_of_services_is_no_setting(variables: dict[str, str
         ("SAGERANK_HOST", "a b", "give one address or name"),
         ("SAGERANK_HOST", "a\0b", "give one address or name"),
         ("SAGERANK_HOST", "\udcff", "give one address or name"),
+        ("SAGERANK_MANIFEST_SHA256", "A" * 64, "give 64 hexadecimal digits"),
         ("SAGERANK_MODEL_DIR", "a\0b", "give the path of a folder"),
         ("SAGERANK_DEVICE", "cuda:x", "give cpu, cuda or cuda:N"),
         ("SAGERANK_BACKEND", "onnx" * 100_000, "give onnx or torch"),

@@ -71,8 +71,8 @@ def new_app(**options: Any) -> cdk.App:
     return cdk.App(outdir=tempfile.mkdtemp(dir=_scratch()), **options)
 
 
-def synthesise(config: DeployConfig) -> Synthesised:
-    app = new_app()
+def synthesise(config: DeployConfig, app: cdk.App | None = None) -> Synthesised:
+    app = app or new_app()
     build(app, config)
     folder = Path(app.synth().directory)
     found = sorted(folder.glob("*.template.json"))

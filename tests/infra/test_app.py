@@ -159,6 +159,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_s3
 from cdk_nag import AwsSolutionsChecks
 from sagerank_infra.app import build
+from sagerank_infra.reranker import Reranker
 from tests.infra.synth import EXAMPLES, example
 
 app = cdk.App(outdir=sys.argv[1], context={"@aws-cdk/core:validateAgainstDefaultRules": True})
@@ -166,6 +167,15 @@ for name in EXAMPLES:
     options = {"capture__percent": "5"} if name in ("realtime", "async") else {}
     build(app, example(name, "prod", name=name, **options))
 build(app, example("realtime", name="unpacked", artefact="s3://models/tiny/", account="123456789012"))
+theirs = cdk.Stack(app, "theirs")
+for name in ("async", "scale-to-zero"):
+    Reranker(theirs, name, config=example(name, "prod", name=f"their-{name}"))
+yours = {"vpc": "vpc-0a1b2c3d", "subnets": "subnet-0a1b2c3d,subnet-0a1b2c3e", "security_groups": "sg-0a1b2c3d"}
+yours |= {"endpoints": "runtime", "callers": "sg-0a1b2c3e,10.0.0.0/16"}
+build(app, example("realtime", name="yours", **{f"network__{key}": text for key, text in yours.items()}))
+outside = {"data__read": "s3://theirs/in/", "data__write": "s3://theirs/out/"}
+build(app, example("batch", name="outside", permissions_boundary="arn:aws:iam::123456789012:policy/b", **outside))
+build(app, example("async", name="with-a-role", role="arn:aws:iam::123456789012:role/theirs"))
 bad = cdk.Stack(app, "bad")
 aws_s3.Bucket(bad, "Bucket")
 cdk.CfnResource(bad, "Endpoint", type="AWS::SageMaker::EndpointConfig", properties={"ProductionVariants": [{"VariantName": "-"}]})

@@ -231,6 +231,18 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "give at most serverless.max_concurrency, which is 10",
     ),
     (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling.min": "1"},
+        "autoscaling.min is 1, and serverless.provisioned is 5, which stays warm: give the same",
+    ),
+    (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling": '{"max": 4}'},
+        "autoscaling.max is 4: give serverless.provisioned, which is 5, to serverless.max_concurrency, which is 10",
+    ),
+    (
+        {"mode": "serverless", "instance": "", "serverless.provisioned": "5", "autoscaling.max": "20"},
+        "autoscaling.max is 20: give serverless.provisioned, which is 5, to serverless.max_concurrency",
+    ),
+    (
         {
             "mode": "serverless",
             "instance": "",
@@ -324,6 +336,37 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "a step of linear is 10 to 50 percent",
     ),
     (
+        {"rollout.policy": "canary", "autoscaling.min": "2", "rollout.wait_seconds": "3500"},
+        "rollout.timeout_seconds is 3600, and an update waits 3620 s in all",
+    ),
+    (
+        {"rollout.wait_seconds": "500", "rollout.timeout_seconds": "600"},
+        "rollout.timeout_seconds is 600, and an update waits 620 s in all",
+    ),
+    (
+        {
+            "rollout.policy": "linear",
+            "autoscaling.min": "8",
+            "autoscaling.max": "8",
+            "rollout.wait_seconds": "600",
+            "rollout.termination_seconds": "600",
+        },
+        "rollout.timeout_seconds is 3600, and an update waits 5400 s in all",
+    ),
+    (
+        {
+            "rollout.policy": "rolling",
+            "autoscaling.min": "4",
+            "rollout.wait_seconds": "900",
+            "rollout.termination_seconds": "0",
+        },
+        "an update waits 3600 s in all",
+    ),
+    (
+        {"mode": "scale-to-zero", "autoscaling.max": "20"},
+        "rollout.timeout_seconds is 3600, and an update waits 6000 s in all",
+    ),
+    (
         {"rollout.policy": "canary", "mode": "scale-to-zero"},
         "mode scale-to-zero is updated all-at-once by AWS",
     ),
@@ -336,7 +379,32 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"settings.backend": "tensorrt"}, "settings: SAGERANK_BACKEND is 'tensorrt': give onnx or torch."),
     ({"network.vpc": "vpc-1"}, "give network.subnets and network.security_groups of it too"),
     ({"network.subnets": "subnet-1"}, "belong to a VPC of yours"),
-    ({"network.vpc": "none", "network.endpoints": "logs"}, "network.endpoints are made in a new VPC"),
+    (
+        {"mode": "batch", "capture.percent": "10"},
+        "capture.percent is 10: mode batch has no endpoint whose requests could be captured; its input and output are in S3 already",
+    ),
+    (
+        {"instance": "ml.g5.xlarge", "ami": "al2023-ami-sagemaker-inference-gpu-4-2"},
+        "which SageMaker does not have for GPUs: did you mean al2023-ami-sagemaker-inference-gpu-4-1?",
+    ),
+    (
+        {"instance": "ml.g5.xlarge", "ami": "al2-ami-sagemaker-inference-neuron-2"},
+        "ami is 'al2-ami-sagemaker-inference-neuron-2', which SageMaker does not have for GPUs",
+    ),
+    ({"network.endpoints": "ecr"}, "network.endpoints is 'ecr': give one of runtime"),
+    (
+        {"network.endpoints": "runtime"},
+        "network.vpc is 'new', where nobody calls: give the id of your callers' VPC",
+    ),
+    (
+        {
+            "network.vpc": "vpc-1",
+            "network.subnets": "subnet-1",
+            "network.security_groups": "sg-1",
+            "network.endpoints": "runtime",
+        },
+        "network.callers []: give both",
+    ),
     (
         {"pools": '[{"instance": "ml.c8g.xlarge"}]'},
         "pools[0].instance is 'ml.c8g.xlarge', which needs another image than ml.c7i.xlarge",

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_cdk.assertions import Match
 
-from .conftest import ALARM, COMPONENT, CONFIG, ENDPOINT, EVERY, MODEL, TARGET, listed, stacks
+from sagerank.models.build import MICRO
+from sagerank_inference.archive import manifest_sha256, pack
+from sagerank_inference.artefact import Manifest
+from sagerank_infra import rules
+from sagerank_infra.config import ConfigError
+from sagerank_infra.instances import hardware
+
+from .conftest import (
+    ALARM,
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    EVERY,
+    MODEL,
+    TARGET,
+    listed,
+    stacks,
+    synthesise,
+    variant,
+)
+from .synth import example
 
 
 def test_volumes_use_the_key_where_there_is_no_disk_of_the_instances_own() -> None:
@@ -67,6 +88,14 @@ def test_scale_to_zero_puts_role_network_and_isolation_on_the_endpoint() -> None
     assert (gpu["NumberOfAcceleratorDevicesRequired"], "NumberOfCpuCoresRequired" in gpu) == (1, False)
 
 
+@pytest.mark.parametrize("instance", ["ml.c7i.large", "ml.m5.large", "ml.c7i.xlarge", "ml.c8g.4xlarge"])
+def test_no_two_copies_share_an_instance(instance: str) -> None:
+    """Nor does one ask for all of it: SageMaker's agents run there too."""
+    component = stacks("scale-to-zero", instance=instance).one(COMPONENT)
+    cores = component["Specification"]["ComputeResourceRequirements"]["NumberOfCpuCoresRequired"]
+    assert hardware(instance).vcpu / 2 < cores < hardware(instance).vcpu
+
+
 def test_capture_is_off_unless_asked_for_then_encrypted() -> None:
     assert all(
         "DataCaptureConfig" not in stacks(name, preset).one(CONFIG)
@@ -123,3 +152,55 @@ def test_an_update_keeps_what_scaling_started_but_not_the_weights(name: str) -> 
     endpoint = stacks(name).one(ENDPOINT)
     assert endpoint["RetainAllVariantProperties"] is True
     assert endpoint["ExcludeRetainedVariantProperties"] == [{"VariantPropertyType": "DesiredWeight"}]
+
+
+def test_a_fixed_fleet_is_what_the_configuration_says() -> None:
+    """SageMaker would keep the old count, in silence."""
+    fixed = stacks("realtime", autoscaling__min="3", autoscaling__max="3")
+    assert "RetainAllVariantProperties" not in fixed.one(ENDPOINT)
+    assert variant(fixed)["InitialInstanceCount"] == 3
+
+
+def test_each_artefact_is_pinned_in_the_template_by_its_manifest(archive: Path, tmp_path: Path) -> None:
+    """Of a local archive by its own, also a variant's; of one in S3 by what was given, and by nothing where nothing was."""
+    files = {name: MICRO / name for name in (*Manifest.read(MICRO).files, "manifest.json")}
+    other = json.loads((MICRO / "manifest.json").read_text()) | {"model": "other"}
+    pack({**files, "manifest.json": json.dumps(other).encode()}, tmp_path / "model.tar.gz")
+    variants = [
+        {"name": "Own", "weight": 1, "artefact": str(tmp_path / "model.tar.gz")},
+        {"name": "Same", "weight": 1},
+        {"name": "Stored", "weight": 1, "artefact": "s3://models/model.tar.gz", "artefact_sha256": "e" * 64},
+        {"name": "Any", "weight": 1, "artefact": "s3://models/model.tar.gz"},
+    ]
+    options = {"artefact": str(archive), "model": "micro", "variants": json.dumps(variants)}
+    found = {
+        name: each["Properties"]["PrimaryContainer"]["Environment"].get("SAGERANK_MANIFEST_SHA256")
+        for name, each in synthesise(example("realtime", **options)).named(MODEL)
+    }
+    own = manifest_sha256(archive)
+    assert found == {
+        "Model": own,
+        "ModelOwn": manifest_sha256(tmp_path / "model.tar.gz"),
+        "ModelSame": own,
+        "ModelStored": "e" * 64,
+        "ModelAny": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"artefact_sha256": "f" * 64}, "and the manifest of .* has [0-9a-f]{64}: it is another artefact"),
+        ({"artefact_sha256": "F" * 64}, "give the 64 hexadecimal digits that `sagerank build` prints"),
+        ({"settings.manifest_sha256": "f" * 64}, "give artefact_sha256"),
+        (
+            {"variants": json.dumps([{"name": "B", "weight": 1, "artefact_sha256": "f" * 64}])},
+            r"variants\[0\].artefact_sha256 is .*, and there is no variants\[0\].artefact: leave it out",
+        ),
+    ],
+)
+def test_a_pin_that_does_not_fit_is_one_sentence(
+    options: dict[str, str], sentence: str, archive: Path
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        rules.read(None, {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive), **options})

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_cdk.cx_api import SynthesisMessageLevel
 
-from .conftest import MODEL, Synthesised, stacks, statements, synthesise
+from sagerank_infra.app import build
+
+from .conftest import MODEL, Synthesised, new_app, stacks, statements, synthesise
 from .synth import example
 
 
@@ -51,6 +54,27 @@ def test_whoever_builds_the_image_it_is_the_same_and_of_dockers_own_format(
     assert "dockerOutputs" not in by_podman[1]
     assert by_podman[1]["dockerBuildSecrets"] == {"pip": f"src={told}", "ca": f"src={trusted}"}
     assert by_podman[0] == by_docker[0]
+
+
+def test_podman_that_would_push_what_sagemaker_refuses_stops_the_cdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def errors() -> list[str]:
+        app = new_app()
+        build(app, example("realtime"))
+        found = [
+            entry
+            for stack in app.synth().stacks
+            for entry in stack.messages
+            if entry.level == SynthesisMessageLevel.ERROR
+        ]
+        return [str(entry.entry.data) for entry in found]
+
+    monkeypatch.delenv("BUILDAH_FORMAT", raising=False)
+    assert not errors()
+    monkeypatch.setenv("CDK_DOCKER", "podman")
+    (said,) = errors()
+    assert "SageMaker refuses: set BUILDAH_FORMAT=docker" in said
+    monkeypatch.setenv("BUILDAH_FORMAT", "docker")
+    assert not errors()
 
 
 def test_another_base_is_another_image() -> None:

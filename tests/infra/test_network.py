@@ -44,12 +44,38 @@ def test_an_existing_vpc_is_used_by_its_ids() -> None:
     }
 
 
-def test_a_new_vpc_has_the_doors_that_were_asked_for() -> None:
-    found = stacks("realtime", "prod")
-    services = {
-        json.dumps(each["Properties"]["ServiceName"]) for each in found.resources("AWS::EC2::VPCEndpoint")
-    }
-    for name in ("s3", "ecr.api", "ecr.dkr", "logs", "sagemaker.runtime"):
-        assert any(re.search(rf"[.]{name}\"", service) for service in services), name
-    assert len(stacks("realtime").resources("AWS::EC2::VPCEndpoint")) == 1
-    found["network"].has_resource_properties("AWS::EC2::FlowLog", {"TrafficType": "REJECT"})
+def test_a_new_vpc_has_a_gateway_to_s3_and_no_interface_that_nothing_uses() -> None:
+    """SageMaker itself pulls the image, ships the log and takes the calls; all that goes through the VPC is the artefact."""
+    for preset in ("dev", "prod"):
+        found = stacks("realtime", preset)
+        (gateway,) = found.resources("AWS::EC2::VPCEndpoint")
+        assert gateway["Properties"]["VpcEndpointType"] == "Gateway"
+        assert re.search(r"[.]s3\"", json.dumps(gateway["Properties"]["ServiceName"]))
+        found["network"].has_resource_properties("AWS::EC2::FlowLog", {"TrafficType": "REJECT"})
+
+
+def test_calls_stay_inside_the_callers_own_vpc() -> None:
+    found = stacks(
+        "realtime",
+        network__vpc="vpc-1",
+        network__subnets="subnet-1,subnet-2",
+        network__security_groups="sg-1",
+        network__endpoints="runtime",
+        network__callers="sg-2,10.1.0.0/16",
+    )
+    door = found.one("AWS::EC2::VPCEndpoint")
+    assert (door["VpcId"], door["SubnetIds"]) == ("vpc-1", ["subnet-1", "subnet-2"])
+    assert (door["PrivateDnsEnabled"], door["VpcEndpointType"]) == (True, "Interface")
+    assert door["ServiceName"] == "com.amazonaws.us-east-1.sagemaker.runtime"
+    (statement,) = door["PolicyDocument"]["Statement"]
+    assert all(each.startswith("sagemaker:InvokeEndpoint") for each in statement["Action"])
+    assert "aws:PrincipalAccount" in statement["Condition"]["StringEquals"]
+    group = found.one("AWS::EC2::SecurityGroup")
+    assert [
+        each.get("SourceSecurityGroupId", each.get("CidrIp")) for each in group["SecurityGroupIngress"]
+    ] == [
+        "sg-2",
+        "10.1.0.0/16",
+    ]
+    assert {(each["FromPort"], each["ToPort"]) for each in group["SecurityGroupIngress"]} == {(443, 443)}
+    assert "interface endpoints 14.60" in found.outputs()["EstimatedMonthlyCost"]

@@ -56,6 +56,36 @@ def test_nothing_looks_at_a_metric_the_mode_does_not_emit(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "in_use"),
+    [
+        ("gpu", {}, 1),
+        ("gpu", {"instance": "ml.g5.12xlarge"}, 1),  # of four: our server has one process on one GPU
+        ("scale-to-zero", {"instance": "ml.g5.12xlarge"}, 4),  # a copy has one, and copies fill them
+        ("marketplace", {"instance": "ml.g5.12xlarge"}, 4),  # the seller's container may use them all
+    ],
+)
+def test_a_share_of_gpu_memory_is_of_the_gpus_in_use(name: str, options: dict[str, str], in_use: int) -> None:
+    """CloudWatch adds the GPUs of an instance up, and its vCPUs: four make 400 %."""
+    found = stacks(name, **options, alarms__utilisation="80")
+    (alarm,) = [
+        each["Properties"]
+        for each in found.resources(ALARM)
+        if each["Properties"].get("MetricName") == "GPUMemoryUtilization"
+    ]
+    assert alarm["Threshold"] == 80 * in_use
+    (memory,) = [
+        each["Properties"]
+        for each in found.resources(ALARM)
+        if each["Properties"].get("MetricName") == "MemoryUtilization"
+    ]
+    assert memory["Threshold"] == 80
+    board = json.dumps(found.one("AWS::CloudWatch::Dashboard"))
+    vcpus = {"ml.g5.12xlarge": 48}.get(found.config.instance, 4)
+    assert f"cpuutilization / {vcpus}" in board
+    assert ("gpumemoryutilization / 4" in board) == (in_use == 4)
+
+
 def test_the_idle_alarm_fires_on_silence() -> None:
     found = stacks("realtime", alarms__idle_hours="6")
     found["observability"].has_resource_properties(

@@ -85,6 +85,23 @@ def test_an_update_is_watched_and_taken_back(mode: str, policy: str) -> None:
     assert update["MaximumExecutionTimeoutInSeconds"] == 3600
 
 
+def test_a_request_in_the_queue_may_take_as_long_as_it_may() -> None:
+    """Its size is its own: of 100 documents or of a gigabyte. What fails at its timeout is late at half of it."""
+
+    def limit(name: str, **options: str) -> float:
+        (alarm,) = [
+            each["Properties"]
+            for each in stacks(name, **options).resources(ALARM)
+            if each["Properties"]["AlarmName"].endswith("-p99-latency")
+        ]
+        return float(alarm["Threshold"]) / 1e6
+
+    assert limit("async") == 450
+    assert limit("async", asynchronous__timeout_seconds="3600") == 1800
+    assert limit("async", alarms__p99_ms="7000") == limit("realtime", alarms__p99_ms="7000") == 7
+    assert limit("realtime") < 60
+
+
 def test_the_other_modes_are_updated_as_aws_can() -> None:
     assert "DeploymentConfig" not in stacks("marketplace").one(ENDPOINT)
     assert "DeploymentConfig" not in stacks("scale-to-zero").one(ENDPOINT)

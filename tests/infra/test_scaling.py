@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .conftest import ALARM, POLICY, TARGET, stacks
+from .conftest import ALARM, POLICY, TARGET, stacks, variant
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,22 @@ def test_the_way_up_from_zero_is_a_step(name: str, metric: str) -> None:
 
 def test_serverless_scales_its_warm_capacity_only() -> None:
     assert not stacks("serverless").resources(TARGET)
-    found = stacks("serverless", serverless__provisioned="2")
-    assert found.one(TARGET)["ScalableDimension"] == "sagemaker:variant:DesiredProvisionedConcurrency"
+    found = stacks("serverless", serverless__provisioned="2", autoscaling__max="6")
+    target = found.one(TARGET)
+    assert target["ScalableDimension"] == "sagemaker:variant:DesiredProvisionedConcurrency"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 6)
     assert "SageMakerVariantProvisionedConcurrencyUtilization" in json.dumps(found.one(POLICY))
+
+
+@pytest.mark.parametrize("provisioned", ["1", "2", "5", "8", "10"])
+def test_warm_capacity_stays_what_was_asked(provisioned: str) -> None:
+    found = stacks("serverless", serverless__provisioned=provisioned)
+    assert variant(found)["ServerlessConfig"]["ProvisionedConcurrency"] == int(provisioned)
+    assert not found.resources(TARGET)
+    night = '[{"name": "night", "cron": "cron(0 22 * * ? *)", "min": 1, "max": 1}]'
+    scheduled = stacks("serverless", serverless__provisioned=provisioned, autoscaling__schedules=night)
+    target = scheduled.one(TARGET)
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (int(provisioned), int(provisioned))
 
 
 def test_a_fixed_fleet_is_not_scaled_and_schedules_are_kept() -> None:

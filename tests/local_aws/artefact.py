@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from moto.sagemaker.exceptions import ValidationError
 
 from .resources import client
+from .rights import role_may
 
 _NAMES = {"ModelDataUrl", "ModelDataSource"}
 
@@ -21,11 +22,21 @@ class ContainerFailed(Exception):
     """What SageMaker would put into FailureReason."""
 
 
-def check(container: Mapping[str, Any], region: str) -> None:
-    """Raise ValidationError, as CreateModel does, where a container names an artefact and there is none."""
+def check(container: Mapping[str, Any], region: str, role: str) -> None:
+    """Raise ValidationError, as CreateModel does, where a container names an artefact and there is none, or the role may not read it."""
     if not container.keys() & _NAMES:
         return
     bucket, key, single = _place(container)
+    if not (single or key.endswith("/")):
+        raise ValidationError(
+            message=f"S3Uri {_address(container)} of S3DataType S3Prefix must end with a forward slash."
+        )
+    if not role_may(role, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"):
+        raise ValidationError(
+            message=f'Could not access model data at {_address(container)}. Please ensure that the role "{role}" exists and that its trust '
+            'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also ensure '
+            f'that the role has "s3:GetObject" permissions and that the object is located in {region}.'
+        )
     s3 = client("s3", region)
     try:
         if single:

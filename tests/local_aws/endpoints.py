@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.sagemaker import models
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from . import artefact, images
+from . import artefact, images, refusals
 from .artefact import ContainerFailed
 from .container import Container
 from .place import Place
@@ -37,15 +38,10 @@ _KEPT = {
 
 
 @cache
-def _instance_types() -> frozenset[str]:
+def _enum(shape: str) -> frozenset[str]:
     import botocore.session
 
-    return frozenset(
-        botocore.session.get_session()
-        .get_service_model("sagemaker")
-        .shape_for("ProductionVariantInstanceType")
-        .enum
-    )
+    return frozenset(botocore.session.get_session().get_service_model("sagemaker").shape_for(shape).enum)
 
 
 def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
@@ -56,10 +52,15 @@ def _check_variants(self: Any, variants: list[dict[str, Any]]) -> None:
             else [pool["InstanceType"] for pool in variant.get("InstancePools", ())]
         )
         for kind in types:
-            if kind not in _instance_types():
+            if kind not in _enum("ProductionVariantInstanceType"):
                 raise ValidationError(
                     message=f"Value '{kind}' at 'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value set"
                 )
+        ami = variant.get("InferenceAmiVersion")
+        if ami and ami not in _enum("ProductionVariantInferenceAmiVersion"):
+            raise ValidationError(
+                message=f"Value '{ami}' at 'productionVariants.1.member.inferenceAmiVersion' failed to satisfy constraint: Member must satisfy enum value set"
+            )
         if "ServerlessConfig" in variant:
             self.validate_serverless_config(variant["ServerlessConfig"])
         elif not types:
@@ -159,10 +160,21 @@ def update_endpoint(self: Any) -> ActionResult:
     endpoint, key = backend.endpoints[name], (backend.region_name, name)
     if endpoint.endpoint_status != "InService":
         raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
-    endpoint.endpoint_status, endpoint.last_deployment_config = (
-        "Updating",
-        self._get_param("DeploymentConfig"),
+    deployment = self._get_param("DeploymentConfig")
+    if why := refusals.update(
+        _properties(backend, endpoint.endpoint_config_name),
+        _properties(backend, wanted),
+        deployment,
+        _targets(backend),
+        name,
+    ):
+        raise ValidationError(message=why)
+    kept = _kept(
+        endpoint,
+        self._get_param("RetainAllVariantProperties"),
+        self._get_param("ExcludeRetainedVariantProperties"),
     )
+    endpoint.endpoint_status, endpoint.last_deployment_config = "Updating", deployment
 
     def replace() -> None:
         try:
@@ -175,12 +187,46 @@ def update_endpoint(self: Any) -> ActionResult:
         endpoint.production_variants = endpoint._process_production_variants(
             backend.endpoint_configs[wanted].production_variants
         )
+        for variant in endpoint.production_variants:
+            variant.update(kept.get(variant["VariantName"], {}))
         _deployed(backend, endpoint)
         _set(endpoint, "InService")
         _stop(old)
 
     _in_thread(replace)
     return ActionResult({"EndpointArn": endpoint.arn})
+
+
+def _properties(backend: Any, name: str) -> dict[str, Any]:
+    """Of an endpoint configuration, what decides whether an endpoint can be updated from it or to it."""
+    config = backend.endpoint_configs[name]
+    return {
+        "ProductionVariants": config.production_variants,
+        "ShadowProductionVariants": getattr(config, "shadow_production_variants", None),
+        "AsyncInferenceConfig": config.async_inference_config,
+    }
+
+
+def _targets(backend: Any) -> set[str]:
+    """The resource ids that Application Auto Scaling knows."""
+    scaling = applicationautoscaling_backends[backend.account_id][backend.region_name]
+    return {id for targets in scaling.targets.values() for id in targets}
+
+
+_RETAINED = {
+    "DesiredInstanceCount": ("DesiredInstanceCount", "CurrentInstanceCount"),
+    "DesiredWeight": ("DesiredWeight", "CurrentWeight"),
+}
+
+
+def _kept(endpoint: Any, retain: bool, excluded: list[dict[str, str]] | None) -> dict[str, dict[str, Any]]:
+    """What an update leaves as it is, by variant, although the new configuration says otherwise."""
+    out = {each["VariantPropertyType"] for each in excluded or ()}
+    keys = [key for kind, names in _RETAINED.items() if retain and kind not in out for key in names]
+    return {
+        variant["VariantName"]: {key: variant[key] for key in keys if key in variant}
+        for variant in endpoint.production_variants
+    }
 
 
 def delete_endpoint(self: Any, endpoint_name: str) -> None:
@@ -193,7 +239,7 @@ def _checked(create: Any) -> Any:
 
     def create_model(self: Any) -> Any:
         role, given_container = self._get_param("ExecutionRoleArn"), self._get_param("PrimaryContainer") or {}
-        artefact.check(given_container, self.region)
+        artefact.check(given_container, self.region, role)
         image = None
         if given() and "Image" in given_container:
             image = images.resolve(given_container["Image"], role, self.current_account)

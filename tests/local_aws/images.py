@@ -10,11 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
 from moto.ecr.models import ECRBackend, ecr_backends
+from moto.ecr.responses import ECRResponse
 from moto.sagemaker.exceptions import ValidationError
 
 from .registry import given
+from .resources import client
 
+_UPLOADED: dict[str, bytes] = {}
 _ADDRESS = re.compile(
     r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?)"
     r"/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -90,6 +95,36 @@ def _learning(operation: str) -> None:
     setattr(ECRBackend, operation, ask)
 
 
+def _download(self: ECRResponse) -> ActionResult:
+    """GetDownloadUrlForLayer: as AWS does, an address of S3 that needs no other right than its signature."""
+    repository, digest = self._get_param("repositoryName"), self._get_param("layerDigest")
+    registry = given()
+    where = self.ecr_backend.repositories[repository].uri
+    content = registry.blob(where, digest) if registry else _UPLOADED.get(digest)
+    if content is None:
+        raise JsonRESTError("LayersNotFoundException", f"{repository} has no layer {digest}")
+    s3, bucket = client("s3", self.region), f"prod-{self.region}-starport-layer-bucket"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=digest, Body=content)
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": digest})
+    return ActionResult({"downloadUrl": url, "layerDigest": digest})
+
+
+def _keeping(complete: Any) -> Any:
+    """Keep what was uploaded as a layer, of which moto keeps the size."""
+
+    def completed(self: ECRBackend, repository_name: str, upload_id: str, *rest: Any, **named: Any) -> Any:
+        upload = self.repositories[repository_name].uploads.get(upload_id)
+        content = bytes(upload.layer_parts) if upload else b""
+        done = complete(self, repository_name, upload_id, *rest, **named)
+        _UPLOADED[done["layerDigest"]] = content
+        return done
+
+    return completed
+
+
 def install() -> None:
+    ECRResponse.get_download_url_for_layer = _download
+    ECRBackend.complete_layer_upload = _keeping(ECRBackend.complete_layer_upload)
     for operation in ("describe_images", "batch_get_image", "list_images"):
         _learning(operation)

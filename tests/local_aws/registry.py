@@ -96,10 +96,15 @@ class Registry:
 
     def config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
         """An image's configuration: its architecture, labels, command."""
-        found = self._get(f"{repository}/blobs/{json.loads(manifest.text)['config']['digest']}")
+        found = self.blob(repository, json.loads(manifest.text)["config"]["digest"])
         assert found is not None  # the registry takes no manifest without it
-        config: dict[str, Any] = json.loads(found[1])
+        config: dict[str, Any] = json.loads(found)
         return config
+
+    def blob(self, repository: str, digest: str) -> bytes | None:
+        """A layer's or a configuration's bytes; None where there are none."""
+        found = self._get(f"{repository}/blobs/{digest}")
+        return found[1] if found else None
 
     def tags(self, repository: str) -> list[str]:
         found = self._get(f"{repository}/tags/list")
@@ -192,6 +197,9 @@ def _sweep(folder: Path) -> None:
 
 def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    # What is swept at the end is podman's own store, unless the environment names the folder's.
+    if not os.environ.get("CONTAINERS_STORAGE_CONF", "").startswith(f"{folder}/"):
+        raise SystemExit("The local AWS starts this, with a store of containers in the folder.")
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)  # they are for the local AWS, whose end this one waits for
     written = folder / "registry.json"  # which is YAML too

@@ -23,6 +23,8 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 
+from .updates import REPLACED
+
 Properties = Mapping[str, Any]
 
 
@@ -160,6 +162,38 @@ def _budget(region: str, name: str, given: Properties) -> Created:
     return Created(name, {})
 
 
+def _parameter(region: str, name: str, given: Properties) -> Created:
+    """Its tags are a mapping, unlike those of most types."""
+    tags = [{"Key": key, "Value": value} for key, value in given.get("Tags", {}).items()]
+    name = given.get("Name", name)
+    client("ssm", region).put_parameter(**{**_api("PutParameter", "ssm", given), "Name": name, "Tags": tags})
+    return Created(name, {"Type": given["Type"], "Value": given["Value"]})
+
+
+def _managed_policy(region: str, name: str, given: Properties) -> Created:
+    iam = client("iam", region)
+    arn = iam.create_policy(
+        PolicyName=given.get("ManagedPolicyName", name),
+        PolicyDocument=json.dumps(given["PolicyDocument"]),
+        Description=given.get("Description", ""),
+        Tags=given.get("Tags", []),
+    )["Policy"]["Arn"]
+    for role in given.get("Roles", ()):
+        iam.attach_role_policy(RoleName=role, PolicyArn=arn)
+    return Created(arn, {"PolicyArn": arn})
+
+
+def _no_managed_policy(region: str, arn: str, given: Properties) -> None:
+    """The stack takes it from the roles that it gave it to; whoever else has it stands in the way, as with AWS. moto would not mind."""
+    iam = client("iam", region)
+    for role in given.get("Roles", ()):
+        iam.detach_role_policy(RoleName=role, PolicyArn=arn)
+    held = iam.list_entities_for_policy(PolicyArn=arn)
+    if any(held[kind] for kind in ("PolicyRoles", "PolicyUsers", "PolicyGroups")):
+        raise ValidationError(message="Cannot delete a policy attached to entities.")
+    iam.delete_policy(PolicyArn=arn)
+
+
 @cache
 def _account(region: str) -> str:
     return str(client("sts", region).get_caller_identity()["Account"])
@@ -244,6 +278,8 @@ _TYPES: dict[
     ),
     "AWS::SNS::TopicPolicy": (_topic_policy, lambda *_: None),
     "AWS::SNS::Subscription": (_subscription, _delete("sns", "unsubscribe", "SubscriptionArn")),
+    "AWS::SSM::Parameter": (_parameter, _delete("ssm", "delete_parameter", "Name")),
+    "AWS::IAM::ManagedPolicy": (_managed_policy, _no_managed_policy),
     "AWS::Budgets::Budget": (
         _budget,
         lambda region, id, _: client("budgets", region).delete_budget(
@@ -385,7 +421,8 @@ def _define(
             original_resource.properties = cloudformation_json["Properties"]
             change(region_name, new_resource_name, original_resource.properties)
             return original_resource
-        original_resource.delete(account_id, region_name)
+        if kind not in REPLACED:  # those go when nothing refers to them any more
+            original_resource.delete(account_id, region_name)
         return from_json(cls, new_resource_name, cloudformation_json, account_id, region_name)
 
     def gone(self: Any, account_id: str, region_name: str) -> None:

@@ -1,10 +1,13 @@
-"""InvokeEndpoint and InvokeEndpointAsync reach the endpoint's container; every call is counted in CloudWatch as SageMaker does."""
+"""InvokeEndpoint and InvokeEndpointAsync reach the endpoint's container; every call is counted in CloudWatch as SageMaker does:
+under the component where one answers, asynchronous ones without Invocations, and those that find no capacity too.
+"""
 
 from __future__ import annotations
 
 import json
 import random
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -16,6 +19,7 @@ from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 from .container import Answer, Container
 from .endpoints import RUNNING
 from .resources import client
+from .rights import role_may
 
 _Response = tuple[int, dict[str, Any], str | bytes]
 # Of a component that was scaled to nothing.
@@ -59,25 +63,32 @@ def _choose(self: Any, name: str) -> tuple[str, Container] | _Response:
             message=f"Inference Component Name or Target Variant is required or unknown for endpoint {name}.",
         )
     if not running[found]:
+        _put(self, {"InferenceComponentName": found}, {"NoCapacityInvocationFailures": 1})
         return _error("ValidationError", 400, message=_NO_CAPACITY)
     return found, random.choice(running[found])
 
 
-def _count(self: Any, name: str, variant: str, status: int) -> None:
-    where = [{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": variant}]
-    metrics = {
-        "Invocations": 1,
+def _count(self: Any, name: str, config: Any, part: str, status: int, began: float) -> None:
+    """Count an invocation of a variant or component, with its latency in microseconds."""
+    of_variant = any(each["VariantName"] == part for each in config.production_variants)
+    counts = {
         "Invocation4XXErrors": int(400 <= status < 500),
         "Invocation5XXErrors": int(status >= 500),
+        "ModelLatency": int(1e6 * (time.monotonic() - began)),
     }
+    where = {"EndpointName": name, "VariantName": part} if of_variant else {"InferenceComponentName": part}
+    _put(self, where, counts if config.async_inference_config else counts | {"Invocations": 1})
+
+
+def _put(self: Any, where: dict[str, str], metrics: dict[str, int]) -> None:
     cloudwatch_backends[self.current_account][self.region].put_metric_data(
         "AWS/SageMaker",
         [
             {
                 "MetricName": metric,
-                "Dimensions": where,
+                "Dimensions": [{"Name": key, "Value": text} for key, text in where.items()],
                 "Value": value,
-                "Unit": "Count",
+                "Unit": "Microseconds" if metric == "ModelLatency" else "Count",
                 "Timestamp": utcnow(),
             }
             for metric, value in metrics.items()
@@ -102,8 +113,9 @@ def invoke_endpoint(self: Any) -> _Response:
     if len(chosen) == 3:
         return chosen
     variant, container = chosen
+    began = time.monotonic()
     answer = container.invoke(body, self.headers.get("Content-Type", ""), self.headers.get("Accept", ""))
-    _count(self, name, variant, answer.status)
+    _count(self, name, config, variant, answer.status, began)
     if answer.status != 200:
         text = answer.body.decode(errors="replace")
         return _error(
@@ -138,12 +150,19 @@ def invoke_endpoint_async(self: Any) -> _Response:
     kind = self.headers.get("X-Amzn-SageMaker-Content-Type", "application/json")
     where, inline = self.headers.get("X-Amzn-SageMaker-InputLocation"), self.body
 
+    models = sagemaker_backends[self.current_account][self.region]._models
+    role = models[config.production_variants[0]["ModelName"]].execution_role_arn
+
     def serve() -> None:
-        body = (
-            _read(self.region, where) if where else inline if isinstance(inline, bytes) else inline.encode()
-        )
-        answer: Answer = container.invoke(body, kind, seconds=900)
-        _count(self, name, variant, answer.status)
+        began = time.monotonic()
+        answer: Answer
+        if where and not role_may(role, "s3:GetObject", f"arn:aws:s3:::{where.removeprefix('s3://')}"):
+            answer = Answer(403, "text/plain", f"Access denied: {role} may not read {where}".encode())
+        else:
+            inlined = inline if isinstance(inline, bytes) else inline.encode()
+            body = _read(self.region, where) if where else inlined
+            answer = container.invoke(body, kind, seconds=900)
+        _count(self, name, config, variant, answer.status, began)
         bucket, _, key = (good if answer.status == 200 else bad).removeprefix("s3://").partition("/")
         client("s3", self.region).put_object(Bucket=bucket, Key=key, Body=answer.body)
 

@@ -12,6 +12,7 @@ from .artefact import ContainerFailed
 from .container import Container
 from .place import Place
 from .resources import client
+from .rights import role_may
 
 _create = models.SageMakerModelBackend.create_transform_job
 
@@ -37,6 +38,8 @@ def _transform(backend: Any, job: Any) -> None:
     s3, given, target = client("s3", backend.region_name), job.transform_input, job.transform_output
     bucket, _, prefix = given["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://").partition("/")
     out_bucket, _, out_prefix = target["S3OutputPath"].removeprefix("s3://").partition("/")
+    role = backend._models[job.model_name].execution_role_arn
+    _require(role, "s3:ListBucket", bucket, s3__prefix=prefix)
     # Transform jobs of an account share a log.
     place = Place(
         job.transform_job_name, "/aws/sagemaker/TransformJobs", job.transform_resources["InstanceType"]
@@ -44,6 +47,7 @@ def _transform(backend: Any, job: Any) -> None:
     container = Container(backend, job.model_name, place)
     try:
         for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
+            _require(role, "s3:GetObject", f"{bucket}/{item['Key']}")
             body: bytes = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
             single = given.get("SplitType") == "Line" and job.batch_strategy == "SingleRecord"
             parts = [line for line in body.splitlines() if line] if single else [body]
@@ -57,9 +61,16 @@ def _transform(backend: Any, job: Any) -> None:
                 answers.append(answer.body)
             joined = b"\n".join(answers) if target.get("AssembleWith") == "Line" else b"".join(answers)
             name = item["Key"].removeprefix(prefix).lstrip("/") or item["Key"].rsplit("/", 1)[-1]
-            s3.put_object(Bucket=out_bucket, Key=f"{out_prefix.rstrip('/')}/{name}.out", Body=joined)
+            written = f"{out_prefix.rstrip('/')}/{name}.out"
+            _require(role, "s3:PutObject", f"{out_bucket}/{written}")
+            s3.put_object(Bucket=out_bucket, Key=written, Body=joined)
     finally:
         container.stop()
+
+
+def _require(role: str, action: str, place: str, **context: str) -> None:
+    if not role_may(role, action, f"arn:aws:s3:::{place}", **context):
+        raise ContainerFailed(f"ClientError: {role} is not authorized to perform: {action} on s3://{place}")
 
 
 def install() -> None:

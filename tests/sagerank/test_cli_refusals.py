@@ -69,6 +69,7 @@ CALLS = {
     "idle": "--region us-east-1",
     "transform": "--input FILE --instance ml.c7i.large --region us-east-1",
     "destroy": "--region us-east-1 --yes",
+    "policies": "--model micro --instance ml.c7i.large --region us-east-1",
 }
 # The extra that a command names where nothing but the base is installed. The others need none, or not for such a call.
 EXTRAS = {
@@ -85,6 +86,7 @@ EXTRAS = {
     **{name: "cost" for name in COMMANDS if name.startswith("cost")},
     "distil": "distil",
     "deploy": "infra",
+    "policies": "infra",
 }
 # Exit codes that are an answer: help, an artefact, a script, and a doctor who finds something.
 ANSWERS = {"bench": 0, "build": 0, "completion": 0, "connect": 0, "doctor": 1}

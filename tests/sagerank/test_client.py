@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 from sagerank import AsyncRerankClient, RerankClient
 from sagerank.client import Options, Retry, Split
-from sagerank.errors import AccessDenied, BadAnswer, EndpointNotFound, RerankError, TokenLimitExceeded
+from sagerank.errors import (
+    AccessDenied,
+    BadAnswer,
+    EndpointNotFound,
+    NoCapacity,
+    RerankError,
+    TokenLimitExceeded,
+)
 from sagerank.transport import EngineTransport
 from sagerank_inference.contract import (
     DeadlineExceeded,
@@ -203,6 +210,13 @@ def test_an_answer_that_is_no_ranking_is_refused(client: RerankClient, script: S
         ),
         (403, "AccessDeniedException", "no", AccessDenied, r"sagemaker:InvokeEndpoint on endpoint/ranker"),
         (500, "InternalFailure", "x", Unavailable, "InternalFailure"),
+        (
+            400,
+            "ValidationError",
+            "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress.",
+            NoCapacity,
+            "ranker has no instance now.*longer timeout",
+        ),
         (403, "ExpiredTokenException", "no", AccessDenied, "have expired: run `aws configure`"),
         (
             400,
@@ -229,7 +243,7 @@ def test_errors_of_sagemaker_itself_say_what_to_change(
         "ranker", region="eu-west-1", endpoint_url=script.url, retry=Retry(tries=1)
     )
     with client, pytest.raises(error, match=sentence):
-        client.rerank("q", ["a"])
+        client.rerank("q", ["a"], timeout=2)
 
 
 def test_missing_credentials_region_and_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

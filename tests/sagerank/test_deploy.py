@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import http.client
 import io
 import json
@@ -33,9 +34,11 @@ from sagerank import operate
 from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import serving
-from sagerank.operate import OperateError, endpoint, transform
+from sagerank.operate import OperateError, endpoint, key_policy, tools, transform, updating
 from sagerank.operate.account import Account, sentences
-from sagerank.operate.destroy import left, survey
+from sagerank.operate.cdk import Assembly
+from sagerank.operate.destroy import Doomed, left, survey
+from sagerank.operate.stacks import Resource
 from sagerank_inference.archive import pack
 from sagerank_inference.artefact import Manifest
 
@@ -137,6 +140,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return file.read_bytes()
 
 
+CALLER = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": "*"}],
+}
 CONTAINER = {
     "Image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/sagerank:1",
     "ModelDataUrl": "s3://models/micro/model.tar.gz",
@@ -158,8 +165,15 @@ def make_endpoint(
     return f"{name}-config"
 
 
-def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
+def make_stack(name: str = "sagerank", *, retain: bool = False, batch: bool = False) -> str:
     """The deployment's endpoint stack, without the endpoint: the name of the configuration it made."""
+    encrypted = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    data = {"BucketEncryption": {"ServerSideEncryptionConfiguration": [encrypted]}}
+    paths = {
+        f"{kind}Path": {"Fn::Join": ["/", ["s3:/", {"Ref": "Data"}, kind.lower()]]}
+        for kind in ("Input", "Output")
+    }
+    outputs = {"ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}, **paths} if batch else {}
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
@@ -173,10 +187,20 @@ def make_stack(name: str = "sagerank", *, retain: bool = False) -> str:
             "Properties": {"ExecutionRoleArn": ROLE, "PrimaryContainer": CONTAINER},
         },
         "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": {"ProductionVariants": [variant]}},
-        "Data": {"Type": "AWS::S3::Bucket", **({"DeletionPolicy": "Retain"} if retain else {})},
+        "Data": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": data,
+            **({"DeletionPolicy": "Retain"} if retain else {}),
+        },
+        "Name": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {"Name": f"/sagerank/{name}/endpoint-name", "Type": "String", "Value": name},
+        },
+        "Caller": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": CALLER}},
     }
+    template = {"Resources": resources, "Outputs": {id: {"Value": value} for id, value in outputs.items()}}
     formation = client("cloudformation")
-    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps({"Resources": resources}))
+    formation.create_stack(StackName=f"{name}-endpoint", TemplateBody=json.dumps(template))
     listed = formation.list_stack_resources(StackName=f"{name}-endpoint")["StackResourceSummaries"]
     config = next(each for each in listed if each["LogicalResourceId"] == "Config")
     return str(config["PhysicalResourceId"]).rpartition("/")[2]
@@ -288,6 +312,31 @@ def test_other_weights_are_found(
     assert "FAIL  AllTraffic" in out
     assert "the reference has" in out
     assert main(["verify", "--model", str(other), "--tolerance", "0.1"]) == 0
+
+
+def test_the_artefact_is_told_by_its_manifest_and_one_that_was_replaced_is_a_failure(
+    stage: Stage, packed: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = hashlib.sha256((MICRO / "manifest.json").read_bytes()).hexdigest()
+    store(packed)
+    make_endpoint()
+    assert main(["verify"]) == 0
+    assert f"manifest {own}, not pinned" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(CONTAINER, "Environment", {"SAGERANK_MANIFEST_SHA256": own})
+    make_endpoint("pinned")
+    assert main(["verify", "pinned"]) == 0
+    assert f"manifest {own}, pinned" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(CONTAINER, "Environment", {"SAGERANK_MANIFEST_SHA256": "0" * 64})
+    make_endpoint("replaced")
+    assert main(["verify", "replaced"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith(
+        "FAIL the artefact of replaced was replaced in S3: instances that start now refuse it"
+    )
+    assert f"s3://models/micro/model.tar.gz has the manifest {own} now" in out
+    assert main(["verify", "replaced", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["judged"], found["pins"][0]["pinned"]) == (False, [], "0" * 64)
 
 
 def test_a_gpu_may_be_as_far_off_as_bfloat16_is(
@@ -527,6 +576,26 @@ def test_idle_finds_what_nobody_calls_and_its_price(stage: Stage, capsys: pytest
     assert main(["idle", "--days", "0"]) == 2
 
 
+def test_an_endpoint_whose_configuration_was_deleted_is_judged_by_what_runs(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.answers["ListInferenceComponents"] = lambda _: (200, {"InferenceComponents": []})  # moto has none
+    for name in ("busy", "quiet"):
+        config = make_endpoint(name)
+        age(name, 30)
+        client("sagemaker").delete_endpoint_config(EndpointConfigName=config)
+    where = [{"Name": "EndpointName", "Value": "busy"}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    datum = {"MetricName": "ModelLatency", "Dimensions": where, "Timestamp": when, "Value": 9e3}
+    client("cloudwatch").put_metric_data(Namespace="AWS/SageMaker", MetricData=[datum])
+    assert main(["idle", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["endpoint"], found["usd_per_hour"]) == ("quiet", None)
+    assert found["notes"] == [
+        "The configuration of quiet was deleted: nothing says on which instances AllTraffic runs."
+    ]
+
+
 def test_idle_says_when_everything_is_used(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["idle", "--fail"]) == 0
     assert "None of 0 endpoints" in capsys.readouterr().out
@@ -579,13 +648,96 @@ def test_what_destroy_leaves_behind_is_named(stage: Stage) -> None:
     assert {line.split(" ")[0] for line in rest.left} == {
         "AWS::SageMaker::Model",
         "AWS::SageMaker::EndpointConfig",
+        "AWS::SSM::Parameter",
+        "AWS::IAM::ManagedPolicy",
         "stack",
         "log",
     }
     client("cloudformation").delete_stack(StackName="sagerank-endpoint")
+    (policy,) = client("iam").list_policies(Scope="Local")["Policies"]
+    client("iam").delete_policy(PolicyArn=policy["Arn"])  # which moto leaves, and CloudFormation does not
     client("logs").delete_log_group(logGroupName="/aws/sagemaker/Endpoints/sagerank")
     rest = left(account, doomed)
     assert (len(rest.kept), rest.left, rest.unchecked) == (1, (), ())
+
+
+def test_scaling_alarms_of_an_inference_component_are_looked_for(stage: Stage) -> None:
+    """Application Auto Scaling makes them, and they go with the policy, or stay behind with a name of theirs."""
+    component = Resource(
+        "AWS::SageMaker::InferenceComponent",
+        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:inference-component/sagerank-component",
+        kept=False,
+    )
+    name = "TargetTracking-inference-component/sagerank-component/AlarmHigh-1"
+    client("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS/SageMaker",
+        MetricName="InvocationsPerCopy",
+        Period=60,
+        Statistic="Average",
+        Threshold=1,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    stage.answers["DescribeInferenceComponent"] = lambda _: (
+        400,
+        {"__type": "ValidationException", "message": "Could not find it."},
+    )
+    assert left(Account(REGION), Doomed("sagerank", {}, (component,), {})).left == (f"alarm {name}",)
+
+
+def test_what_is_left_is_told_where_the_cdk_fails(
+    stage: Stage,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    make_stack()
+    failing = tmp_path / "cdk"
+    failing.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
+    failing.chmod(0o755)
+    monkeypatch.setattr(tools, "cdk", lambda: (str(failing), tmp_path))
+    assert main(["destroy", "--yes", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert "`cdk destroy` failed with exit code 7" in err
+    told = json.loads(out)
+    assert told["ok"] is False
+    assert "stack sagerank-endpoint (CREATE_COMPLETE)" in told["left"]
+
+
+def test_a_stack_with_nothing_but_a_change_set_is_not_at_work(stage: Stage) -> None:
+    """So a Ctrl-C, or a change set that failed, leaves it: it can be deployed over, and destroyed."""
+    account = Account(REGION)
+    make_stack()
+    (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
+    stack.status = "REVIEW_IN_PROGRESS"
+    doomed = survey(account, "sagerank")
+    assert (list(doomed.stacks), doomed.resources) == (["endpoint"], ())
+    planned = Assembly(Path(), {}, {"sagerank-endpoint": json.loads(stack.template)}, "", "")
+    assert updating.outlook(account, "sagerank", planned) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("UPDATE_IN_PROGRESS", "CloudFormation is still at work on sagerank-endpoint (UPDATE_IN_PROGRESS)"),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            "`aws cloudformation continue-update-rollback --stack-name sagerank-endpoint",
+        ),
+        ("DELETE_FAILED", "sagerank-endpoint is DELETE_FAILED: `sagerank destroy sagerank` first."),
+    ],
+)
+def test_a_stack_that_cannot_be_updated_is_named_before_anything_changes(
+    stage: Stage, status: str, sentence: str
+) -> None:
+    make_stack()
+    (stack,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
+    stack.status = status
+    planned = Assembly(Path(), {}, {"sagerank-endpoint": {"Resources": {}}}, "", "")
+    with pytest.raises(OperateError) as refused:
+        updating.outlook(Account(REGION), "sagerank", planned)
+    assert sentence in str(refused.value)
 
 
 def test_destroy_asks_first_and_knows_what_there_is(
@@ -621,7 +773,6 @@ def test_destroy_asks_first_and_knows_what_there_is(
             ["transform", "--instance", "ml.m5.large", "--input", "x.txt"],
             "give --content-type, one of application/jsonlines",
         ),
-        (["transform", "--instance", "ml.m5.large", "--input", "x.jsonl"], "give --output s3://"),
         (
             ["transform", "--instance", "ml.m5.large", "--input", "x.jsonl", "--output", "s3://b/o"],
             "x.jsonl is no file",
@@ -659,7 +810,7 @@ def test_bad_input_is_one_sentence_and_creates_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if arguments[0] == "transform" and "nope" not in arguments:
-        make_stack()
+        make_stack(batch=True)
     before = len(client("cloudformation").list_stacks()["StackSummaries"])
     assert main(arguments) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sagerank: ")]
@@ -691,6 +842,12 @@ def test_what_a_deployment_needs_is_looked_for_before_anything_is_built(
         shim.delenv("CDK_DOCKER")
         shim.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         assert "docker is podman here: set CDK_DOCKER=podman." in said()
+    (tmp_path / "docker").write_text("#!/bin/sh\n[ $1 = version ]\n")
+    monkeypatch.setenv("CDK_DOCKER", str(tmp_path / "docker"))
+    assert "has no buildx: install docker-buildx-plugin" in said()
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_BUILDKIT", "0")
+        assert "DOCKER_BUILDKIT=0 turns it off: unset it" in said()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "The CDK needs Node.js 20 or newer" in said()
 
@@ -706,8 +863,8 @@ def test_a_dry_run_with_credentials_says_whose_account_it_is(
 def test_a_batch_job_that_fails_says_why(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_stack()
-    client("s3").create_bucket(Bucket="answers")
+    make_stack(batch=True)
+    (tmp_path / "in.jsonl").write_text("{}\n", encoding="utf-8")
     asked = []
 
     def failed(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -725,9 +882,7 @@ def test_a_batch_job_that_fails_says_why(
                 "--instance",
                 "ml.m5.large",
                 "--input",
-                "s3://answers/in.jsonl",
-                "--output",
-                "s3://answers/out",
+                str(tmp_path / "in.jsonl"),
             ]
         )
         == 2
@@ -735,6 +890,15 @@ def test_a_batch_job_that_fails_says_why(
     err = capsys.readouterr().err
     assert "is Failed: ClientError" in err
     assert asked[0].startswith("sagerank-")
+
+
+def test_a_key_policy_that_may_not_be_read_is_said_to_be_unchecked(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    denied = {"__type": "AccessDeniedException", "message": "not authorized to perform: kms:GetKeyPolicy"}
+    stage.answers["GetKeyPolicy"] = lambda asked: (400, denied)
+    key_policy.check(Account(REGION), f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", [])
+    assert "may not be read by you (kms:GetKeyPolicy), and is not checked" in capsys.readouterr().err
 
 
 def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_ours(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Aws:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment, self.folder = environment, folder
         self.inference = ROOT / "inference"
+        self.said = ""  # by the last command, on standard error
         archive("micro", folder / "model.tar.gz")
 
     def client(self, service: str) -> Any:
@@ -54,8 +57,8 @@ class Aws:
             aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def run(self, *words: str, cwd: Path = ROOT, expect: int = 0, method: str = "direct") -> str:
-        """Standard output of a command in a process group of its own."""
+    def start(self, *words: str, cwd: Path, method: str = "direct") -> subprocess.Popen[str]:
+        """A command in a process group of its own."""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         own = {
             "PATH": path,
@@ -67,7 +70,7 @@ class Aws:
                 str(room) for room in (self.inference, *(ROOT / name for name in (".", "cost", "infra")))
             ),
         }
-        process = subprocess.Popen(
+        return subprocess.Popen(
             words,
             cwd=cwd,
             env={**os.environ, **self.environment, **own},
@@ -77,6 +80,10 @@ class Aws:
             text=True,
             start_new_session=True,
         )
+
+    def run(self, *words: str, cwd: Path = ROOT, expect: int = 0, method: str = "direct") -> str:
+        """Standard output of a command."""
+        process = self.start(*words, cwd=cwd, method=method)
         try:
             out, err = process.communicate(timeout=SECONDS)
         except BaseException:
@@ -87,6 +94,7 @@ class Aws:
         assert process.returncode == expect, (
             f"{shlex.join(words)}: exit code {process.returncode}\n{out[-3000:]}\n{err[-3000:]}"
         )
+        self.said = err
         return out + (err if "npx" in words[0] else "")
 
     def sagerank(self, *words: str, expect: int = 0) -> str:
@@ -358,6 +366,97 @@ def test_a_batch_job_scores_a_file(aws: Aws) -> None:
     ]
     assert [len(answer["results"]) for answer in answers] == [2, 2]
     assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_the_difference_is_shown_written_for_a_reviewer_and_deployed_as_it_was_reviewed(aws: Aws) -> None:
+    words = ("deploy", "--model", "micro", "--mode", "batch", "--instance", "ml.c7i.xlarge")
+    plan = ("--plan", "plan.tar.gz")
+    aws.sagerank(*words, "-c", "data.read=s3://theirs/in/", *plan)
+    assert len(aws.client("cloudformation").describe_stacks()["Stacks"]) == 1  # the CDK's own
+    with tarfile.open(aws.folder / "plan.tar.gz") as opened:
+        text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
+    assert "\nDeployed now: nothing\n" in text
+    assert "│ ecr:BatchGetImage " in text
+    assert "│ Everyone (IPv4) │" in text  # of the security group
+    assert re.search(r"\[\+\] AWS::SageMaker::Model \S*Model Model\n", text)
+
+    (aws.folder / "cache").rename(aws.folder / "elsewhere")  # all that is needed is in the file
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes")
+    assert "Deployed now: nothing" in aws.said
+    assert "│ ecr:BatchGetImage " in " ".join(aws.said.split())
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    assert "is not what the difference was shown against" in aws.said
+
+    refused = aws.sagerank(*words, "-c", "network.cidr=10.90.0.0/22", *plan, expect=2)
+    assert "Nothing was changed." in refused + aws.said
+    change = (
+        "-c",
+        "budget.enabled=false",
+        "-c",
+        "settings.max_tokens=2048",
+        "-c",
+        "traffic.requests_per_second=0.2",
+    )
+    said = " ".join(aws.sagerank(*words, *change, *plan).split())
+    assert re.search(r"Deployed now: USD \S+ a month; the new estimate is USD \S+ more", said)
+    with tarfile.open(aws.folder / "plan.tar.gz") as opened:
+        text = opened.extractfile("DIFFERENCE.md").read().decode()  # type: ignore[union-attr]
+    assert re.search(r"\[-\] AWS::Budgets::Budget \S*Budget", text)
+    assert re.search(r"\[~\] AWS::SageMaker::Model \S*Model Model replace", text)
+    assert re.search(r"│ - │ \S*:s3:::theirs/in/\* +│ Allow +│ s3:GetObject ", text)
+
+    aws.sagerank(*words, "-c", "data.read=s3://theirs/in/", "-c", "batch.days=5", "--yes")
+    assert re.search(r"\[~\] AWS::S3::Bucket \S*Data", aws.said)
+    aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    assert "somebody deployed meanwhile" in aws.said
+    assert json.loads(aws.sagerank("destroy", "--yes", "--json"))["ok"] is True
+
+
+def test_a_plan_is_for_one_account_and_region(aws: Aws) -> None:
+    words = ("deploy", "--model", "micro", "--mode", "serverless")
+    aws.sagerank(*words, "--plan", "plan.tar.gz")
+    for more, sentence in (
+        (("--region", "eu-west-1"), "was planned for us-east-1"),
+        (("--model", "tiny"), "--apply deploys what its file says"),
+        (("-c", "log_days=7"), "--apply deploys what its file says"),
+        (("--plan", "other"), "--apply deploys what its file says"),
+    ):
+        aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", *more, expect=2)
+        assert sentence in aws.said
+    own, aws.environment = aws.environment, {**aws.environment, "AWS_ACCESS_KEY_ID": _of_another_account(aws)}
+    try:
+        aws.sagerank("deploy", "--apply", "plan.tar.gz", "--yes", expect=2)
+    finally:
+        aws.environment = own
+    assert "account is 123456789012, and the credentials are of 111122223333" in aws.said
+
+
+def _of_another_account(aws: Aws) -> str:
+    """An access key of it: moto knows an account by the role that was assumed."""
+    role = {"RoleArn": "arn:aws:iam::111122223333:role/other", "RoleSessionName": "other"}
+    return str(aws.client("sts").assume_role(**role)["Credentials"]["AccessKeyId"])
+
+
+def test_a_bootstrap_of_ones_own_and_stacks_that_are_protected(aws: Aws) -> None:
+    """What a custom qualifier names is used and nothing else; what is protected goes when that is said."""
+    own = ["-c", "bootstrap_qualifier=ours", "-c", "termination_protection=true"]
+    deploy = ["deploy", "--model", "micro", "--mode", "serverless", "--yes", *own]
+    aws.sagerank(*deploy, expect=2)
+    aws.sagerank(*deploy, "--bootstrap")
+    formation, s3 = aws.client("cloudformation"), aws.client("s3")
+    (made,) = formation.describe_stacks(StackName="sagerank-endpoint")["Stacks"]
+    assert f"role/cdk-ours-cfn-exec-role-{ACCOUNT}" in made["RoleARN"]
+    assert made["EnableTerminationProtection"] is True
+    aws.sagerank("destroy", "--yes", expect=2)
+    assert json.loads(aws.sagerank("destroy", "--yes", "--unprotect", "--json"))["ok"] is True
+    bucket = f"cdk-ours-assets-{ACCOUNT}-{REGION}"
+    stored = s3.list_object_versions(Bucket=bucket)
+    assert stored["Versions"]
+    for each in (*stored["Versions"], *stored.get("DeleteMarkers", ())):
+        s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+    formation.delete_stack(StackName="CDKToolkit-ours")
+    if bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+        s3.delete_bucket(Bucket=bucket)  # the CDK's template keeps it
 
 
 def test_a_wrong_value_creates_nothing(aws: Aws) -> None:

@@ -42,7 +42,7 @@ def test_a_dry_run_needs_nothing_and_says_what_it_does_not_know(capsys: pytest.C
         "Account unknown",
         "Region us-east-1, as none is set",
         "Templates",
-        "Nothing was built, uploaded or deployed.",
+        "Nothing was built, uploaded or deployed, or compared with what is deployed",
     ]
     template = json.loads(Path("templates/sagerank-endpoint.template.json").read_text())
     types = [resource["Type"] for resource in template["Resources"].values()]
@@ -58,6 +58,7 @@ def test_the_json_of_a_dry_run_is_the_plan(capsys: pytest.CaptureFixture[str]) -
     assert found["stacks"] == list(found["resources"])
     assert found["resources"]["sagerank-endpoint"]["AWS::SageMaker::Endpoint"] == 1
     assert found["estimate"].startswith("USD ")
+    assert found["budget_activation"].endswith("TagKey=sagerank:name,Status=Active")
 
 
 @pytest.mark.parametrize(

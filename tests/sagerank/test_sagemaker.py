@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -26,6 +27,8 @@ from sagerank.models.build import archive
 from sagerank.models.extras import install
 from sagerank.operate import transform
 from sagerank.transport import EngineTransport
+from sagerank_inference.archive import manifest_sha256, pack, unpack
+from sagerank_inference.artefact import MANIFEST, Manifest
 from sagerank_inference.engine import Engine
 from sagerank_infra.config import ConfigError, DeployConfig
 from sagerank_infra.estimate import tracked
@@ -163,6 +166,30 @@ def test_what_does_not_start_is_said_with_its_reason(aws: Aws) -> None:
     with pytest.raises(sr.SageMakerError, match=r"broken is Failed: .*sr\.delete\(config\) frees the names"):
         sr.deploy(config, sr.model(config, role=ROLE))
     sr.delete(config)
+
+
+def test_an_artefact_that_is_replaced_after_the_model_was_created_does_not_start(
+    aws: Aws, tmp_path: Path
+) -> None:
+    archive("micro", tmp_path / "model.tar.gz")
+    pinned = manifest_sha256(tmp_path / "model.tar.gz")
+    config = aws.config(name="pinned", artefact=str(tmp_path / "model.tar.gz"))
+    made = sr.model(config, role=ROLE, bucket="ours")
+    assert made.primary_container.environment["SAGERANK_MANIFEST_SHA256"] == pinned
+    given = aws.config(name="given", artefact_sha256="a" * 64)
+    made_of = sr.model(given, role=ROLE).primary_container
+    assert made_of.environment["SAGERANK_MANIFEST_SHA256"] == "a" * 64
+
+    unpack(tmp_path / "model.tar.gz", tmp_path / "other")
+    manifest = dataclasses.replace(Manifest.read(tmp_path / "other"), model="other")
+    manifest.write(tmp_path / "other")
+    pack({name: tmp_path / "other" / name for name in (*manifest.files, MANIFEST)}, tmp_path / "other.tar.gz")
+    key = made.primary_container.model_data_url.removeprefix("s3://ours/")
+    boto3.client("s3").upload_file(str(tmp_path / "other.tar.gz"), "ours", key)
+    with pytest.raises(sr.SageMakerError, match="is of another artefact than the one that was deployed"):
+        sr.deploy(config, made)
+    for each in (config, given):
+        sr.delete(each)
 
 
 def test_an_asynchronous_endpoint_answers_through_s3_and_scales_on_its_queue(aws: Aws) -> None:

@@ -195,6 +195,7 @@ def operations() -> Iterator[str]:
             alarms={"sagerank-5xx": "ALARM", "sagerank-latency": "OK"},
             usd_per_hour=Decimal("0.23"),
             estimate="167.90 USD a month; and more",
+            activation="aws ce activate",
         )
     )  # fmt: skip
     quiet = Quiet(

@@ -21,7 +21,7 @@ from sagerank_inference.contract import (
     best_first,
 )
 from sagerank_inference.dialects import parse
-from sagerank_inference.engine import Engine, load_forward
+from sagerank_inference.engine import Engine, load_forward, load_stages
 from sagerank_inference.handler import model_fn, output_fn, predict_fn
 from sagerank_inference.settings import Settings
 
@@ -134,6 +134,13 @@ def test_stages_of_another_length_and_cascades_as_stages_are_refused(
         resolve(f"micro>{tmp_path}@3", cache=tmp_path / "cache")
     with pytest.raises(CheckpointError, match="is a cascade itself"):
         resolve(f"micro>{folder}@3", cache=tmp_path / "cache")
+
+
+def test_a_stages_manifest_is_the_roots_before_it_is_read(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "stages/1" / MANIFEST).write_text("no JSON")
+    with pytest.raises(ArtefactError, match="stages/1/manifest.json is of another artefact"):
+        load_stages(tmp_path / "spoilt", Settings(model_dir=tmp_path))
 
 
 def test_a_cascade_inside_a_cascade_is_not_loaded(folder: Path, tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ DEPLOY = {
 
 def test_a_stack_of_a_cascade(tmp_path: Path) -> None:
     config = rules.read(None, DEPLOY)
-    stacks = build_stacks(cdk.App(outdir=str(tmp_path)), config)
-    template = Template.from_stack(stacks.endpoint)
+    made = build_stacks(cdk.App(outdir=str(tmp_path)), config)
+    template = Template.from_stack(cdk.Stack.of(made.endpoint))
     template.has_resource_properties(
         "AWS::SageMaker::Model", {"Tags": _tagged("sagerank:model", "tiny/base@20")}
     )
-    assert "USD" in str(stacks.observability.cost)
+    assert "USD" in str(made.observability.cost)
 
 
 def _tagged(key: str, value: str) -> object:

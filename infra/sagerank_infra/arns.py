@@ -1,0 +1,24 @@
+"""What role, key, artefact and gateway policies name."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+
+from . import metrics
+from .config import DeployConfig
+
+
+def log_streams(stack: cdk.Stack, config: DeployConfig) -> tuple[str, str]:
+    """The log group, and its streams."""
+    group = stack.format_arn(
+        service="logs",
+        resource="log-group",
+        resource_name=metrics.log_group(config),
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+    return group, f"{group}:log-stream:*"
+
+
+def s3_arn(stack: cdk.Stack, bucket: str, key: str | None = None) -> str:
+    """A bucket, or objects in it."""
+    return stack.format_arn(service="s3", region="", account="", resource=bucket, resource_name=key)

@@ -1,0 +1,79 @@
+"""What a deployment changes: which stacks are deployed now, what they cost, and the difference to the new ones in the CDK's own words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from . import OperateError, cdk, stacks
+from .account import Account
+
+_USD = re.compile(r"USD ([\d,]+(?:\.\d+)?) a month")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment's stacks as they are. state: by name, when each was last changed, and the SHA-256 of its template."""
+
+    state: Mapping[str, Mapping[str, str]]
+    estimate: str  # of the month's cost, as the stacks' own output states it; empty where there is none
+
+    def require(self, state: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise OperateError unless the stacks are still as `state` says."""
+        for name in sorted({*self.state, *state}):
+            before, now = state.get(name), self.state.get(name)
+            if before != now:
+                was, found = (each["changed"] if each else "not there" for each in (before, now))
+                raise OperateError(
+                    f"The stack {name} is not what the difference was shown against (it was {was}, and is {found}): "
+                    "somebody deployed meanwhile: deploy or plan again to see the difference to what is there now."
+                )
+
+
+def deployed(account: Account, name: str) -> Deployed:
+    """Look at the stacks that a deployment of that name has."""
+    found = [stack for stack in stacks.find(account, name).values() if not stack.empty]
+    state = {stack.name: {"changed": stack.changed, "template": _sum(account, stack)} for stack in found}
+    estimates = [text for stack in found if (text := stack.outputs.get("EstimatedMonthlyCost"))]
+    return Deployed(state, next(iter(estimates), ""))
+
+
+def _sum(account: Account, stack: stacks.Stack) -> str:
+    return hashlib.sha256(json.dumps(stacks.template_of(account, stack), sort_keys=True).encode()).hexdigest()
+
+
+def cost(before: Deployed, assembly: cdk.Assembly) -> str:
+    """What is deployed now costs by its own estimate, and how much more or less the new estimate is, where both are known."""
+    if not before.state:
+        return "Deployed now: nothing"
+    now = before.estimate.partition(" (")[0] or "its cost is not known"
+    amounts = [_amount(text) for text in (before.estimate, assembly.estimate)]
+    if None in amounts:
+        return f"Deployed now: {now}"
+    old, new = (amount or Decimal(0) for amount in amounts)
+    return f"Deployed now: {now}; the new estimate is {_more(new - old)}"
+
+
+def _amount(estimate: str) -> Decimal | None:
+    """None where it is not known, or only a part of it."""
+    found = _USD.match(estimate)
+    return Decimal(found[1].replace(",", "")) if found else None
+
+
+def _more(usd: Decimal) -> str:
+    if not usd:
+        return "the same"
+    return f"USD {abs(usd):,.2f} {'more' if usd > 0 else 'less'}"
+
+
+def difference(assembly: cdk.Assembly, account: Account, columns: int | None) -> str:
+    """What `cdk diff` says: statements of IAM, rules of security groups, resources and outputs. Nothing is made, not even a change set."""
+    return cdk.read(
+        ["diff", "--app", str(assembly.folder), "--method", "template", "--no-color", "--ci"],
+        account,
+        columns,
+    )

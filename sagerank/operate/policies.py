@@ -1,0 +1,155 @@
+"""`sagerank policies`: what an existing role, a key of one's own and a caller must be allowed, read from the stacks' own templates."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cdk
+from .deploy import LATER, Wanted
+from .templates import Templates
+
+if TYPE_CHECKING:
+    from sagerank_infra.config import DeployConfig
+
+Statement = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Policy documents. trust, role: of the model's role. key: what a key's own policy needs. caller: of whoever asks the model."""
+
+    trust: Statement
+    role: Statement
+    key: Statement
+    caller: Statement
+
+
+def documents(wanted: Wanted, account: str) -> Documents:
+    """What a deployment's role, key and callers are allowed, in the account of twelve digits. AWS is not asked.
+
+    What CloudFormation has yet to name stands there as a pattern, with the deployment's tag or the account as a condition.
+    """
+    config = wanted.config
+    found = _templates(wanted, account)
+    key = [] if config.encryption.key == "aws" else key_statements(wanted, account)
+    trust = _trust(found)
+    return Documents(trust, _document(_rights(found)), _document(key), _document(_caller(found, config)))
+
+
+def key_statements(wanted: Wanted, account: str) -> list[Statement]:
+    """What a key's own policy needs: what the policy of one that the stacks make says, and the roles."""
+    return list(_key(_templates(wanted, account, **{"encryption.key": "new"}), wanted.config))
+
+
+def _templates(wanted: Wanted, account: str, **more: str) -> Templates:
+    """Of the deployment with a role of its own."""
+    config = wanted.config
+    options = {**wanted.options, "role": "", **({"artefact": LATER} if wanted.build else {}), **more}
+    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
+        cdk.synthesise(options, Path(scratch), file=wanted.file, validate=False)
+        return Templates.read(Path(scratch), name=config.name, region=config.region, account=account)
+
+
+def _document(statements: Iterable[Statement]) -> Statement:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def _trust(found: Templates) -> Statement:
+    (trust,) = (
+        role["AssumeRolePolicyDocument"]
+        for role in found.of_type("AWS::IAM::Role")
+        if "sagemaker.amazonaws.com" in json.dumps(role)
+    )
+    return dict(trust)
+
+
+def _rights(found: Templates) -> Iterator[Statement]:
+    """The statements of the model's role, from every stack that adds some."""
+    own = f"{found.name}-model Role"
+    for policy in found.of_type("AWS::IAM::Policy"):
+        if not any(role.startswith(own) for role in policy["Roles"]):
+            continue
+        yield from _patterned(found, policy)
+
+
+def _patterned(found: Templates, policy: Mapping[str, Any]) -> Iterator[Statement]:
+    """The statements of a policy, split by what their patterns need besides."""
+    for statement in policy["PolicyDocument"]["Statement"]:
+        resources: dict[str, list[str]] = {}
+        for resource in _listed(statement["Resource"]):
+            named = _assets(found, resource)
+            resources.setdefault(json.dumps(_besides(found, named)), []).append(named)
+        for besides, named_all in resources.items():
+            yield _statement(
+                statement["Action"],
+                list(dict.fromkeys(named_all)),
+                statement.get("Condition", {}),
+                json.loads(besides),
+            )
+
+
+def _statement(actions: Any, resources: Any, *conditions: Statement, **principal: Any) -> Statement:
+    merged: Statement = {}
+    for operator, keys in ((operator, keys) for each in conditions for operator, keys in each.items()):
+        merged[operator] = {**merged.get(operator, {}), **keys}
+    found = {"Effect": "Allow", **principal, "Action": actions, "Resource": resources}
+    return {**found, "Condition": merged} if merged else found
+
+
+def _besides(found: Templates, resource: str) -> Statement:
+    """What makes a pattern no wider than the deployment."""
+    if re.search(r":(key|subnet/|security-group/)/?\*$", resource):
+        return {"StringEquals": {"aws:ResourceTag/sagerank:name": found.name}}
+    if resource.startswith(found.bucket()):
+        return {"StringEquals": {"aws:ResourceAccount": found.account}}
+    return {}
+
+
+def _assets(found: Templates, resource: str) -> str:
+    """In the bootstrap's bucket another artefact has another name: so any archive there."""
+    if re.search(r":s3:::(not-yet/|cdk-[a-z0-9]+-assets-)", resource) is None:
+        return resource
+    qualifier = re.search(r"/cdk-bootstrap/([a-z0-9]+)/", json.dumps(found.stacks))
+    bucket = f"cdk-{qualifier[1] if qualifier else '*'}-assets-{found.account}-{found.region}"
+    return f"arn:{found.partition}:s3:::{bucket}/*.tar.gz"
+
+
+def _key(found: Templates, config: DeployConfig) -> Iterator[Statement]:
+    """What services may by the key's policy alone; and the roles, for a policy that leaves nothing to IAM."""
+    (key,) = found.of_type("AWS::KMS::Key")
+    for statement in key["KeyPolicy"]["Statement"]:
+        if statement["Action"] != "kms:*":  # the account's own, which every key has
+            yield statement
+    roles = {"ArnLike": {"aws:PrincipalArn": [*([config.role] if config.role else []), found.role()]}}
+    account = {"AWS": f"arn:{found.partition}:iam::{found.account}:root"}
+    used = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
+    yield _statement(used, "*", roles, Principal=account)
+    granted = {"Bool": {"kms:GrantIsForAWSResource": "true"}}  # the instances' volumes, of EBS
+    yield _statement(["kms:CreateGrant"], "*", roles, granted, Principal=account)
+
+
+def _caller(found: Templates, config: DeployConfig) -> Iterator[Statement]:
+    """What the caller policy allows; of mode batch, which has none, to run jobs, write requests and read answers."""
+    if config.traits.endpoint:
+        (policy,) = found.of_type("AWS::IAM::ManagedPolicy")
+        yield from _patterned(found, policy)
+        return
+    jobs = ["sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"]
+    yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))
+    own = {"StringEquals": {"aws:ResourceAccount": found.account}}
+    yield _statement(["s3:PutObject"], found.bucket("/input/*"), own)
+    yield _statement(["s3:GetObject"], found.bucket("/output/*"), own)
+    yield _statement(["s3:ListBucket"], found.bucket(), own)
+    if config.encryption.key != "aws":
+        arn = config.encryption.key if config.encryption.key != "new" else found.arn("kms", "key/*")
+        yield _statement(["kms:Decrypt", "kms:GenerateDataKey"], arn, _besides(found, arn))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,82 @@
+"""From what is deployed to what is wanted: decided before anything changes, and done in the steps that AWS allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+from . import OperateError, assembly, endpoint
+from .account import Account
+from .cdk import Assembly
+from .stacks import PARTS, Stack, find, require_settled, template_of
+from .terminal import say, watching
+from .transitions import Transition, decide
+from .unscaled import unscaled
+
+
+def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
+    """What is special about the update, to be shown before anybody agrees. Raises OperateError where it cannot be done."""
+    _, transition = _decided(account, name, planned)
+    lines = []
+    if transition.unscaled:
+        lines.append(
+            "Scaling is off while the instance type changes: the endpoint keeps the instances that it has."
+        )
+    lines += [
+        f"The stack {name}-{part} is not needed any more and is deleted." for part in transition.abandoned
+    ]
+    return lines
+
+
+def update(account: Account, name: str, planned: Assembly, run: Callable[[], None]) -> None:
+    """Let `run` deploy the planned stacks, with what AWS wants before and after. Raises OperateError."""
+    deployed, transition = _decided(account, name, planned)
+    off = unscaled(account, name, deployed, planned.folder) if transition.unscaled else nullcontext()
+    with off:
+        run()
+    _set_counts(account, name, transition.counts)
+    if abandoned := [deployed[part] for part in transition.abandoned]:
+        say(f"Deleting {', '.join(stack.name for stack in abandoned)}")
+        assembly.destroy(account, abandoned)
+
+
+def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition]:
+    deployed = find(account, name)
+    require_settled(deployed)
+    wanted = {part: planned.templates.get(f"{name}-{part}") for part in PARTS}
+    new = {part: template for part, template in wanted.items() if template is not None}
+    for part, stack in deployed.items():
+        if stack.status == "UPDATE_ROLLBACK_FAILED":
+            raise OperateError(
+                f"{stack.name} is {stack.status}, which only its owner can end: mend what its events name, and `aws cloudformation continue-update-rollback --stack-name {stack.name} --region {account.region}`."
+            )
+        # The CDK's command line deletes what failed to be made before it makes it again, but for these.
+        hinders = stack.status in ("CREATE_FAILED", "DELETE_FAILED")
+        if part in new and (hinders or (stack.protected and not stack.made and not stack.empty)):
+            words = " --unprotect" if stack.protected else ""
+            raise OperateError(f"{stack.name} is {stack.status}: `sagerank destroy {name}{words}` first.")
+    made = {part: stack for part, stack in deployed.items() if stack.made}
+    old = {part: template_of(account, stack) for part, stack in made.items()}
+    transition = decide(old, new)
+    if transition.refused:
+        raise OperateError(f"{transition.refused} Nothing was changed.")
+    if kept := [made[part].name for part in transition.abandoned if made[part].protected]:
+        raise OperateError(
+            f"{', '.join(kept)} would not be needed any more, and is protected from deletion: deploy once as it is with termination_protection=false, and then change it. Nothing was changed."
+        )
+    return made, transition
+
+
+def _set_counts(account: Account, name: str, counts: Mapping[str, int]) -> None:
+    """One variant after another, as SageMaker takes them."""
+    sagemaker = account.client("sagemaker")
+    for variant in endpoint.describe(account, name).variants if counts else ():
+        count = counts.get(variant.name, variant.desired)
+        if count != variant.desired:
+            say(f"Giving variant {variant.name} {count} instances, in place of {variant.desired}")
+            with watching(name, "until the one before has its instances", "") as progress:
+                endpoint.wait(account, name, progress)
+            sagemaker.update_endpoint_weights_and_capacities(
+                EndpointName=name,
+                DesiredWeightsAndCapacities=[{"VariantName": variant.name, "DesiredInstanceCount": count}],
+            )
