@@ -19,6 +19,12 @@ def log_streams(stack: cdk.Stack, config: DeployConfig) -> tuple[str, str]:
     return group, f"{group}:log-stream:*"
 
 
+def bucket_and_key(address: str) -> tuple[str, str]:
+    """Of s3://BUCKET/KEY; the key may be a prefix, or empty."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
 def s3_arn(stack: cdk.Stack, bucket: str, key: str | None = None) -> str:
     """A bucket, or objects in it."""
     return stack.format_arn(service="s3", region="", account="", resource=bucket, resource_name=key)

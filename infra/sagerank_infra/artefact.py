@@ -12,7 +12,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from .accepted import accept_wildcard
-from .arns import s3_arn
+from .arns import bucket_and_key, s3_arn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Artefact:
         """The one at an s3:// address: an archive, or a folder, whose address gets the slash that S3Prefix asks for."""
         single = address.endswith(".tar.gz")
         uri = address if single else f"{address.rstrip('/')}/"
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = bucket_and_key(uri)
         return cls(identity=uri, uri=uri, bucket=bucket, key=key, prefix=not single)
 
     def data(self) -> dict[str, Any]:
@@ -47,7 +47,6 @@ class Artefact:
 
     def readable(self, scope: Construct, id: str, role: iam.IRole) -> iam.Policy:
         """Let `role` read the data, and nothing else there, by a policy of its own for each artefact."""
-
         stack = cdk.Stack.of(scope)
         objects = s3_arn(stack, self.bucket, f"{self.key}*" if self.prefix else self.key)
         statements = [iam.PolicyStatement(actions=["s3:GetObject"], resources=[objects])]

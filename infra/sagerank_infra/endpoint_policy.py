@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 
-from .arns import s3_arn
+from .arns import bucket_and_key, s3_arn
 from .config import DeployConfig
 
 # Statements with "*" as their resource, and why nothing smaller can be named.
@@ -24,21 +22,21 @@ NO_FINER_GRAIN = {
 def restrict_s3(endpoint: ec2.GatewayVpcEndpoint, config: DeployConfig) -> None:
     """Let this account's principals reach this account's buckets and those that `config` names."""
     stack = cdk.Stack.of(endpoint)
-    objects = list(NO_FINER_GRAIN)
 
-    def allow(actions: Sequence[str], resources: Sequence[str], equal: dict[str, str] | None = None) -> None:
+    def allow(resources: list[str], **equal: str) -> None:
+        ours = {"aws:PrincipalAccount": stack.account, **equal}
         statement = iam.PolicyStatement(
             principals=[iam.AnyPrincipal()],
-            actions=list(actions),
-            resources=list(resources),
-            conditions={"StringEquals": equal} if equal else None,
+            actions=list(NO_FINER_GRAIN),
+            resources=resources,
+            conditions={"StringEquals": ours},
         )
         endpoint.add_to_policy(statement)
 
-    allow(objects, ["*"], {"aws:PrincipalAccount": stack.account, "aws:ResourceAccount": stack.account})
+    allow(["*"], **{"aws:ResourceAccount": stack.account})
     artefacts = [config.artefact, *(variant.artefact for variant in config.variants)]
     named = [*(each for each in artefacts if each.startswith("s3://")), *config.data.read, *config.data.write]
-    buckets = dict.fromkeys(address.split("/")[2] for address in named)
+    buckets = dict.fromkeys(bucket_and_key(address)[0] for address in named)
     if buckets:
         arns = [s3_arn(stack, bucket, key) for bucket in buckets for key in (None, "*")]
-        allow(objects, arns, {"aws:PrincipalAccount": stack.account})
+        allow(arns)

@@ -155,7 +155,7 @@ def check_artefact(config: DeployConfig) -> None:
             raise ConfigError(
                 f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
             )
-        if wanted not in ("", found := manifest_sha256(config, variant)):
+        if wanted and wanted != (found := manifest_sha256(config, variant)):
             raise ConfigError(
                 f"{where}_sha256 is {wanted!r}, and the manifest of {artefact} has {found}: it is another artefact; give the one that is meant."
             )

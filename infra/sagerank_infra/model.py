@@ -61,13 +61,12 @@ class Foundation(Construct):
         self.data = find_data(self, config, key=self.key, removal=self._removal, bucket=bucket)
         own = config.traits.own_container
         self.image = find_image(self, config) if own else None
-        kept = config.traits.in_s3 or config.capture.percent
         self.role = execution_role(
             self,
             config,
             image=self.image,
             key=self.key,
-            data=self.data if kept else None,
+            data=self.data,
             placement=placement,
             role=role,
         )

@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from .accepted import accept_wildcard
-from .arns import log_streams, s3_arn
+from .arns import bucket_and_key, log_streams, s3_arn
 from .config import DeployConfig
 from .data import Data
 from .image import Image
@@ -41,7 +41,7 @@ def execution_role(
     *,
     image: Image | None,
     key: kms.IKey | None,
-    data: Data | None,
+    data: Data,
     placement: Placement | None,
     role: iam.IRole | None = None,
 ) -> iam.IRole:
@@ -82,23 +82,24 @@ def execution_role(
         allow(layers, [image.repository])
     if placement:
         _stand(stack, allow, placement)
-    if keys := data.keys(key) if data else [key.key_arn] if key else []:
+    # Of the data bucket, what the mode goes through and what capture writes.
+    kept_in = [
+        *([data.arn("output")] if config.traits.in_s3 else []),
+        *([data.arn("capture")] if config.capture.percent else []),
+    ]
+    if keys := data.keys(key):
         allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], keys)
     if key:
         # For the instances' volumes: the grant goes to EBS, and to nobody else.
         allow(["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
     if config.encryption.artefact_key:
         allow(["kms:Decrypt"], [config.encryption.artefact_key])
-    if data:
+    if kept_in:
         allow(["s3:GetBucketLocation", "s3:ListBucket"], [data.bucket.bucket_arn])
-        kept, kinds = "requests and answers below one prefix of the bucket made for them", list[str]()
+        kept = "requests and answers below one prefix of the bucket made for them"
         if config.traits.in_s3:
             allow(["s3:GetObject"], [data.arn("input")], wildcard=kept)
-            kinds.append("output")
-        if config.capture.percent:
-            kinds.append("capture")
-        written = [data.arn(kind) for kind in kinds]
-        allow(["s3:AbortMultipartUpload", "s3:PutObject"], written, wildcard=kept)
+        allow(["s3:AbortMultipartUpload", "s3:PutObject"], kept_in, wildcard=kept)
     _reach(stack, allow, config.data)
     return role
 
@@ -148,7 +149,7 @@ def _reach(stack: cdk.Stack, allow: Callable[..., None], outside: OtherBuckets) 
     if outside.read:
         allow(["s3:GetObject"], [_objects(stack, each) for each in outside.read], wildcard=below)
         for address in outside.read:
-            bucket, _, prefix = address.removeprefix("s3://").partition("/")
+            bucket, prefix = bucket_and_key(address)
             listed = {"StringLike": {"s3:prefix": f"{prefix}*"}}
             allow(["s3:ListBucket"], [s3_arn(stack, bucket)], listed)
     if outside.write:
@@ -185,5 +186,5 @@ def event_publisher(
 
 
 def _objects(stack: cdk.Stack, address: str) -> str:
-    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    bucket, prefix = bucket_and_key(address)
     return s3_arn(stack, bucket, f"{prefix}*")

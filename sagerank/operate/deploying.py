@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sagerank.aws import NoRegion
 from sagerank_cost.text import width
+from sagerank_inference.artefact import sha256
 
 from . import (
     OperateError,
@@ -210,7 +211,7 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
             raise OperateError(
                 f"{options.apply} names another deployment than its own configuration: plan again."
             )
-        say(f"{options.apply}, SHA-256 {review.sha256(options.apply)}, with the configuration")
+        say(f"{options.apply}, SHA-256 {sha256(options.apply)}, with the configuration")
         say_as_it_is(review.shown(reviewed.configuration))
         return _deploy(options, of(options), wanted, reviewed)
 

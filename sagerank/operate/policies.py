@@ -37,7 +37,13 @@ def documents(wanted: Wanted, account: str) -> Documents:
     """
     config = wanted.config
     found = _templates(wanted, account)
-    key = [] if config.encryption.key == "aws" else key_statements(wanted, account)
+    match config.encryption.key:
+        case "aws":
+            key = []
+        case "new":
+            key = list(_key(found, config))
+        case _:
+            key = key_statements(wanted, account)
     trust = _trust(found)
     return Documents(trust, _document(_rights(found)), _document(key), _document(_caller(found, config)))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sagerank_inference.archive import limit, members, pack
-from sagerank_inference.artefact import ArtefactError
+from sagerank_inference.artefact import ArtefactError, sha256
 
 from .. import __version__
 from . import OperateError, cdk
@@ -89,7 +89,7 @@ def write(
         configuration=configuration,
         versions=versions(),
         deployed=deployed,
-        files={TEXT: sha256(text), **sums},
+        files={TEXT: hashlib.sha256(text).hexdigest(), **sums},
     )
     facts = json.dumps(asdict(review), indent=2, sort_keys=True, ensure_ascii=False)
     try:
@@ -108,13 +108,6 @@ def _assembly(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield f"{_ASSEMBLY}{path.relative_to(folder).as_posix()}", path
-
-
-def sha256(content: Path | bytes) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _artefacts(configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

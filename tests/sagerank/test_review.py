@@ -15,7 +15,7 @@ import pytest
 from sagerank.models.build import MICRO, archive
 from sagerank.operate import OperateError, deploy, review
 from sagerank_inference.archive import pack
-from sagerank_inference.artefact import Manifest
+from sagerank_inference.artefact import Manifest, sha256
 
 from ..local_aws.launch import ACCOUNT, REGION
 
@@ -101,7 +101,7 @@ def test_a_reviewer_finds_the_difference_first_and_every_file_with_its_sum(plan:
 def test_equal_plans_are_equal_bytes_and_come_back_as_the_same_stacks(
     folder: Path, planned: deploy.Plan, plan: Path, tmp_path: Path
 ) -> None:
-    assert review.write(planned, STATE, *SAID, tmp_path / "again.tar.gz") == review.sha256(plan)
+    assert review.write(planned, STATE, *SAID, tmp_path / "again.tar.gz") == sha256(plan)
     (tmp_path / "read").mkdir()
     found, configuration = review.read(plan, tmp_path / "read")
     assert found.deployed == STATE
