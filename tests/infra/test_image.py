@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk.cx_api import SynthesisMessageLevel
 
 from sagerank_infra.app import build
 
@@ -60,13 +60,10 @@ def test_podman_that_would_push_what_sagemaker_refuses_stops_the_cdk(monkeypatch
     def errors() -> list[str]:
         app = new_app()
         build(app, example("realtime"))
-        found = [
-            entry
-            for stack in app.synth().stacks
-            for entry in stack.messages
-            if entry.level == SynthesisMessageLevel.ERROR
-        ]
-        return [str(entry.entry.data) for entry in found]
+        messages: list[dict[str, str]] = []
+        for file in Path(app.synth().directory).glob("*.metadata.json"):
+            messages += itertools.chain(*json.loads(file.read_text(encoding="utf-8")).values())
+        return [entry["data"] for entry in messages if entry["type"] == "aws:cdk:error"]
 
     monkeypatch.delenv("BUILDAH_FORMAT", raising=False)
     assert not errors()

@@ -65,8 +65,9 @@ def archive(tmp_path: Path) -> Path:
 
 
 def third_party(folder: Path, entry: str) -> set[str]:
-    """Distributions that `entry` and the modules of `folder` behind it import."""
-    owners = importlib.metadata.packages_distributions()
+    """Distributions that `entry` and the modules of `folder` behind it import, installed here or not."""
+    owners = {name: [name] for name in ("sentence_transformers", "torch", "transformers")}
+    owners |= importlib.metadata.packages_distributions()
     result, reached, waiting = set[str](), set[str](), [entry]
     while waiting:
         name = waiting.pop()
