@@ -1,14 +1,17 @@
-"""Reference pages that the program writes: its commands and its settings."""
+"""Reference pages that the program writes: its commands, the options of a deployment, and the server's settings."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from typing import Any
 
 from sagerank.cli import _parser
+from sagerank_infra.config import json_schema
 from sagerank_inference.settings import Settings
 
 
@@ -41,7 +44,43 @@ def settings() -> str:
     return f"# Settings of the server\n\nHow they act together: [the server](../server.md#settings).\n\n{table}\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"reference/cli.md": cli, "reference/settings.md": settings}
+def options() -> str:
+    """Every option of a deployment with its default, as the JSON Schema has them."""
+    rows = list(_options(json_schema()["properties"]))
+    table = "\n".join(["| option | default | what | what is allowed |", "| --- | --- | --- | --- |", *rows])
+    return f"""# Options of a deployment
+
+`-c option=value` of `sagerank deploy`, dotted as here, or a file with `--config`: [how they are given](../deploy.md#configuration). An empty
+default means what its text says. `[]` follows what a list holds one or more of.
+
+{table}
+"""
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/cli.md": cli,
+    "reference/options.md": options,
+    "reference/settings.md": settings,
+}
+
+
+def _options(properties: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, facts in properties.items():
+        inner, name = facts.get("items", facts), above + name
+        if "properties" in inner:
+            yield f"| **`{name}`** | | {_prose(_cell(facts['description']))} | |"
+            yield from _options(inner["properties"], f"{name}{'[]' if inner is not facts else ''}.")
+            continue
+        low, high = inner.get("minimum"), inner.get("maximum")
+        if "enum" in inner:
+            allowed = ", ".join(filter(None, map(str, inner["enum"])))
+        elif high is not None:
+            allowed = f"{low:g} to {high:g}"
+        else:
+            allowed = "" if low is None else f"at least {low:g}"
+        default = facts.get("default")
+        shown = "" if default in ("", None, []) else f"`{json.dumps(default).strip(chr(34))}`"
+        yield f"| `{name}` | {shown} | {_prose(_cell(facts['description']))} | {_prose(_cell(allowed))} |"
 
 
 def _commands(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import is_dataclass
 from types import SimpleNamespace
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
 from docs import diagram, generated, hooks
 from sagerank.cli import _parser
+from sagerank_infra.config import DeployConfig
 
 from ..conftest import ROOT
 
@@ -87,6 +90,21 @@ def test_the_reference_has_every_command_and_option() -> None:
 
     all_of(_parser())
     assert "%(default)s" not in page
+
+
+def test_the_reference_has_every_option_of_a_deployment_with_its_default() -> None:
+    page = generated.options()
+
+    def all_of(kind: type, above: str = "") -> None:
+        for name, hint in get_type_hints(kind).items():
+            item = get_args(hint)[0] if get_origin(hint) is tuple else hint
+            assert f"`{above}{name}`" in page
+            if is_dataclass(item):
+                all_of(item, f"{above}{name}{'' if item is hint else '[]'}.")  # type: ignore[arg-type]
+
+    all_of(DeployConfig)
+    assert "| `rollout.wait_seconds` | `300` |" in page
+    assert "dev, prod |" in page
 
 
 def test_every_page_is_in_the_navigation() -> None:
