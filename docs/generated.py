@@ -11,8 +11,8 @@ from dataclasses import fields
 from typing import Any
 
 from sagerank.cli import _parser
-from sagerank_infra.config import json_schema
 from sagerank_inference.settings import Settings
+from sagerank_infra.config import json_schema
 
 
 def cli() -> str:
