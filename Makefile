@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: audit bench chaos check clients container container-arm64 demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types
+.PHONY: audit bench chaos check clients container container-arm64 demo docs e2e format fuzz help hooks image image-arm64 lint micro notebooks pins release soak synth test test-env test-newest types updates
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ container-arm64: test-env  ## the same for Graviton, emulated: more minutes
 
 e2e: test-env  ## deploy every mode to a local AWS, and destroy it: minutes, Node.js
 	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py tests/sagerank/test_update_e2e.py
+
+updates: test-env node_modules/.bin/cdk  ## each working change of a deployment on a local AWS: an hour, MINUTES
+	@CDK_VALIDATION=false $(TEST)/python -m tests.trials.updates --record build/updates.jsonl $(if $(MINUTES),--minutes $(MINUTES))
 
 notebooks: test-env node_modules/.bin/cdk  ## run the walkthroughs into build/notebooks/: minutes, Node.js
 	@$(TEST)/python -m tests.notebooks

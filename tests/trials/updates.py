@@ -1,0 +1,206 @@
+"""`make updates`: a deployment becomes every other one that it may, on the local AWS, by `sagerank deploy`, while a client keeps asking.
+
+    python -m tests.trials.updates --every configuration --from realtime
+    python -m tests.trials.updates --every change --record updates.jsonl
+
+The configurations and which changes work are those of tests/infra/test_transitions.py. A walk over the working ones enters and leaves
+each configuration once, or makes each change once; where it can go no further it destroys, and deploys the next from nothing.
+`--record` keeps what was done, and a second call goes on from there. Exit code 1 where a deployment fails or an answer is lost or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sagerank.operate.transitions import decide
+
+from ..infra.test_transitions import CONFIGS, KEY, VPC, templates
+from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
+from ..sagerank.test_deploy_e2e import GOLDEN, Aws
+
+# Why the local AWS cannot carry one: it has no model package, no image of another's, and no registry of AWS's own.
+NOT_CARRIED = {
+    "marketplace": "a model package is AWS Marketplace's",
+    "dlc": "AWS's own container is not to be had here",
+    "ecr": "an image of the user's own is not to be had here",
+}
+CARRIED = [name for name in CONFIGS if name not in NOT_CARRIED]
+
+
+def working() -> dict[str, list[str]]:
+    """By configuration, those that it may become."""
+    return {
+        old: [new for new in CARRIED if new != old and not decide(templates(old), templates(new)).refused]
+        for old in CARRIED
+    }
+
+
+def path(graph: Mapping[str, list[str]], start: str, open: set[tuple[str, str]]) -> list[str]:
+    """The shortest way from `start` whose last change is one of `open`; empty where there is none."""
+    seen, waiting = {start}, deque([[start]])
+    while waiting:
+        way = waiting.popleft()
+        for new in graph[way[-1]]:
+            if (way[-1], new) in open:
+                return [*way[1:], new]
+            if new not in seen:
+                seen.add(new)
+                waiting.append([*way, new])
+    return []
+
+
+def chosen(graph: Mapping[str, list[str]], every: str) -> set[tuple[str, str]]:
+    """The changes to be made: all, or as many as enter and leave each configuration."""
+    if every == "change":
+        return {(old, new) for old, all_new in graph.items() for new in all_new}
+    base = {
+        "serverless": "serverless",
+        "warm": "serverless",
+        "more memory": "serverless",
+        "serverless prod": "serverless",
+    }
+    base |= {"async": "async", "async prod": "async", "async gpu": "async"}
+    base |= {name: "scale-to-zero" for name in CARRIED if name.startswith("scale-to-zero")}
+    ring = [(name, base.get(name, "realtime")) for name in CARRIED]
+    changes = {(a, b) for a, b in ring} | {(b, a) for a, b in ring}
+    return {(old, new) for old, new in changes if new in graph[old]}
+
+
+class Account(Aws):
+    """The local AWS with what others own there: a key, and a VPC with a subnet and a security group."""
+
+    def prepare(self) -> None:
+        key = self.client("kms").create_key(Policy=json.dumps(_key_policy()))["KeyMetadata"]["Arn"]
+        ec2 = self.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+        group = ec2.create_security_group(GroupName="ours", Description="ours", VpcId=vpc)["GroupId"]
+        self.theirs = dict(zip((KEY, *VPC.values()), (key, vpc, subnet, group), strict=True))
+
+    def deploy(self, config: str) -> dict[str, Any]:
+        name, preset, options = CONFIGS[config]
+        words = ["deploy", "--config", str(ROOT / f"infra/examples/{name}.yaml"), "--model", "micro"]
+        for option, text in ({"preset": preset} | options).items():
+            words += ["-c", f"{option.replace('__', '.')}={self.theirs.get(text, text)}"]
+        found: dict[str, Any] = json.loads(self.sagerank(*words, "--yes", "--json"))
+        return found
+
+    @contextmanager
+    def asked(self, config: str) -> Iterator[list[str]]:
+        """What a client that asks all the while got instead of the right answer. Answers in S3 and of jobs are not asked for."""
+        example = CONFIGS[config][0]
+        wrong: list[str] = []
+        done = threading.Event()
+        more = {"InferenceComponentName": "sagerank"} if example == "scale-to-zero" else {}
+
+        def ask() -> None:
+            while not done.wait(0.05):
+                try:
+                    score = self.rerank("sagerank", **more)[0]["score"]
+                    if abs(score - GOLDEN[0].logit) > 0.1:
+                        wrong.append(f"score {score}")
+                except Exception as error:  # whatever a caller would see
+                    wrong.append(f"{type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=ask) if example not in ("async", "batch") else None
+        if thread:
+            thread.start()
+        try:
+            yield wrong
+        finally:
+            done.set()
+            if thread:
+                thread.join()
+
+
+def _key_policy() -> dict[str, Any]:
+    """As an owner has it who did what `sagerank policies --key` prints, generously."""
+    everyone = {"AWS": f"arn:aws:iam::{ACCOUNT}:root", "Service": _SERVICES}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": everyone, "Action": "kms:*", "Resource": "*"}],
+    }
+
+
+_SERVICES = [
+    f"logs.{REGION}.amazonaws.com",
+    "cloudwatch.amazonaws.com",
+    "budgets.amazonaws.com",
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.trials.updates", description="Deploy every change that works."
+    )
+    parser.add_argument("--every", choices=("configuration", "change"), default="configuration")
+    parser.add_argument("--from", dest="start", choices=CARRIED, default="realtime")
+    parser.add_argument("--minutes", type=float, default=1e9, help="no change is begun after these")
+    parser.add_argument("--record", type=Path, help="what was done, a line each; a second call goes on")
+    given = parser.parse_args()
+    graph = working()
+    left = chosen(graph, given.every)
+    total, failed = len(left), 0
+    if given.record and given.record.exists():
+        lines = map(json.loads, given.record.read_text(encoding="utf-8").splitlines())
+        left -= {(line["old"], line["new"]) for line in lines if not line["wrong"]}
+    until = time.monotonic() + 60 * given.minutes
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "log") as environment:
+        aws = Account(environment, Path(folder))
+        aws.run(str(ROOT / "node_modules/.bin/cdk"), "bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=aws.folder)
+        aws.prepare()
+        here = ""
+        while left and time.monotonic() < until:
+            way = path(graph, here, left) if here else []
+            if not way:
+                if here:
+                    aws.sagerank("destroy", "--yes", "--unprotect", "--json")
+                here = given.start if any(old == given.start for old, _ in left) else min(left)[0]
+                aws.deploy(here)
+                continue
+            for new in way:
+                began = time.monotonic()
+                wrong = _changed(aws, here, new)
+                line = {
+                    "old": here,
+                    "new": new,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "wrong": wrong,
+                }
+                sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
+                if given.record:
+                    with given.record.open("a", encoding="utf-8") as record:
+                        record.write(json.dumps(line) + "\n")
+                left.discard((here, new))
+                failed += bool(wrong)
+                here = new
+    sys.stdout.write(f"{total - len(left)} of {total} changes made, {failed} failed\n")
+    return 1 if failed else 0
+
+
+def _changed(aws: Account, old: str, new: str) -> list[str]:
+    """Lost and wrong answers of a client while one becomes the other, three at most, and why it did not."""
+    with aws.asked(old) as wrong:
+        try:
+            verdict = aws.deploy(new)
+        except AssertionError as error:
+            return [str(error)[-2000:]]
+    wrong = wrong[:3]
+    if not verdict.get("ok", CONFIGS[new][0] == "batch"):
+        wrong.append(json.dumps(verdict))
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
