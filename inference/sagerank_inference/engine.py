@@ -19,7 +19,7 @@ from .dialects import Call, render
 from .onnx_check import check_graph
 from .plan import plan
 from .reader import finish
-from .tokenise import Tokeniser
+from .tokenise import Tokeniser, reading
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -184,7 +184,9 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
             # A server reads it while the model's process, which verifies all files, is still loading.
             manifest.verify_file(folder, "tokenizer.json")
             tokenisers[key] = load_tokeniser(folder, manifest, settings)
-        stages.append(Stage(_whole(manifest, tokenisers[key]), tokenisers[key], keep))
+        with reading(folder / "tokenizer.json"):  # which may fail with its first text
+            whole = _whole(manifest, tokenisers[key])
+        stages.append(Stage(whole, tokenisers[key], keep))
     return stages
 
 

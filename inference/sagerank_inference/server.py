@@ -6,6 +6,7 @@ Run as `python -m sagerank_inference.server`: SageMaker adds the argument `serve
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import logging
 import os
@@ -48,6 +49,10 @@ def main() -> int:
     try:
         settings = _chosen(Settings.from_env(), sys.argv[1:])
         _open_model_dir(settings)
+        if settings.backend == "torch" and importlib.util.find_spec("torch") is None:
+            raise SettingsError(
+                "SAGERANK_BACKEND is torch, which is not installed here: take the image for GPUs, or leave the setting out."
+            )
         sockets = listen(settings.host, settings.port)
     except (SettingsError, OSError) as error:
         hint = ": set SAGERANK_HOST or SAGERANK_PORT." if isinstance(error, OSError) else ""

@@ -8,10 +8,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from .artefact import ArtefactError, Manifest
+from .artefact import MANIFEST, ArtefactError, Manifest, sha256
 from .backend import Answer, Exchange
 from .batcher import Account, Batcher, Run, Work, WorkerDied
 from .cascade import Rounds, Stage, make_timings
@@ -77,8 +77,10 @@ class Service:
                     how = await self._worker.end()
                 except WorkerDied as error:
                     how = str(error)
-                except Exception as error:
-                    # A defect of ours too: the task would end in silence, and /ping answer 503 for ever.
+                except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
+                    # A defect of ours too, or a panic of a library's: the task would end in silence, and /ping answer 503 for ever.
                     expected = isinstance(error, LoadFailed | ArtefactError | ValueError | OSError)
                     self._fail(str(error) if expected else f"{type(error).__name__}: {error}")
                     on_failure()
@@ -113,9 +115,12 @@ class Service:
     def _load_stages(self) -> None:
         if self._stages:  # of an earlier worker
             return
-        stages = load_stages(self.settings.model_dir, self.settings)
+        folder = self.settings.model_dir
+        manifest = Manifest.read(folder, self.settings.manifest_sha256)
+        # Of one artefact, whatever is laid here later: tokenizer, names and limits are read once, weights by every worker.
+        self.settings = replace(self.settings, manifest_sha256=sha256(folder / MANIFEST))
+        stages = load_stages(folder, self.settings)
         self._runs = [self._runner(number) for number in range(len(stages))]
-        manifest = Manifest.read(self.settings.model_dir, self.settings.manifest_sha256)
         self.model = manifest.model
         self._calibrated = manifest.calibrated
         self._stages = stages

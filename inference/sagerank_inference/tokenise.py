@@ -50,6 +50,26 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
 
 
+def _start_pool(tokenizer: Tokenizer, threads: int) -> None:
+    """Start the library's threads, which no text can be read without. Raises CheckpointError."""
+    wanted = os.environ.get("RAYON_NUM_THREADS")
+    if threads and wanted is None:
+        # Read when the pool starts, which is here; left in the environment it would be every child's.
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+    try:
+        tokenizer.encode_batch_fast(["", ""])
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic
+        raise CheckpointError(
+            f"The tokenizer's {wanted or threads or ''} threads cannot be started ({error}): set RAYON_NUM_THREADS or SAGERANK_THREADS lower, "
+            "or allow more processes here."
+        ) from None
+    finally:
+        if wanted is None:
+            os.environ.pop("RAYON_NUM_THREADS", None)
+
+
 class Tokeniser:
     def __init__(
         self, tokenizer: Tokenizer, *, query_tokens: int, max_tokens: int, overlap_tokens: int
@@ -92,13 +112,8 @@ class Tokeniser:
             raise CheckpointError(f"{model_dir} holds no tokenizer.json: fetch it with the model.")
         with reading(path):
             tokenizer = Tokenizer.from_file(os.fsencode(path).decode())
-            if threads and "RAYON_NUM_THREADS" not in os.environ:
-                # Read when the pool starts, which is here; left in the environment it would be every child's.
-                os.environ["RAYON_NUM_THREADS"] = str(threads)
-                try:
-                    tokenizer.encode_batch_fast(["", ""])
-                finally:
-                    del os.environ["RAYON_NUM_THREADS"]
+        _start_pool(tokenizer, threads)
+        with reading(path):
             return cls(
                 tokenizer, query_tokens=query_tokens, max_tokens=max_tokens, overlap_tokens=overlap_tokens
             )

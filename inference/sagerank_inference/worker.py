@@ -233,7 +233,7 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     settings = Settings.from_env(environ)
     try:
         engine = Engine.load(settings.model_dir, settings)
-    except Exception as error:
+    except BaseException as error:  # a panic of a library's, too
         connection.sendall(_frame(_REFUSED + f"{error}".encode(errors="backslashreplace")))
         return
     lanes = max(forward.lanes for forward in engine.forwards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import concurrent.futures
 import hashlib
 import http.client
@@ -12,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +211,44 @@ def test_killing_the_model_answers_everyone_and_heals() -> None:
         assert server.post()[0] == 200
         log = server.stop()
         assert any(entry["event"] == "restarting" and "SIGKILL" in entry["reason"] for entry in log)
+
+
+def test_another_artefact_that_is_laid_in_place_is_not_taken_over_by_half(tmp_path: Path) -> None:
+    """A worker that is started again serves what the first one did, or the server ends and says so."""
+    folder = tmp_path / "model"
+    shutil.copytree(MICRO, folder)
+    with running(SAGERANK_MODEL_DIR=str(folder)) as server:
+        wait_for(lambda: server.ping() == 200)
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"model": "other"}), encoding="utf-8")
+        os.kill(server.worker(), signal.SIGKILL)
+        assert server.process.wait(timeout=60) == 1
+        (failed,) = [entry for entry in server.stop() if entry["event"] == "failed"]
+        assert "is of another artefact than the one that was deployed" in failed["reason"]
+
+
+def test_a_library_that_panics_at_the_first_text_ends_the_server(tmp_path: Path) -> None:
+    """A character map without an end of its own, which the tokenizer reads when it meets a letter that is mapped."""
+    folder = tmp_path / "model"
+    shutil.copytree(MICRO, folder)
+    units = [0] * 256
+    units[0xC3] = 0xC3 | 1 << 30
+    trie = struct.pack("<256I", *units)
+    charsmap = base64.b64encode(struct.pack("<I", len(trie)) + trie + b"\0").decode()
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    mapped = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [mapped, tokenizer["normalizer"]]}
+    text = json.dumps(tokenizer).encode()
+    (folder / "tokenizer.json").write_bytes(text)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["tokenizer.json"] = hashlib.sha256(text).hexdigest()
+    manifest["sizes"]["tokenizer.json"] = len(text)
+    manifest["golden"][0]["document"] = "caf\u00e9"
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with running(SAGERANK_MODEL_DIR=str(folder)) as server:
+        assert server.process.wait(timeout=60) == 1
+        (failed,) = [entry for entry in server.stop() if entry.get("event") == "failed"]
+        assert "is not a tokenizer this version of tokenizers reads" in failed["reason"]
 
 
 def test_a_model_that_hangs_is_replaced() -> None:

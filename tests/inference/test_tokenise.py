@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_the_librarys_threads_are_as_many_as_the_models_unless_the_user_says(
 ) -> None:
     code = f"""
 import os
+import subprocess
 from pathlib import Path
 from sagerank_inference.tokenise import Tokeniser
 before = dict(os.environ)
@@ -234,3 +236,21 @@ def test_a_tokenizer_that_panics_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(text), encoding="utf-8")
     with pytest.raises(CheckpointError, match="not a tokenizer"):
         Tokeniser.load(tmp_path)
+
+
+def test_a_pool_of_threads_that_cannot_be_started_is_no_fault_of_the_tokenizer() -> None:
+    """In a process of its own, as the first in one decides; with too little memory for the stacks of so many."""
+    code = f"""
+import resource
+from pathlib import Path
+from sagerank_inference.tokenise import Tokeniser
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+Tokeniser.load(Path({str(MICRO)!r}))
+"""
+    environment = {**os.environ, "RAYON_NUM_THREADS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "CheckpointError: The tokenizer's 200 threads cannot be started" in done.stderr
+    assert "set RAYON_NUM_THREADS or SAGERANK_THREADS lower" in done.stderr
