@@ -11,7 +11,7 @@ from pathlib import Path
 from sagerank_inference.archive import limit, members
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
-from . import estimate
+from . import estimate, fleet
 from .config import DeployConfig
 from .environment import manifest_sha256
 from .instances import hardware
@@ -53,9 +53,9 @@ def check_instances(config: DeployConfig) -> None:
     for where, instance in {"instance": config.instance, **others, **pools}.items():
         if instance:
             _check_instance(config, where, instance)
-    if config.pools and not config.traits.staged:
+    if config.pools and not config.traits.pools:
         raise ConfigError(
-            f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+            f"pools are for modes realtime, async and scale-to-zero, and mode is {config.mode!r}: leave them out."
         )
     if config.ami not in amis():
         raise ConfigError(
@@ -86,10 +86,12 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
             f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
         )
     usable = estimate.precisions(instance)
-    if config.precision and config.precision not in usable:
-        raise ConfigError(
-            f"precision is {config.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
-        )
+    for each in fleet.models(config):
+        if each.precision and each.precision not in usable:
+            of = f" of component {each.component}" if each.component else ""
+            raise ConfigError(
+                f"precision{of} is {each.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
+            )
 
 
 def check_image(config: DeployConfig) -> None:
@@ -125,37 +127,77 @@ def check_memory(config: DeployConfig) -> None:
         estimate.serverless_memory(config)
         return
     for instance in config.instances:
-        estimate.check_fit(config, instance)
+        for model in fleet.models(config):
+            estimate.check_fit(model, instance)
+        if config.components:
+            _check_together(config, instance)
+
+
+def _check_together(config: DeployConfig, instance: str) -> None:
+    """Raise ConfigError unless one instance has room for a copy of every model: host memory, vCPUs and GPUs."""
+    machine, models = hardware(instance), fleet.models(config)
+    if machine.gpu and len(models) > machine.gpus:
+        raise ConfigError(
+            f"components: {len(models)} models need a GPU each, and {instance} has {machine.gpus}: take a type with more, or leave some out."
+        )
+    for index, own in enumerate(config.components):
+        if machine.gpu and own.cpus:
+            raise ConfigError(
+                f"components[{index}].cpus is {own.cpus:g}: a copy on {instance} has a GPU, and what vCPUs it needs beside it; leave it out."
+            )
+    shares = sum(fleet.cpus(each) for each in models)
+    if not machine.gpu and (shares >= machine.vcpu or min(fleet.cpus(each) for each in models) < 0.1):
+        raise ConfigError(
+            f"components: the models ask for {shares:g} vCPUs, with nothing left for another or for SageMaker's agents on {instance}, which has {machine.vcpu}: lower cpus, or take a larger type."
+        )
+    needed = [estimate.host_needs(each, instance) for each in models]
+    for index, (own, need) in enumerate(zip(config.components, needed[1:], strict=True)):
+        if own.memory_mb and own.memory_mb < need:
+            raise ConfigError(
+                f"components[{index}].memory_mb is {own.memory_mb}: {own.model} takes up to {need:.0f} MB there; give as much, or leave it out."
+            )
+    wanted = sum(
+        max(need, estimate.component_memory(each)) for each, need in zip(models, needed, strict=True)
+    )
+    if wanted > (room := estimate.host_room(instance)):
+        raise ConfigError(
+            f"components: a copy of each of {len(models)} models takes {wanted:.0f} MB, and {instance} has {room:.0f} MB to spare: take a larger type, leave some out, or lower settings.max_tokens."
+        )
 
 
 def check_artefact(config: DeployConfig) -> None:
-    named: list[tuple[str, Variant | None]] = [
-        ("", None),
-        *((f"variants[{n}].", variant) for n, variant in enumerate(config.variants)),
+    named: list[tuple[str, DeployConfig, Variant | None]] = [
+        ("", config, None),
+        *((f"variants[{n}].", config, variant) for n, variant in enumerate(config.variants)),
+        *((f"components[{n}].", model, None) for n, model in enumerate(fleet.models(config)[1:])),
     ]
-    for section, variant in named:
-        own, where = variant or config, f"{section}artefact"
+    for section, model, variant in named:
+        own, where = variant or model, f"{section}artefact"
         artefact, wanted = own.artefact, own.artefact_sha256
         if wanted and not (artefact and config.traits.own_container):
             raise ConfigError(f"{where}_sha256 is {wanted!r}, and there is no {where}: leave it out.")
+        if model.component and not artefact:
+            raise ConfigError(
+                f"{where} is empty: `sagerank deploy` builds {model.model}; without it give a model.tar.gz or an s3:// address."
+            )
         if not artefact or artefact.startswith("s3://") or not config.traits.own_container:
             continue
         path = Path(artefact)
         if not path.is_file():
             raise ConfigError(
-                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(config.model)} --output {artefact}`, or give an s3:// address."
+                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(model.model)} --output {artefact}`, or give an s3:// address."
             )
         parameters, code = _inspect(path)
         if not parameters:
             raise ConfigError(
                 f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
             )
-        expected = estimate.parameters(config)
+        expected = estimate.parameters(model)
         if abs(parameters / expected - 1) > 0.01:
             raise ConfigError(
-                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
+                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {model.model} has {expected / 1e6:.1f}M: give the model it was built from."
             )
-        if wanted and wanted != (found := manifest_sha256(config, variant)):
+        if wanted and wanted != (found := manifest_sha256(model, variant)):
             raise ConfigError(
                 f"{where}_sha256 is {wanted!r}, and the manifest of {artefact} has {found}: it is another artefact; give the one that is meant."
             )

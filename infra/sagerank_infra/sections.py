@@ -13,6 +13,11 @@ _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
 )
+_MODEL = "(micro|tiny|turbo|base)"
+CASCADE = rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}"
+CASCADE_FORM = "one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20"
+PRECISIONS = ("", "fp32", "bf16", "int8")
+PRECISIONS_FORM = "bf16 (GPU), fp32 or int8 (CPU); fp16 is not served"
 SHA256, SHA256_FORM = r"|[0-9a-f]{64}", "the 64 hexadecimal digits that `sagerank build` prints"
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
 _PREFIX, _PREFIX_FORM = (
@@ -186,6 +191,43 @@ class Variant:
         0.0, "of the traffic, beside the main variant's 1.0; a shadow's share is copied, not taken", low=0
     )
     shadow: bool = option(False, "answers are dropped: for comparing under real traffic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """Another model on the same fleet, with copies that come and go by its own requests."""
+
+    name: str = option(
+        "",
+        "an invocation names the deployment and it: NAME-turbo",
+        pattern=r"[a-z][a-z0-9]{0,19}",
+        form="at most 20 lower-case letters and digits, a letter first",
+    )
+    model: str = option("tiny", "which reranker, or a cascade", pattern=CASCADE, form=CASCADE_FORM)
+    precision: str = option(
+        "",
+        "of its arithmetic, as precision is of the first",
+        choices=PRECISIONS,
+        form=PRECISIONS_FORM,
+    )
+    artefact: str = option(
+        "",
+        "its model.tar.gz; empty: `sagerank deploy` builds the model",
+        pattern=rf"|.*\.tar\.gz|{S3}",
+        form="a model.tar.gz or an s3:// address",
+    )
+    artefact_sha256: str = option(
+        "", "of its manifest.json, as artefact_sha256 is of the first", pattern=SHA256, form=SHA256_FORM
+    )
+    min: int = option(0, "copies, at least", low=0)
+    max: int = option(4, "and at most; equal to min: no scaling", low=1)
+    target: float = option(
+        0.0, "invocations a minute and copy that scaling holds; 0: from the estimated speed", low=0
+    )
+    memory_mb: int = option(0, "of a copy; 0: what the model needs, with a quarter to spare", low=0)
+    cpus: float = option(
+        0.0, "vCPUs of a copy, without a GPU; 0: an equal part of three quarters of the instance's", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

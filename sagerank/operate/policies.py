@@ -143,8 +143,8 @@ def _key(found: Templates, config: DeployConfig) -> Iterator[Statement]:
 def _caller(found: Templates, config: DeployConfig) -> Iterator[Statement]:
     """What the caller policy allows; of mode batch, which has none, to run jobs, write requests and read answers."""
     if config.traits.endpoint:
-        (policy,) = found.of_type("AWS::IAM::ManagedPolicy")
-        yield from _patterned(found, policy)
+        for policy in found.of_type("AWS::IAM::ManagedPolicy"):  # of a fleet, one for each model
+            yield from _patterned(found, policy)
         return
     jobs = ["sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"]
     yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))
