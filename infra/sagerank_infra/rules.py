@@ -228,9 +228,9 @@ def _components(config: DeployConfig) -> None:
             f"components are for mode scale-to-zero, and mode is {config.mode!r}: leave them out, or give variants."
         )
     names = ["component", *(each.name for each in config.components)]
-    if "" in names or len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         raise ConfigError(
-            f"components has the name {max(names, key=names.count)!r} twice, or one without: the first model's is component; give each another."
+            f"components has the name {max(names, key=names.count)!r} twice: the deployment's own model has 'component'; give each another."
         )
 
 
