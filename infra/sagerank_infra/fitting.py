@@ -152,7 +152,8 @@ def _check_together(config: DeployConfig, instance: str) -> None:
         )
     needed = [estimate.host_needs(each, instance) for each in models]
     for index, (own, need) in enumerate(zip(config.components, needed[1:], strict=True)):
-        if own.memory_mb and own.memory_mb < need:
+        # It is what is set aside, and no limit; what a GPU's process keeps of the host's is not ours to know.
+        if own.memory_mb and own.memory_mb < need and not machine.gpu:
             raise ConfigError(
                 f"components[{index}].memory_mb is {own.memory_mb}: {own.model} takes up to {need:.0f} MB there; give as much, or leave it out."
             )
