@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from sagerank_cost import CostError
-from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill
+from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill, request_alone
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
@@ -194,10 +194,9 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
     bounds = fleet.bounds(config)
     least = max(bounds[0], 0 if traits.scales_to_zero else 1)
     models = fleet.models(config)
-    slowest = max(models, key=lambda each: choice(each.model).flops(load.documents, load.tokens))
     deployment = Deployment(
-        choice=choice(slowest.model),
-        precision=precision(slowest, config.instance),
+        choice=choice(config.model),
+        precision=precision(config, config.instance),
         mode=config.mode,
         region=config.region,
         instance=config.instance if traits.instances else str(serverless_memory(config)),
@@ -208,8 +207,10 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
     )
     rate = len(models) * load.requests_per_second
     traffic = constant(rate, documents=load.documents, tokens=load.tokens)
+    scenario = Scenario(traffic, prices, max_tokens(config))
     try:
-        month = bill(deployment, Scenario(traffic, prices, max_tokens(config))).statement
+        pace = _mixed(models, deployment, scenario) if config.components else None
+        month = bill(deployment, scenario, pace).statement
     except TooLate as error:
         month = error.bill.statement
         month.notes.insert(0, str(error))
@@ -223,9 +224,22 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
         if not hardware(instance).local_disk:
             month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")
     if config.components:
-        month.notes.append(f"traffic to each of {len(models)} models, all at the pace of {slowest.model}")
+        month.notes.append(f"the traffic goes to each of {len(models)} models")
     if wanted.schedules:
         month.notes.append("not counted: instances that schedules add")
     if not config.own_server:
         month.notes.append("not counted: what the container logs")
     return month
+
+
+def _mixed(models: tuple[DeployConfig, ...], deployment: Deployment, scenario: Scenario) -> Speed:
+    """The pace of requests that go to all models alike."""
+    paces = [
+        request_alone(
+            replace(deployment, choice=choice(each.model), precision=precision(each, deployment.instance)),
+            scenario,
+        )
+        for each in models
+    ]
+    mean = sum(pace.seconds for pace in paces) / len(paces)
+    return replace(paces[0], seconds=mean, low=mean, high=mean)

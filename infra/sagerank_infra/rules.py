@@ -21,6 +21,7 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
+    _components(config)
     _lacking(config)
     if config.traits.instances:
         fitting.check_instances(config)
@@ -33,7 +34,6 @@ def check(config: DeployConfig) -> None:
     fitting.check_memory(config)
     _scaling(config)
     _variants(config)
-    _components(config)
     _rollout(config)
     _waits(config)
     _regions(config)
