@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
@@ -222,6 +224,17 @@ def test_what_cannot_share_a_fleet_is_refused_in_a_sentence(options: dict[str, A
         rules.read(None, given | text)
     assert words in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+def test_the_fleet_on_the_page_fits(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/deploy.md").read_text(encoding="utf-8")
+    shown = re.search(r"```yaml\n(model:.*?)```", page, re.S)
+    assert shown
+    file, local = tmp_path / "fleet.yaml", "{name: turbo, model: turbo,"
+    assert local in shown[1]
+    file.write_text(shown[1].replace(local, f"{local} artefact: s3://models/turbo/model.tar.gz,"))
+    config = rules.read(file, {"artefact": "s3://models/tiny/model.tar.gz"})
+    assert [each.model for each in fleet.models(config)] == ["tiny", "turbo", "base"]
 
 
 def test_the_configurations_of_models_differ_in_what_is_theirs_alone() -> None:
