@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import options
+from .beside import CASCADE, CASCADE_FORM, PRECISIONS, PRECISIONS_FORM, Component, Pool, Variant
 from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
 from .region import LAST
 from .region import region as default_region
 from .sections import (
-    CASCADE,
-    CASCADE_FORM,
     INSTANCE,
     INSTANCE_FORM,
-    PRECISIONS,
-    PRECISIONS_FORM,
     S3,
     SHA256,
     SHA256_FORM,
@@ -33,16 +30,13 @@ from .sections import (
     Batch,
     Budget,
     Capture,
-    Component,
     Encryption,
     ImageBuild,
     Network,
     OtherBuckets,
-    Pool,
     Rollout,
     Serverless,
     Traffic,
-    Variant,
 )
 
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]

@@ -18,13 +18,13 @@ from constructs import Construct
 from . import components, fleet, metrics, rollout, scaling
 from .accepted import accept
 from .artefact import Artefact
+from .beside import Variant
 from .config import DeployConfig
 from .environment import environment
 from .instances import hardware
 from .model import Foundation
 from .network import Placement
 from .outputs import publish
-from .sections import Variant
 from .standing import scales
 from .variants import main_variant, other_variant
 

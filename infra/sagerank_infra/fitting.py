@@ -11,12 +11,12 @@ from pathlib import Path
 from sagerank_inference.archive import limit, members
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
-from . import estimate, fleet
+from . import estimate, fleet, fleet_rules
+from .beside import Variant
 from .config import DeployConfig
 from .environment import manifest_sha256
 from .instances import hardware
 from .options import ConfigError, nearest
-from .sections import Variant
 
 _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
 
@@ -130,40 +130,7 @@ def check_memory(config: DeployConfig) -> None:
         for model in fleet.models(config):
             estimate.check_fit(model, instance)
         if config.components:
-            _check_together(config, instance)
-
-
-def _check_together(config: DeployConfig, instance: str) -> None:
-    """Raise ConfigError unless one instance has room for a copy of every model: host memory, vCPUs and GPUs."""
-    machine, models = hardware(instance), fleet.models(config)
-    if machine.gpu and len(models) > machine.gpus:
-        raise ConfigError(
-            f"components: {len(models)} models need a GPU each, and {instance} has {machine.gpus}: take a type with more, or leave some out."
-        )
-    for index, own in enumerate(config.components):
-        if machine.gpu and own.cpus:
-            raise ConfigError(
-                f"components[{index}].cpus is {own.cpus:g}: a copy on {instance} has a GPU, and what vCPUs it needs beside it; leave it out."
-            )
-    shares = sum(fleet.cpus(each) for each in models)
-    if not machine.gpu and (shares >= machine.vcpu or min(fleet.cpus(each) for each in models) < 0.1):
-        raise ConfigError(
-            f"components: the models ask for {shares:g} vCPUs, with nothing left for another or for SageMaker's agents on {instance}, which has {machine.vcpu}: lower cpus, or take a larger type."
-        )
-    needed = [estimate.host_needs(each, instance) for each in models]
-    for index, (own, need) in enumerate(zip(config.components, needed[1:], strict=True)):
-        # It is what is set aside, and no limit; what a GPU's process keeps of the host's is not ours to know.
-        if own.memory_mb and own.memory_mb < need and not machine.gpu:
-            raise ConfigError(
-                f"components[{index}].memory_mb is {own.memory_mb}: {own.model} takes up to {need:.0f} MB there; give as much, or leave it out."
-            )
-    wanted = sum(
-        max(need, estimate.component_memory(each)) for each, need in zip(models, needed, strict=True)
-    )
-    if wanted > (room := estimate.host_room(instance)):
-        raise ConfigError(
-            f"components: a copy of each of {len(models)} models takes {wanted:.0f} MB, and {instance} has {room:.0f} MB to spare: take a larger type, leave some out, or lower settings.max_tokens."
-        )
+            fleet_rules.check_together(config, instance)
 
 
 def check_artefact(config: DeployConfig) -> None:

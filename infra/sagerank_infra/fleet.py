@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from .beside import Component
 from .config import DeployConfig
 from .instances import hardware
 from .options import option
-from .sections import Component
 
 # Of an instance's vCPUs: not all, as SageMaker's agents have a share; and more than half, of two as well, so that a copy
 # that is alone in its kind has an instance to itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import estimate, fitting, fleet
+from . import estimate, fitting, fleet, fleet_rules
 from .config import DeployConfig
 from .environment import settings, variables_of
 from .options import ConfigError
@@ -21,7 +21,7 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
-    _components(config)
+    fleet_rules.check(config)
     _lacking(config)
     if config.traits.instances:
         fitting.check_instances(config)
@@ -218,20 +218,6 @@ def _variants(config: DeployConfig) -> None:
             raise ConfigError(
                 f"variants: the weight of {variant.name!r} is 0, so it would cost and see nothing: give more than 0; the main variant has 1."
             )
-
-
-def _components(config: DeployConfig) -> None:
-    if not config.components:
-        return
-    if not config.traits.components:
-        raise ConfigError(
-            f"components are for mode scale-to-zero, and mode is {config.mode!r}: leave them out, or give variants."
-        )
-    names = ["component", *(each.name for each in config.components)]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"components has the name {max(names, key=names.count)!r} twice: the deployment's own model has 'component'; give each another."
-        )
 
 
 def _rollout(config: DeployConfig) -> None:

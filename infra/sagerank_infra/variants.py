@@ -5,10 +5,10 @@ from __future__ import annotations
 from aws_cdk import aws_sagemaker as sagemaker
 
 from . import fleet
+from .beside import Variant
 from .config import DeployConfig
 from .hosting import instance_facts
 from .hosting import main_variant as main_facts
-from .sections import Variant
 
 _Config = sagemaker.CfnEndpointConfig
 

@@ -17,8 +17,8 @@ from . import OperateError, artefact, cdk, stacks, stored, tools, updating
 from .account import Account, look_up, sentences
 
 if TYPE_CHECKING:
+    from sagerank_infra.beside import Component, Variant
     from sagerank_infra.config import DeployConfig
-    from sagerank_infra.sections import Component, Variant
 
 LATER = "s3://not-yet/model.tar.gz"
 
