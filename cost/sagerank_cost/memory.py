@@ -142,7 +142,7 @@ class Fit:
 
 def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
     """Copies of the model that the instance's memory holds beside the server, every one able to take `tokens` at once."""
-    available = instance.memory_gib * 1073.741824 - RESERVED_MB - SERVER_MB
+    available = room_mb(instance) - SERVER_MB
     if not instance.gpu:
         needed = promised_mb(choice, precision, tokens, cores=instance.cores)
         return Fit(max(0, int(available // needed)), needed, available, "memory")
@@ -151,6 +151,18 @@ def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
     host = max(0, int(available // GPU_HOST_MB))
     device = instance.gpu_memory_gib * 1073.741824
     return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
+
+
+def host_mb(choice: Choice, precision: str, tokens: int, instance: Instance) -> float:
+    """MB of the host's memory that a copy takes at most, with its own server, beside copies of other models."""
+    if instance.gpu:
+        return GPU_HOST_MB + SERVER_MB
+    return promised_mb(choice, precision, tokens, cores=instance.cores) + SERVER_MB
+
+
+def room_mb(instance: Instance) -> float:
+    """MB of the host's memory that are for models and their servers."""
+    return instance.memory_gib * 1073.741824 - RESERVED_MB
 
 
 def serverless_mb(choice: Choice, precision: str, tokens: int) -> int | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 
-from . import metrics
+from . import fleet, metrics
 from .config import DeployConfig
 
 
-def log_streams(stack: cdk.Stack, config: DeployConfig) -> tuple[str, str]:
-    """The log group, and its streams."""
-    group = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name=metrics.log_group(config),
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
-    return group, f"{group}:log-stream:*"
+def log_groups(stack: cdk.Stack, config: DeployConfig) -> list[str]:
+    """One for each model."""
+    return [
+        stack.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=metrics.log_group(each),
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        for each in fleet.models(config)
+    ]
 
 
 def bucket_and_key(address: str) -> tuple[str, str]:

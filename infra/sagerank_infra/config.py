@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import options
+from .beside import CASCADE, CASCADE_FORM, PRECISIONS, PRECISIONS_FORM, Component, Pool, Variant
 from .modes import MODES, Mode
 from .options import ConfigError, mapping, option, section
 from .region import LAST
@@ -33,16 +34,12 @@ from .sections import (
     ImageBuild,
     Network,
     OtherBuckets,
-    Pool,
     Rollout,
     Serverless,
     Traffic,
-    Variant,
 )
 
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
-
-_MODEL = "(micro|tiny|turbo|base)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +60,8 @@ class DeployConfig:
     model: str = option(
         "tiny",
         "which reranker; or a cascade, whose first model scores all documents and the next the best K",
-        pattern=rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}",
-        form="one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20",
+        pattern=CASCADE,
+        form=CASCADE_FORM,
     )
     mode: str = option("realtime", "how it runs", choices=MODES)
     instance: str = option(
@@ -118,8 +115,8 @@ class DeployConfig:
     precision: str = option(
         "",
         "of the arithmetic; empty: bf16 on a GPU that has it, else fp32",
-        choices=("", "fp32", "bf16", "int8"),
-        form="bf16 (GPU), fp32 or int8 (CPU); fp16 is not served",
+        choices=PRECISIONS,
+        form=PRECISIONS_FORM,
     )
     settings: Mapping[str, str] = mapping(
         "of the server, as in docs/server.md without the prefix: max_tokens, batch_tokens, ..."
@@ -143,8 +140,17 @@ class DeployConfig:
     serverless: Serverless = section(Serverless, "of mode serverless")
     asynchronous: Asynchronous = section(Asynchronous, "of mode async")
     batch: Batch = section(Batch, "of mode batch")
-    pools: tuple[Pool, ...] = option((), "other instance types to fall back to (realtime, async)")
+    pools: tuple[Pool, ...] = option(
+        (), "other instance types to fall back to (realtime, async, scale-to-zero)"
+    )
+    provision_seconds: int = option(
+        0,
+        "to find free instances, of all pools together; 0: as long as AWS tries, else 300 to 3600",
+        low=0,
+        high=3600,
+    )
     variants: tuple[Variant, ...] = option((), "for A/B tests and shadow tests (realtime)")
+    components: tuple[Component, ...] = option((), "other models on the same fleet (scale-to-zero)")
     rollout: Rollout = section(Rollout, "how updates reach the traffic")
     alarms: Alarms = section(Alarms, "what wakes you")
     budget: Budget = section(Budget, "what it may cost")
@@ -185,6 +191,11 @@ class DeployConfig:
     def traits(self) -> Mode:
         """What SageMaker offers in this mode."""
         return MODES[self.mode]
+
+    @property
+    def component(self) -> str:
+        """Which of `components` this is the configuration of (fleet.models); empty: the deployment's own model."""
+        return ""
 
     @property
     def instances(self) -> list[str]:

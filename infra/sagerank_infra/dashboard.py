@@ -5,7 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from . import metrics
+from . import fleet, metrics
 from .config import DeployConfig
 from .estimate import Estimate, unit_price
 from .instances import hardware
@@ -26,6 +26,9 @@ def widgets(config: DeployConfig, cost: Estimate) -> list[cloudwatch.IWidget]:
     ]
     if config.own_server:
         found.insert(4, _work(config))
+    for other in fleet.models(config)[1:]:
+        found += [_heading(other), _latency(other), _requests(other), _load(other)]
+        found += [_work(other)] if config.own_server else []
     return [widget for widget in found if widget]
 
 
@@ -49,6 +52,11 @@ def _text(config: DeployConfig, cost: Estimate) -> cloudwatch.IWidget:
     where = config.instance or "serverless"
     markdown = f"**{config.name}**: {config.model}, {config.mode}, {where}. Estimated cost: {cost}"
     return cloudwatch.TextWidget(markdown=markdown, width=_FULL, height=2)
+
+
+def _heading(config: DeployConfig) -> cloudwatch.IWidget:
+    markdown = f"**{metrics.component(config)}**: {config.model}"
+    return cloudwatch.TextWidget(markdown=markdown, width=_FULL, height=1)
 
 
 def _latency(config: DeployConfig) -> cloudwatch.IWidget:

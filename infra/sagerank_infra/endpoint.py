@@ -15,18 +15,16 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from . import metrics, rollout, scaling
+from . import components, fleet, metrics, rollout, scaling
 from .accepted import accept
 from .artefact import Artefact
+from .beside import Variant
 from .config import DeployConfig
 from .environment import environment
-from .estimate import component_memory
 from .instances import hardware
 from .model import Foundation
-from .modes import VARIANT
 from .network import Placement
 from .outputs import publish
-from .sections import Variant
 from .standing import scales
 from .variants import main_variant, other_variant
 
@@ -48,13 +46,13 @@ class Endpoint(Construct):
         super().__init__(scope, id)
         self._config, self._outer, self._placement = config, model, placement
         self.alarms: list[cloudwatch.Alarm] = []
-        created = self._model("Model", model.artefact)
+        created = self._model("Model", config, model.artefact)
         if model.artefact:
             cdk.CfnOutput(self, "ModelDataUri", value=model.artefact.uri)
-        if model.log_group is None:
+        if not config.traits.endpoint:
             publish(self, config, "ModelName", created.attr_model_name, parameter="model-name")
             return
-        self.alarms = rollout.rollback_alarms(self, config, model.log_group)
+        self.alarms += rollout.rollback_alarms(self, config, model.log_groups[config.component])
         configuration = self._configuration(created)
         endpoint = sagemaker.CfnEndpoint(
             self,
@@ -66,8 +64,16 @@ class Endpoint(Construct):
         )
         scaled: sagemaker.CfnEndpoint | sagemaker.CfnInferenceComponent = endpoint
         if config.traits.components:
-            scaled = self._component(created, endpoint)
+            scaled = components.place(
+                self, config, model=created, endpoint=endpoint, alarms=list(self.alarms)
+            )
         scaling.scale(self, config, scaled)
+        for other in fleet.models(config)[1:]:
+            self._beside(other, endpoint)
+        if config.traits.components:
+            for each in fleet.models(config):
+                name = metrics.component(each)
+                publish(self, each, "InferenceComponentName", name, parameter="inference-component-name")
         publish(self, config, "EndpointName", endpoint.attr_endpoint_name, parameter="endpoint-name")
         publish(self, config, "EndpointArn", endpoint.ref, parameter="endpoint-arn")
         if model.key:
@@ -82,10 +88,23 @@ class Endpoint(Construct):
         weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
         return {"retain_all_variant_properties": True, "exclude_retained_variant_properties": [weight]}
 
+    def _beside(self, config: DeployConfig, endpoint: sagemaker.CfnEndpoint) -> None:
+        """Another model on the same instances, with alarms and scaling of its own."""
+        scope, outer = Construct(self, f"Component{config.component}"), self._outer
+        created = self._model(
+            f"Model{config.component}",
+            config,
+            outer.locate(f"Artefact{config.component}", config.artefact),
+        )
+        alarms = rollout.rollback_alarms(scope, config, outer.log_groups[config.component])
+        self.alarms += alarms
+        placed = components.place(scope, config, model=created, endpoint=endpoint, alarms=alarms)
+        scaling.scale(scope, config, placed)
+
     def _model(
-        self, id: str, artefact: Artefact | None, variant: Variant | None = None
+        self, id: str, config: DeployConfig, artefact: Artefact | None, variant: Variant | None = None
     ) -> sagemaker.CfnModel:
-        config, outer = self._config, self._outer
+        outer = self._outer
         container = sagemaker.CfnModel.ContainerDefinitionProperty
         created = sagemaker.CfnModel(
             self,
@@ -124,7 +143,7 @@ class Endpoint(Construct):
             id, artefact = f"Model{variant.name}", self._outer.artefact
             if variant.artefact:
                 artefact = self._outer.locate(f"Artefact{variant.name}", variant.artefact)
-            model = self._model(id, artefact, variant)
+            model = self._model(id, config, artefact, variant)
             (shadows if variant.shadow else production).append(other_variant(config, variant, model))
         extra: dict[str, Any] = {}
         # An NVMe disk is encrypted by its hardware, and CreateEndpointConfig fails when a key is named beside one.
@@ -149,45 +168,6 @@ class Endpoint(Construct):
             shadow_production_variants=shadows or None,
             **extra,
         )
-
-    def _component(
-        self, created: sagemaker.CfnModel, endpoint: sagemaker.CfnEndpoint
-    ) -> sagemaker.CfnInferenceComponent:
-        config, machine = self._config, hardware(self._config.instance)
-        component = sagemaker.CfnInferenceComponent
-        made = component(
-            self,
-            "Component",
-            inference_component_name=metrics.component(config),
-            endpoint_name=endpoint.attr_endpoint_name,
-            variant_name=VARIANT,
-            specification=component.InferenceComponentSpecificationProperty(
-                model_name=created.attr_model_name,
-                startup_parameters=component.InferenceComponentStartupParametersProperty(
-                    container_startup_health_check_timeout_in_seconds=config.startup_seconds,
-                    model_data_download_timeout_in_seconds=config.startup_seconds,
-                ),
-                # More than half of the cores, of two as well, so that each copy has an instance (or a GPU) to itself; not all
-                # of them, as SageMaker's agents have a share.
-                compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
-                    min_memory_required_in_mb=component_memory(config),
-                    number_of_accelerator_devices_required=1 if machine.gpu else None,
-                    number_of_cpu_cores_required=None if machine.gpu else 0.75 * machine.vcpu,
-                ),
-            ),
-            runtime_config=component.InferenceComponentRuntimeConfigProperty(
-                copy_count=max(1, config.autoscaling.min)
-            ),
-            deployment_config=rollout.component_deployment(config, self.alarms),
-        )
-        publish(
-            self,
-            config,
-            "InferenceComponentName",
-            metrics.component(config),
-            parameter="inference-component-name",
-        )
-        return made
 
     def _asynchronous(
         self, created: sagemaker.CfnModel

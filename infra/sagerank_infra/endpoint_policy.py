@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 
+from . import fleet
 from .arns import bucket_and_key, s3_arn
 from .config import DeployConfig
 
@@ -34,7 +35,8 @@ def restrict_s3(endpoint: ec2.GatewayVpcEndpoint, config: DeployConfig) -> None:
         endpoint.add_to_policy(statement)
 
     allow(["*"], **{"aws:ResourceAccount": stack.account})
-    artefacts = [config.artefact, *(variant.artefact for variant in config.variants)]
+    artefacts = [model.artefact for model in fleet.models(config)]
+    artefacts += [variant.artefact for variant in config.variants]
     named = [*(each for each in artefacts if each.startswith("s3://")), *config.data.read, *config.data.write]
     buckets = dict.fromkeys(bucket_and_key(address)[0] for address in named)
     if buckets:

@@ -7,11 +7,11 @@ from pathlib import Path
 from sagerank_inference import archive, quiet
 from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
+from .beside import Variant
 from .config import DeployConfig
 from .instances import hardware
 from .modes import MEGABYTE
 from .options import ConfigError
-from .sections import Variant
 
 # What an asynchronous or batch request may hold unless `settings` says otherwise: the server keeps it in memory.
 _LARGE_BODY = 64 * MEGABYTE

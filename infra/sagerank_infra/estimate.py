@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
 from sagerank_cost import CostError
-from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill
+from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill, request_alone
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
-from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
+from sagerank_cost.memory import SERVER_MB, copy_mb, fit, host_mb, room_mb, serverless_mb
 from sagerank_cost.models import choice
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
 
+from . import fleet
 from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
@@ -90,12 +91,25 @@ def serverless_memory(config: DeployConfig) -> int:
 
 
 def component_memory(config: DeployConfig) -> int:
-    """Host memory that one copy of an inference component asks for, in MB: the model's with a quarter to spare, and the server's."""
-    cores = hardware(config.instance).cores
+    """Host memory that one copy of an inference component asks for, in MB: as configured, or the model's with a quarter to spare, and the server's."""
+    own = fleet.asked(config)
+    if own and own.memory_mb:
+        return own.memory_mb
+    cores = max(hardware(instance).cores for instance in config.instances)
     needed = copy_mb(
         choice(config.model), precision(config, config.instance), max_tokens(config), cores=cores
     )
     return int(1.25 * needed + SERVER_MB)
+
+
+def host_needs(config: DeployConfig, instance: str) -> float:
+    """MB of an instance's host memory that a copy beside other models takes at most."""
+    return host_mb(choice(config.model), precision(config, instance), max_tokens(config), hardware(instance))
+
+
+def host_room(instance: str) -> float:
+    """MB of an instance's host memory that are for models."""
+    return room_mb(hardware(instance))
 
 
 def tracked(config: DeployConfig) -> float:
@@ -128,7 +142,8 @@ def _pace(config: DeployConfig, option: str) -> Speed:
             memory = serverless_memory(config)
             return serverless_speed(choice(config.model), used, memory, documents=documents, tokens=tokens)
         machine = hardware(config.instance)
-        return speed(choice(config.model), used, machine, documents=documents, tokens=tokens)
+        alone = speed(choice(config.model), used, machine, documents=documents, tokens=tokens)
+        return replace(alone, high=alone.high * fleet.crowd(config)) if config.traits.components else alone
     except CostError as error:
         raise ConfigError(
             f"{option} is 0, and the speed cannot be estimated ({error}): give a value."
@@ -176,7 +191,9 @@ def priced(file: Path, prices: Catalogue) -> Statement:
 def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Statement:
     """The bill that `sagerank cost` makes of the same deployment and a constant rate, and the other variants' instances."""
     traits, wanted, load = config.traits, config.autoscaling, config.traffic
-    least = max(wanted.min, 0 if traits.scales_to_zero else 1)
+    bounds = fleet.bounds(config)
+    least = max(bounds[0], 0 if traits.scales_to_zero else 1)
+    models = fleet.models(config)
     deployment = Deployment(
         choice=choice(config.model),
         precision=precision(config, config.instance),
@@ -184,13 +201,16 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
         region=config.region,
         instance=config.instance if traits.instances else str(serverless_memory(config)),
         min_instances=least,
-        max_instances=max(wanted.max, least),
+        max_instances=max(bounds[1], least),
         target=_BUSY,
         standing=beside,
     )
-    traffic = constant(load.requests_per_second, documents=load.documents, tokens=load.tokens)
+    rate = len(models) * load.requests_per_second
+    traffic = constant(rate, documents=load.documents, tokens=load.tokens)
+    scenario = Scenario(traffic, prices, max_tokens(config))
     try:
-        month = bill(deployment, Scenario(traffic, prices, max_tokens(config))).statement
+        pace = _mixed(models, deployment, scenario) if config.components else None
+        month = bill(deployment, scenario, pace).statement
     except TooLate as error:
         month = error.bill.statement
         month.notes.insert(0, str(error))
@@ -203,8 +223,23 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
             month.leave_out(name, str(error))
         if not hardware(instance).local_disk:
             month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")
+    if config.components:
+        month.notes.append(f"the traffic goes to each of {len(models)} models")
     if wanted.schedules:
         month.notes.append("not counted: instances that schedules add")
     if not config.own_server:
         month.notes.append("not counted: what the container logs")
     return month
+
+
+def _mixed(models: tuple[DeployConfig, ...], deployment: Deployment, scenario: Scenario) -> Speed:
+    """The pace of requests that go to all models alike."""
+    paces = [
+        request_alone(
+            replace(deployment, choice=choice(each.model), precision=precision(each, deployment.instance)),
+            scenario,
+        )
+        for each in models
+    ]
+    mean = sum(pace.seconds for pace in paces) / len(paces)
+    return replace(paces[0], seconds=mean, low=mean, high=mean)

@@ -11,12 +11,12 @@ from pathlib import Path
 from sagerank_inference.archive import limit, members
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
-from . import estimate
+from . import estimate, fleet, fleet_rules
+from .beside import Variant
 from .config import DeployConfig
 from .environment import manifest_sha256
 from .instances import hardware
 from .options import ConfigError, nearest
-from .sections import Variant
 
 _ARCHITECTURE_WORDS = {"arm64": ("arm64", "aarch64", "graviton"), "amd64": ("amd64", "x86_64", "x86-64")}
 
@@ -53,9 +53,9 @@ def check_instances(config: DeployConfig) -> None:
     for where, instance in {"instance": config.instance, **others, **pools}.items():
         if instance:
             _check_instance(config, where, instance)
-    if config.pools and not config.traits.staged:
+    if config.pools and not config.traits.pools:
         raise ConfigError(
-            f"pools are for modes realtime and async, and mode is {config.mode!r}: leave them out."
+            f"pools are for modes realtime, async and scale-to-zero, and mode is {config.mode!r}: leave them out."
         )
     if config.ami not in amis():
         raise ConfigError(
@@ -86,10 +86,12 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
             f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
         )
     usable = estimate.precisions(instance)
-    if config.precision and config.precision not in usable:
-        raise ConfigError(
-            f"precision is {config.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
-        )
+    for each in fleet.models(config):
+        if each.precision and each.precision not in usable:
+            of = f" of component {each.component}" if each.component else ""
+            raise ConfigError(
+                f"precision{of} is {each.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
+            )
 
 
 def check_image(config: DeployConfig) -> None:
@@ -125,37 +127,45 @@ def check_memory(config: DeployConfig) -> None:
         estimate.serverless_memory(config)
         return
     for instance in config.instances:
-        estimate.check_fit(config, instance)
+        for model in fleet.models(config):
+            estimate.check_fit(model, instance)
+        if config.components:
+            fleet_rules.check_together(config, instance)
 
 
 def check_artefact(config: DeployConfig) -> None:
-    named: list[tuple[str, Variant | None]] = [
-        ("", None),
-        *((f"variants[{n}].", variant) for n, variant in enumerate(config.variants)),
+    named: list[tuple[str, DeployConfig, Variant | None]] = [
+        ("", config, None),
+        *((f"variants[{n}].", config, variant) for n, variant in enumerate(config.variants)),
+        *((f"components[{n}].", model, None) for n, model in enumerate(fleet.models(config)[1:])),
     ]
-    for section, variant in named:
-        own, where = variant or config, f"{section}artefact"
+    for section, model, variant in named:
+        own, where = variant or model, f"{section}artefact"
         artefact, wanted = own.artefact, own.artefact_sha256
         if wanted and not (artefact and config.traits.own_container):
             raise ConfigError(f"{where}_sha256 is {wanted!r}, and there is no {where}: leave it out.")
+        if model.component and not artefact:
+            raise ConfigError(
+                f"{where} is empty: `sagerank deploy` builds {model.model}; without it give a model.tar.gz or an s3:// address."
+            )
         if not artefact or artefact.startswith("s3://") or not config.traits.own_container:
             continue
         path = Path(artefact)
         if not path.is_file():
             raise ConfigError(
-                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(config.model)} --output {artefact}`, or give an s3:// address."
+                f"{where} is {artefact!r}, which is no file here: make it with `sagerank build --model {shlex.quote(model.model)} --output {artefact}`, or give an s3:// address."
             )
         parameters, code = _inspect(path)
         if not parameters:
             raise ConfigError(
                 f"{where} is {artefact!r}, which holds no manifest.json: make it with `sagerank build`."
             )
-        expected = estimate.parameters(config)
+        expected = estimate.parameters(model)
         if abs(parameters / expected - 1) > 0.01:
             raise ConfigError(
-                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {config.model} has {expected / 1e6:.1f}M: give the model it was built from."
+                f"{where} is {artefact!r} with {parameters / 1e6:.1f}M parameters, and {model.model} has {expected / 1e6:.1f}M: give the model it was built from."
             )
-        if wanted and wanted != (found := manifest_sha256(config, variant)):
+        if wanted and wanted != (found := manifest_sha256(model, variant)):
             raise ConfigError(
                 f"{where}_sha256 is {wanted!r}, and the manifest of {artefact} has {found}: it is another artefact; give the one that is meant."
             )

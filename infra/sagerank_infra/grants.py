@@ -36,7 +36,10 @@ def grant_invoke(
     key: kms.IKey | None,
     data: Data,
 ) -> iam.Grant:
-    """Let `grantee` call the endpoint that stands in `stack`; of an asynchronous one, also write requests and read answers."""
+    """Let `grantee` call the endpoint that stands in `stack`; of an asynchronous one, also write requests and read answers.
+
+    Of a fleet, the component that `config` is of, and no other.
+    """
 
     def allow(actions: list[str], resources: list[str], conditions: Any = None) -> iam.Grant:
         return iam.Grant.add_to_principal(
@@ -74,7 +77,10 @@ def caller_policy(
     scope: Construct, config: DeployConfig, *, key: kms.IKey | None, data: Data
 ) -> iam.ManagedPolicy:
     """The same rights as a policy, for roles and people that the CDK does not make."""
-    policy = iam.ManagedPolicy(scope, "Caller", description=f"May call endpoint {config.name}")
+    called = f"component {metrics.component(config)} of endpoint" if config.component else "endpoint"
+    policy = iam.ManagedPolicy(
+        scope, f"Caller{config.component}", description=f"May call {called} {config.name}"
+    )
     stack = cdk.Stack.of(scope)
     grant_invoke(stack, config, policy, key=key, data=data)
     if config.traits.queued:

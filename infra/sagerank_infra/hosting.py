@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import fleet
 from .config import DeployConfig
 from .estimate import serverless_memory
 from .instances import hardware
@@ -30,7 +31,9 @@ def main_variant(config: DeployConfig) -> dict[str, Any]:
             }
         }
     facts |= instance_facts(config, config.instance)
-    facts["initial_instance_count"] = max(1, config.autoscaling.min)
+    facts["initial_instance_count"] = max(1, fleet.bounds(config)[0])
+    if config.provision_seconds:
+        facts["variant_instance_provision_timeout_in_seconds"] = config.provision_seconds
     if not config.traits.queued:
         # Documents differ in length, and so do requests: the instance with the fewest open ones is the free one.
         facts["routing_config"] = {"routing_strategy": "LEAST_OUTSTANDING_REQUESTS"}

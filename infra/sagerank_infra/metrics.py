@@ -6,14 +6,20 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from . import fleet
 from .config import DeployConfig
 from .instances import hardware
 from .modes import VARIANT
 
 
 def component(config: DeployConfig) -> str:
-    """Name of the inference component (scale-to-zero)."""
-    return f"{config.name}-component"
+    """Name of the inference component that the configuration is of (scale-to-zero)."""
+    return f"{config.name}-{config.component or 'component'}"
+
+
+def alarm_name(config: DeployConfig, what: str) -> str:
+    """The component's stands last, so that no other deployment's name can lead to the same."""
+    return "-".join(filter(None, (config.name, what, config.component)))
 
 
 def log_group(config: DeployConfig) -> str:
@@ -58,6 +64,19 @@ def worst(
 def requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.Metric:
     """Answered requests: in every mode, one latency is recorded for each."""
     return invocation(config, "ModelLatency", "SampleCount", minutes=minutes)
+
+
+def all_requests(config: DeployConfig, *, minutes: float = 1) -> cloudwatch.IMetric:
+    """Those of every model of a fleet: whoever has none has no metric either."""
+    found: dict[str, cloudwatch.IMetric] = {
+        f"m{index}": requests(each, minutes=minutes) for index, each in enumerate(fleet.models(config))
+    }
+    if len(found) == 1:
+        return found["m0"]
+    filled = ",".join(f"FILL({id},0)" for id in found)
+    return cloudwatch.MathExpression(
+        expression=f"SUM([{filled}])", using_metrics=found, period=cdk.Duration.minutes(minutes)
+    )
 
 
 def alarm(
@@ -120,8 +139,8 @@ def logged(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric
 
 
 def namespace(config: DeployConfig) -> str:
-    """The namespace of our own metrics, one for each endpoint: a metric filter cannot name the endpoint as a dimension."""
-    return f"sagerank/{config.name}"
+    """The namespace of our own metrics, one for each endpoint or component: a metric filter cannot name it as a dimension."""
+    return "/".join(filter(None, ("sagerank", config.name, config.component)))
 
 
 def _metric(

@@ -17,8 +17,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from . import metrics
-from .arns import log_streams
+from . import fleet, metrics
+from .arns import log_groups
 from .artefact import Artefact
 from .config import DeployConfig
 from .data import find_data
@@ -56,7 +56,8 @@ class Foundation(Construct):
         self.key = key or self._key()
         if self.key:
             self._let_services_use(self.key)
-        self.log_group = self._log_group() if config.traits.endpoint else None
+        models = fleet.models(config) if config.traits.endpoint else ()
+        self.log_groups = {each.component: self._log_group(each) for each in models}
         self.topic = self._topic()
         self.data = find_data(self, config, key=self.key, removal=self._removal, bucket=bucket)
         own = config.traits.own_container
@@ -73,10 +74,10 @@ class Foundation(Construct):
         publish(self, config, "RoleArn", self.role.role_arn, parameter="role")
         if self.key:
             publish(self, config, "KeyArn", self.key.key_arn, parameter="key")
-        if config.traits.endpoint:
+        for each in models:
             # Here and not beside the endpoint: while somebody has it, IAM does not let it go, and nothing here costs by the hour.
-            policy = caller_policy(self, config, key=self.key, data=self.data)
-            publish(self, config, "CallerPolicyArn", policy.managed_policy_arn, parameter="caller-policy")
+            policy = caller_policy(self, each, key=self.key, data=self.data)
+            publish(self, each, "CallerPolicyArn", policy.managed_policy_arn, parameter="caller-policy")
         self.artefact = self.locate("Artefact", config.artefact) if own else None
 
     def locate(self, id: str, artefact: str) -> Artefact:
@@ -114,7 +115,7 @@ class Foundation(Construct):
 
     def _let_services_use(self, key: kms.IKey) -> None:
         """By statements of the key's own policy, where the CDK makes it; whoever made another key adds them there."""
-        group, _ = log_streams(self._stack, self._config)
+        groups = log_groups(self._stack, self._config)
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal(f"logs.{self._stack.region}.amazonaws.com")],
@@ -126,7 +127,11 @@ class Foundation(Construct):
                     "kms:ReEncrypt*",
                 ],
                 resources=["*"],
-                conditions={"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": group}},
+                conditions={
+                    "ArnEquals": {
+                        "kms:EncryptionContext:aws:logs:arn": groups if len(groups) > 1 else groups[0]
+                    }
+                },
             )
         )
         key.add_to_resource_policy(
@@ -138,11 +143,11 @@ class Foundation(Construct):
             )
         )
 
-    def _log_group(self) -> logs.LogGroup:
+    def _log_group(self, config: DeployConfig) -> logs.LogGroup:
         return logs.LogGroup(
             self,
-            "Log",
-            log_group_name=metrics.log_group(self._config),
+            f"Log{config.component}",
+            log_group_name=metrics.log_group(config),
             encryption_key=self.key,
             retention=_retention(self._config.log_days),
             # The name is SageMaker's choice, so a log that stays is in the way of the next stack: `sagerank deploy` lets

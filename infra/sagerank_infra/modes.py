@@ -38,14 +38,13 @@ class Mode:
     components: bool = False  # hold the model, and instances come and go with their copies
     scales_to_zero: bool = False  # may have no instance while nothing is asked
     variants: bool = False  # others beside the main one
-    staged: bool = (
-        False  # updates in parts, and not only all at once; the same modes have pools of other instance types
-    )
+    staged: bool = False  # updates in parts, and not only all at once
+    pools: bool = False  # of instance types to fall back to
     tracking: Tracking = field(default_factory=Tracking)
 
 
 MODES = {
-    "realtime": Mode(variants=True, staged=True),
+    "realtime": Mode(variants=True, staged=True, pools=True),
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
@@ -63,6 +62,7 @@ MODES = {
         in_s3=True,
         scales_to_zero=True,
         staged=True,
+        pools=True,
         # Requests wait in a queue: its length an instance says what is missing. A target of few requests, such as 5, is seconds of
         # work: less than an instance takes to come, so that the fleet would swing between nothing and its maximum.
         tracking=Tracking(
@@ -74,6 +74,7 @@ MODES = {
     "scale-to-zero": Mode(
         components=True,
         scales_to_zero=True,
+        pools=True,
         tracking=Tracking(
             dimension="inference-component:DesiredCopyCount",
             metric="SAGEMAKER_INFERENCE_COMPONENT_INVOCATIONS_PER_COPY",

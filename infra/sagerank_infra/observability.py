@@ -13,7 +13,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from . import dashboard, estimate, metrics
+from . import dashboard, estimate, fleet, metrics
 from .config import DeployConfig
 from .endpoint import Endpoint
 from .hosting import ACTIVATE_TAG, NAME_TAG
@@ -39,7 +39,8 @@ class Observability(Construct):
         self._config = config
         if config.traits.endpoint:
             if config.own_server:
-                self._filters(model.log_group)
+                for each in fleet.models(config):
+                    self._filters(each, model.log_groups[each.component])
             for alarm in (*self._alarms(), *endpoint.alarms):
                 alarm.add_alarm_action(actions.SnsAction(model.topic))
         self.cost = estimate.monthly(config)
@@ -53,15 +54,14 @@ class Observability(Construct):
         cdk.CfnOutput(self, "EstimatedMonthlyCost", value=str(self.cost)[:1024])
         cdk.Annotations.of(self).add_info(f"Estimated cost: {self.cost}")
 
-    def _filters(self, log_group: logs.ILogGroup | None) -> None:
-        assert log_group is not None
+    def _filters(self, config: DeployConfig, log_group: logs.ILogGroup) -> None:
         for name, field in LOGGED.items():
             logs.MetricFilter(
                 self,
-                f"{name}Filter",
+                f"{name}Filter{config.component}",
                 log_group=log_group,
                 filter_pattern=logs.FilterPattern.exists(field),
-                metric_namespace=metrics.namespace(self._config),
+                metric_namespace=metrics.namespace(config),
                 metric_name=name,
                 metric_value=field,
             )
@@ -93,11 +93,11 @@ class Observability(Construct):
             )
             for id, (metric, minutes, limit, text) in watched.items()
         ]
-        if wanted.idle_hours and config.traits.instances and config.autoscaling.min:
+        if wanted.idle_hours and config.traits.instances and fleet.bounds(config)[0]:
             idle = metrics.alarm(
                 self,
                 "Idle",
-                metrics.requests(config, minutes=60),
+                metrics.all_requests(config, minutes=60),
                 name=f"{config.name}-idle",
                 text=f"No request for {wanted.idle_hours} hours, and instances run: `sagerank idle`, `sagerank destroy`",
                 threshold=1,

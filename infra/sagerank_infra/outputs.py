@@ -10,7 +10,12 @@ from .config import DeployConfig
 
 
 def publish(scope: Construct, config: DeployConfig, output: str, value: str, *, parameter: str) -> None:
-    """Make `value` the output of that name and the standard parameter (free of charge) /sagerank/NAME/`parameter`."""
+    """Make `value` the output of that name and the standard parameter (free of charge) /sagerank/NAME/`parameter`.
+
+    Those of a component of a fleet end in its name.
+    """
+    output += config.component
+    parameter = "-".join(filter(None, (parameter, config.component)))
     cdk.CfnOutput(scope, output, value=value)
     ssm.StringParameter(
         scope,

@@ -14,7 +14,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from . import grants, metrics
+from . import fleet, grants, metrics
 from .callers import Callers
 from .config import DeployConfig
 from .endpoint import Endpoint
@@ -23,7 +23,7 @@ from .hosting import tags
 from .model import Foundation
 from .network import Network, Placement
 from .observability import Observability
-from .options import ConfigError
+from .options import ConfigError, nearest
 
 # CloudFormation accepts tags on these only since recently, and not everything that reads templates does.
 _UNTAGGED = ["AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard"]
@@ -108,6 +108,12 @@ class Reranker(Construct):
         return metrics.component(self.config) if self.config.traits.components else None
 
     @property
+    def component_names(self) -> list[str]:
+        """The same of every model in mode scale-to-zero, the first one's first; none in the others."""
+        models = fleet.models(self.config) if self.config.traits.components else ()
+        return [metrics.component(each) for each in models]
+
+    @property
     def role(self) -> iam.IRole:
         """The role that the model runs with."""
         return self.model.role
@@ -127,10 +133,16 @@ class Reranker(Construct):
         """Alarms, failures and the budget are published here."""
         return self.model.topic
 
-    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` call this endpoint and no other; in mode async, also write its requests and read its answers."""
+    def grant_invoke(self, grantee: iam.IGrantable, *, component: str = "") -> iam.Grant:
+        """Let `grantee` call this endpoint and no other; in mode async, also write its requests and read its answers.
+
+        component: the one of `components` that may be called; empty: the model that is the endpoint's own. Raises ConfigError.
+        """
+        models = {each.component: each for each in fleet.models(self.config)}
+        if component not in models:
+            raise ConfigError(f"component is {component!r}: {nearest(component, filter(None, models))}")
         return grants.grant_invoke(
-            cdk.Stack.of(self.endpoint), self.config, grantee, key=self.key, data=self.model.data
+            cdk.Stack.of(self.endpoint), models[component], grantee, key=self.key, data=self.model.data
         )
 
     def metric(

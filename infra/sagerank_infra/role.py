@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from .accepted import accept_wildcard
-from .arns import bucket_and_key, log_streams, s3_arn
+from .arns import bucket_and_key, log_groups, s3_arn
 from .config import DeployConfig
 from .data import Data
 from .image import Image
@@ -70,10 +70,10 @@ def execution_role(
         )
 
     allow = _allowing(stack, holder)
-    group, streams = log_streams(stack, config)
-    allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group])
-    written = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    allow(written, [group, streams], wildcard="streams carry instance ids")
+    groups = log_groups(stack, config)
+    allow(["logs:CreateLogGroup", "logs:DescribeLogStreams"], groups)
+    written = [part for group in groups for part in (group, f"{group}:log-stream:*")]
+    allow(["logs:CreateLogStream", "logs:PutLogEvents"], written, wildcard="streams carry instance ids")
     namespaces = {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*"]}
     allow(["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces}, wildcard=_UNNAMED)
     if image:

@@ -21,7 +21,8 @@ def rollback_alarms(
     def alarm(
         id: str, metric: cloudwatch.IMetric, name: str, *, threshold: float, periods: int = 1
     ) -> cloudwatch.Alarm:
-        named, text = f"{config.name}-{name}", f"{name} of endpoint {config.name}"
+        where = f"component {metrics.component(config)}" if config.component else f"endpoint {config.name}"
+        named, text = metrics.alarm_name(config, name), f"{name} of {where}"
         return metrics.alarm(scope, id, metric, name=named, text=text, threshold=threshold, periods=periods)
 
     latency = metrics.worst(config, "MAX", "ModelLatency", "p99")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import estimate, fitting
+from . import estimate, fitting, fleet, fleet_rules
 from .config import DeployConfig
 from .environment import settings, variables_of
 from .options import ConfigError
@@ -21,7 +21,8 @@ def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
 def check(config: DeployConfig) -> None:
     """Raises ConfigError for the first rule that `config` breaks."""
     _mode(config)
-    _batch(config)
+    fleet_rules.check(config)
+    _lacking(config)
     if config.traits.instances:
         fitting.check_instances(config)
     else:
@@ -40,7 +41,8 @@ def check(config: DeployConfig) -> None:
 
 
 def _mode(config: DeployConfig) -> None:
-    estimate.check_model(config)
+    for model in fleet.models(config):
+        estimate.check_model(model)
     if not config.traits.own_container and not config.model_package:
         raise ConfigError(
             "model_package is empty: mode marketplace needs the ARN of the model package you subscribed to."
@@ -57,7 +59,13 @@ def _mode(config: DeployConfig) -> None:
         )
 
 
-def _batch(config: DeployConfig) -> None:
+def _lacking(config: DeployConfig) -> None:
+    if config.provision_seconds and (
+        config.provision_seconds < 300 or not (config.traits.instances and config.traits.endpoint)
+    ):
+        raise ConfigError(
+            f"provision_seconds is {config.provision_seconds} in mode {config.mode}: endpoints of instances take 300 to 3600; give that, or leave it out."
+        )
     if config.capture.percent and not config.traits.endpoint:
         raise ConfigError(
             f"capture.percent is {config.capture.percent}: mode {config.mode} has no endpoint whose requests could be captured; its input and output are in S3 already: give 0."
@@ -167,6 +175,7 @@ def _scaling(config: DeployConfig) -> None:
     ranges = [
         ("autoscaling", scaling.min, scaling.max),
         *((f"autoscaling.schedules[{n}]", s.min, s.max) for n, s in enumerate(scaling.schedules)),
+        *((f"components[{n}]", each.min, each.max) for n, each in enumerate(config.components)),
     ]
     for where, least, most in ranges:
         if least > most:
@@ -241,9 +250,10 @@ def _rollout(config: DeployConfig) -> None:
 def _waits(config: DeployConfig) -> None:
     if not (config.traits.endpoint and config.traits.own_container):
         return  # a Marketplace package and a batch job know no waits
-    rollout, scaling = config.rollout, config.autoscaling
+    rollout, models = config.rollout, fleet.models(config)
     # Copies of a component are replaced one after another.
-    waits = rollout.wait_seconds * scaling.max if config.traits.components else rollout.waits(scaling.min)
+    most = max(model.autoscaling.max for model in models)
+    waits = rollout.wait_seconds * most if config.traits.components else rollout.waits(config.autoscaling.min)
     if waits >= rollout.timeout_seconds:
         raise ConfigError(
             f"rollout.timeout_seconds is {rollout.timeout_seconds}, and an update waits {waits} s in all (wait_seconds after every step, termination_seconds at the end): give more, up to 28800, or wait less."

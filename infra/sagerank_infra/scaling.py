@@ -80,7 +80,7 @@ def _from_zero(
     cloudwatch.Alarm(
         scope,
         "Waiting",
-        alarm_name=f"{config.name}-waiting-at-zero",
+        alarm_name=metrics.alarm_name(config, "waiting-at-zero"),
         alarm_description="Requests wait or fail because there is no instance: starts the first",
         metric=metric,
         threshold=1,

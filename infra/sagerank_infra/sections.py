@@ -8,7 +8,7 @@ from .options import option
 
 INSTANCE = r"|ml\.[a-z0-9-]+\.[a-z0-9]+"
 INSTANCE_FORM = "a SageMaker hosting type such as ml.c7i.xlarge, ml.c8g.xlarge or ml.g5.xlarge"
-_NAME, _NAME_FORM = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", "at most 63 letters, digits and inner hyphens"
+NAME, NAME_FORM = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", "at most 63 letters, digits and inner hyphens"
 _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",
@@ -102,7 +102,7 @@ class OtherBuckets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    name: str = option("", "of the action", pattern=_NAME, form=_NAME_FORM)
+    name: str = option("", "of the action", pattern=NAME, form=NAME_FORM)
     cron: str = option(
         "",
         "when, as AWS writes it: `cron(0 7 ? * MON-FRI *)`",
@@ -156,36 +156,6 @@ class Asynchronous:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     days: int = option(30, "until input and output in S3 expire", low=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """An instance type that stands in when the first is not to be had."""
-
-    instance: str = option("", "its type", pattern=INSTANCE.removeprefix("|"), form=INSTANCE_FORM)
-    priority: int = option(2, "the lowest is tried first; the endpoint's own type has 1", low=2, high=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """Another artefact behind the same endpoint: for a share of the traffic, or for a copy of it."""
-
-    name: str = option("", "of the variant", pattern=_NAME, form=_NAME_FORM)
-    artefact: str = option(
-        "",
-        "its model.tar.gz; empty: the endpoint's own",
-        pattern=rf"|.*\.tar\.gz|{S3}",
-        form="a model.tar.gz or an s3:// address",
-    )
-    artefact_sha256: str = option(
-        "", "of its manifest.json, as artefact_sha256 is of the endpoint's", pattern=SHA256, form=SHA256_FORM
-    )
-    instance: str = option("", "its type; empty: the endpoint's own", pattern=INSTANCE, form=INSTANCE_FORM)
-    count: int = option(1, "its instances", low=1)
-    weight: float = option(
-        0.0, "of the traffic, beside the main variant's 1.0; a shadow's share is copied, not taken", low=0
-    )
-    shadow: bool = option(False, "answers are dropped: for comparing under real traffic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

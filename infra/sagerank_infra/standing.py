@@ -5,6 +5,7 @@ sagerank_cost has the same counts of each preset and mode in its presets.csv; te
 
 from __future__ import annotations
 
+from . import fleet
 from .config import DeployConfig
 from .instances import hardware
 
@@ -18,10 +19,11 @@ LOGGED = {"Tokens": "$.computed", "PaddedTokens": "$.padded", "QueueMilliseconds
 def standing(config: DeployConfig) -> Standing:
     """Everything beside the model, but what is free and what use decides."""
     endpoint, serverless = config.traits.endpoint, not config.traits.instances
+    models = fleet.models(config)
     counts = {
         "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
-        "alarm": _alarms(config) if endpoint else 0,
-        "metric": len(LOGGED) if endpoint and config.own_server else 0,
+        "alarm": _alarms(config, models) if endpoint else 0,
+        "metric": len(LOGGED) * len(models) if endpoint and config.own_server else 0,
         "dashboard": int(endpoint),
         "kms_key": int(config.encryption.key == "new"),
         "logs_ingest": int(config.own_server),
@@ -30,18 +32,18 @@ def standing(config: DeployConfig) -> Standing:
     return tuple((item, count) for item, count in counts.items() if count)
 
 
-def _alarms(config: DeployConfig) -> int:
+def _alarms(config: DeployConfig, models: tuple[DeployConfig, ...]) -> int:
     """Alarms of the endpoint's and the observability stack, and those that autoscaling makes itself; one on several metrics counts for each."""
-    traits, wanted = config.traits, config.autoscaling
+    traits = config.traits
     answering = 1 + sum(not variant.shadow for variant in config.variants)
-    count = 2 * answering + config.own_server  # latency, errors; golden pairs
+    count = len(models) * (2 * answering + config.own_server)  # latency, errors; golden pairs
     if traits.instances:
         count += 3 if hardware(config.instance).gpu else 2  # memory, disk, a GPU's memory
-        count += bool(config.alarms.idle_hours and wanted.min)
+        count += len(models) * bool(config.alarms.idle_hours and fleet.bounds(config)[0])
     count += traits.queued
-    if scales(config):
+    for each in filter(scales, models):
         count += 2  # of target tracking: above and below
-        count += wanted.min == 0  # the way up from zero
+        count += each.autoscaling.min == 0  # the way up from zero
     return count
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from aws_cdk import aws_sagemaker as sagemaker
 
+from . import fleet
+from .beside import Variant
 from .config import DeployConfig
 from .hosting import instance_facts
 from .hosting import main_variant as main_facts
-from .sections import Variant
 
 _Config = sagemaker.CfnEndpointConfig
 
@@ -28,11 +29,12 @@ def main_variant(
             for instance, priority in types
         ]
     if config.traits.components:
-        # No model: the inference component brings it, and instances come and go with its copies.
+        # No model: inference components bring them, and instances come and go with their copies.
+        least, most = fleet.bounds(config)
         facts["managed_instance_scaling"] = _Config.ManagedInstanceScalingProperty(
             status="ENABLED",
-            min_instance_count=config.autoscaling.min,
-            max_instance_count=config.autoscaling.max,
+            min_instance_count=least,
+            max_instance_count=most,
         )
     else:
         facts["model_name"] = model.attr_model_name

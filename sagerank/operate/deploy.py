@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,20 +17,19 @@ from . import OperateError, artefact, cdk, stacks, stored, tools, updating
 from .account import Account, look_up, sentences
 
 if TYPE_CHECKING:
+    from sagerank_infra.beside import Component, Variant
     from sagerank_infra.config import DeployConfig
-    from sagerank_infra.sections import Variant
 
 LATER = "s3://not-yet/model.tar.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A configuration that can be deployed. build: whether its artefact is made from the model's name."""
+    """A configuration that can be deployed. Artefacts that are made from a model's name are at LATER."""
 
     config: DeployConfig
     file: Path | None
     options: Mapping[str, str]
-    build: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +61,26 @@ def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:
 
 def want(file: Path | None, options: Mapping[str, str]) -> Wanted:
     """Read and check the configuration; nothing is built or asked for. Raises ConfigError for what cannot be deployed."""
-    from sagerank_infra import rules
+    from sagerank_infra import fleet, rules
+    from sagerank_infra.config import DeployConfig
 
-    given = named(file, options)
-    build = "artefact" not in given and given.get("mode") != "marketplace"
-    if build and given.get("artefact_sha256"):
+    given, options = named(file, options), dict(options)
+    if "artefact" not in given and given.get("mode") != "marketplace":
+        options["artefact"] = LATER
+    components = DeployConfig.read(file, options).components
+    if components:
+        options["components"] = _changed(components, lambda each: {"artefact": each.artefact or LATER})
+    config = rules.read(file, options)
+    if any(model.artefact == LATER and model.artefact_sha256 for model in fleet.models(config)):
         raise OperateError(
             "artefact_sha256 says which artefact is meant, and there is none: give artefact too."
         )
-    config = rules.read(file, {**options, "artefact": LATER} if build else options)
-    return Wanted(config=config, file=file, options=options, build=build)
+    return Wanted(config=config, file=file, options=options)
+
+
+def _changed(items: Sequence[Variant] | Sequence[Component], change: Callable[[Any], dict[str, str]]) -> str:
+    """Variants or components as an option's text, with what `change` says of each."""
+    return json.dumps([asdict(each) | change(each) for each in items])
 
 
 def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
@@ -84,9 +93,9 @@ def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
     if not config.traits.own_container:
         return wanted, notes
 
-    def pinned(own: DeployConfig | Variant) -> str:
+    def pinned(own: DeployConfig | Variant | Component) -> str:
         given, address = own.artefact_sha256, own.artefact
-        if not address.startswith("s3://"):
+        if address == LATER or not address.startswith("s3://"):
             return given
         try:
             found = _stored(account, address)
@@ -101,12 +110,11 @@ def pin(wanted: Wanted, account: Account) -> tuple[Wanted, list[str]]:
             notes.append(f"{address} is pinned to what lies there now, manifest {found}")
         return found
 
-    if not wanted.build and (found := pinned(config)):
+    if found := pinned(config):
         options["artefact_sha256"] = found
-    if config.variants:
-        options["variants"] = json.dumps(
-            [asdict(each) | {"artefact_sha256": pinned(each)} for each in config.variants]
-        )
+    for name, items in (("variants", config.variants), ("components", config.components)):
+        if items:
+            options[name] = _changed(items, lambda each: {"artefact_sha256": pinned(each)})
     return want(wanted.file, options), notes
 
 
@@ -158,7 +166,7 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
 
     shape: plan with the model's shape in place of the artefact. Raises ConfigError, CheckpointError, ArtefactError or OperateError.
     """
-    from sagerank_infra import rules
+    from sagerank_infra import fleet, rules
 
     config, options = wanted.config, dict(wanted.options)
     if folder:
@@ -168,18 +176,28 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
                 f"{folder} holds other files: give an empty or a new folder for the templates."
             )
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
-        if wanted.build:
-            made = (
-                artefact.of_shape(config, Path(scratch))
+        own = fleet.models(config) if config.traits.own_container else ()
+        given_here = {model.artefact for model in own} | {variant.artefact for variant in config.variants}
+        for given in given_here:
+            if given and not given.startswith("s3://"):
+                artefact.check(Path(given))
+        made = {
+            model.component: str(
+                artefact.of_shape(model, Path(tempfile.mkdtemp(dir=scratch)))
                 if shape
-                else artefact.built(config.model, code=config.image == "dlc")
+                else artefact.built(model.model, code=model.image == "dlc")
             )
-            options["artefact"] = str(made)
+            for model in own
+            if model.artefact == LATER
+        }
+        if "" in made:
+            options["artefact"] = made[""]
+        if config.components:
+            options["components"] = _changed(
+                config.components, lambda each: {"artefact": made.get(each.name, each.artefact)}
+            )
+        if made:
             config = rules.read(wanted.file, options)
-        elif config.traits.own_container:
-            for given in {config.artefact, *(variant.artefact for variant in config.variants)}:
-                if given and not given.startswith("s3://"):
-                    artefact.check(Path(given))
         options = _absolute(config, options)
         assembly = cdk.synthesise(options, folder or Path(scratch) / "cdk.out", file=wanted.file)
         yield Plan(config=config, place=place, assembly=assembly, given=named(wanted.file, options))
@@ -194,9 +212,9 @@ def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str
     found = dict(options)
     if config.traits.own_container:
         found["artefact"] = path(config.artefact)
-    if any(variant.artefact for variant in config.variants):
-        variants = [asdict(variant) | {"artefact": path(variant.artefact)} for variant in config.variants]
-        found["variants"] = json.dumps(variants)
+    for name, items in (("variants", config.variants), ("components", config.components)):
+        if items:
+            found[name] = _changed(items, lambda each: {"artefact": path(each.artefact)})
     return found
 
 

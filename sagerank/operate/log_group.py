@@ -20,17 +20,17 @@ def adopt(account: Account, config: DeployConfig) -> list[str]:
 
     Raises OperateError where it stands in the way.
     """
+    from sagerank_infra.fleet import models
     from sagerank_infra.metrics import log_group
 
     if not config.traits.endpoint:
         return []
-    name = log_group(config)
     model = find(account, config.name).get("model")
-    own = resources_of(account, model) if model and model.made else ()
-    if any(resource.type == "AWS::Logs::LogGroup" and resource.id == name for resource in own):
-        return []
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
-    if not any(group["logGroupName"] == name for group in groups):
+    made = resources_of(account, model) if model and model.made else ()
+    own = {resource.id for resource in made if resource.type == "AWS::Logs::LogGroup"}
+    names = [log_group(each) for each in models(config) if log_group(each) not in own]
+    name = next((name for name in names if _exists(account, name)), "")
+    if not name:
         return []
     if config.removal != "retain":
         raise OperateError(
@@ -40,3 +40,8 @@ def adopt(account: Account, config: DeployConfig) -> list[str]:
         f"The log group {name} was kept by an earlier deployment: its stack takes it over, with the key it has."
     )
     return [_IMPORT]
+
+
+def _exists(account: Account, name: str) -> bool:
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    return any(group["logGroupName"] == name for group in groups)

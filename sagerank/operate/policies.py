@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cdk
-from .deploy import LATER, Wanted
+from .deploy import Wanted
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def key_statements(wanted: Wanted, account: str) -> list[Statement]:
 def _templates(wanted: Wanted, account: str, **more: str) -> Templates:
     """Of the deployment with a role of its own."""
     config = wanted.config
-    options = {**wanted.options, "role": "", **({"artefact": LATER} if wanted.build else {}), **more}
+    options = {**wanted.options, "role": "", **more}
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
         cdk.synthesise(options, Path(scratch), file=wanted.file, validate=False)
         return Templates.read(Path(scratch), name=config.name, region=config.region, account=account)
@@ -143,8 +143,8 @@ def _key(found: Templates, config: DeployConfig) -> Iterator[Statement]:
 def _caller(found: Templates, config: DeployConfig) -> Iterator[Statement]:
     """What the caller policy allows; of mode batch, which has none, to run jobs, write requests and read answers."""
     if config.traits.endpoint:
-        (policy,) = found.of_type("AWS::IAM::ManagedPolicy")
-        yield from _patterned(found, policy)
+        for policy in found.of_type("AWS::IAM::ManagedPolicy"):  # of a fleet, one for each model
+            yield from _patterned(found, policy)
         return
     jobs = ["sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob"]
     yield _statement(jobs, found.arn("sagemaker", f"transform-job/{config.name}-*"))

@@ -111,8 +111,8 @@ def _assembly(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _artefacts(configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The configuration itself and its variants, where they name a local artefact."""
-    for each in (configuration, *configuration.get("variants", ())):
+    """The configuration itself, its variants and components, where they name a local artefact."""
+    for each in (configuration, *configuration.get("variants", ()), *configuration.get("components", ())):
         artefact = each.get("artefact", "")
         if artefact and isinstance(artefact, str) and not artefact.startswith("s3://"):
             yield each
@@ -121,7 +121,7 @@ def _artefacts(configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _portable(configuration: Mapping[str, Any], by_sum: Mapping[str, str]) -> dict[str, Any]:
     """The configuration with the artefacts' names in the file in place of their paths, and without the secrets of a build."""
     found: dict[str, Any] = json.loads(json.dumps(configuration))
-    for name in ("image_build", "variants"):  # which a command line writes as JSON
+    for name in ("image_build", "variants", "components"):  # which a command line writes as JSON
         if isinstance(found.get(name), str):
             found[name] = json.loads(found[name])
     build = found.get("image_build", {})

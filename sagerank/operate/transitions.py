@@ -37,12 +37,14 @@ class Transition:
     """refused: why, and what to do instead. unscaled: the endpoint's scaling is off meanwhile.
 
     counts: instances of variants that SageMaker would leave as they are. abandoned: parts whose stacks are not needed any more.
+    gone: inference components that callers may still name.
     """
 
     refused: str = ""
     unscaled: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     abandoned: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 def decide(old: Templates, new: Templates) -> Transition:
@@ -54,6 +56,7 @@ def decide(old: Templates, new: Templates) -> Transition:
         unscaled=_unscaled(old, new),
         counts=_kept(old, new),
         abandoned=tuple(part for part in old if part not in new),
+        gone=tuple(sorted(_components(old) - _components(new))),
     )
 
 
@@ -112,6 +115,11 @@ def _component(old: Templates, new: Templates) -> str:
         if (was := types(before[name])) != (wanted := types(after[name])):
             return f"instance: {' '.join(was)} would be {' '.join(wanted)}, and copies of an inference component are placed by the type they were made for: {_ELSEWHERE}."
     return ""
+
+
+def _components(templates: Templates) -> set[str]:
+    found = _resources(templates, "SageMaker::InferenceComponent").values()
+    return {each["InferenceComponentName"] for each in found}
 
 
 def _data(old: Templates, new: Templates) -> str:

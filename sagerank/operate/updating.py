@@ -25,6 +25,10 @@ def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
     lines += [
         f"The stack {name}-{part} is not needed any more and is deleted." for part in transition.abandoned
     ]
+    lines += [
+        f"The inference component {name} goes: whoever still names it gets errors."
+        for name in transition.gone
+    ]
     return lines
 
 

@@ -15,7 +15,7 @@ from sagerank_inference.contract import RerankError, TokenLimitExceeded
 
 from . import OperateError, stacks, stored
 from .account import Account
-from .endpoint import Endpoint, Variant, describe
+from .endpoint import Endpoint, describe
 from .invoke import Patience, Progress, invoke, invoke_async
 
 # Of a logit, against the float32 reference: the server's own limit on CPU.
@@ -110,11 +110,11 @@ def verify(
     reason = endpoint.failure or (stack.reason if stack and undone else "")
     pins, judged, not_judged = [], [], []
     patience = Patience(START_SECONDS, progress)
-    for target, variant, arguments in _targets(endpoint):
-        if variant.shadow:
+    for target, model, shadow, arguments in _targets(endpoint):
+        if shadow:
             not_judged.append(f"{target}: a shadow's answers are dropped")
             continue
-        container = _container(account, variant)
+        container = _container(account, target, model)
         found = manifest
         if found is None:
             pin, found = _deployed_manifest(account, target, container)
@@ -149,28 +149,32 @@ def _wanted(account: Account, stack: stacks.Stack) -> str:
     return made[0] if made else ""
 
 
-def _targets(endpoint: Endpoint) -> list[tuple[str, Variant, dict[str, str]]]:
-    """What can be asked by name, and how an invocation says so."""
+def _targets(endpoint: Endpoint) -> list[tuple[str, str, bool, dict[str, str]]]:
+    """What can be asked by name, its model, whether it is a shadow, and how an invocation says which it means."""
     if endpoint.components:
-        of = {variant.name: variant for variant in endpoint.variants}
         return [
-            (part.name, of[part.variant], {"InferenceComponentName": part.name})
+            (part.name, part.model, False, {"InferenceComponentName": part.name})
             for part in endpoint.components
         ]
     serving = [variant for variant in endpoint.variants if not variant.shadow]
     return [
-        (variant.name, variant, {"TargetVariant": variant.name} if len(serving) > 1 else {})
+        (
+            variant.name,
+            "".join(variant.models[:1]),
+            variant.shadow,
+            {"TargetVariant": variant.name} if len(serving) > 1 else {},
+        )
         for variant in endpoint.variants
     ]
 
 
-def _container(account: Account, variant: Variant) -> Mapping[str, Any]:
-    if not variant.models:
+def _container(account: Account, target: str, model: str) -> Mapping[str, Any]:
+    if not model:
         raise OperateError(
-            f"The variant {variant.name} has no model: its inference components are gone, or its configuration was deleted."
+            f"The variant {target} has no model: its inference components are gone, or its configuration was deleted."
         )
     found: Mapping[str, Any] = (
-        account.client("sagemaker").describe_model(ModelName=variant.models[0]).get("PrimaryContainer", {})
+        account.client("sagemaker").describe_model(ModelName=model).get("PrimaryContainer", {})
     )
     return found
 

@@ -17,7 +17,7 @@ import yaml
 from docs import diagram
 from sagerank.models.build import MICRO
 from sagerank.models.local_server import Server, serving
-from sagerank_infra import rules
+from sagerank.operate.deploy import want
 from sagerank_infra.options import ConfigError
 
 from ..conftest import ROOT
@@ -121,7 +121,7 @@ def test_configurations_on_pages_are_accepted(tmp_path: Path) -> None:
     for block in shown:
         file = tmp_path / "deploy.yaml"
         file.write_text(block.text)
-        assert rules.read(file, {"artefact": "s3://bucket/model.tar.gz"}).model
+        assert want(file, {"artefact": "s3://bucket/model.tar.gz"}).config.model
 
 
 def test_a_command_that_would_be_refused_is_refused_here() -> None:

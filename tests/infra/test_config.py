@@ -192,6 +192,7 @@ def test_a_wrong_value_of_any_option_is_named_with_what_is_allowed(name: str, va
             "pools": {"instance": "ml.c6i.xlarge"},
             "schedules": {"name": "n", "cron": "cron(0 1 * * ? *)"},
             "variants": {"name": "n", "weight": 1},
+            "components": {"name": "n"},
         }
         item = {**good.get(outer.rpartition(".")[2], {}), inner: value}
         options[outer] = json.dumps([item])
@@ -414,8 +415,8 @@ TRAPS: list[tuple[dict[str, str], str]] = [
         "pools has an instance type or a priority twice",
     ),
     (
-        {"pools": '[{"instance": "ml.c6i.xlarge"}]', "mode": "scale-to-zero"},
-        "pools are for modes realtime and async",
+        {"pools": '[{"instance": "ml.c6i.xlarge"}]', "mode": "batch"},
+        "pools are for modes realtime, async and scale-to-zero",
     ),
     (
         {"pools": '[{"instance": "ml.c6i.xlarge"}]', "variants": '[{"name": "B", "weight": 1}]'},

@@ -78,6 +78,7 @@ def test_presets_are_what_the_stacks_deploy(name: str, preset: str) -> None:
         assert known.min_instances == target["Properties"]["MinCapacity"]
 
 
+FLEET = json.dumps([{"name": "turbo", "model": "turbo", "artefact": "s3://models/turbo.tar.gz"}])
 VARIANTS = json.dumps([{"name": "B", "weight": 1}, {"name": "C", "weight": 1}])
 
 
@@ -100,6 +101,8 @@ VARIANTS = json.dumps([{"name": "B", "weight": 1}, {"name": "C", "weight": 1}])
         ("realtime", {"variants": VARIANTS}),
         ("async", {"autoscaling__min": "1"}),
         ("scale-to-zero", {"autoscaling__min": "1", "instance": "ml.g5.xlarge"}),
+        ("scale-to-zero", {"components": FLEET}),
+        ("scale-to-zero", {"components": FLEET, "autoscaling__min": "1", "autoscaling__max": "1"}),
         ("serverless", {"serverless__provisioned": "2", "autoscaling__min": "2", "autoscaling__max": "3"}),
         ("serverless", {"serverless__provisioned": "5"}),
         ("batch", {"encryption__key": "aws"}),

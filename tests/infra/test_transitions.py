@@ -22,6 +22,7 @@ from .synth import example
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/mine"
 VPC = {"network__vpc": "vpc-1", "network__subnets": "subnet-1", "network__security_groups": "sg-1"}
+FLEET = '[{"name": "turbo", "artefact": "s3://example-models/turbo/model.tar.gz"}]'
 FIXED = {"autoscaling__min": "2", "autoscaling__max": "2"}
 
 
@@ -75,6 +76,9 @@ CONFIGS: dict[str, tuple[str, str, dict[str, str]]] = {
     "scale-to-zero": ("scale-to-zero", "dev", {}),
     "scale-to-zero prod": ("scale-to-zero", "prod", {}),
     "scale-to-zero larger": ("scale-to-zero", "dev", {"instance": "ml.c7i.2xlarge"}),
+    "fleet": ("scale-to-zero", "dev", {"components": FLEET}),
+    "another fleet": ("scale-to-zero", "dev", {"components": FLEET.replace("turbo", "other")}),
+    "fleet pools": ("scale-to-zero", "dev", {"pools": '[{"instance": "ml.c6i.xlarge"}]'}),
     "batch": ("batch", "dev", {}),
     "batch larger": ("batch", "dev", {"instance": "ml.c7i.2xlarge"}),
     "marketplace": ("marketplace", "dev", {}),
@@ -157,6 +161,11 @@ EXPECTED = [
     ("warm", "serverless", UNSCALED),
     ("async", "async prod", IN_PLACE),
     ("scale-to-zero", "scale-to-zero prod", IN_PLACE),
+    ("scale-to-zero", "fleet", IN_PLACE),
+    ("fleet", "scale-to-zero", IN_PLACE),
+    ("fleet", "another fleet", IN_PLACE),
+    ("fleet", "realtime", "the endpoint is of inference components and would be real-time"),
+    ("scale-to-zero", "fleet pools", "instance: ml.c7i.xlarge would be ml.c7i.xlarge ml.c6i.xlarge"),
 ]  # fmt: skip
 
 

@@ -14,8 +14,13 @@ from moto.sagemaker.responses import SageMakerResponse
 from .artefact import ContainerFailed
 from .container import Container
 from .endpoints import RUNNING
-from .place import Place
+from .place import Place, capacity, instance_type
 
+_NO_ROOM = (
+    "There is not enough hardware resources on the instances for this endpoint to create a copy of the inference component. "
+    "Please update resource requirements for this inference component, remove existing inference components, or increase the "
+    "number of instances for this endpoint."
+)
 # (region, name) -> what DescribeInferenceComponent says
 _COMPONENTS: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -49,25 +54,85 @@ def create_inference_component(self: Any) -> ActionResult:
     return ActionResult({"InferenceComponentArn": arn})
 
 
+def _variant(backend: Any, component: dict[str, Any]) -> dict[str, Any]:
+    endpoint = backend.endpoints[component["EndpointName"]]
+    config = backend.endpoint_configs[endpoint.endpoint_config_name]
+    return next(
+        dict(each) for each in config.production_variants if each["VariantName"] == component["VariantName"]
+    )
+
+
 def _reach(backend: Any, component: dict[str, Any]) -> None:
     """Start or stop copies until there are as many as desired."""
-    name, endpoint = component["InferenceComponentName"], backend.endpoints[component["EndpointName"]]
-    config = backend.endpoint_configs[endpoint.endpoint_config_name]
-    variant = next(
-        each for each in config.production_variants if each["VariantName"] == component["VariantName"]
-    )
-    place = Place.of_component(name, variant, component["Specification"])
+    name, variant = component["InferenceComponentName"], _variant(backend, component)
     running = RUNNING[backend.region_name, component["EndpointName"]][name]
     counts, status = component["RuntimeConfig"], "InService"
     try:
         while len(running) < counts["DesiredCopyCount"]:
-            running.append(Container(backend, component["Specification"]["ModelName"], place))
+            running.append(_copy(backend, component, variant, component["Specification"]))
     except ContainerFailed as error:
         component["FailureReason"], status = str(error), "Failed"
     while len(running) > counts["DesiredCopyCount"]:
         running.pop().stop()
     counts["CurrentCopyCount"], component["LastModifiedTime"] = len(running), utcnow()
     component["InferenceComponentStatus"] = status
+
+
+def _replace(backend: Any, component: dict[str, Any], specification: dict[str, Any]) -> None:
+    """One copy after another; one that does not start leaves the old ones in service."""
+    name, variant = component["InferenceComponentName"], _variant(backend, component)
+    running = RUNNING[backend.region_name, component["EndpointName"]][name]
+    old, fresh = list(running), list[Container]()
+    try:
+        for _ in old:
+            fresh.append(_copy(backend, component, variant, specification, beside=len(old) - 1))
+        running[:], component["Specification"] = fresh, specification
+        component.pop("FailureReason", None)
+    except ContainerFailed as error:
+        old, component["FailureReason"] = fresh, str(error)
+    for container in old:
+        container.stop()
+    component["LastModifiedTime"], component["InferenceComponentStatus"] = utcnow(), "InService"
+
+
+def _copy(
+    backend: Any,
+    component: dict[str, Any],
+    variant: dict[str, Any],
+    specification: dict[str, Any],
+    *,
+    beside: int | None = None,
+) -> Container:
+    """Start a copy beside `beside` others of the component, or all that run. Raises ContainerFailed where no instance has room."""
+    name, running = (
+        component["InferenceComponentName"],
+        RUNNING[backend.region_name, component["EndpointName"]],
+    )
+    copies = [specification["ComputeResourceRequirements"]]
+    for other in _of(backend.region_name, component["EndpointName"]):
+        number = len(running[other["InferenceComponentName"]])
+        number = beside if other is component and beside is not None else number
+        copies += number * [other["Specification"]["ComputeResourceRequirements"]]
+    if not _placed(variant, copies):
+        raise ContainerFailed(_NO_ROOM)
+    return Container(backend, specification["ModelName"], Place.of_component(name, variant, specification))
+
+
+def _placed(variant: dict[str, Any], copies: list[dict[str, Any]]) -> bool:
+    """Whether as many instances as the variant may have hold the copies, the largest first."""
+    needs = ("MinMemoryRequiredInMb", "NumberOfCpuCoresRequired", "NumberOfAcceleratorDevicesRequired")
+    managed = variant.get("ManagedInstanceScaling", {})
+    most = managed.get("MaxInstanceCount", variant["InitialInstanceCount"])
+    instances = [list(capacity(instance_type(variant))) for _ in range(most)]
+    for copy in sorted(copies, key=lambda each: -each["MinMemoryRequiredInMb"]):
+        wanted = [copy.get(need, 0) for need in needs]
+        for free in instances:
+            if all(have >= want for have, want in zip(free, wanted, strict=True)):
+                free[:] = [have - want for have, want in zip(free, wanted, strict=True)]
+                break
+        else:
+            return False
+    return True
 
 
 def _component(self: Any) -> dict[str, Any]:
@@ -105,6 +170,18 @@ def update_inference_component_runtime_config(self: Any) -> ActionResult:
     return ActionResult({"InferenceComponentArn": component["InferenceComponentArn"]})
 
 
+def update_inference_component(self: Any) -> ActionResult:
+    component = _component(self)
+    if component["InferenceComponentStatus"] != "InService":
+        raise ValidationError(
+            message=f"Inference component {component['InferenceComponentName']} is not InService."
+        )
+    component["InferenceComponentStatus"] = "Updating"
+    arguments = (self.sagemaker_backend, component, self._get_param("Specification"))
+    threading.Thread(target=_replace, args=arguments, daemon=True).start()
+    return ActionResult({"InferenceComponentArn": component["InferenceComponentArn"]})
+
+
 def delete_inference_component(self: Any) -> ActionResult:
     component = _component(self)
     name = component["InferenceComponentName"]
@@ -132,6 +209,7 @@ def install() -> None:
         create_inference_component,
         describe_inference_component,
         list_inference_components,
+        update_inference_component,
         update_inference_component_runtime_config,
         delete_inference_component,
     ):

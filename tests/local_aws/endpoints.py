@@ -175,6 +175,9 @@ def update_endpoint(self: Any) -> ActionResult:
         self._get_param("ExcludeRetainedVariantProperties"),
     )
     endpoint.endpoint_status, endpoint.last_deployment_config = "Updating", deployment
+    before = _properties(backend, endpoint.endpoint_config_name)
+    every = (before[kind] or () for kind in ("ProductionVariants", "ShadowProductionVariants"))
+    variants = {variant["VariantName"] for each in every for variant in each}
 
     def replace() -> None:
         try:
@@ -182,7 +185,10 @@ def update_endpoint(self: Any) -> ActionResult:
         except ContainerFailed as error:
             _set(endpoint, "InService", str(error))
             return
-        old, RUNNING[key] = RUNNING.get(key, {}), fresh
+        old = RUNNING.get(key, {})
+        # An inference component is no variant, and stays.
+        staying = {name: old.pop(name) for name in list(old) if name not in variants}
+        RUNNING[key] = fresh | staying
         endpoint.endpoint_config_name = wanted
         endpoint.production_variants = endpoint._process_production_variants(
             backend.endpoint_configs[wanted].production_variants

@@ -70,6 +70,12 @@ class Place:
         return Limits(min(cpus, len(os.sched_getaffinity(0))), memory)
 
 
+def capacity(instance: str) -> tuple[float, int, int]:
+    """Memory in MB, vCPUs and GPUs that components may be given."""
+    machine = _hardware(instance)
+    return machine.memory_gib * 1024, machine.vcpu, machine.gpus
+
+
 def instance_type(variant: Mapping[str, Any]) -> str:
     """A variant's, the first where there are several to choose from."""
     return str(variant.get("InstanceType") or variant["InstancePools"][0]["InstanceType"])

@@ -304,9 +304,22 @@ def _change_endpoint(region: str, name: str, given: Properties) -> None:
         raise ValidationError(message=f"Endpoint {name} was rolled back: {found.get('FailureReason')}")
 
 
+def _change_component(region: str, name: str, given: Properties) -> None:
+    sagemaker, name = client("sagemaker", region), given["InferenceComponentName"]
+    sagemaker.update_inference_component(
+        **_api(
+            "UpdateInferenceComponent", "sagemaker", {k: v for k, v in given.items() if k != "RuntimeConfig"}
+        )
+    )
+    _await_component(region, name)
+    if why := sagemaker.describe_inference_component(InferenceComponentName=name).get("FailureReason"):
+        raise ValidationError(message=f"Inference component {name} was rolled back: {why}")
+
+
 # Types that an update changes in place; others are deleted and made anew.
 _CHANGES: dict[str, Callable[[str, str, Properties], object]] = {
     "AWS::SageMaker::Endpoint": _change_endpoint,
+    "AWS::SageMaker::InferenceComponent": _change_component,
     "AWS::ApplicationAutoScaling::ScalableTarget": _target,
 }
 

@@ -168,6 +168,37 @@ def test_the_client_for_asyncio_waits_too(at_zero: Any) -> None:
     thread.join()
 
 
+def test_a_component_that_no_instance_has_room_for_fails_and_says_so(sagemaker: Any) -> None:
+    """An ml.c7i.large has 4096 MB and 2 vCPUs, of which the component `reranker` has 1024 MB."""
+
+    def made(name: str, **needs: float) -> dict[str, Any]:
+        sagemaker.create_inference_component(
+            InferenceComponentName=name,
+            EndpointName="parts",
+            VariantName="All",
+            Specification={"ModelName": "micro", "ComputeResourceRequirements": needs},
+            RuntimeConfig={"CopyCount": 1},
+        )
+
+        def found() -> dict[str, Any]:
+            return dict(sagemaker.describe_inference_component(InferenceComponentName=name))
+
+        wait_for(lambda: found()["InferenceComponentStatus"] != "Creating")
+        after = found()
+        sagemaker.delete_inference_component(InferenceComponentName=name)
+        return after
+
+    for needs in (
+        {"MinMemoryRequiredInMb": 4000},
+        {"MinMemoryRequiredInMb": 512, "NumberOfCpuCoresRequired": 2.5},
+        {"MinMemoryRequiredInMb": 512, "NumberOfAcceleratorDevicesRequired": 1},
+    ):
+        large = made("large", **needs)
+        assert large["InferenceComponentStatus"] == "Failed"
+        assert "not enough hardware resources" in large["FailureReason"]
+    assert made("small", MinMemoryRequiredInMb=1024)["InferenceComponentStatus"] == "InService"
+
+
 def test_status_says_that_a_request_starts_the_first(
     at_zero: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -905,7 +905,7 @@ def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_
     from sagerank_infra.config import DeployConfig
 
     page = (Path(__file__).parents[2] / "docs/deploy.md").read_text(encoding="utf-8")
-    shown = re.search(r"```yaml\n(.*?)```", page, re.S)
+    shown = re.search(r"```yaml\n(# deploy.yaml.*?)```", page, re.S)
     assert shown
     (tmp_path / "deploy.yaml").write_text(shown[1])
     config = DeployConfig.read(tmp_path / "deploy.yaml", {"artefact": "s3://models/model.tar.gz"})

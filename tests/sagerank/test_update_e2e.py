@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sagerank.models.build import archive
 from sagerank.operate.unscaled import without
 
 from .test_deploy_e2e import GOLDEN, Aws, aws, clean
@@ -24,7 +25,7 @@ DEPLOY = ("deploy", "--model", "micro", "--yes", "--json")
 
 
 @contextmanager
-def asking(aws: Aws) -> Iterator[list[float]]:
+def asking(aws: Aws, **arguments: str) -> Iterator[list[float]]:
     """Scores of a pair that is asked for again and again; an error is raised at the end."""
     scores: list[float] = []
     errors: list[Exception] = []
@@ -33,7 +34,7 @@ def asking(aws: Aws) -> Iterator[list[float]]:
     def ask() -> None:
         while not done.is_set():
             try:
-                scores.append(aws.rerank("sagerank")[0]["score"])
+                scores.append(aws.rerank("sagerank", **arguments)[0]["score"])
             except Exception as error:  # whatever a caller would see
                 errors.append(error)
             time.sleep(0.05)
@@ -58,7 +59,7 @@ def targets(aws: Aws) -> list[dict[str, Any]]:
     scaling = aws.client("application-autoscaling")
     found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
-    assert len(policies) == len(found)
+    assert {each["ResourceId"] for each in policies} == {each["ResourceId"] for each in found}
     return list(found)
 
 
@@ -157,4 +158,35 @@ def test_the_count_of_a_variant_beside_a_scaled_one_is_what_was_asked(aws: Aws) 
     found = aws.client("sagemaker").describe_endpoint(EndpointName="sagerank")["ProductionVariants"]
     counts = {variant["VariantName"]: variant["DesiredInstanceCount"] for variant in found}
     assert counts == {"AllTraffic": 3, "B": 2}
+    destroyed(aws)
+
+
+def test_a_model_comes_to_a_fleet_and_goes_while_the_first_answers(aws: Aws) -> None:
+    archive("random:tiny", aws.folder / "second.tar.gz", cache=aws.folder / "cache")
+    beside = json.dumps([{"name": "second", "model": "tiny", "artefact": "second.tar.gz", "min": 1}])
+    fleet = (*DEPLOY, "--mode", "scale-to-zero", "--instance", "ml.c7i.xlarge", "-c", "network.vpc=none")
+    first = {"InferenceComponentName": "sagerank-component"}
+    aws.sagerank(*fleet)
+    with asking(aws, **first):
+        verdict = json.loads(aws.sagerank(*fleet, "-c", f"components={beside}"))
+    judged = {each["target"]: each["model"] for each in verdict["judged"]}
+    assert verdict["ok"] is True
+    assert judged == {"sagerank-component": "sagerank-micro", "sagerank-second": "random:tiny"}
+    pins = {each["target"]: each["pinned"] for each in verdict["pins"]}
+    assert len(set(pins.values())) == 2
+    assert {each["ResourceId"] for each in targets(aws)} == {
+        "inference-component/sagerank-component",
+        "inference-component/sagerank-second",
+    }
+    found = json.loads(aws.sagerank("status", "--json"))["endpoint"]["components"]
+    assert {each["name"]: each["copies"] for each in found} == {"sagerank-component": 1, "sagerank-second": 1}
+    asked = ("rerank", "ice", "--sample", "--endpoint", "sagerank", "--json", "--component")
+    answers = [aws.sagerank(*asked, name) for name in judged]
+    assert answers[0] != answers[1]
+
+    with asking(aws, **first):
+        assert json.loads(aws.sagerank(*fleet))["ok"] is True
+    assert "The inference component sagerank-second goes" in aws.said
+    with pytest.raises(Exception, match="unknown for endpoint sagerank"):
+        aws.rerank("sagerank", InferenceComponentName="sagerank-second")
     destroyed(aws)
