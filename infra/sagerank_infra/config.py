@@ -31,6 +31,7 @@ from .sections import (
     Capture,
     Encryption,
     ImageBuild,
+    Metrics,
     Network,
     OtherBuckets,
     Pool,
@@ -147,6 +148,7 @@ class DeployConfig:
     variants: tuple[Variant, ...] = option((), "for A/B tests and shadow tests (realtime)")
     rollout: Rollout = section(Rollout, "how updates reach the traffic")
     alarms: Alarms = section(Alarms, "what wakes you")
+    metrics: Metrics = section(Metrics, "of single instances: off")
     budget: Budget = section(Budget, "what it may cost")
     capture: Capture = section(Capture, "of requests and answers: off")
     traffic: Traffic = section(Traffic, "what the estimated cost is for")

@@ -20,7 +20,7 @@ from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
-from .standing import Standing, standing
+from .standing import Standing, each_instance, standing
 
 _BUSY = 0.6  # the share of an instance's time that scaling aims at
 
@@ -201,6 +201,8 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
             month.add_hours(instance, Decimal(count * HOURS_PER_MONTH), name)
         except CostError as error:
             month.leave_out(name, str(error))
+        if each := each_instance(config, instance):
+            month.add("metric", count * each, f"{variant.name}: metrics of each instance")
         if not hardware(instance).local_disk:
             month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")
     if wanted.schedules:

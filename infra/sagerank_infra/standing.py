@@ -5,6 +5,8 @@ sagerank_cost has the same counts of each preset and mode in its presets.csv; te
 
 from __future__ import annotations
 
+from sagerank_cost.standing import instance_metrics
+
 from .config import DeployConfig
 from .instances import hardware
 
@@ -21,6 +23,8 @@ def standing(config: DeployConfig) -> Standing:
     counts = {
         "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
         "alarm": _alarms(config) if endpoint else 0,
+        "instance_metric": each_instance(config, config.instance),
+        "telemetry": int(config.metrics.detailed),
         "metric": len(LOGGED) if endpoint and config.own_server else 0,
         "dashboard": int(endpoint),
         "kms_key": int(config.encryption.key == "new"),
@@ -28,6 +32,13 @@ def standing(config: DeployConfig) -> Standing:
         "provisioned": config.serverless.provisioned if serverless else 0,
     }
     return tuple((item, count) for item, count in counts.items() if count)
+
+
+def each_instance(config: DeployConfig, instance: str) -> int:
+    """The metrics that every instance of a type has of its own."""
+    if not config.metrics.enhanced:
+        return 0
+    return instance_metrics(gpus=hardware(instance).gpus, components=config.traits.components)
 
 
 def _alarms(config: DeployConfig) -> int:
