@@ -297,6 +297,7 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
         requests=traffic.requests,
         instance=deployment.instance,
         instances=amount / HOURS_PER_MONTH,
+        components=deployment.mode == "scale-to-zero",
     )
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")

@@ -39,8 +39,8 @@ _USED = {
 }
 # This row says how large the fleet is at least; the others are items of rates.csv.
 _LEAST = "min_instances"
-# Items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request; of instance_metric, how
-# many metrics an instance has of its own; telemetry is detailed observability, on or off.
+# Items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request; of instance_metric
+# (enhanced metrics) and telemetry (detailed observability), whether there are any.
 Standing = tuple[tuple[str, int], ...]
 
 
@@ -78,22 +78,29 @@ def instance_metrics(*, gpus: int, components: bool) -> int:
 
 
 def add(
-    statement: Statement, standing: Standing, *, requests: float, instance: str, instances: Decimal
+    statement: Statement,
+    standing: Standing,
+    *,
+    requests: float,
+    instance: str,
+    instances: Decimal,
+    components: bool = False,
 ) -> None:
     """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB.
 
-    instances: how many stand on average.
+    instances: how many stand on average. components: whether inference components hold the model.
     """
     for item, count in standing:
         if item == "telemetry":
             statement.leave_out(*TELEMETRY)
-            continue
-        if item == "instance_metric":
-            statement.add("metric", count * instances, _NAMES[item])
-            continue
-        quantity = count * log_gb(requests) if item == "logs_ingest" else count
-        memory = int(instance) if item == "provisioned" else None
-        statement.add(item, quantity, _NAMES[item], memory_mb=memory)
+        elif item == "instance_metric":
+            gpus = statement.catalogue.instance(instance).gpus
+            each = instance_metrics(gpus=gpus, components=components)
+            statement.add("metric", each * instances, _NAMES[item])
+        else:
+            quantity = count * log_gb(requests) if item == "logs_ingest" else count
+            memory = int(instance) if item == "provisioned" else None
+            statement.add(item, quantity, _NAMES[item], memory_mb=memory)
     if standing:
         used = [_USED[item] for item, _ in standing if item in _USED]
         statement.notes.append(

@@ -13,6 +13,7 @@ from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
 from sagerank_cost.memory import SERVER_MB, copy_mb, fit, serverless_mb
 from sagerank_cost.models import choice
+from sagerank_cost.standing import instance_metrics
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
 
@@ -20,7 +21,7 @@ from .config import DeployConfig, read_file
 from .environment import max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
-from .standing import Standing, each_instance, standing
+from .standing import Standing, standing
 
 _BUSY = 0.6  # the share of an instance's time that scaling aims at
 
@@ -201,7 +202,8 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
             month.add_hours(instance, Decimal(count * HOURS_PER_MONTH), name)
         except CostError as error:
             month.leave_out(name, str(error))
-        if each := each_instance(config, instance):
+        if config.metrics.enhanced:
+            each = instance_metrics(gpus=hardware(instance).gpus, components=False)
             month.add("metric", count * each, f"{variant.name}: metrics of each instance")
         if not hardware(instance).local_disk:
             month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")

@@ -5,12 +5,11 @@ sagerank_cost has the same counts of each preset and mode in its presets.csv; te
 
 from __future__ import annotations
 
-from sagerank_cost.standing import instance_metrics
-
 from .config import DeployConfig
 from .instances import hardware
 
-# Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request.
+# Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request;
+# of instance_metric and telemetry, whether there are any.
 Standing = tuple[tuple[str, int], ...]
 
 # Fields of the server's log line of a request, and the metrics that filters make of them.
@@ -23,7 +22,7 @@ def standing(config: DeployConfig) -> Standing:
     counts = {
         "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
         "alarm": _alarms(config) if endpoint else 0,
-        "instance_metric": each_instance(config, config.instance),
+        "instance_metric": int(config.metrics.enhanced),
         "telemetry": int(config.metrics.detailed),
         "metric": len(LOGGED) if endpoint and config.own_server else 0,
         "dashboard": int(endpoint),
@@ -32,13 +31,6 @@ def standing(config: DeployConfig) -> Standing:
         "provisioned": config.serverless.provisioned if serverless else 0,
     }
     return tuple((item, count) for item, count in counts.items() if count)
-
-
-def each_instance(config: DeployConfig, instance: str) -> int:
-    """The metrics that every instance of a type has of its own."""
-    if not config.metrics.enhanced:
-        return 0
-    return instance_metrics(gpus=hardware(instance).gpus, components=config.traits.components)
 
 
 def _alarms(config: DeployConfig) -> int:
