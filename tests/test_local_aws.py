@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from sagerank.models.build import archive
 from sagerank_infra.reranker import Reranker
 
+from .infra.conftest import synthesise
+from .infra.synth import example
 from .local_aws.launch import REGION, running
 from .local_aws.place import Place
 
@@ -105,6 +107,32 @@ def test_a_stacks_update_replaces_the_configuration_and_updates_the_endpoint(aws
     assert variants["ProductionVariants"][0]["InstanceType"] == "ml.c7i.xlarge"
     aws["cloudformation"].delete_stack(StackName="s")
     assert aws["sagemaker"].list_endpoints()["Endpoints"] == []
+
+
+def test_metrics_of_instances_are_switched_on_in_place_and_off_again(aws: Mapping[str, Any]) -> None:
+    def deployed(**options: str) -> dict[str, str]:
+        given = {"model": "micro", "artefact": "s3://artefacts/model.tar.gz", "bootstrap_rule": "false"}
+        found = synthesise(example("realtime", network__vpc="none", **given, **options)).templates
+        return {f"sagerank-{part}": json.dumps(found[part]) for part in ("model", "endpoint")}
+
+    def enhanced() -> dict[str, Any]:
+        name = aws["sagemaker"].describe_endpoint(EndpointName="sagerank")["EndpointConfigName"]
+        return dict(aws["sagemaker"].describe_endpoint_config(EndpointConfigName=name)["MetricsConfig"])
+
+    off = {"EnableEnhancedMetrics": False, "EnableDetailedObservability": False}
+    off |= {"MetricPublishFrequencyInSeconds": 60}
+    for stack, template in deployed().items():
+        aws["cloudformation"].create_stack(StackName=stack, TemplateBody=template)
+    assert enhanced() == off
+    on = deployed(metrics__enhanced="true", metrics__detailed="true", metrics__seconds="10")
+    for templates, wanted in (
+        (on, {**dict.fromkeys(off, True), "MetricPublishFrequencyInSeconds": 10}),
+        (deployed(), off),
+    ):
+        _updated(aws, "sagerank-endpoint", templates["sagerank-endpoint"])
+        assert enhanced() == wanted
+    for part in ("endpoint", "model"):
+        aws["cloudformation"].delete_stack(StackName=f"sagerank-{part}")
 
 
 def test_parameters_and_policies_come_with_tags_and_go_unless_somebody_has_the_policy(

@@ -291,7 +291,14 @@ def itemise(deployment: Deployment, scenario: Scenario, amount: Decimal) -> Stat
     statement.add("data_out", data_out, "data out")
     if deployment.mode != "serverless" and not catalogue.instance(deployment.instance).local_disk:
         statement.add("volume", amount / HOURS_PER_MONTH * VOLUME_GB, f"volumes, {VOLUME_GB} GB each")
-    standing.add(statement, deployment.standing, requests=traffic.requests, instance=deployment.instance)
+    standing.add(
+        statement,
+        deployment.standing,
+        requests=traffic.requests,
+        instance=deployment.instance,
+        instances=amount / HOURS_PER_MONTH,
+        components=deployment.mode == "scale-to-zero",
+    )
     if deployment.mode == "marketplace":
         statement.leave_out(SELLERS_CHARGE, "it is the seller's to say")
     statement.lines |= scenario.discounts.off(statement.lines.values(), deployment.mode)

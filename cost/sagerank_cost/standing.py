@@ -17,6 +17,7 @@ LOG_BYTES = 350
 _NAMES = {
     "alarm": "alarms",
     "dashboard": "dashboard",
+    "instance_metric": "metrics of each instance",
     "kms_key": "KMS key",
     "logs_ingest": "logs",
     "metric": "metrics read from the log",
@@ -25,6 +26,11 @@ _NAMES = {
     "public_ipv4": "public addresses",
     "vpc_endpoint": "interface endpoints",
 }
+# What has no price here, and why.
+TELEMETRY = (
+    "OpenTelemetry metrics",
+    "CloudWatch bills what detailed observability sends by the GB, and how much that is nobody has measured here",
+)
 # What else is billed where these stand, as it is used.
 _USED = {
     "kms_key": "KMS requests",
@@ -33,7 +39,8 @@ _USED = {
 }
 # This row says how large the fleet is at least; the others are items of rates.csv.
 _LEAST = "min_instances"
-# Items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request.
+# Items of rates.csv and how many of each; of logs_ingest, how many lines the server logs for a request; of instance_metric
+# (enhanced metrics) and telemetry (detailed observability), whether there are any.
 Standing = tuple[tuple[str, int], ...]
 
 
@@ -57,12 +64,43 @@ def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
     return Preset(min_instances=counts.pop(_LEAST), standing=tuple(counts.items()))
 
 
-def add(statement: Statement, standing: Standing, *, requests: float, instance: str) -> None:
-    """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB."""
+def instance_metrics(*, gpus: int, components: bool) -> int:
+    """How many metrics CloudWatch bills of an instance, where enhanced metrics name instance, copy and GPU as dimensions.
+
+    An estimate by the lists in AWS's pages "SageMaker AI metrics in Amazon CloudWatch" and "enhanced metrics": three of the host
+    and two of each GPU (with inference components six and five), and of each copy eight of its requests, and with components
+    two of its container and two of its GPU.
+    """
+    if not components:
+        return 3 + 2 * gpus + 8
+    copies = max(1, gpus)
+    return 6 + 5 * gpus + copies * (8 + 2 + 2 * bool(gpus))
+
+
+def add(
+    statement: Statement,
+    standing: Standing,
+    *,
+    requests: float,
+    instance: str,
+    instances: Decimal,
+    components: bool = False,
+) -> None:
+    """Add what stands beside a model that is asked so often in a month; `instance` is its type, or serverless memory in MB.
+
+    instances: how many stand on average. components: whether inference components hold the model.
+    """
     for item, count in standing:
-        quantity = count * log_gb(requests) if item == "logs_ingest" else count
-        memory = int(instance) if item == "provisioned" else None
-        statement.add(item, quantity, _NAMES[item], memory_mb=memory)
+        if item == "telemetry":
+            statement.leave_out(*TELEMETRY)
+        elif item == "instance_metric":
+            gpus = statement.catalogue.instance(instance).gpus
+            each = instance_metrics(gpus=gpus, components=components)
+            statement.add("metric", each * instances, _NAMES[item])
+        else:
+            quantity = count * log_gb(requests) if item == "logs_ingest" else count
+            memory = int(instance) if item == "provisioned" else None
+            statement.add(item, quantity, _NAMES[item], memory_mb=memory)
     if standing:
         used = [_USED[item] for item, _ in standing if item in _USED]
         statement.notes.append(

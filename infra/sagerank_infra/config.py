@@ -32,6 +32,7 @@ from .sections import (
     Capture,
     Encryption,
     ImageBuild,
+    Metrics,
     Network,
     OtherBuckets,
     Rollout,
@@ -153,6 +154,7 @@ class DeployConfig:
     components: tuple[Component, ...] = option((), "other models on the same fleet (scale-to-zero)")
     rollout: Rollout = section(Rollout, "how updates reach the traffic")
     alarms: Alarms = section(Alarms, "what wakes you")
+    metrics: Metrics = section(Metrics, "of single instances: off")
     budget: Budget = section(Budget, "what it may cost")
     capture: Capture = section(Capture, "of requests and answers: off")
     traffic: Traffic = section(Traffic, "what the estimated cost is for")

@@ -29,6 +29,8 @@ def widgets(config: DeployConfig, cost: Estimate) -> list[cloudwatch.IWidget]:
     for other in fleet.models(config)[1:]:
         found += [_heading(other), _latency(other), _requests(other), _load(other)]
         found += [_work(other)] if config.own_server else []
+    if config.metrics.enhanced:
+        found += [_each_utilisation(config), _each_latency(config)]
     return [widget for widget in found if widget]
 
 
@@ -145,5 +147,26 @@ def _cost(config: DeployConfig) -> cloudwatch.IWidget | None:
     return _graph("Cost an hour, at the catalogue's price", [line], unit="USD")
 
 
-def _instances(config: DeployConfig) -> cloudwatch.Metric:
-    return metrics.machine(config, "CPUUtilization", "SampleCount")
+def _instances(config: DeployConfig) -> cloudwatch.IMetric:
+    values, often = metrics.machine(config, "CPUUtilization", "SampleCount"), metrics.values_a_minute(config)
+    return values if often == 1 else _math(f"values / {often}", "instances", values=values)
+
+
+def _each_utilisation(config: DeployConfig) -> cloudwatch.IWidget:
+    names = ["CPUUtilization", "MemoryUtilization"]
+    if hardware(config.instance).gpu:
+        names += ["GPUUtilization", "GPUMemoryUtilization"]
+    return _graph(
+        "Utilisation of each instance and GPU",
+        [metrics.each(config, name, "Average") for name in names],
+        unit="%",
+    )
+
+
+def _each_latency(config: DeployConfig) -> cloudwatch.IWidget:
+    """Slow ones among the instances, and whether each has its share."""
+    return _graph(
+        "Model latency of each instance (microseconds), and its requests",
+        [metrics.each(config, "ModelLatency", "Average")],
+        [metrics.each(config, "ModelLatency", "SampleCount")],
+    )

@@ -21,6 +21,7 @@ from .artefact import Artefact
 from .beside import Variant
 from .config import DeployConfig
 from .environment import environment
+from .hosting import metrics_facts
 from .instances import hardware
 from .model import Foundation
 from .network import Placement
@@ -161,6 +162,8 @@ class Endpoint(Construct):
             # With inference components these belong to the endpoint.
             extra |= {"execution_role_arn": self._outer.role.role_arn, "enable_network_isolation": True}
             extra["vpc_config"] = self._vpc(_Config.VpcConfigProperty)
+        if facts := metrics_facts(config):
+            extra["metrics_config"] = _Config.MetricsConfigProperty(**facts)
         return _Config(
             self,
             "Configuration",

@@ -13,6 +13,7 @@ from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
 from sagerank_cost.memory import SERVER_MB, copy_mb, fit, host_mb, room_mb, serverless_mb
 from sagerank_cost.models import choice
+from sagerank_cost.standing import instance_metrics
 from sagerank_cost.throughput import Speed, serverless_speed, speed
 from sagerank_cost.traffic import constant
 
@@ -221,6 +222,9 @@ def _month(config: DeployConfig, prices: Catalogue, beside: Standing) -> Stateme
             month.add_hours(instance, Decimal(count * HOURS_PER_MONTH), name)
         except CostError as error:
             month.leave_out(name, str(error))
+        if config.metrics.enhanced:
+            each = instance_metrics(gpus=hardware(instance).gpus, components=False)
+            month.add("metric", count * each, f"{variant.name}: metrics of each instance")
         if not hardware(instance).local_disk:
             month.add("volume", count * VOLUME_GB, f"{variant.name}: volumes, {VOLUME_GB} GB each")
     if config.components:

@@ -40,6 +40,21 @@ def main_variant(config: DeployConfig) -> dict[str, Any]:
     return facts
 
 
+def metrics_facts(config: DeployConfig) -> dict[str, Any] | None:
+    """What the endpoint configuration says of metrics; None in modes that have none of single instances.
+
+    SageMaker has switched detailed observability on by default since June 2026: what is billed by the GB is off unless asked for.
+    """
+    if not config.traits.metered:
+        return None
+    wanted = config.metrics
+    return {
+        "enable_enhanced_metrics": wanted.enhanced,
+        "enable_detailed_observability": wanted.detailed,
+        "metric_publish_frequency_in_seconds": wanted.seconds,
+    }
+
+
 def instance_facts(config: DeployConfig, instance: str) -> dict[str, Any]:
     """What every variant on instances of that type has."""
     return {

@@ -128,9 +128,30 @@ def devices(config: DeployConfig, name: str) -> int:
 
 
 def machine(config: DeployConfig, name: str, statistic: str = "Average") -> cloudwatch.Metric:
-    """A metric of the instances in percent of one of its `devices`, one value a minute from each: SampleCount is their number."""
+    """A metric of the instances in percent of one of its `devices`: SampleCount is their number times `values_a_minute`."""
     where = {"EndpointName": config.name, "VariantName": VARIANT}
     return _metric("/aws/sagemaker/Endpoints", name, statistic, where, 1)
+
+
+def values_a_minute(config: DeployConfig) -> int:
+    """How often an instance says its utilisation."""
+    return 60 // config.metrics.seconds
+
+
+def each(config: DeployConfig, name: str, statistic: str) -> cloudwatch.SearchExpression:
+    """A metric of every instance, copy and GPU on its own, which enhanced metrics have: a line for each, as they come and go.
+
+    The search names no set of dimensions, as a GPU and a copy have one more than their instance.
+    """
+    where = {"EndpointName": config.name}
+    if config.traits.components and "Utilization" not in name:
+        where = {"InferenceComponentName": component(config)}
+    terms = " ".join(f'{dimension}="{text}"' for dimension, text in where.items())
+    return cloudwatch.SearchExpression(
+        expression=f"SEARCH('MetricName=\"{name}\" {terms} InstanceId', '{statistic}', 60)",
+        label=name,
+        period=cdk.Duration.minutes(1),
+    )
 
 
 def logged(config: DeployConfig, name: str, statistic: str) -> cloudwatch.Metric:

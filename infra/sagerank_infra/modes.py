@@ -37,6 +37,7 @@ class Mode:
     in_s3: bool = False  # requests and answers are objects in S3
     components: bool = False  # hold the model, and instances come and go with their copies
     scales_to_zero: bool = False  # may have no instance while nothing is asked
+    metered: bool = False  # has metrics of single instances (enhanced metrics, detailed observability)
     variants: bool = False  # others beside the main one
     staged: bool = False  # updates in parts, and not only all at once
     pools: bool = False  # of instance types to fall back to
@@ -44,7 +45,7 @@ class Mode:
 
 
 MODES = {
-    "realtime": Mode(variants=True, staged=True, pools=True),
+    "realtime": Mode(metered=True, variants=True, staged=True, pools=True),
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
@@ -73,6 +74,7 @@ MODES = {
     ),
     "scale-to-zero": Mode(
         components=True,
+        metered=True,
         scales_to_zero=True,
         pools=True,
         tracking=Tracking(
@@ -84,5 +86,5 @@ MODES = {
     "batch": Mode(
         max_bytes=100 * MEGABYTE, max_seconds=3600, endpoint=False, in_s3=True, scales_to_zero=True
     ),
-    "marketplace": Mode(own_container=False),
+    "marketplace": Mode(metered=True, own_container=False),
 }

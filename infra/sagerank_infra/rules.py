@@ -33,6 +33,7 @@ def check(config: DeployConfig) -> None:
     _limits(config)
     fitting.check_memory(config)
     _scaling(config)
+    _metrics(config)
     _variants(config)
     _rollout(config)
     _waits(config)
@@ -193,6 +194,18 @@ def _scaling(config: DeployConfig) -> None:
     if not config.traits.instances and scaling.target > 1:
         raise ConfigError(
             f"autoscaling.target is {scaling.target:g}: in serverless it is the share of provisioned concurrency in use; give 0.1 to 0.9."
+        )
+
+
+def _metrics(config: DeployConfig) -> None:
+    wanted = config.metrics
+    # AWS has rarer ones, which would leave the alarms' minutes without a value.
+    if wanted.seconds not in (10, 30, 60):
+        raise ConfigError(f"metrics.seconds is {wanted.seconds}: give 10, 30 or 60.")
+    asked = {"enhanced": wanted.enhanced, "detailed": wanted.detailed, "seconds": wanted.seconds != 60}
+    for name in (name for name, given in asked.items() if given and not config.traits.metered):
+        raise ConfigError(
+            f"metrics.{name} is for real-time endpoints on instances, and mode is {config.mode!r}: leave it out, or give realtime or scale-to-zero."
         )
 
 

@@ -203,6 +203,21 @@ class Alarms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What SageMaker tells CloudWatch beyond the metrics of the whole fleet, which are free."""
+
+    enhanced: bool = option(
+        False,
+        "of every instance, copy and GPU on its own; each is a metric that CloudWatch bills by the month",
+    )
+    detailed: bool = option(
+        False,
+        "AWS's detailed observability: what the server's /metrics says, and the host's and GPUs' own, for PromQL; billed by the GB",
+    )
+    seconds: int = option(60, "from one value to the next: 10, 30 or 60", low=10, high=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     enabled: bool = option(True, "an AWS Budget over everything with this deployment's tag")
     monthly_usd: float = option(0.0, "its limit; 0: one and a half times the estimate", low=0)

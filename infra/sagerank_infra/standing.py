@@ -9,7 +9,8 @@ from . import fleet
 from .config import DeployConfig
 from .instances import hardware
 
-# Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request.
+# Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request;
+# of instance_metric and telemetry, whether there are any.
 Standing = tuple[tuple[str, int], ...]
 
 # Fields of the server's log line of a request, and the metrics that filters make of them.
@@ -24,6 +25,8 @@ def standing(config: DeployConfig) -> Standing:
         "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
         "alarm": _alarms(config, models) if endpoint else 0,
         "metric": len(LOGGED) * len(models) if endpoint and config.own_server else 0,
+        "instance_metric": int(config.metrics.enhanced),
+        "telemetry": int(config.metrics.detailed),
         "dashboard": int(endpoint),
         "kms_key": int(config.encryption.key == "new"),
         "logs_ingest": int(config.own_server),

@@ -24,6 +24,7 @@ from . import (
     key_policy,
     log_group,
     policies,
+    quotas,
     review,
     screen,
     tools,
@@ -130,6 +131,8 @@ def _ready(
     tools.node()
     if config.encryption.key.startswith("arn:"):
         key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    for note in quotas.check(config, account):
+        say(note)
     words = log_group.adopt(account, config)
     if options.plan:
         tools.cdk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_every_preset_has_every_mode() -> None:
         for mode in MODES:
             known = standing.of(preset, mode)
             month = Statement(CATALOGUE, "us-east-1")
-            standing.add(month, known.standing, requests=1e6, instance="1024")
+            standing.add(month, known.standing, requests=1e6, instance="1024", instances=Decimal(1))
             assert not month.unknown
             assert "KMS key" in month.lines
             assert ("dashboard" in month.lines) == (mode != "batch")

@@ -46,9 +46,9 @@ def main() -> None:
         # What starts a container leaves a file in the current folder when the kernel ends one for its memory.
         os.chdir(behind.folder)
 
-    from . import components, endpoints, images, resources, rights, runtime, transform, updates
+    from . import components, endpoints, images, quotas, resources, rights, runtime, transform, updates
 
-    for part in (resources, updates, rights, images, endpoints, components, runtime, transform):
+    for part in (resources, updates, rights, quotas, images, endpoints, components, runtime, transform):
         part.install()
     serve(["-H", "127.0.0.1", "-p", str(options.port)])
 

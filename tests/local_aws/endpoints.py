@@ -16,7 +16,7 @@ from moto.sagemaker import models
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from . import artefact, images, refusals
+from . import artefact, images, quotas, refusals
 from .artefact import ContainerFailed
 from .container import Container
 from .place import Place
@@ -112,6 +112,8 @@ def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, ta
         raise ValidationError(
             message=f'Cannot create already existing endpoint "{self.endpoints[endpoint_name].arn}".'
         )
+    if endpoint_config_name in self.endpoint_configs:
+        quotas.require(self, endpoint_config_name)
     endpoint = _create_endpoint(self, endpoint_name, endpoint_config_name, tags)
     endpoint.endpoint_status = "Creating"
 
@@ -169,6 +171,7 @@ def update_endpoint(self: Any) -> ActionResult:
         name,
     ):
         raise ValidationError(message=why)
+    quotas.require(backend, wanted, name)  # the new instances start beside the old ones
     kept = _kept(
         endpoint,
         self._get_param("RetainAllVariantProperties"),

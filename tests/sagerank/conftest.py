@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sagerank.models.build import MICRO, archive, build
+from sagerank.operate.account import Account
 
 from ..conftest import VOCABULARY
 from ..local_aws.launch import REGION
@@ -133,6 +134,21 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             )
         )
         yield environment
+
+
+@pytest.fixture
+def account(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Account:
+    for name, text in aws.items():
+        monkeypatch.setenv(name, text)
+    return Account(REGION, endpoint_url=aws["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Account:
+    """Nobody listens there."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    return Account(REGION, endpoint_url="http://127.0.0.1:1")
 
 
 def status(sagemaker: Any, name: str) -> str:

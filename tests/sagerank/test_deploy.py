@@ -34,13 +34,14 @@ from sagerank import operate
 from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
 from sagerank.models.local_server import serving
-from sagerank.operate import OperateError, endpoint, key_policy, tools, transform, updating
+from sagerank.operate import OperateError, endpoint, key_policy, quotas, tools, transform, updating
 from sagerank.operate.account import Account, sentences
 from sagerank.operate.cdk import Assembly
 from sagerank.operate.destroy import Doomed, left, survey
 from sagerank.operate.stacks import Resource
 from sagerank_inference.archive import pack
 from sagerank_inference.artefact import Manifest
+from sagerank_infra import rules
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/model"
@@ -899,6 +900,24 @@ def test_a_key_policy_that_may_not_be_read_is_said_to_be_unchecked(
     stage.answers["GetKeyPolicy"] = lambda asked: (400, denied)
     key_policy.check(Account(REGION), f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", [])
     assert "may not be read by you (kms:GetKeyPolicy), and is not checked" in capsys.readouterr().err
+
+
+def test_quotas_that_may_not_be_listed_or_are_not_there_are_said_to_be_unchecked(stage: Stage) -> None:
+    options = {"model": "micro", "instance": "ml.c7i.large", "artefact": "s3://b/m.tar.gz", "region": REGION}
+    config = rules.read(None, options)
+    denied = {"__type": "AccessDeniedException", "message": "no servicequotas:ListServiceQuotas"}
+    stage.answers["ListServiceQuotas"] = lambda asked: (400, denied)
+    (said,) = quotas.check(config, Account(REGION))
+    assert said.startswith(
+        "The account's quotas for SageMaker are not checked: AWS refused ListServiceQuotas (AccessDeniedException)"
+    )
+    for operation in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
+        stage.answers[operation] = lambda asked: (200, {"Quotas": []})
+    (said,) = quotas.check(config, Account(REGION))
+    assert (
+        said
+        == "Service Quotas lists no quota 'ml.c7i.large for endpoint usage' in us-east-1, and it is not checked."
+    )
 
 
 def test_the_configuration_on_the_page_is_valid_and_the_errors_in_its_table_are_ours(tmp_path: Path) -> None:

@@ -24,21 +24,6 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-@pytest.fixture
-def account(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Account:
-    for name, text in aws.items():
-        monkeypatch.setenv(name, text)
-    return Account(REGION, endpoint_url=aws["AWS_ENDPOINT_URL"])
-
-
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Account:
-    """Nobody listens there."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    return Account(REGION, endpoint_url="http://127.0.0.1:1")
-
-
 def push(account: Account, kind: str, architecture: str = "amd64") -> str:
     """An image whose configuration was uploaded as a registry's client does; its address."""
     ecr, name = account.client("ecr"), f"team/{uuid.uuid4().hex}"

@@ -21,6 +21,7 @@ from .test_deploy_e2e import GOLDEN, Aws, aws, clean
 
 __all__ = ["aws", "clean"]
 pytestmark = pytest.mark.e2e
+ENHANCED = ("-c", "metrics.enhanced=true", "-c", "metrics.seconds=10")
 DEPLOY = ("deploy", "--model", "micro", "--yes", "--json")
 
 
@@ -55,6 +56,15 @@ def instance(aws: Aws) -> str:
     return str(json.loads(aws.sagerank("status", "--json"))["endpoint"]["variants"][0]["instance"])
 
 
+def enhanced(aws: Aws) -> bool:
+    sagemaker = aws.client("sagemaker")
+    config = sagemaker.describe_endpoint(EndpointName="sagerank")["EndpointConfigName"]
+    wanted = sagemaker.describe_endpoint_config(EndpointConfigName=config)["MetricsConfig"]
+    assert wanted["EnableDetailedObservability"] is False
+    assert wanted["MetricPublishFrequencyInSeconds"] == (10 if wanted["EnableEnhancedMetrics"] else 60)
+    return bool(wanted["EnableEnhancedMetrics"])
+
+
 def targets(aws: Aws) -> list[dict[str, Any]]:
     scaling = aws.client("application-autoscaling")
     found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
@@ -78,6 +88,7 @@ def test_no_answer_is_lost_from_one_configuration_to_the_next(aws: Aws) -> None:
         ("ml.c7i.xlarge", ("-c", "capture.percent=10")),  # while nothing scales it
         ("ml.c7i.xlarge", ("-c", "log_days=60")),  # and capture is off
         ("ml.c7i.xlarge", ("-c", "network.vpc=none")),  # and the network goes
+        ("ml.c7i.xlarge", ("-c", "network.vpc=none", *ENHANCED)),
         ("ml.g5.xlarge", ("-c", "network.vpc=none", "-c", "autoscaling.min=2", "-c", "autoscaling.max=2")),
         ("ml.g5.xlarge", ("-c", "network.vpc=none", "-c", "autoscaling.min=3", "-c", "autoscaling.max=3")),
     ]
@@ -86,6 +97,7 @@ def test_no_answer_is_lost_from_one_configuration_to_the_next(aws: Aws) -> None:
             verdict = json.loads(aws.sagerank(*DEPLOY, "--instance", wanted, *more))
         assert verdict["ok"] is True
         assert instance(aws) == wanted
+        assert enhanced(aws) == ("metrics.enhanced=true" in more)
         assert len(targets(aws)) == ("autoscaling.max=2" not in more and "autoscaling.max=3" not in more)
     (variant,) = aws.client("sagemaker").describe_endpoint(EndpointName="sagerank")["ProductionVariants"]
     assert variant["DesiredInstanceCount"] == 3

@@ -10,6 +10,7 @@ from .. import CostError, values
 from ..bill import VOLUME_GB
 from ..lines import HOURS_PER_MONTH, Statement
 from ..memory import SERVERLESS_SIZES
+from ..standing import TELEMETRY, instance_metrics
 from .intrinsics import Resource, plain
 from .usage import Usage, Use, Variant
 
@@ -169,6 +170,7 @@ class _Endpoint:
             hours = Decimal(found.least * HOURS_PER_MONTH)
             what = _described(replace(found, most=found.least))
             statement.add_hours(found.instance, hours, what, key=f"{name}: {what}")
+            self._measured(name, found, Decimal(found.least))
             if not statement.catalogue.instance(found.instance).local_disk:
                 gb, what = found.least * found.volume_gb, f"volumes, {found.least} x {found.volume_gb} GB"
                 statement.add("volume", gb, what, key=f"{name}: {what}", label=f"{name}: {what}")
@@ -177,6 +179,19 @@ class _Endpoint:
             statement.by_use[f"{name}: {_described(found)}"] = (
                 f"above {found.least}, each at {usd} USD an hour"
             )
+
+    def _measured(self, name: str, found: Variant, instances: Decimal) -> None:
+        """Add the metrics that so many instances have of their own."""
+        asked = self.config.part("MetricsConfig")
+        if asked.on("EnableEnhancedMetrics"):
+            gpus = self.statement.catalogue.instance(found.instance).gpus
+            each = instance_metrics(gpus=gpus, components="ExecutionRoleArn" in self.config.properties)
+            what = "metrics of each instance"
+            self.statement.add(
+                "metric", each * instances, what, key=f"{name}: {what}", label=f"{name}: {what}"
+            )
+        if asked.on("EnableDetailedObservability"):
+            self.statement.leave_out(f"{name}: {TELEMETRY[0]}", TELEMETRY[1])
 
     def _used(self, name: str, found: Variant, use: Use) -> bool:
         """Whether its use could be priced: all that it costs is added then."""
@@ -187,6 +202,8 @@ class _Endpoint:
             return False
         for line in month.lines.values():
             what = _described(found) if line.unit == "hour" else line.name
+            if line.unit == "hour":
+                self._measured(name, found, line.quantity / HOURS_PER_MONTH)
             self.statement.lines[f"{name}: {what}"] = replace(line, name=what)
         for what, why in month.unknown.items():
             self.statement.leave_out(f"{name}: {what}", why)

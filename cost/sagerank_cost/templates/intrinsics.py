@@ -187,6 +187,13 @@ class Resource:
     def has(self, name: str) -> bool:
         return self.values.value(self.properties.get(name)) is not None
 
+    def on(self, name: str) -> bool:
+        """Whether a switch is on; one that is decided later, or not given, is off."""
+        try:
+            return str(self.values.value(self.properties.get(name, False))).lower() == "true"
+        except CostError:
+            return False
+
     @property
     def names(self) -> tuple[str, ...]:
         """What refers to it: ${ITS_NAME}, and the name that it is given, if any."""
