@@ -43,7 +43,9 @@ from .sections import (
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
 
 _MODEL = "(micro|tiny|turbo|base)"
-ECR_IMAGE = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9/._-]+(:[\w.-]+|@sha256:[0-9a-f]{64})"
+ECR_IMAGE = (
+    r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9/._-]+(:[\w.-]+|@sha256:[0-9a-f]{64})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

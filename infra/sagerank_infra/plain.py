@@ -72,7 +72,9 @@ class Plain(Reranker):
         )
         key = self._parameter(
             "ArtefactKey",
-            "Key of model.tar.gz in that bucket" if single else "Folder of the unpacked artefact, with a slash",
+            "Key of model.tar.gz in that bucket"
+            if single
+            else "Folder of the unpacked artefact, with a slash",
             pattern=r".+\.tar\.gz" if single else ".+/",
             default=given.key if given else None,
         )
