@@ -19,7 +19,7 @@ _PINNED = "PrimaryContainer.Environment.SAGERANK_MANIFEST_SHA256"
 
 
 class Plain(Reranker):
-    """What a Deployment has, in one stack that any account and region may have. Raises ConfigError for what only an asset can bring.
+    """What a Deployment has, in one stack that any account and region may have; with AWS's own container, its region alone. Raises ConfigError for what only an asset can bring.
 
     Where the configuration has an image in ECR and an artefact in S3, they are the parameters' defaults.
     """
@@ -131,6 +131,7 @@ def build(scope: Construct, config: DeployConfig) -> Plain:
         scope,
         config.name,
         description=f"sagerank {config.name}",
+        env=cdk.Environment(region=config.region) if config.image == "dlc" else None,
         synthesizer=cdk.BootstraplessSynthesizer(),
         analytics_reporting=False,
     )
