@@ -119,7 +119,7 @@ def test_metrics_of_instances_are_switched_on_in_place_and_off_again(aws: Mappin
         name = aws["sagemaker"].describe_endpoint(EndpointName="sagerank")["EndpointConfigName"]
         return dict(aws["sagemaker"].describe_endpoint_config(EndpointConfigName=name)["MetricsConfig"])
 
-    off = {"EnableEnhancedMetrics": False, "EnableDetailedObservability": False}
+    off: dict[str, Any] = dict.fromkeys(("EnableEnhancedMetrics", "EnableDetailedObservability"), False)
     off |= {"MetricPublishFrequencyInSeconds": 60}
     for stack, template in deployed().items():
         aws["cloudformation"].create_stack(StackName=stack, TemplateBody=template)

@@ -15,7 +15,7 @@ from pathlib import Path
 import aws_cdk as cdk
 from constructs import Construct
 
-from . import rules
+from . import plain, rules
 from .config import ConfigError, DeployConfig, json_schema
 from .reranker import Reranker, tag
 
@@ -100,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-c", "--context", action="append", default=[], metavar="OPTION=VALUE", help="as of `cdk -c`"
     )
     parser.add_argument(
+        "--plain", action="store_true", help="one stack without bootstrap and assets, with parameters"
+    )
+    parser.add_argument(
         "--output", metavar="FOLDER", help="of the cloud assembly; without one it is not kept"
     )
     options = parser.parse_args(arguments)
@@ -111,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.output or os.environ.get("CDK_OUTDIR")
         try:
             app = cdk.App(outdir=folder or scratch.enter_context(tempfile.TemporaryDirectory()))
-            made = build(app, read(app, options.config, _pairs(options.context)))
+            config = read(app, options.config, _pairs(options.context))
+            made = plain.build(app, config) if options.plain else build(app, config)
         except ConfigError as error:
             print(f"sagerank: {error}", file=sys.stderr)
             return 2

@@ -42,6 +42,10 @@ from .sections import (
 
 __all__ = ["ConfigError", "DeployConfig", "json_schema"]
 
+ECR_IMAGE = (
+    r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9/._-]+(:[\w.-]+|@sha256:[0-9a-f]{64})"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployConfig:
@@ -95,7 +99,7 @@ class DeployConfig:
     image: str = option(
         "dockerfile",
         "dockerfile (ours, built by `cdk deploy`), dlc (AWS's own container with code/ in the artefact), or the address of an image in ECR",
-        pattern=r"dockerfile|dlc|\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9/._-]+(:[\w.-]+|@sha256:[0-9a-f]{64})",
+        pattern=rf"dockerfile|dlc|{ECR_IMAGE}",
         form="dockerfile, dlc, or 123456789012.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
     )
     image_architecture: str = option(

@@ -23,7 +23,7 @@ from .artefact import Artefact
 from .config import DeployConfig
 from .data import find_data
 from .grants import caller_policy
-from .image import find_image
+from .image import Image, find_image
 from .network import Placement
 from .outputs import publish
 from .role import execution_role
@@ -33,7 +33,7 @@ _PUBLISHERS = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com")
 
 
 class Foundation(Construct):
-    """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact. Key, role and bucket may be given.
+    """What outlives an endpoint: role, key, log group, alarm topic, stored data, image and artefact. All but log group and topic may be given.
 
     A Marketplace package brings image and artefact itself, and transform jobs share the account's log group.
     """
@@ -48,6 +48,8 @@ class Foundation(Construct):
         key: kms.IKey | None = None,
         role: iam.IRole | None = None,
         bucket: s3.IBucket | None = None,
+        image: Image | None = None,
+        artefact: Artefact | None = None,
     ) -> None:
         super().__init__(scope, id)
         self._config = config
@@ -61,7 +63,7 @@ class Foundation(Construct):
         self.topic = self._topic()
         self.data = find_data(self, config, key=self.key, removal=self._removal, bucket=bucket)
         own = config.traits.own_container
-        self.image = find_image(self, config) if own else None
+        self.image = image or (find_image(self, config) if own else None)
         self.role = execution_role(
             self,
             config,
@@ -78,7 +80,7 @@ class Foundation(Construct):
             # Here and not beside the endpoint: while somebody has it, IAM does not let it go, and nothing here costs by the hour.
             policy = caller_policy(self, each, key=self.key, data=self.data)
             publish(self, each, "CallerPolicyArn", policy.managed_policy_arn, parameter="caller-policy")
-        self.artefact = self.locate("Artefact", config.artefact) if own else None
+        self.artefact = artefact or (self.locate("Artefact", config.artefact) if own else None)
 
     def locate(self, id: str, artefact: str) -> Artefact:
         """Find the artefact at its S3 address, or make a local file an asset, which `cdk deploy` uploads."""

@@ -77,7 +77,13 @@ class Reranker(Construct):
             if config.network.endpoints:
                 Callers(*self.place("network"), config=config)
         self.model = Foundation(
-            *self.place("model"), config=config, placement=placement, key=key, role=role, bucket=bucket
+            *self.place("model"),
+            config=config,
+            placement=placement,
+            key=key,
+            role=role,
+            bucket=bucket,
+            **self.sources(),
         )
         self.endpoint = Endpoint(
             *self.place("endpoint"), config=config, model=self.model, placement=placement
@@ -91,6 +97,10 @@ class Reranker(Construct):
     def place(self, part: str) -> tuple[Construct, str]:
         """Scope and id of a part: network, model, endpoint or observability."""
         return self, part.capitalize()
+
+    def sources(self) -> dict[str, Any]:
+        """Image and artefact by those names, where they are not those that the configuration names."""
+        return {}
 
     @property
     def endpoint_name(self) -> str:

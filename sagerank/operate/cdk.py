@@ -60,11 +60,16 @@ def check() -> None:
 
 
 def synthesise(
-    options: Mapping[str, str], folder: Path, *, file: Path | None = None, validate: bool = True
+    options: Mapping[str, str],
+    folder: Path,
+    *,
+    file: Path | None = None,
+    validate: bool = True,
+    plain: bool = False,
 ) -> Assembly:
     """Write the templates of a configuration by our app itself: neither AWS nor the CDK's command is asked.
 
-    validate: let the CDK check every property too, which takes most of the time.
+    validate: let the CDK check every property too, which takes most of the time. plain: as one template, which needs no CDK.
     """
     given = [part for name, text in options.items() for part in ("-c", f"{name}={text}")]
     config = ["--config", str(file.resolve())] if file else []
@@ -79,6 +84,7 @@ def synthesise(
             str(folder.resolve()),
             *config,
             *given,
+            *(["--plain"] if plain else []),
         ],
         env={**os.environ, **_PODMAN, **({} if validate else {"CDK_VALIDATION": "false"})},
         capture_output=True,

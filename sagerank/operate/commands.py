@@ -1,4 +1,4 @@
-"""`sagerank deploy | policies | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
+"""`sagerank deploy | policies | template | verify | status | idle | transform | destroy`: what a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ _EXAMPLES = {
         "sagerank policies --role --config sagerank.yaml",
         "sagerank policies --key --mode async --instance ml.c7i.large",
     ),
+    "template": (
+        "sagerank template --mode serverless --output sagerank.yaml",
+        "sagerank template --config s.yaml --format terraform --output main.tf.json",
+    ),
     "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
     "status": ("sagerank status", "sagerank status my-reranker --region eu-west-1 --wait"),
     "idle": ("sagerank idle --region eu-west-1", "sagerank idle --days 30 --fail"),
@@ -53,15 +57,16 @@ _EXAMPLES = {
 def add(commands: Any) -> None:
     """Add the commands to the subparsers of `sagerank`."""
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], description: str, *, asks: bool = True
+    ) -> Any:
         epilog = examples(*_EXAMPLES[name])
         sub = commands.add_parser(name, help=description, description=description, epilog=epilog)
         # Only the CDK app needs what is not always installed.
-        extra = "infra" if name in ("deploy", "policies") else ""
+        extra = "infra" if name in ("deploy", "policies", "template") else ""
         sub.set_defaults(run=lambda options: _guarded(run, options), extra=extra, group="deploy")
-        sub.add_argument("--json", action="store_true", help="print JSON")
-        sub.add_argument("--profile", help=PROFILE_HELP)
-        sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
+        if asks:
+            _add_account(sub)
         return sub
 
     def named(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
@@ -72,8 +77,10 @@ def add(commands: Any) -> None:
         sub.add_argument("--region", help=_OWN["region"])
         return sub
 
-    def configured(name: str, run: Callable[[argparse.Namespace], int], description: str) -> Any:
-        sub = command(name, run, description)
+    def configured(
+        name: str, run: Callable[[argparse.Namespace], int], description: str, *, asks: bool = True
+    ) -> Any:
+        sub = command(name, run, description, asks=asks)
         for option, meaning in _OWN.items():
             sub.add_argument(f"--{option}", help=meaning)
         sub.add_argument(
@@ -118,6 +125,8 @@ def add(commands: Any) -> None:
         "caller": "whoever asks the model",
     }.items():
         policies.add_argument(f"--{who}", dest=f"for_{who}", action="store_true", help=f"of {meaning}")
+
+    _add_template(configured)
 
     verify = named("verify", _verify, "check that an endpoint runs what was deployed, and its scores")
     verify.add_argument(
@@ -166,6 +175,25 @@ def add(commands: Any) -> None:
     )
 
 
+def _add_account(sub: argparse.ArgumentParser) -> None:
+    """The options of a command that asks AWS."""
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--profile", help=PROFILE_HELP)
+    sub.add_argument("--endpoint-url", help="where the AWS API is, if not at AWS")
+
+
+def _add_template(configured: Callable[..., Any]) -> None:
+    about = "write a plain template for those who do not use the CDK"
+    template = configured("template", _template, about, asks=False)
+    template.add_argument(
+        "--format",
+        default="cloudformation",
+        choices=("cloudformation", "terraform"),
+        help="cloudformation (YAML) or terraform (JSON) (default: %(default)s)",
+    )
+    template.add_argument("--output", type=Path, metavar="FILE", help="(default: what is printed)")
+
+
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     from .account import sentences
 
@@ -192,6 +220,12 @@ def _policies(options: argparse.Namespace) -> int:
     from .deploying import show_policies
 
     return show_policies(options, list(_OWN))
+
+
+def _template(options: argparse.Namespace) -> int:
+    from .template import run
+
+    return run(options, list(_OWN))
 
 
 def _verify(options: argparse.Namespace) -> int:

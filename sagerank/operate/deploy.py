@@ -198,12 +198,12 @@ def plan(wanted: Wanted, place: Place, *, shape: bool = False, folder: Path | No
             )
         if made:
             config = rules.read(wanted.file, options)
-        options = _absolute(config, options)
+        options = absolute(config, options)
         assembly = cdk.synthesise(options, folder or Path(scratch) / "cdk.out", file=wanted.file)
         yield Plan(config=config, place=place, assembly=assembly, given=named(wanted.file, options))
 
 
-def _absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str]:
+def absolute(config: DeployConfig, options: Mapping[str, str]) -> dict[str, str]:
     """The options with absolute paths, because the CDK's app runs in another folder."""
 
     def path(artefact: str) -> str:

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         raise OperateError(
             "--plan deploys nothing: leave out --dry-run, --bootstrap and what is for `cdk deploy`."
         )
-    given = _given(options, own)
+    given = given_options(options, own)
     if options.apply:
         return _apply(options, given)
     options.region = deploy.named(options.config, given).get("region")
@@ -219,7 +219,7 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
         return _deploy(options, of(options), wanted, reviewed)
 
 
-def _given(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
+def given_options(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
     """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
     given = {name: value for name in own if (value := getattr(options, name))}
     for text in options.context:
@@ -276,7 +276,7 @@ def _where(place: deploy.Place) -> dict[str, str]:
 def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
     """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
     cdk.check()
-    given = _given(options, own)
+    given = given_options(options, own)
     options.region = deploy.named(options.config, given).get("region")
     account = of(options)
     wanted = deploy.want(options.config, {**given, "region": account.region})

@@ -70,6 +70,7 @@ CALLS = {
     "transform": "--input FILE --instance ml.c7i.large --region us-east-1",
     "destroy": "--region us-east-1 --yes",
     "policies": "--model micro --instance ml.c7i.large --region us-east-1",
+    "template": "--model micro --instance ml.c7i.large",
 }
 # The extra that a command names where nothing but the base is installed. The others need none, or not for such a call.
 EXTRAS = {
@@ -87,6 +88,7 @@ EXTRAS = {
     "distil": "distil",
     "deploy": "infra",
     "policies": "infra",
+    "template": "infra",
 }
 # Exit codes that are an answer: help, an artefact, a script, and a doctor who finds something.
 ANSWERS = {"bench": 0, "build": 0, "completion": 0, "connect": 0, "doctor": 1}

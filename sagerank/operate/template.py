@@ -1,0 +1,67 @@
+"""`sagerank template`: a deployment as one plain template, for those who do not use the CDK."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import OperateError, artefact, cdk, deploy, terraform, tools
+from .deploying import given_options
+from .terminal import say
+
+# CloudFormation takes no larger template in a call; from a bucket it takes more.
+_INLINE_BYTES = 51_200
+
+
+def run(options: argparse.Namespace, own: Sequence[str]) -> int:
+    """Print the template, or write it to `options.output`; AWS is not asked. own: as of deploying.run."""
+    cdk.check()
+    wanted = deploy.want(options.config, given_options(options, own))
+    tools.node()
+    template = _template(wanted)
+    if options.format == "terraform":
+        translated, notes = terraform.translate(template)
+        for note in notes:
+            say(note)
+        text = json.dumps(translated, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = _yaml(template)
+        if len(text.encode()) > _INLINE_BYTES:
+            say("The template is over 51,200 bytes: `aws cloudformation deploy` wants --s3-bucket for it.")
+    if options.output is None:
+        sys.stdout.write(text)
+    elif options.format == "terraform" and not options.output.name.endswith(".tf.json"):
+        raise OperateError(
+            f"--output is {str(options.output)!r}: Terraform reads JSON from files named .tf.json, such as main.tf.json."
+        )
+    else:
+        options.output.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _template(wanted: deploy.Wanted) -> dict[str, Any]:
+    given = dict(wanted.options)
+    if wanted.build:
+        given["artefact"] = deploy.LATER
+    elif wanted.config.traits.own_container and not wanted.config.artefact.startswith("s3://"):
+        artefact.check(Path(wanted.config.artefact))
+        given = deploy.absolute(wanted.config, given)
+    with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
+        found = cdk.synthesise(given, Path(scratch), file=wanted.file, validate=False, plain=True)
+    (made,) = found.templates.values()
+    template = {"Description": made["Description"], "Parameters": made.get("Parameters", {}), **made}
+    if wanted.build:
+        for name in ("ArtefactBucket", "ArtefactKey"):
+            template["Parameters"][name].pop("Default")
+    return {name: each for name, each in template.items() if each}
+
+
+def _yaml(template: dict[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(template, sort_keys=False, width=120, allow_unicode=True))
