@@ -25,11 +25,12 @@ class Plain(Reranker):
     """
 
     def __init__(self, scope: Construct, config: DeployConfig) -> None:
-        for index, variant in enumerate(config.variants):
-            if variant.artefact and not variant.artefact.startswith("s3://"):
-                raise ConfigError(
-                    f"variants[{index}].artefact is {variant.artefact!r}, and a template brings no file: give its s3:// address."
-                )
+        for name, others in (("variants", config.variants), ("components", config.components)):
+            for index, other in enumerate(others):
+                if other.artefact and not other.artefact.startswith("s3://"):
+                    raise ConfigError(
+                        f"{name}[{index}].artefact is {other.artefact!r}, and a template brings no file: give its s3:// address."
+                    )
         self._parameters, self._wanted = scope, config
         super().__init__(scope, "Default", config=config)
         if config.traits.own_container:

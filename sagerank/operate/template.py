@@ -45,17 +45,20 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int:
 
 
 def _template(wanted: deploy.Wanted) -> dict[str, Any]:
-    given = dict(wanted.options)
-    if wanted.build:
-        given["artefact"] = deploy.LATER
-    elif wanted.config.traits.own_container and not wanted.config.artefact.startswith("s3://"):
+    given, later = dict(wanted.options), wanted.config.artefact == deploy.LATER
+    for index, each in enumerate(wanted.config.components):
+        if each.artefact == deploy.LATER:
+            raise OperateError(
+                f"components[{index}] has no artefact, and a template brings none: give its s3:// address."
+            )
+    if wanted.config.traits.own_container and not wanted.config.artefact.startswith("s3://"):
         artefact.check(Path(wanted.config.artefact))
         given = deploy.absolute(wanted.config, given)
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as scratch:
         found = cdk.synthesise(given, Path(scratch), file=wanted.file, validate=False, plain=True)
     (made,) = found.templates.values()
     template = {"Description": made["Description"], "Parameters": made.get("Parameters", {}), **made}
-    if wanted.build:
+    if later:
         for name in ("ArtefactBucket", "ArtefactKey"):
             template["Parameters"][name].pop("Default")
     return {name: each for name, each in template.items() if each}

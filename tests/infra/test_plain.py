@@ -77,6 +77,21 @@ def test_cfn_lint_is_clean_in_every_mode_and_preset() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_a_fleet_of_several_models_has_their_artefacts_in_s3() -> None:
+    turbo = {"name": "turbo", "model": "turbo", "artefact": "s3://models/turbo/model.tar.gz"}
+    found = template("scale-to-zero", components=json.dumps([turbo]))
+    urls = [
+        each["Properties"]["PrimaryContainer"]["ModelDataUrl"]
+        for each in found["Resources"].values()
+        if each["Type"] == MODEL
+    ]
+    assert "s3://models/turbo/model.tar.gz" in urls
+    assert len(urls) == 2
+    assert {"InferenceComponentName", "InferenceComponentNameturbo"} <= found["Outputs"].keys()
+    with pytest.raises(ConfigError, match=r"components\[0\]\.artefact is '.*', and a template brings no file"):
+        template("scale-to-zero", components=json.dumps([turbo | {"artefact": "model.tar.gz"}]))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_equal_configurations_make_equal_bytes_whatever_the_account(name: str) -> None:
     first = synthesised(name).read_bytes()
