@@ -119,7 +119,7 @@ class DeployConfig:
         "",
         "of the arithmetic; empty: bf16 on a GPU that has it, else fp32",
         choices=("", "fp32", "bf16", "int8"),
-        form="bf16 (GPU), fp32 or int8 (CPU); fp16 is not served",
+        form="bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); fp16 is not served",
     )
     settings: Mapping[str, str] = mapping(
         "of the server, as in docs/server.md without the prefix: max_tokens, batch_tokens, ..."

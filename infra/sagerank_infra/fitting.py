@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from sagerank_cost.arithmetic import precisions
 from sagerank_inference.archive import limit, members
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
@@ -85,10 +86,15 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
         raise ConfigError(
             f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
         )
-    usable = estimate.precisions(instance)
+    check_precision(config, instance)
+
+
+def check_precision(config: DeployConfig, instance: str = "") -> None:
+    """Raise ConfigError for a precision that an instance type, or serverless, does not compute in."""
+    usable = precisions(hardware(instance) if instance else None)
     if config.precision and config.precision not in usable:
         raise ConfigError(
-            f"precision is {config.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
+            f"precision is {config.precision!r}, which {instance or 'serverless'} does not compute in: give {' or '.join(usable)}."
         )
 
 
