@@ -78,10 +78,9 @@ def test_an_instance_computes_in_some_precisions_and_refuses_the_others(
     machine = CATALOGUE.instance(instance) if instance else None
     assert precisions(machine) == computed
     for precision in PRECISIONS:
-        asked = {"documents": 100, "tokens": 150}
-        run = partial(serverless_speed, TINY, precision, 2048, **asked)
+        run = partial(serverless_speed, TINY, precision, 2048, documents=100, tokens=150)
         if machine:
-            run = partial(speed, TINY, precision, machine, **asked)
+            run = partial(estimate, precision, machine)
         if precision not in computed:
             with pytest.raises(CostError, match=r"take (fp32|bf16)\.$|measure it there"):
                 run()
