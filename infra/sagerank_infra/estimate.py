@@ -59,6 +59,15 @@ def precision(config: DeployConfig, instance: str) -> str:
     return config.precision or precisions(hardware(instance) if instance else None)[0]
 
 
+def check_precision(config: DeployConfig, instance: str = "") -> None:
+    """Raise ConfigError for a precision that an instance type, or serverless, does not compute in."""
+    usable = precisions(hardware(instance) if instance else None)
+    if config.precision and config.precision not in usable:
+        raise ConfigError(
+            f"precision is {config.precision!r}, which {instance or 'serverless'} does not compute in: give {' or '.join(usable)}."
+        )
+
+
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
     used = precision(config, instance)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from sagerank_cost.arithmetic import precisions
 from sagerank_inference.archive import limit, members
 from sagerank_inference.artefact import MANIFEST, MOST_BYTES, ArtefactError
 
@@ -86,16 +85,7 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
         raise ConfigError(
             f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
         )
-    check_precision(config, instance)
-
-
-def check_precision(config: DeployConfig, instance: str = "") -> None:
-    """Raise ConfigError for a precision that an instance type, or serverless, does not compute in."""
-    usable = precisions(hardware(instance) if instance else None)
-    if config.precision and config.precision not in usable:
-        raise ConfigError(
-            f"precision is {config.precision!r}, which {instance or 'serverless'} does not compute in: give {' or '.join(usable)}."
-        )
+    estimate.check_precision(config, instance)
 
 
 def check_image(config: DeployConfig) -> None:
