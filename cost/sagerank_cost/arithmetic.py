@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import CostError
 from .catalogue import Instance
-from .memory import SERVERLESS_MB_PER_VCPU
+from .memory import SERVERLESS_VCPUS
 from .models import check_precision
 from .store import DATA, rows
 
@@ -86,6 +86,19 @@ def units() -> dict[tuple[str, str], Unit]:
     return read
 
 
+def precisions(instance: Instance | None) -> tuple[str, ...]:
+    """What the engine computes in on an instance, or on a serverless endpoint (None): first what it does without being asked.
+
+    int8, and bf16 on a CPU, need an artefact that passed the gate. One in bf16 runs on any CPU, in float32 where it is not listed.
+    """
+    if instance is None or not instance.gpu:
+        has_bf16 = instance is not None and "bf16" in instance.isa
+        return ("fp32", "int8", "bf16") if has_bf16 else ("fp32", "int8")
+    known = {kind for name, kind in units() if name == instance.gpu}
+    # A GPU whose arithmetic is not known is newer than those that are.
+    return ("fp32",) if known == {"fp32"} else ("bf16", "fp32")
+
+
 def on_instance(operations: float, tokens: float, precision: str, instance: Instance) -> Estimate:
     """A request of so many operations, and tokens over all its documents, on an instance.
 
@@ -109,15 +122,12 @@ def on_instance(operations: float, tokens: float, precision: str, instance: Inst
 
 
 def on_serverless(operations: float, tokens: float, precision: str, memory_mb: int) -> Estimate:
-    """The same on a serverless endpoint of so much memory. Raises CostError for bf16.
-
-    AWS says only that vCPUs grow with memory: one for each 2 GB is our estimate.
-    """
+    """The same on a serverless endpoint of so much memory, which is x86. Raises CostError for bf16."""
     if check_precision(precision) == "bf16":
-        raise CostError("bf16 is not known to run on serverless endpoints: take fp32.")
-    vcpus = memory_mb / SERVERLESS_MB_PER_VCPU
+        raise CostError("Serverless endpoints have no bf16, and compute its weights in float32: take fp32.")
+    vcpus = SERVERLESS_VCPUS[memory_mb]
     rate, why = _cores(frozenset({"serverless"}), precision, vcpus / 2, _SERVERLESS_GHZ)
-    return _estimate(operations, rate, beside(tokens, vcpus), f"{why}; {vcpus:g} vCPU, one for each 2 GB")
+    return _estimate(operations, rate, beside(tokens, vcpus), f"{why}; {vcpus:g} vCPU, an estimate")
 
 
 def beside(tokens: float, vcpus: float = 1.0) -> Range:
@@ -150,6 +160,8 @@ def _gpu(instance: Instance, precision: str) -> tuple[Range, str]:
 def _cpu(instance: Instance, precision: str, isa: frozenset[str]) -> tuple[Range, str]:
     if not instance.clock_mhz or _first(isa, "fp32") is None:
         raise CostError(f"The arithmetic of {instance.name} is not known: measure it there.")
+    if precision == "bf16" and _first(isa, precision) is None:
+        raise CostError(f"{instance.name} has no bf16, and computes its weights in float32: take fp32.")
     if precision != "fp32" and _first(isa, precision) is None:
         raise CostError(
             f"{precision} gains nothing on {instance.name} ({', '.join(sorted(isa))}): take fp32."

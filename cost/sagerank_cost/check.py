@@ -99,7 +99,6 @@ def _random(generator: np.random.Generator, catalogue: Catalogue) -> Question:
     return Question(
         scenario=Scenario(traffic, catalogue, int(2 ** generator.integers(9, 14))),
         choices=tuple(map(choice, models)),
-        precisions=("fp32", "bf16"),
         modes=modes,
         regions=("us-east-1",),
         p95_seconds=math.inf

@@ -16,23 +16,24 @@ from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
 from .models import Choice
 from .standing import Standing, of
-from .throughput import executes
 from .traffic import Traffic
 
 # Costs within this share of the cheapest are a tie: a cent does not buy a worse ranking or a longer wait.
 TIE = Decimal("0.02")
+# What needs no gate: bfloat16 on GPUs alone.
+USUAL = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The limits, and what to choose among. `hypothetical` also prices arithmetic that the engine does not have yet.
+    """The limits, and what to choose among.
 
-    Raises CostError where there is nothing to choose among, or the latency limit is not above 0.
+    `precisions`: none for those that need no gate, which are float32, and bfloat16 on GPUs. Raises CostError where there is nothing to choose among, or the latency limit is not above 0.
     """
 
     scenario: Scenario
     choices: tuple[Choice, ...]
-    precisions: tuple[str, ...]
+    precisions: tuple[str, ...] = ()
     modes: tuple[str, ...]
     regions: tuple[str, ...]
     instances: tuple[str, ...] = ()  # types, and serverless memory in MB; none: all that have a price
@@ -42,11 +43,10 @@ class Question:
     min_instances: int | None = None
     max_instances: int = 20
     preset: str = "none"  # of `sagerank deploy`, with what that puts beside an endpoint
-    hypothetical: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.choices and self.regions and self.modes and self.precisions):
-            raise CostError("Give at least one model, precision, mode and region.")
+        if not (self.choices and self.regions and self.modes):
+            raise CostError("Give at least one model, mode and region.")
         if not self.p95_seconds > 0:
             raise CostError(f"The latency limit is {self.p95_seconds:g} s: give more than 0.")
 
@@ -141,11 +141,11 @@ def candidates(question: Question) -> Iterator[Deployment]:
         # What nothing of ours runs on is no candidate at all.
         offered = [name for name in offered if not catalogue.instance(name).accelerator]
         for choice, precision, mode in itertools.product(
-            question.choices, question.precisions, question.modes
+            question.choices, question.precisions or USUAL, question.modes
         ):
             for instance in sizes if mode == "serverless" else offered:
                 gpu = mode != "serverless" and bool(catalogue.instance(instance).gpu)
-                if executes(precision, gpu) or question.hypothetical:
+                if question.precisions or gpu or precision == "fp32":
                     least, beside = _around(question, mode, gpu)
                     yield Deployment(
                         choice=choice,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import CostError
-from .arithmetic import units
+from .arithmetic import precisions
 from .catalogue import Catalogue, Instance
 from .measured import Measurement, serverless
 from .models import MODELS, check_precision, choice
@@ -41,8 +41,7 @@ def rows(options: argparse.Namespace, prices: Catalogue) -> list[Measurement]:
     place, model = one(options, "instance"), one(options, "model") if "model" in options.given else ""
     if "from" in ways:
         return rows_from_bench(getattr(options, "from"), prices.instance(place), model)
-    gpu = "" if place.isdecimal() else prices.instance(place).gpu
-    usual = "bf16" if (gpu, "bf16") in units() else "fp32"
+    usual, *_ = precisions(None if place.isdecimal() else prices.instance(place))
     instance = serverless(int(place)) if place.isdecimal() else place
     precision = check_precision(one(options, "precision") if "precision" in options.given else usual)
     name = choice(model).name

@@ -3,7 +3,8 @@
 peak = runtime + linear weights in the arithmetic's precision + activations of the largest batch, in MB = 10^6 bytes.
 The runtime is Python with ONNX Runtime (or PyTorch) and the tokenizer. 16-bit weights are mapped from the file, and the
 embedding table is read in place; the linear layers are held as they compute, and a fifth more for the copies that the
-runtime packs. Activations are the larger of what the MLP holds (its input and output, gate, value and product) and what attention holds:
+runtime packs. A graph in bf16 has its weights transposed as it is loaded: until then their 16 bits stand beside them, in memory that
+activations take later. Activations are the larger of what the MLP holds (its input and output, gate, value and product) and what attention holds:
 of pairs below 768 tokens scores and ALiBi of all heads, of longer ones the rows of each head, as their windows are computed a
 few at a time (PyTorch on a CPU keeps the scores of all rows). ONNX Runtime computes a batch on each core at once; a pair
 larger than a batch is computed alone.
@@ -12,6 +13,7 @@ data/memory.csv holds the measured points.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,9 +44,11 @@ SERVER_MB = 400.0
 GPU_HOST_MB, GPU_CONTEXT_MB = 3000.0, 600.0
 # What the operating system and SageMaker's agents keep of an instance: an allowance, not measured.
 RESERVED_MB = 700.0
-SERVERLESS_SIZES = range(1024, 6145, 1024)
-# AWS says only that vCPUs grow with memory: an estimate.
-SERVERLESS_MB_PER_VCPU = 2048
+# By the memory size of a serverless endpoint, in MB.
+SERVERLESS_VCPUS = {
+    int(row["memory_mb"]): float(row["vcpu"]) for _, row in rows(DATA / "serverless.csv", "memory_mb", "vcpu")
+}
+SERVERLESS_SIZES = tuple(SERVERLESS_VCPUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +96,17 @@ def activations_mb(model: Model, tokens: int, backend: str = "onnx", longest: in
 
 
 def _linear_mb(model: Model, precision: str) -> float:
-    """MB of the linear layers as they compute. An int8 model's last layer is float32."""
+    """MB of the linear layers as they compute. The last layer is float32."""
     usual, exact = (PRECISIONS[check_precision(name)][1] for name in (precision, "fp32"))
     last = model.linear / model.layers
-    return (usual * (model.linear - last) + (exact if precision == "int8" else usual) * last) / 1e6
+    return (usual * (model.linear - last) + exact * last) / 1e6
+
+
+def _loading_mb(model: Model, precision: str) -> float:
+    """MB beside the linear layers while a graph in bf16 is loaded: all weights but the last layer's, as they are stored."""
+    if precision != "bf16":
+        return 0.0
+    return PRECISIONS[precision][0] * model.linear * (1 - 1 / model.layers) / 1e6
 
 
 def peak_mb(model: Model, precision: str, tokens: int, backend: str = "onnx") -> float:
@@ -117,12 +128,13 @@ def copy_mb(
         raise unknown("backend", backend, RUNTIME_MB)
     activations = max(activations_mb(model, tokens, backend, longest) for model in choice.stages)
     if backend == "torch":
-        loading = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
-        return max(loading, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
+        mapped = TORCH_LOADING_MB + 6 * choice.parameters / 1e6
+        return max(mapped, RUNTIME_MB[backend] + 4 * choice.parameters / 1e6 + activations)
     weights = PACKED * sum(_linear_mb(model, precision) for model in choice.stages)
     batch = min(tokens, BATCH_TOKENS), backend, min(longest or tokens, BATCH_LONGEST)
     together = cores * max(activations_mb(model, *batch) for model in choice.stages) if cores > 1 else 0.0
-    return RUNTIME_MB[backend] + weights + max(activations, together)
+    loading = max(_loading_mb(model, precision) for model in choice.stages)
+    return RUNTIME_MB[backend] + weights + max(activations, together, loading)
 
 
 def promised_mb(choice: Choice, precision: str, tokens: int, *, cores: int) -> float:
@@ -154,7 +166,7 @@ def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
 
 
 def host_mb(choice: Choice, precision: str, tokens: int, instance: Instance) -> float:
-    """MB of the host's memory that a copy takes at most, with its own server, beside copies of other models."""
+    """MB of an instance's own memory that a copy takes at most with its own server: what a container of it needs."""
     if instance.gpu:
         return GPU_HOST_MB + SERVER_MB
     return promised_mb(choice, precision, tokens, cores=instance.cores) + SERVER_MB
@@ -169,8 +181,8 @@ def serverless_mb(choice: Choice, precision: str, tokens: int) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
 
     def holds(size: int) -> bool:
-        vcpu = -(-size // SERVERLESS_MB_PER_VCPU)
-        return size * 1.048576 >= promised_mb(choice, precision, tokens, cores=vcpu) + SERVER_MB
+        cores = math.ceil(SERVERLESS_VCPUS[size])
+        return size * 1.048576 >= promised_mb(choice, precision, tokens, cores=cores) + SERVER_MB
 
     return next(filter(holds, SERVERLESS_SIZES), None)
 

@@ -79,10 +79,10 @@ QUESTION: dict[str, tuple[Option, ...]] = {
         ),
         Option(
             "precision",
-            "fp32, bf16 or int8; more than once (default: what the engine has)",
+            "fp32, bf16 or int8; more than once (default: fp32, and bf16 on GPUs)",
             (*PRICED, "fit", "measure"),
             values.name,
-            ("fp32", "bf16"),
+            (),
             many=True,
         ),
         Option(

@@ -86,7 +86,6 @@ def question(options: argparse.Namespace, prices: Catalogue) -> Question:
         min_instances=options.min_instances,
         max_instances=options.max_instances,
         preset=options.preset,
-        hypothetical="precision" in options.given,
     )
 
 

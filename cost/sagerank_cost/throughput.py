@@ -10,7 +10,7 @@ from . import CostError
 from .arithmetic import Estimate, beside, on_instance, on_serverless
 from .catalogue import Instance
 from .measured import Measurement, nearest, own, own_file, serverless
-from .memory import SERVERLESS_MB_PER_VCPU
+from .memory import SERVERLESS_VCPUS
 from .models import Choice, check_precision
 from .store import DATA
 
@@ -23,7 +23,7 @@ _SPREAD, _FARTHER = 1.1, 0.1
 class Speed:
     """The seconds that one request takes alone, between the bounds `low` and `high`.
 
-    The basis is measured, vendor, estimated, or hypothetical where the engine has no such arithmetic yet; `why` derives it.
+    The basis is measured, vendor or estimated; `why` derives it.
     """
 
     seconds: float
@@ -53,11 +53,6 @@ def to_measure(seconds: float, confidence: float) -> float:
     return seconds / spread.at(confidence).seconds
 
 
-def executes(precision: str, gpu: bool) -> bool:
-    """Whether the engine has this arithmetic: float32 anywhere, bfloat16 on GPUs, gated int8 on CPUs."""
-    return check_precision(precision) == "fp32" or precision == ("bf16" if gpu else "int8")
-
-
 def speed(
     choice: Choice, precision: str, instance: Instance, *, documents: int, tokens: int, folder: Path = DATA
 ) -> Speed:
@@ -70,7 +65,7 @@ def speed(
     if row:
         return _scaled(row, choice, **shape, folder=folder)
     estimate = on_instance(choice.flops(documents, tokens), documents * tokens, precision, instance)
-    return _speed(estimate, "estimated" if executes(precision, bool(instance.gpu)) else "hypothetical")
+    return _speed(estimate)
 
 
 def serverless_speed(
@@ -80,15 +75,13 @@ def serverless_speed(
     shape = {"documents": documents, "tokens": tokens}
     row = nearest(choice.name, check_precision(precision), serverless(memory_mb), **shape, folder=folder)
     if row:
-        return _scaled(row, choice, **shape, folder=folder, vcpus=memory_mb / SERVERLESS_MB_PER_VCPU)
-    return _speed(
-        on_serverless(choice.flops(documents, tokens), documents * tokens, precision, memory_mb), "estimated"
-    )
+        return _scaled(row, choice, **shape, folder=folder, vcpus=SERVERLESS_VCPUS[memory_mb])
+    return _speed(on_serverless(choice.flops(documents, tokens), documents * tokens, precision, memory_mb))
 
 
-def _speed(estimate: Estimate, basis: str) -> Speed:
+def _speed(estimate: Estimate) -> Speed:
     low, typical, high = estimate.seconds
-    return Speed(seconds=typical, low=low, high=high, basis=basis, why=estimate.why)
+    return Speed(seconds=typical, low=low, high=high, basis="estimated", why=estimate.why)
 
 
 def _scaled(

@@ -11,7 +11,7 @@ _MODEL = "(micro|tiny|turbo|base)"
 CASCADE = rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}"
 CASCADE_FORM = "one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20"
 PRECISIONS = ("", "fp32", "bf16", "int8")
-PRECISIONS_FORM = "bf16 (GPU), fp32 or int8 (CPU); fp16 is not served"
+PRECISIONS_FORM = "bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); fp16 is not served"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Component:
     target: float = option(
         0.0, "invocations a minute and copy that scaling holds; 0: from the estimated speed", low=0
     )
-    memory_mb: int = option(0, "of a copy; 0: what the model needs, with a quarter to spare", low=0)
+    memory_mb: int = option(0, "of a copy; 0: what `sagerank cost fit` promises of it", low=0)
     cpus: float = option(
         0.0, "vCPUs of a copy, without a GPU; 0: an equal part of three quarters of the instance's", low=0
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
 from sagerank_cost import CostError
+from sagerank_cost.arithmetic import precisions
 from sagerank_cost.bill import VOLUME_GB, Deployment, Scenario, TooLate, bill, request_alone
 from sagerank_cost.catalogue import Catalogue
 from sagerank_cost.formulas import QUEUE_SECONDS
 from sagerank_cost.lines import HOURS_PER_MONTH, AtLeast, Statement
-from sagerank_cost.memory import SERVER_MB, copy_mb, fit, host_mb, room_mb, serverless_mb
+from sagerank_cost.memory import fit, host_mb, room_mb, serverless_mb
 from sagerank_cost.models import choice
 from sagerank_cost.standing import instance_metrics
 from sagerank_cost.throughput import Speed, serverless_speed, speed
@@ -54,18 +56,19 @@ def parameters(config: DeployConfig) -> int:
     return sum(model.parameters for model in choice(config.model).stages)
 
 
-def precisions(instance: str) -> tuple[str, ...]:
-    """Precisions that the model can run in on an instance type (empty: serverless), the usual one first."""
-    gpu = hardware(instance).gpu if instance else ""
-    if not gpu:
-        return ("fp32", "int8")
-    # These have no bfloat16 units, and float16 is not served.
-    return ("fp32",) if gpu in ("NVIDIA T4", "NVIDIA V100") else ("bf16", "fp32")
-
-
 def precision(config: DeployConfig, instance: str) -> str:
-    """The precision of the arithmetic on an instance type: as configured, or the usual one."""
-    return config.precision or precisions(instance)[0]
+    """The precision of the arithmetic on an instance type (empty: serverless): as configured, or the usual one."""
+    return config.precision or precisions(hardware(instance) if instance else None)[0]
+
+
+def check_precision(config: DeployConfig, instance: str = "") -> None:
+    """Raise ConfigError for a precision that an instance type, or serverless, does not compute in."""
+    usable = precisions(hardware(instance) if instance else None)
+    if config.precision and config.precision not in usable:
+        of = f" of component {config.component}" if config.component else ""
+        raise ConfigError(
+            f"precision{of} is {config.precision!r}, which {instance or 'serverless'} does not compute in: give {' or '.join(usable)}."
+        )
 
 
 def check_fit(config: DeployConfig, instance: str) -> None:
@@ -92,15 +95,11 @@ def serverless_memory(config: DeployConfig) -> int:
 
 
 def component_memory(config: DeployConfig) -> int:
-    """Host memory that one copy of an inference component asks for, in MB: as configured, or the model's with a quarter to spare, and the server's."""
+    """Host memory that one copy of an inference component asks for, in MB of 2^20 bytes: as configured, or what `sagerank cost fit` promises."""
     own = fleet.asked(config)
     if own and own.memory_mb:
         return own.memory_mb
-    cores = max(hardware(instance).cores for instance in config.instances)
-    needed = copy_mb(
-        choice(config.model), precision(config, config.instance), max_tokens(config), cores=cores
-    )
-    return int(1.25 * needed + SERVER_MB)
+    return math.ceil(max(host_needs(config, instance) for instance in config.instances) / 1.048576)
 
 
 def host_needs(config: DeployConfig, instance: str) -> float:

@@ -85,13 +85,8 @@ def _check_instance(config: DeployConfig, where: str, instance: str) -> None:
         raise ConfigError(
             f"{where} is {instance!r}, which needs another image than {config.instance}: take one of the same architecture, with a GPU or without as that."
         )
-    usable = estimate.precisions(instance)
     for each in fleet.models(config):
-        if each.precision and each.precision not in usable:
-            of = f" of component {each.component}" if each.component else ""
-            raise ConfigError(
-                f"precision{of} is {each.precision!r}, which is not used on {instance}: give {' or '.join(usable)}."
-            )
+        estimate.check_precision(each, instance)
 
 
 def check_image(config: DeployConfig) -> None:

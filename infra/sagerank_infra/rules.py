@@ -78,6 +78,7 @@ def _serverless(config: DeployConfig) -> None:
         raise ConfigError(
             f"instance is {config.instance!r}: serverless has no instance types and no GPUs; leave it out, or give mode realtime."
         )
+    estimate.check_precision(config)
     if config.network.vpc not in ("", "none"):
         raise ConfigError(
             f"network.vpc is {config.network.vpc!r}: serverless endpoints cannot be in a VPC; give none, or mode realtime."

@@ -117,16 +117,21 @@ class Graph(Nodes):
             self.initializers,
         )
 
-    def weight(self, stored: str, rows: slice = slice(None), part: str = "") -> str:
+    def weight(
+        self, stored: str, rows: slice = slice(None), part: str = "", *, transposed: bool = False
+    ) -> str:
         """The tensor as float32. ONNX Runtime folds what is done to a constant when it loads the graph."""
-        name = stored + part
+        name = value = stored + part
         stored_type = self._initializer(name, stored, rows)
+        if transposed:  # as it is stored: all that is folded is held until the last constant is
+            value = self.op("Transpose", [name], perm=[1, 0])
         if stored_type == TensorProto.FLOAT:
-            return name
-        value = self.op("Cast", [name], to=TensorProto.FLOAT)
+            return value
+        value = self.op("Cast", [value], to=TensorProto.FLOAT)
         if stored_type == TensorProto.INT8:
             self._initializer(name + SCALE, stored + SCALE, rows)
-            value = self.op("Mul", [value, self.op("Unsqueeze", [name + SCALE, self.integers(1)])])
+            axis = self.integers(0 if transposed else 1)
+            value = self.op("Mul", [value, self.op("Unsqueeze", [name + SCALE, axis])])
         return value
 
     def _initializer(self, name: str, stored: str, rows: slice = slice(None)) -> int:

@@ -57,8 +57,7 @@ class Bf16Graph(graph.Graph):
     ) -> str:
         if stored not in self._bf16:
             return super()._product(x, stored, rows, part, bias=bias)
-        weight = self.op("Transpose", [self.weight(stored, rows, part)], perm=[1, 0])
-        result = self.op("MatMul", [x, weight])
+        result = self.op("MatMul", [x, self.weight(stored, rows, part, transposed=True)])
         return result if bias is None else self.op("Add", [result, self.weight(bias)])
 
 

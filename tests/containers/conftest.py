@@ -19,7 +19,7 @@ from ..conftest import ROOT
 from .running import reason
 
 _KEPT = ROOT / "build" / "containers" / "models"
-# What int8 moves the logits of models with random weights, which rank nothing, by.
+# What int8 and bf16 move the logits of models with random weights, which rank nothing, by.
 _TOLERANCE = 0.1
 
 
@@ -39,6 +39,7 @@ def artefact() -> Callable[[str, str], Path]:
 
 def make(model: str, precision: str = "fp32") -> Path:
     """The artefact of micro, or of a shape with random weights: tiny, turbo or base; its folder is not to be changed."""
+    from sagerank.models import graph_bf16
     from sagerank.models.build import resolve
     from sagerank.models.quantise import quantise
 
@@ -49,5 +50,7 @@ def make(model: str, precision: str = "fp32") -> Path:
     if not (folder / MANIFEST).is_file():
         pairs = Tokeniser.load(reference)("what causes rain", ["Clouds cool and drop water. " * 20]).ids
         with replaced(folder) as new:
-            replace(quantise(reference, new, pairs), tolerance=_TOLERANCE).write(new)
+            bf16 = precision == "bf16"
+            made = graph_bf16.convert(reference, new) if bf16 else quantise(reference, new, pairs)
+            replace(made, tolerance=_TOLERANCE).write(new)
     return folder

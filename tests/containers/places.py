@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagerank_cost.catalogue import Catalogue
-from sagerank_cost.memory import SERVERLESS_MB_PER_VCPU, SERVERLESS_SIZES
+from sagerank_cost.memory import SERVERLESS_VCPUS
 
 from .running import Limits
 
@@ -16,6 +16,6 @@ def _instance(name: str) -> Limits:
 
 
 PLACES = {name: _instance(name) for name in _INSTANCES} | {
-    f"serverless {size // 1024} GB": Limits(cpus=-(-size // SERVERLESS_MB_PER_VCPU), memory_mb=size)
-    for size in SERVERLESS_SIZES
+    f"serverless {size // 1024} GB": Limits(cpus=vcpus, memory_mb=size)
+    for size, vcpus in SERVERLESS_VCPUS.items()
 }

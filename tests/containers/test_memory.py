@@ -24,7 +24,9 @@ pytestmark = pytest.mark.container
         ("tiny", "fp32", 1),
         ("tiny", "fp32", 2),
         ("tiny", "int8", 2),
+        ("tiny", "bf16", 2),
         ("base", "int8", 2),
+        ("base", "fp32", 2),
     ],
 )
 def test_the_memory_that_is_promised_holds_the_longest_pair_and_full_batches(

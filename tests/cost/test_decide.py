@@ -23,7 +23,6 @@ def question(**changes: Any) -> Question:
     options = {
         "scenario": scenario(daily(0.2)),
         "choices": tuple(map(choice, ("turbo", "tiny", "base"))),
-        "precisions": ("fp32", "bf16"),
         "modes": ("realtime", "serverless"),
         "regions": ("us-east-1",),
         "instances": ("ml.c7i.xlarge", "ml.c7i.4xlarge", "ml.g4dn.xlarge", "ml.g6.xlarge", "ml.m5.xlarge"),
@@ -61,16 +60,18 @@ def test_the_pareto_front_holds_what_nothing_beats() -> None:
         assert item in front or beaten
 
 
-def test_arithmetic_that_does_not_exist_is_only_priced_when_asked_for() -> None:
+def test_bf16_on_a_cpu_is_priced_when_it_is_asked_for_and_where_it_is_computed() -> None:
     asked = question(
-        precisions=("bf16",),
+        choices=(choice("tiny"),),
         modes=("realtime",),
         p95_seconds=math.inf,
-        instances=("ml.c7i.xlarge", "ml.c7i.2xlarge"),
+        instances=("ml.c7g.xlarge", "ml.c6g.xlarge", "ml.c7i.xlarge"),
     )
-    assert decide(asked).bills == ()
-    shown = decide(replace(asked, hypothetical=True)).bills
-    assert {item.speed.basis for item in shown} == {"hypothetical"}
+    assert {item.deployment.precision for item in decide(asked).bills} == {"fp32"}, "it has to pass a gate"
+    found = decide(replace(asked, precisions=("bf16",)))
+    assert {item.deployment.instance for item in found.bills} == {"ml.c7g.xlarge"}
+    assert found.refused == {"do not run, fit or carry it": 2}
+    assert "has no bf16, and computes its weights in float32: take fp32." in str(found.examples)
 
 
 def test_more_regions_and_types_never_make_the_decision_dearer() -> None:

@@ -39,7 +39,6 @@ def question(
 ) -> Question:
     options: dict[str, Any] = {
         "choices": tuple(map(choice, ("turbo", "tiny", "base"))),
-        "precisions": ("fp32", "bf16"),
         "modes": ("realtime", "serverless"),
         "regions": ("us-east-1",),
         "instances": FEW,

@@ -20,7 +20,6 @@ def question(rate: float, limit: float, **changes: Any) -> Question:
     options = {
         "scenario": scenario(daily(rate)),
         "choices": tuple(map(choice, ("turbo", "tiny", "base"))),
-        "precisions": ("fp32", "bf16"),
         "modes": ("realtime", "serverless"),
         "regions": ("us-east-1",),
         "p95_seconds": limit,

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from sagerank_cost import CostError
 from sagerank_cost.memory import (
+    SERVERLESS_SIZES,
+    SERVERLESS_VCPUS,
     WINDOWS_FROM,
     activations_mb,
     fit,
     measured,
     peak_mb,
+    promised_mb,
     serverless_mb,
     weights_mb,
 )
@@ -71,6 +74,25 @@ def test_memory_grows_with_tokens(name: str, tokens: int, more: int) -> None:
     # But for the length at which windows begin, which hold less.
     assume(tokens + more < WINDOWS_FROM or tokens >= WINDOWS_FROM)
     assert activations_mb(MODELS[name], tokens + more) > activations_mb(MODELS[name], tokens)
+
+
+def test_bf16_stores_what_float32_stores_and_takes_no_less_on_a_cpu() -> None:
+    """The processor's bfloat16 is in the products: weights are read as they are stored, and transposed as they are loaded."""
+    for name in MODELS:
+        stages, model = choice(name), MODELS[name]
+        assert weights_mb(model, "bf16") == weights_mb(model, "fp32")
+        assert peak_mb(model, "bf16", 8192) == peak_mb(model, "fp32", 8192)
+        assert promised_mb(stages, "bf16", 8, cores=1) > promised_mb(stages, "fp32", 8, cores=1)
+    # On a GPU it is half of float32.
+    gpu = CATALOGUE.instance("ml.g6.xlarge")
+    half, whole = (fit(choice("base"), name, 8, gpu).needed_mb for name in ("bf16", "fp32"))
+    assert whole - half == pytest.approx(weights_mb(MODELS["base"], "bf16"))
+
+
+def test_every_size_of_serverless_has_its_vcpus() -> None:
+    assert list(SERVERLESS_SIZES) == list(range(1024, 6145, 1024))
+    more = [SERVERLESS_VCPUS[size] for size in SERVERLESS_SIZES]
+    assert more == sorted(more)
 
 
 def test_fits() -> None:

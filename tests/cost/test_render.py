@@ -38,7 +38,6 @@ def report() -> Report:
     question = Question(
         scenario=scenario(daily(0.2)),
         choices=tuple(map(choice, ("turbo", "tiny", "base"))),
-        precisions=("fp32", "bf16"),
         modes=("realtime", "serverless"),
         regions=("us-east-1",),
         instances=("ml.c7g.2xlarge", "ml.c7g.4xlarge", "ml.g4dn.xlarge"),

@@ -312,12 +312,24 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"encryption.key": KEY}, "encryption.key is in eu-west-1, and region is 'us-east-1'"),
     (
         {"precision": "fp16", "instance": "ml.g5.xlarge"},
-        "precision is 'fp16': give bf16 (GPU), fp32 or int8 (CPU); fp16 is not served",
+        "precision is 'fp16': give bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); fp16 is not served",
     ),
-    ({"precision": "bf16"}, "precision is 'bf16', which is not used on ml.c7i.xlarge: give fp32 or int8"),
+    (
+        {"precision": "bf16"},
+        "precision is 'bf16', which ml.c7i.xlarge does not compute in: give fp32 or int8",
+    ),
+    ({"precision": "bf16", "instance": "ml.c6g.xlarge"}, "which ml.c6g.xlarge does not compute in"),
+    (
+        {"precision": "bf16", "instance": "ml.c7g.xlarge", "pools": '[{"instance": "ml.c6g.xlarge"}]'},
+        "which ml.c6g.xlarge does not compute in: give fp32 or int8",
+    ),
+    (
+        {"precision": "bf16", "mode": "serverless", "instance": ""},
+        "which serverless does not compute in: give fp32 or int8",
+    ),
     (
         {"precision": "bf16", "instance": "ml.g4dn.xlarge"},
-        "precision is 'bf16', which is not used on ml.g4dn.xlarge: give fp32",
+        "precision is 'bf16', which ml.g4dn.xlarge does not compute in: give fp32",
     ),
     (
         {"rollout.policy": "canary"},

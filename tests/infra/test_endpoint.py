@@ -10,6 +10,8 @@ import pytest
 from aws_cdk.assertions import Match
 
 from sagerank.models.build import MICRO
+from sagerank_cost import memory
+from sagerank_cost.models import choice
 from sagerank_inference.archive import manifest_sha256, pack
 from sagerank_inference.artefact import Manifest
 from sagerank_infra import rules
@@ -80,7 +82,6 @@ def test_scale_to_zero_puts_role_network_and_isolation_on_the_endpoint() -> None
     component = found.one(COMPONENT)
     needs = component["Specification"]["ComputeResourceRequirements"]
     assert needs["NumberOfCpuCoresRequired"] == 3  # of 4: two copies do not fit
-    assert 256 < needs["MinMemoryRequiredInMb"] < 8192
     assert component["InferenceComponentName"] == found.outputs()["InferenceComponentName"]
     gpu = stacks("scale-to-zero", instance="ml.g5.xlarge").one(COMPONENT)["Specification"][
         "ComputeResourceRequirements"
@@ -94,6 +95,26 @@ def test_no_two_copies_share_an_instance(instance: str) -> None:
     component = stacks("scale-to-zero", instance=instance).one(COMPONENT)
     cores = component["Specification"]["ComputeResourceRequirements"]["NumberOfCpuCoresRequired"]
     assert hardware(instance).vcpu / 2 < cores < hardware(instance).vcpu
+
+
+@pytest.mark.parametrize(
+    ("instance", "precision"),
+    [
+        ("ml.c7i.large", "fp32"),
+        ("ml.c7i.4xlarge", "int8"),
+        ("ml.c8g.4xlarge", "bf16"),
+        ("ml.g5.xlarge", "bf16"),
+    ],
+)
+def test_a_component_asks_for_the_memory_that_fit_promises(instance: str, precision: str) -> None:
+    component = stacks("scale-to-zero", instance=instance, precision=precision).one(COMPONENT)
+    asked = component["Specification"]["ComputeResourceRequirements"]["MinMemoryRequiredInMb"]
+    machine = hardware(instance)
+    promised = memory.promised_mb(choice("tiny"), precision, 8192, cores=machine.cores)
+    if machine.gpu:
+        promised = memory.GPU_HOST_MB
+    assert asked - 1 < (promised + memory.SERVER_MB) / 1.048576 <= asked, "of MB that are 2^20 bytes"
+    assert asked < 1024 * machine.memory_gib
 
 
 def test_capture_is_off_unless_asked_for_then_encrypted() -> None:

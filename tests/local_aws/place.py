@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from sagerank_cost.catalogue import Catalogue, Instance
-from sagerank_cost.memory import SERVERLESS_MB_PER_VCPU
+from sagerank_cost.memory import SERVERLESS_VCPUS
 
 from ..containers.running import Limits
 
@@ -34,7 +34,7 @@ class Place:
         name, group = variant["VariantName"], f"/aws/sagemaker/Endpoints/{endpoint}"
         if "ServerlessConfig" in variant:
             memory = variant["ServerlessConfig"]["MemorySizeInMB"]
-            return cls(name, group, cpus=memory / SERVERLESS_MB_PER_VCPU, memory_mb=memory)
+            return cls(name, group, cpus=SERVERLESS_VCPUS[memory], memory_mb=memory)
         return cls(name, group, instance_type(variant))
 
     @classmethod

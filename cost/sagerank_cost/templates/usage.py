@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import CostError, unknown, values
+from ..arithmetic import precisions
 from ..bill import VOLUME_GB, Deployment, Scenario, bill, data_gb, itemise
 from ..catalogue import Catalogue
 from ..lines import HOURS_PER_MONTH, Statement
 from ..models import Choice, Model, check_precision, choice
 from ..options import OPTIONS
-from ..throughput import Speed, executes
+from ..throughput import Speed
 from ..traffic import Traffic, daily
 from .files import load
 
@@ -95,7 +96,7 @@ class Use:
         return month
 
     def _scaled(self, variant: Variant, scenario: Scenario) -> Statement:
-        """The bill in the precision asked for, or else in the first that runs there."""
+        """The bill in the precision asked for, or else in the usual one there."""
         if self.seconds is not None:
             pace = Speed(
                 seconds=self.seconds, low=self.seconds, high=self.seconds, basis="given", why="by you"
@@ -104,15 +105,8 @@ class Use:
         if self.choice is None:
             raise CostError("its usage says neither model nor seconds_per_request: give one")
         serverless = variant.mode == "serverless"
-        gpu = not serverless and bool(scenario.catalogue.instance(variant.instance).gpu)
-        usual = [precision for precision in ("bf16", "fp32") if executes(precision, gpu)]
-        refused = CostError()
-        for precision in [self.precision] if self.precision else usual:
-            try:
-                return bill(self._deployment(variant, precision), scenario).statement
-            except CostError as error:
-                refused = error
-        raise refused
+        usual, *_ = precisions(None if serverless else scenario.catalogue.instance(variant.instance))
+        return bill(self._deployment(variant, self.precision or usual), scenario).statement
 
     def _deployment(self, variant: Variant, precision: str) -> Deployment:
         return Deployment(

@@ -118,9 +118,12 @@ def test_bf16_multiplies_by_the_large_weights_alone_where_onnx_runtime_computes_
         factors = [made_by[node.input[1]] for node in nodes if node.op_type == "MatMul"]
         found.append(([node.op_type for node in nodes].count("Gemm"), factors))
     (gemms, _), (fewer, factors) = found
-    # The first layer in full: query, key, value, output, gate, up, down. Each by a matrix, transposed.
+    # The first layer in full: query, key, value, output, gate, up, down. Each by a matrix, transposed in the bytes that are stored.
     assert len(factors) == gemms - fewer == 7
-    assert {(node.op_type, tuple(node.attribute[0].ints)) for node in factors} == {("Transpose", (1, 0))}
+    for factor in factors:
+        scaled, transposed = (made_by[made_by[name].input[0]] for name in (factor.output[0], factor.input[0]))
+        assert (factor.op_type, scaled.op_type, transposed.op_type) == ("Mul", "Cast", "Transpose")
+        assert transposed.input[0] not in made_by
 
 
 def test_bf16_computes_what_float32_does_on_a_processor_without_it(tmp_path: Path) -> None:
