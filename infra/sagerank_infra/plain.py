@@ -25,12 +25,13 @@ class Plain(Reranker):
     """
 
     def __init__(self, scope: Construct, config: DeployConfig) -> None:
-        for name, others in (("variants", config.variants), ("components", config.components)):
-            for index, other in enumerate(others):
-                if other.artefact and not other.artefact.startswith("s3://"):
-                    raise ConfigError(
-                        f"{name}[{index}].artefact is {other.artefact!r}, and a template brings no file: give its s3:// address."
-                    )
+        named = {f"variants[{index}]": each.artefact for index, each in enumerate(config.variants)}
+        named |= {f"components[{index}]": each.artefact for index, each in enumerate(config.components)}
+        for where, artefact in named.items():
+            if artefact and not artefact.startswith("s3://"):
+                raise ConfigError(
+                    f"{where}.artefact is {artefact!r}, and a template brings no file: give its s3:// address."
+                )
         self._parameters, self._wanted = scope, config
         super().__init__(scope, "Default", config=config)
         if config.traits.own_container:
