@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 from shlex import quote
 
-from .engine import FOLDER
+from .engine import FOLDER, settled
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _FORMATS = Path("/proc/sys/fs/binfmt_misc")
@@ -47,9 +47,8 @@ def mounts(arch: str) -> dict[Path, str]:
     if arch != "arm64" or not emulated(arch):
         return {}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / "cpuinfo-arm64"
-    file.write_text("".join(_PROCESSOR.format(number=number) for number in range(os.cpu_count() or 1)))
-    return {file: _SHOWN}
+    shown = "".join(_PROCESSOR.format(number=number) for number in range(os.cpu_count() or 1))
+    return {settled(FOLDER / "cpuinfo-arm64", shown): _SHOWN}
 
 
 def through(arch: str) -> list[str]:

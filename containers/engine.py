@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,10 +92,18 @@ def podman_environment() -> dict[str, str]:
     if os.geteuid() != 0 or "CONTAINERS_CONF" in os.environ or not shutil.which("runc"):
         return {}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    written = FOLDER / "containers.conf"
-    if not written.exists() or written.read_text(encoding="utf-8") != _CONTAINERS:
-        written.write_text(_CONTAINERS, encoding="utf-8")
+    written = settled(FOLDER / "containers.conf", _CONTAINERS)
     return {"CONTAINERS_CONF": str(written), "BUILDAH_ISOLATION": "chroot"}
+
+
+def settled(file: Path, text: str) -> Path:
+    """Write the text of a file in a folder, where it is another; who reads it meanwhile sees it whole, or as it was."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+            whole = Path(scratch, file.name)
+            whole.write_text(text, encoding="utf-8")
+            whole.replace(file)
+    return file
 
 
 def options(flag: str, values: Mapping[str, str] | Sequence[str]) -> Iterator[str]:

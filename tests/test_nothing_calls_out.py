@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,23 +40,74 @@ assert handler.output_fn(handler.predict_fn(asked, model), "application/json")
 {_WAITED}
 """
 _SERVED = f"""
+import subprocess, sys
+from contextlib import closing
 from sagerank.client import RerankClient
-from tests.servers import running
-with running() as server:
-    server.wait_until_ready()
-    with RerankClient.http(f"http://127.0.0.1:{{server.port}}") as client:
-        assert len(client.rerank({_QUERY!r}, {_PASSAGES!r}).results) == 2
-    exec({_HANDLED!r})
+from tests.servers import BEARER, Door, proxied, wait_for
+serve = Door()
+serve.host, serve.port = "127.0.0.1", 8081
+command = [sys.executable, "-P", "-m", "sagerank", "serve", "--model", "micro", "--port", "8081"]
+with subprocess.Popen(command) as process:
+    wait_for(lambda: serve.ping() == 200)
+    with proxied("--url", "http://127.0.0.1:8081") as proxy:
+        for port, headers in ((8081, {{}}), (proxy.port, BEARER)):
+            with RerankClient.http(f"http://127.0.0.1:{{port}}", headers=headers) as client:
+                assert len(client.rerank({_QUERY!r}, {_PASSAGES!r}).results) == 2
+        exec({_HANDLED!r})
+    process.terminate()
 """
-_SYNTHESISED = """
-import aws_cdk
-from sagerank_infra.app import build
-from tests.infra.synth import example
-app = aws_cdk.App(outdir="assembly")
-build(app, example("realtime"))
-app.synth()
+_PLANNED = """
+import os, subprocess, sys
+from pathlib import Path
+from sagerank.cli import main
+from sagerank.operate import deploy
+from sagerank.operate.account import Account
+from tests.local_aws.launch import ACCOUNT, REGION, running
+with running(Path("log")) as environment:
+    del environment["CDK_DISABLE_VERSION_CHECK"], environment["CDK_DOCKER"]
+    os.environ.update(environment)
+    assert main(["deploy", "--model", "micro", "--mode", "serverless", "--plan", "plan.tar.gz"]) == 0
+    account = Account(REGION, endpoint_url=environment["AWS_ENDPOINT_URL"])
+    deploy.bootstrap(deploy.Place(region=REGION, account=ACCOUNT), account, "")
 """
 _SAGERANK = ("-m", "sagerank")
+_MICRO = ("--model", "micro", "--mode", "serverless", "--region", "eu-west-1")
+_ACCOUNT = ("--region", "eu-west-1", "--account", "123456789012")
+_SAMPLE = ROOT / "sagerank/evaluation/sample"
+_DISTILLED = (
+    *(
+        "distil",
+        "--passages",
+        str(_SAMPLE / "passages.jsonl.gz"),
+        "--queries",
+        str(_SAMPLE / "queries.jsonl.gz"),
+    ),
+    *(
+        "--teacher",
+        "micro",
+        "--start",
+        "micro",
+        "--layers",
+        "0",
+        "--limit",
+        "8",
+        "--made-queries",
+        "0",
+        "--steps",
+        "2",
+    ),
+    *(
+        "--queries-per-step",
+        "2",
+        "--max-tokens",
+        "64",
+        "--gate",
+        str(_SAMPLE / "heldout"),
+        "--gate-queries",
+        "4",
+    ),
+    *("--retention", "0", "--dtype", "float16"),
+)
 # The CDK's libraries, unpacked: half a minute where every test has its own.
 _JSII = str(Path.home() / ".cache/aws/jsii/package-cache")
 _MATPLOTLIB = ("home/.cache/matplotlib", "home/.config/matplotlib")
@@ -85,8 +137,42 @@ COMMANDS: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
         ("bm25s",),
         ("home/.cache/sagerank",),
     ),
-    "synth": (("-c", _SYNTHESISED), ("aws_cdk",), ("cwd/assembly", "home/.cdk/cache", _JSII)),
-    "server, client and handler": (("-c", _SERVED), (), ()),
+    "connect": (
+        (*_SAGERANK, "connect", "opensearch", "--endpoint", "reranker", *_ACCOUNT, "--output", "pieces"),
+        (),
+        ("cwd/pieces",),
+    ),
+    "dry run": (
+        (*_SAGERANK, "deploy", *_MICRO, "--dry-run", "--output", "templates"),
+        ("aws_cdk",),
+        ("cwd/templates", "home/.cdk/cache", _JSII),
+    ),
+    "policies": (
+        (*_SAGERANK, "policies", *_MICRO, "-c", "account=123456789012"),
+        ("aws_cdk",),
+        ("home/.cdk/cache", _JSII),
+    ),
+    "plan and bootstrap": (
+        ("-c", _PLANNED),
+        ("aws_cdk", "moto"),
+        ("cwd/plan.tar.gz", "cwd/log", "home/.cache/sagerank", "home/.cdk/cache", _JSII),
+    ),
+    "distil": (
+        (*_SAGERANK, *_DISTILLED, "--output", "student"),
+        ("torch", "bm25s"),
+        ("cwd/student", "cwd/student.work", "home/.cache/sagerank", _TORCH),
+    ),
+    "server, proxy, client and handler": (("-c", _SERVED), (), ()),
+}
+# Of a command that is told more: a proxy, which nothing on this machine is asked through; and that this is no instance of EC2,
+# whose own address botocore asks for credentials.
+_TOLD = {
+    "server, proxy, client and handler": dict.fromkeys(
+        ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+        "http://192.0.2.9:3128",
+    ),
+    "dry run": {"AWS_EC2_METADATA_DISABLED": "true"},
+    "plan and bootstrap": {"CDK_VALIDATION": "false"},  # seconds, which the dry run takes
 }
 
 
@@ -159,7 +245,7 @@ def test_it_calls_nobody_and_leaves_nothing(name: str, network: Wire, place: Pat
     words, needed, kept = COMMANDS[name]
     if missing := [module for module in needed if find_spec(module) is None]:
         pytest.skip(f"{missing[0]} is not installed")
-    done = run(network, place, *words)
+    done = run(network, place, *words, **_TOLD.get(name, {}))
     assert done.returncode == 0, done.stderr[-2000:]
     assert not network.packets
     assert not strays(place, kept)
@@ -188,6 +274,29 @@ def test_a_packet_and_files_would_be_seen(network: Wire, place: Path, tmp_path: 
     assert b"\x07example\x03org\x00" in b"".join(network.packets)
     seen = {"home/stays", "home/new", "home/gone", "tmp/folder", "../elsewhere"}
     assert strays(place, ()) == seen
+
+
+def test_credentials_are_looked_for_on_this_machine_and_in_ec2_alone(network: Wire, place: Path) -> None:
+    """Where it has none, botocore asks the address at which an instance of EC2 has its own."""
+    done = run(network, place, *_SAGERANK, "status", "reranker", "--region", "eu-west-1")
+    assert done.returncode == 2
+    assert "No AWS credentials were found" in done.stderr
+    frames = [packet for packet in network.packets if packet[12:14] == b"\x08\x00"]
+    assert {socket.inet_ntoa(packet[30:34]) for packet in frames} == {"169.254.169.254"}
+    assert len(frames) == len(network.packets)
+
+
+def test_what_the_cdks_command_would_report_would_be_seen(network: Wire, place: Path) -> None:
+    """Where nothing told it not to: it fetches notices."""
+    (place / "cwd/app").mkdir()
+    (place / "cwd/app/manifest.json").write_text('{"version": "36.0.0"}', encoding="utf-8")
+    code = (
+        "import subprocess; from sagerank.operate import tools; command, _ = tools.cdk(); "
+        "subprocess.run([command, 'list', '--app', 'app'], timeout=60)"
+    )
+    done = run(network, place, "-c", code, RES_OPTIONS="timeout:1 attempts:1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert b"cdk" in b"".join(network.packets)
 
 
 def test_what_onnx_runtime_would_report_would_be_seen(network: Wire, place: Path) -> None:

@@ -19,13 +19,14 @@ from . import plain, rules
 from .config import ConfigError, DeployConfig, json_schema
 from .reranker import Reranker, tag
 
+_REFERENCES = "@aws-cdk/core:defaultCrossStackReferences"
 _CONTEXT = {
     # Traces hold the paths of this machine, and equal configurations must make equal bytes.
     "aws:cdk:disable-stack-trace": True,
     "aws:cdk:disable-creation-stack-traces": True,
     # What another stack imports can neither change nor go, so that most updates would be refused: references are weak
     # (Fn::GetStackOutput). What earlier versions imported stays exported, so that their stacks can be updated to these.
-    "@aws-cdk/core:defaultCrossStackReferences": "both",
+    _REFERENCES: "both",
 }
 
 
@@ -54,6 +55,11 @@ class Deployment(Reranker):
         for key, value in _CONTEXT.items():
             if stack.node.try_get_context(key) is None:
                 stack.node.set_context(key, value)
+                if key == _REFERENCES:  # an app that chose itself is told of what it chose
+                    cdk.Annotations.of(stack).acknowledge_warning(
+                        "@aws-cdk/core:crossStackReferencesBothTransitional",
+                        "Stacks of earlier versions may still import what these export.",
+                    )
         tag(stack, config)
         # A construct of this name adds nothing to the logical ids of what is in it.
         return stack, "Default"

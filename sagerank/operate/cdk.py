@@ -18,6 +18,8 @@ from .account import Account
 
 # Podman's images would have manifests that SageMaker refuses.
 _PODMAN = {"BUILDAH_FORMAT": "docker"}
+# The CDK's library shows a banner of ten lines on it, over what a failure says; docs/install.md says which versions there are.
+_NODE = {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": str(tools.OLDEST_NODE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def synthesise(
             *given,
             *(["--plain"] if plain else []),
         ],
-        env={**os.environ, **_PODMAN, **({} if validate else {"CDK_VALIDATION": "false"})},
+        env={**os.environ, **_PODMAN, **_NODE, **({} if validate else {"CDK_VALIDATION": "false"})},
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -18,7 +18,7 @@ from . import OperateError
 
 # Beside the CDK app where it is installed, and at a checkout's root.
 _FILES = ("cdk.json", "package.json", "package-lock.json")
-_NODE = 20  # the oldest major version
+OLDEST_NODE = 20  # its major version
 
 
 def node() -> None:
@@ -27,10 +27,10 @@ def node() -> None:
     asked = [path, "--version"] if path else None
     said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout if asked else ""
     major = re.match(r"v(\d+)\.", said)
-    if major is None or int(major[1]) < _NODE:
+    if major is None or int(major[1]) < OLDEST_NODE:
         there = f"the one on PATH is {said.strip()}" if major else "there is none on PATH"
         raise OperateError(
-            f"The CDK needs Node.js {_NODE} or newer, and {there}: install it from https://nodejs.org."
+            f"The CDK needs Node.js {OLDEST_NODE} or newer, and {there}: install it from https://nodejs.org."
         )
 
 
@@ -115,7 +115,7 @@ def _install(folder: Path, shown: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise OperateError(
-            f"The CDK's command line needs Node.js {_NODE} or newer with npm: install it from https://nodejs.org."
+            f"The CDK's command line needs Node.js {OLDEST_NODE} or newer with npm: install it from https://nodejs.org."
         )
     sys.stderr.write(f"Installing the CDK's command line into {shown} (once)\n")
     done = subprocess.run(

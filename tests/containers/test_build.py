@@ -6,6 +6,7 @@ import base64
 import configparser
 import json
 import os
+import platform
 import shutil
 import ssl
 import subprocess
@@ -19,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from containers import standin
+from containers import emulation, engine, standin
 from containers.build import BuildError, build
-from containers.engine import podman
+from containers.engine import podman, podman_environment
 from containers.settings import secrets
 
 from ..conftest import ROOT
+from ..local_aws.registry import Registry
 from .running import reason
 
 PACKAGE = ROOT / "inference/sagerank_inference"
@@ -64,6 +66,28 @@ def test_secrets_are_how_pip_reaches_an_index_and_nothing_of_this_machines_disk(
     assert told.pop("extra-index-url").split() == ["https://more.example/simple"]
     assert "cache-dir" not in told
     assert "cert" not in told
+
+
+def test_settings_that_another_start_reads_meanwhile_are_whole(tmp_path: Path) -> None:
+    files = {
+        "containers.conf": podman_environment,
+        "storage.conf": lambda: Registry("127.0.0.1:5000", tmp_path).storage("storage"),
+        "cpuinfo-arm64": lambda: emulation.mounts("arm64"),
+    }
+    for name, write in files.items():
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (engine, emulation):
+                patch.setattr(module, "FOLDER", tmp_path)
+            patch.delenv("CONTAINERS_CONF", raising=False)
+            patch.setattr(platform, "machine", lambda: "x86_64")
+            patch.setattr(os, "geteuid", lambda: 0)
+            patch.setattr(shutil, "which", lambda command: command)
+            (tmp_path / name).write_text("as it was", encoding="utf-8")
+            with (tmp_path / name).open(encoding="utf-8") as reader:
+                write()
+                assert reader.read() == "as it was", name
+            assert (tmp_path / name).read_text(encoding="utf-8") not in ("", "as it was")
+    assert {each.name for each in tmp_path.iterdir()} == files.keys()
 
 
 @container

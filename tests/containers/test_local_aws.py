@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import io
 import os
-import signal
-import sys
 import tarfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -282,21 +279,3 @@ def test_a_container_that_needs_more_memory_than_it_may_have_is_killed(aws: Aws)
     assert "signal SIGKILL" in found["FailureReason"]  # the server's own last words
     sagemaker.delete_inference_component(InferenceComponentName="large")
     sagemaker.delete_endpoint(EndpointName="narrow")
-
-
-def test_nothing_outlives_a_local_aws_that_is_killed(aws: Aws) -> None:
-    """The last one of this file."""
-    aws.create_model("last", f"{HOST}/{REPOSITORY}:cpu")
-    aws.create_endpoint("last", "last")
-    (container,) = aws.containers()
-    port = aws.environment["AWS_ENDPOINT_URL"].rpartition(":")[2]
-    (server,) = (
-        int(each.parent.name)
-        for each in Path("/proc").glob("[0-9]*/cmdline")
-        if each.read_bytes().startswith(f"{sys.executable}\0-m\0tests.local_aws\0--port\0{port}\0".encode())
-    )
-    os.kill(server, signal.SIGKILL)
-    assert aws.registry.gone()
-    assert not Path(f"/proc/{container['State']['Pid']}").exists()
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://{aws.registry.address}/v2/", timeout=5)

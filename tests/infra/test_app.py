@@ -55,6 +55,24 @@ def test_a_known_account_asks_for_no_look_up() -> None:
     assert manifest["artifacts"]["sagerank-network"]["environment"] == "aws://123456789012/us-east-1"
 
 
+_BOTH = "crossStackReferencesBothTransitional"
+
+
+@pytest.mark.parametrize(("name", "preset"), EVERY)
+def test_no_warning_of_the_cdk_is_left_that_nobody_can_act_upon(name: str, preset: str) -> None:
+    assert "[ack: @aws-cdk" not in _said(stacks(name, preset))
+
+
+def test_an_app_that_chose_how_stacks_refer_to_each_other_is_told_of_it() -> None:
+    app = new_app(context={"@aws-cdk/core:defaultCrossStackReferences": "both"})
+    assert _BOTH in _said(synthesise(example("realtime"), app))
+
+
+def _said(found: Synthesised) -> str:
+    """The notes of the stacks, which the CDK's command prints."""
+    return "".join(file.read_text(encoding="utf-8") for file in found.assembly.glob("*.metadata.json"))
+
+
 def test_two_synths_are_equal_to_the_byte(archive: Path, tmp_path: Path) -> None:
     """So that a second deployment of the same is no change, templates and assets alike. The second one runs as from an
     installed wheel: without a checkout, in a folder of the user's own, and in the C locale.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 
 
 def main() -> None:
@@ -30,7 +32,9 @@ def main() -> None:
     from . import registry
     from .launch import environment, new_registry
 
-    behind = new_registry() if options.containers else registry.given()
+    removed = ExitStack()
+    atexit.register(removed.close)  # after what is registered later: the registry's own end
+    behind = removed.enter_context(new_registry()) if options.containers else registry.given()
     own = environment(options.port, behind)
     sys.stdout.write(
         f"# An endpoint is {'a container of the image' if behind else 'a process of this source'}.\n"

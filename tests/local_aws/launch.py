@@ -7,16 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from containers import standin
 
+from . import sweep
 from .registry import Registry, reason
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -32,7 +32,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def new_registry() -> Registry:
+@contextmanager
+def new_registry() -> Iterator[Registry]:
     """A place for one, which the local AWS starts and removes; with the base image, which is made once in a minute.
 
     Raises RuntimeError where images cannot be built and run.
@@ -40,9 +41,8 @@ def new_registry() -> Registry:
     if why := reason():
         raise RuntimeError(f"Endpoints cannot be containers: {why}")
     standin.ensure()
-    registry = Registry(f"127.0.0.1:{free_port()}", Path(tempfile.mkdtemp(prefix="local-aws-")))
-    (registry.folder / "auth.json").write_text("{}", encoding="utf-8")  # podman wants the file that is named
-    return registry
+    with sweep.folder() as folder:
+        yield Registry(f"127.0.0.1:{free_port()}", folder)
 
 
 def environment(port: int, registry: Registry | None = None) -> dict[str, str]:
@@ -69,9 +69,9 @@ def running(log: Path, *, containers: bool = False) -> Iterator[dict[str, str]]:
 
     containers: images are built, pushed, pulled and run; otherwise an endpoint is a process of this source.
     """
-    port, registry = free_port(), new_registry() if containers else None
-    own = environment(port, registry)
-    with log.open("wb") as output:
+    port = free_port()
+    with ExitStack() as stack, log.open("wb") as output:
+        own = environment(port, stack.enter_context(new_registry()) if containers else None)
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.local_aws", "--port", str(port), "--attached"],
             cwd=ROOT,
@@ -84,7 +84,7 @@ def running(log: Path, *, containers: bool = False) -> Iterator[dict[str, str]]:
         )
         try:
             deadline = time.monotonic() + 120
-            while not _answers(port):
+            while not answers(port):
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(
                         f"The local AWS did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
@@ -99,11 +99,10 @@ def running(log: Path, *, containers: bool = False) -> Iterator[dict[str, str]]:
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.communicate()
-            if registry:
-                registry.gone()
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether a local AWS is up."""
     try:
         with urllib.request.urlopen(f"http://localhost:{port}/moto-api/", timeout=5) as answer:
             return bool(answer.status == 200)

@@ -2,8 +2,8 @@
 
     python -m tests.local_aws.registry FOLDER PORT     # until its standard input closes
 
-An image's address there is its address in ECR, after this registry's own. The process of its own also ends what the local AWS leaves
-behind, however that ended: containers, images, and the folder that all of it is in.
+An image's address there is its address in ECR, after this registry's own. The process of its own also removes what the local AWS
+leaves behind, however that ended.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from containers.engine import podman
+from containers.engine import settled
 
 from ..containers import running
+from . import sweep
 
 # Of moto's GetAuthorizationToken.
 USER, PASSWORD = "AWS", "123456789012-auth-token"
@@ -77,13 +78,11 @@ class Registry:
 
     def storage(self, name: str) -> dict[str, str]:
         """Make podman keep images and containers here: those that are built apart from those that an instance pulled."""
-        written = self.folder / f"{name}.conf"
-        if not written.exists():
-            place = self.folder / name
-            written.write_text(
-                f'[storage]\ndriver = "overlay"\ngraphroot = "{place}"\nrunroot = "{place}-run"\n',
-                encoding="utf-8",
-            )
+        place = self.folder / name
+        written = settled(
+            self.folder / f"{name}.conf",
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{place}"\nrunroot = "{place}-run"\n',
+        )
         return {"CONTAINERS_STORAGE_CONF": str(written)}
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
@@ -137,7 +136,9 @@ class Registry:
 
         def end() -> None:
             held.close()
-            self.gone()
+            # Its process goes on to remove the files, unless it never came so far.
+            while self.folder.exists() and process.poll() is None:
+                time.sleep(0.05)
 
         atexit.register(end)
         deadline = time.monotonic() + 30
@@ -145,13 +146,6 @@ class Registry:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("The registry did not start; its log is above.")
             time.sleep(0.05)
-
-    def gone(self, seconds: float = 60) -> bool:
-        """Wait until it has ended, and containers and folder with it."""
-        deadline = time.monotonic() + seconds
-        while self.folder.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return not self.folder.exists()
 
     def _listens(self) -> bool:
         host, _, port = self.address.partition(":")
@@ -185,23 +179,18 @@ def _hashed(password: str) -> str:
     return bytes(library.crypt(password.encode(), b"$2b$04$" + b"." * 22)).decode()
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the containers, what they mounted, and the folder; the files in it take a while, which nobody waits for."""
-    with suppress(OSError, subprocess.SubprocessError):
-        podman().run("rm", "--all", "--force", "--time", "0", seconds=60)
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    for mount in sorted((each for each in mounts if each.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-    shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)
-
-
 def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
-    # What is swept at the end is podman's own store, unless the environment names the folder's.
-    if not os.environ.get("CONTAINERS_STORAGE_CONF", "").startswith(f"{folder}/"):
-        raise SystemExit("The local AWS starts this, with a store of containers in the folder.")
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)  # they are for the local AWS, whose end this one waits for
+    sweep.hold(folder)
+    try:
+        _serve(folder, port)
+    finally:
+        sweep.sweep(folder)
+
+
+def _serve(folder: Path, port: int) -> None:
     written = folder / "registry.json"  # which is YAML too
     written.write_text(json.dumps(_configuration(folder, port)), encoding="utf-8")
     registry = subprocess.Popen(
@@ -214,7 +203,6 @@ def main() -> None:
         if select.select([0], [], [], 1)[0] and not os.read(0, 1024):
             break
     registry.kill()
-    _sweep(folder)
 
 
 if __name__ == "__main__":

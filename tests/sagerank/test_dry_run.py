@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sagerank.cli import main
-from sagerank.operate import artefact
+from sagerank.operate import OperateError, artefact, cdk
 from sagerank_infra import rules
 from sagerank_infra.config import DeployConfig
 
@@ -85,6 +85,15 @@ def test_the_plan_needs_node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("PATH", "")
     assert main(["deploy", "--model", "tiny", "--instance", "ml.c7i.large", "--dry-run"]) == 2
     assert "The CDK needs Node.js 20 or newer, and there is none on PATH" in capsys.readouterr().err
+
+
+def test_the_plan_shows_no_banner_of_an_old_node_over_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", raising=False)
+    with pytest.raises(OperateError):
+        cdk.synthesise({"mode": "none"}, Path("out"))
+    assert capfd.readouterr().err.startswith("sagerank: ")
 
 
 def test_a_damaged_archive_in_the_cache_is_packed_again(
