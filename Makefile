@@ -91,7 +91,7 @@ soak: test-env  ## mixed load for an hour or MINUTES: does anything grow?
 
 # Before the notebooks, which have no network.
 node_modules/.bin/cdk: package-lock.json
-	@npm ci --ignore-scripts --no-audit --no-fund
+	@npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
 	@touch $@
 
 docs: test-env  ## the pages as a site in build/site/, notebooks as they are

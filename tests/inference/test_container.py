@@ -45,6 +45,7 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path, hostile: Pa
         "pip",
         "install",
         "-q",
+        "--disable-pip-version-check",
         "--no-compile",
         "--require-hashes",
         "-r",
