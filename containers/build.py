@@ -131,7 +131,11 @@ def main() -> int:
     parser.add_argument("--tag", help="the image's name (localhost/sagerank:KIND-ARCH)")
     given = parser.parse_args()
     try:
-        named = build(given.kind, given.arch, base=given.base, stand_in=given.stand_in, tag=given.tag)
+        engine = find()
+        sys.stderr.write(f"Building with {engine.name}: minutes the first time\n")
+        named = build(
+            given.kind, given.arch, base=given.base, stand_in=given.stand_in, tag=given.tag, engine=engine
+        )
         sys.stdout.write(f"{named}\n")
     except (NoEngine, BuildError, OSError, subprocess.SubprocessError) as error:
         sys.stderr.write(f"{error}\n")
