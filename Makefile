@@ -60,7 +60,7 @@ test-newest: .venv-newest/ready  ## the suite on the newest Python, no PyTorch; 
 	@$(@D)/bin/python $(PIP) --no-deps -e .
 	@touch $@
 
-container: test-env  ## the image with podman, under the limits of instances: minutes, root
+container: test-env  ## the image with podman, under instances' limits: minutes, root
 	@$(TEST)/python -m pytest -m container tests/containers
 
 container-arm64: test-env  ## the same for Graviton, emulated: more minutes
@@ -94,7 +94,7 @@ soak: test-env  ## mixed load for an hour or MINUTES: does anything grow?
 
 # Before the notebooks, which have no network.
 node_modules/.bin/cdk: package-lock.json
-	@npm ci --ignore-scripts --no-audit --no-fund
+	@npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
 	@touch $@
 
 docs: test-env  ## the pages as a site in build/site/, notebooks as they are
@@ -135,13 +135,14 @@ hooks: test-env .venv-tools/ready  ## run format, lint and types before every co
 # With Docker, else podman. KIND=gpu or proxy. BASE: another image in FROM; STAND_IN=1: one of Debian's packages, where no registry is reached.
 BUILT = $(KIND) $(if $(BASE),--base $(BASE)) $(if $(STAND_IN),--stand-in)
 
-image: .venv-tools/ready  ## build the container's image, and list what is in it: KIND, BASE, STAND_IN
+image: .venv-tools/ready  ## build the image, and list what is in it: KIND, BASE, STAND_IN
 	@image=$$($(TOOLS)/python -m containers.build $(BUILT)) && $(TOOLS)/python -m containers.sbom $$image && echo $$image
 
-image-arm64: .venv-tools/ready  ## the same for Graviton; minutes under emulation
+image-arm64: .venv-tools/ready  ## the same for Graviton; emulated: minutes, and with podman root
 	@image=$$($(TOOLS)/python -m containers.build $(BUILT) --arch arm64) && $(TOOLS)/python -m containers.sbom $$image && echo $$image
 
 .venv-tools/ready: requirements/tools.txt
+	@echo "Setting up $(@D) (once)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP) --require-hashes -r requirements/tools.txt
 	@touch $@

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from . import emulation, standin
-from .engine import Engine, NoEngine, find, options
+from .engine import Engine, EngineError, NoEngine, find, options
 from .settings import secrets
 
 _ROOT = Path(__file__).parent.parent
@@ -35,24 +35,32 @@ def build(
     arch: str = "amd64",
     *,
     base: str | None = None,
+    stand_in: bool = False,
     tag: str | None = None,
     package: Path = _PACKAGE,
+    engine: Engine | None = None,
 ) -> str:
-    """Build an image into the store of this machine's engine, and return its name.
+    """Build an image, and return its name.
 
     kind: of KINDS. arch: of ARCHITECTURES, another than the machine's by emulation. base: the image in FROM, else the Dockerfile's
-    own. tag: the name, else `localhost/sagerank:KIND-ARCH`. package: the folder of sagerank_inference, for cpu and gpu. Raises NoEngine
-    and BuildError.
+    own; stand_in: one of Debian's packages in its place. tag: the name, else `localhost/sagerank:KIND-ARCH`. package: the folder of
+    sagerank_inference, for cpu and gpu. engine: who builds and whose store has it, else what `find` finds. Raises NoEngine and
+    BuildError, and subprocess.CalledProcessError where the stand-in fails.
     """
-    engine = find()
+    engine = engine or find()
+    # Docker's own qemu is new enough.
+    if engine.name == "podman" and (why := emulation.reason(arch)):
+        raise BuildError(f"No image for {arch}: {why}.")
+    if stand_in:
+        base = standin.ensure(arch, engine)
     dockerfile, context = package / f"image/Dockerfile.{kind}", package
     if kind == "proxy":
         dockerfile, context = _ROOT / "examples/proxy/Dockerfile", _ROOT
     name = tag or f"localhost/sagerank:{kind}-{arch}"
-    arguments = {"VERSION": _version(), "REVISION": _git("rev-parse", "HEAD"), "BASE": base or ""}
+    arguments = {"VERSION": _version(), "REVISION": revision(context), "BASE": base or ""}
     with tempfile.TemporaryDirectory(prefix="sagerank-build-") as scratch:
         words = [
-            *_command(engine, committed=_git("log", "-1", "--format=%ct") or "0"),
+            *_command(engine, committed=_git(context, "log", "-1", "--format=%ct") or "0"),
             *("--platform", f"linux/{arch}"),
             *options("--build-arg", {name: text for name, text in arguments.items() if text}),
             *options("--secret", [f"id={name},src={file}" for name, file in secrets(Path(scratch)).items()]),
@@ -61,25 +69,35 @@ def build(
             str(context),
         ]
         try:
-            # Docker's own qemu is new enough.
             through = emulation.through(arch) if engine.name == "podman" else ()
             engine.run(*words, seconds=3600, through=through)
-        except subprocess.CalledProcessError as error:
+        except EngineError as error:
             said = (error.stdout + error.stderr).decode(errors="replace").strip().splitlines()
             raise BuildError("\n".join(said[-_LAST_LINES:])) from None
     return name
 
 
 def _command(engine: Engine, committed: str) -> list[str]:
-    """A manifest of Docker's, of one architecture and without attestations, because SageMaker takes no other.
+    """A manifest of Docker's and of one architecture, because SageMaker takes no other.
 
     committed: the time, in seconds since 1970, that the image states for itself, so that building again makes the same.
     """
     if engine.name == "podman":
         return ["build", "--format", "docker", "--timestamp", committed]
-    output = "type=docker,oci-mediatypes=false"
-    attested = ["--provenance=false", "--sbom=false"]
-    return ["buildx", "build", "--output", output, *attested, "--build-arg", f"SOURCE_DATE_EPOCH={committed}"]
+    dated = ["build", "--build-arg", f"SOURCE_DATE_EPOCH={committed}"]
+    try:
+        engine.run("buildx", "version")
+    except EngineError:  # Docker before 23, which writes no other manifest
+        return dated
+    return [*dated, "--output", "type=docker,oci-mediatypes=false"]
+
+
+def revision(context: Path) -> str:
+    """The commit that a folder is of, with `-dirty` where it has changed since; empty where it is of none."""
+    if not _git(context, "ls-files", "."):
+        return ""
+    changed = _git(context, "status", "--porcelain", ".")
+    return _git(context, "rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
 def _version() -> str:
@@ -90,10 +108,10 @@ def _version() -> str:
     return str(found)
 
 
-def _git(*words: str) -> str:
-    """What git says of this checkout; empty where there is none."""
+def _git(folder: Path, *words: str) -> str:
+    """What git says in a folder; empty where that is no checkout."""
     try:
-        done = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
@@ -113,8 +131,12 @@ def main() -> int:
     parser.add_argument("--tag", help="the image's name (localhost/sagerank:KIND-ARCH)")
     given = parser.parse_args()
     try:
-        on = standin.ensure(given.arch) if given.stand_in else given.base
-        sys.stdout.write(f"{build(given.kind, given.arch, base=on, tag=given.tag)}\n")
+        engine = find()
+        sys.stderr.write(f"Building with {engine.name}: minutes the first time\n")
+        named = build(
+            given.kind, given.arch, base=given.base, stand_in=given.stand_in, tag=given.tag, engine=engine
+        )
+        sys.stdout.write(f"{named}\n")
     except (NoEngine, BuildError, OSError, subprocess.SubprocessError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

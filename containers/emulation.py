@@ -31,20 +31,29 @@ CPU revision\t: 1
 
 
 def emulated(arch: str) -> bool:
-    """Whether programs of `arch` (amd64 or arm64) are not this machine's own."""
-    return platform.machine() != _MACHINES[arch]
+    """Whether programs of `arch` (amd64 or arm64) are not this machine's own, and this kernel would hand them to qemu.
+
+    Elsewhere than on Linux containers run in a virtual machine, which has a qemu of its own.
+    """
+    return platform.system() == "Linux" and platform.machine() != _MACHINES[arch]
 
 
 def reason(arch: str) -> str:
-    """Why no program of `arch` runs here; empty where one does."""
+    """Why no image of `arch` is built or run by podman here; empty where one is."""
     if emulated(arch) and not (_FORMATS / f"qemu-{_MACHINES[arch]}").exists():
         return f"no {arch} here, nor qemu for it: install qemu-user-static and binfmt-support"
+    if _shown_another(arch) and os.geteuid() != 0:
+        return f"podman needs root to emulate {arch} here: run this as root, or start Docker"
     return ""
+
+
+def _shown_another(arch: str) -> bool:
+    return arch == "arm64" and emulated(arch)
 
 
 def mounts(arch: str) -> dict[Path, str]:
     """Files of this machine that a container of `arch` has to see, and where: none unless it is an emulated Arm."""
-    if arch != "arm64" or not emulated(arch):
+    if not _shown_another(arch):
         return {}
     FOLDER.mkdir(parents=True, exist_ok=True)
     shown = "".join(_PROCESSOR.format(number=number) for number in range(os.cpu_count() or 1))

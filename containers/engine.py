@@ -11,19 +11,28 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-# crun refuses a machine that has control groups of both versions, and systemd is not everywhere.
+# systemd is not everywhere.
 _CONTAINERS = """\
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime = "runc"
 """
+# crun, which podman takes unless told, refuses a machine that has control groups of both versions.
+_RUNC = 'runtime = "runc"\n'
 # What is written for the engine to read.
 FOLDER = Path(__file__).parent.parent / "build" / "containers"
 
 
 class NoEngine(Exception):
     """Images cannot be built or run here; the text says why and what to install."""
+
+
+class EngineError(subprocess.CalledProcessError):
+    """A command of the engine failed; the text is what the engine said, and not the command, which may hold secrets."""
+
+    def __str__(self) -> str:
+        said = (self.stderr or b"").decode(errors="replace").strip()
+        return f"{self.cmd[0]}: {said or f'it ended with {self.returncode} and gave no reason'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +50,28 @@ class Engine:
         folder: Path | None = None,
         through: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of it, in a folder. Raises subprocess.CalledProcessError, with its output, where it fails.
+        """Run a command of it, in a folder. Raises EngineError where it fails.
 
         through: the words of a command that runs the one which follows.
         """
-        return subprocess.run(
+        done = subprocess.run(
             [*through, self.name, *arguments],
             env={**os.environ, **self.environ},
             cwd=folder,
             input=input,
             capture_output=True,
-            check=True,
+            check=False,
             timeout=seconds,
         )
+        if done.returncode:
+            command = [self.name, *arguments]
+            raise EngineError(done.returncode, command, done.stdout, done.stderr)
+        return done
 
     def has(self, image: str) -> bool:
         try:
             self.run("image", "inspect", image)
-        except subprocess.CalledProcessError:
+        except EngineError:
             return False
         return True
 
@@ -67,19 +80,23 @@ class Engine:
 def find() -> Engine:
     """The engine of this machine. Raises NoEngine."""
     reasons = []
-    for engine in (Engine("docker"), podman()):
+    for engine in (docker(), podman()):
         try:
             engine.run("info", seconds=60)
         except FileNotFoundError:
             reasons.append(f"there is no {engine.name}")
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            last = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-            reasons.append(f"{engine.name} does not answer ({last[-1] if last else 'no reason given'})")
+        except (EngineError, subprocess.TimeoutExpired) as error:
+            reasons.append(f"{engine.name} does not answer ({str(error).splitlines()[-1]})")
         else:
             return engine
     raise NoEngine(
-        f"{' and '.join(reasons)}: start Docker, or install podman, buildah and runc (`.ci/containers` does)."
+        f"{' and '.join(reasons)}: start Docker, or install podman and runc (`.ci/containers` does)."
     )
+
+
+def docker() -> Engine:
+    """Docker with BuildKit, also where that has to be asked for, and without attestations, which SageMaker refuses."""
+    return Engine("docker", {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
 
 
 def podman() -> Engine:
@@ -87,12 +104,18 @@ def podman() -> Engine:
     return Engine("podman", podman_environment())
 
 
+def unified() -> bool:
+    """Whether this machine's control groups are of version 2 alone."""
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
 def podman_environment() -> dict[str, str]:
-    """What podman, buildah and skopeo read their settings from; a user's own settings stay as they are."""
-    if os.geteuid() != 0 or "CONTAINERS_CONF" in os.environ or not shutil.which("runc"):
+    """What podman and skopeo read their settings from; a user's own settings stay as they are."""
+    if os.geteuid() != 0 or "CONTAINERS_CONF" in os.environ:
         return {}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    written = settled(FOLDER / "containers.conf", _CONTAINERS)
+    runc = not unified() and shutil.which("runc")
+    written = settled(FOLDER / "containers.conf", _CONTAINERS + (_RUNC if runc else ""))
     return {"CONTAINERS_CONF": str(written), "BUILDAH_ISOLATION": "chroot"}
 
 

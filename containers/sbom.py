@@ -45,12 +45,13 @@ _WANTED = re.compile(
 )
 
 
-def write(image: str, target: Path | None = None) -> Path:
-    """Write the bill of materials of an image of this machine's store. The same image gives the same bytes.
+def write(image: str, target: Path | None = None, engine: Engine | None = None) -> Path:
+    """Write the bill of materials of an image. The same image gives the same bytes.
 
-    target: the file, else build/images/NAME.cdx.json. Raises NoEngine, and CalledProcessError for an image that is not there.
+    target: the file, else build/images/NAME.cdx.json. engine: whose store has the image, else what `find` finds. Raises NoEngine,
+    and EngineError for an image that is not there.
     """
-    engine = find()
+    engine = engine or find()
     (about,) = json.loads(engine.run("image", "inspect", image).stdout)
     files = _files(engine, image)
     bom = Bom(
@@ -204,7 +205,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         sys.stdout.write(f"{write(given.image, given.output)}\n")
-    except (NoEngine, OSError, subprocess.SubprocessError) as error:
+    except (NoEngine, OSError, subprocess.SubprocessError, tarfile.TarError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

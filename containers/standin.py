@@ -9,6 +9,7 @@ that apt is configured with.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,25 @@ def name(arch: str) -> str:
     return f"localhost/sagerank-base:{arch}"
 
 
-def ensure(arch: str = "amd64") -> str:
-    """Make the stand-in unless it is there, and return its name. arch: amd64, or arm64, which takes minutes under emulation."""
-    engine = podman()
+def reason() -> str:
+    """Why none can be made here; empty where one can."""
+    if not shutil.which("mmdebstrap"):
+        return "there is no mmdebstrap: `.ci/containers` installs it"
+    if not Path(_KEYRING).exists():
+        return f"there is no {_KEYRING}: install debian-archive-keyring"
+    return ""
+
+
+def ensure(arch: str = "amd64", engine: Engine | None = None) -> str:
+    """Make the stand-in unless it is there, and return its name.
+
+    arch: amd64, or arm64, which takes minutes under emulation. engine: whose store has it, else podman's, which tests run with.
+    Raises NoEngine, and subprocess.CalledProcessError where a command fails.
+    """
+    engine = engine or podman()
     if not engine.has(name(arch)):
+        if why := reason():
+            raise NoEngine(f"No stand-in for the base image can be made: {why}.")
         _make(engine, arch)
     return name(arch)
 
@@ -51,7 +67,8 @@ def _make(engine: Engine, arch: str) -> None:
             ],
             check=True,
         )
-        engine.run("import", "--arch", arch, "--os", "linux", str(archive), name(arch))
+        of = ("--platform", f"linux/{arch}") if engine.name == "docker" else ("--os", "linux", "--arch", arch)
+        engine.run("import", *of, str(archive), name(arch))
 
 
 def _mirror() -> str:

@@ -39,8 +39,9 @@ def python() -> Iterator[Path]:
         subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
         path = folder / "env/bin/python"
         pinned = ["-c", str(ROOT / "requirements/test.txt")]
-        install = [str(path), "-m", "pip", "install", "-q", *pinned, f"{wheels[-1]}[cpu,cost,infra]"]
-        subprocess.run(install, check=True, timeout=SECONDS)
+        install = [str(path), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        wanted = [*pinned, f"{wheels[-1]}[cpu,cost,infra]"]
+        subprocess.run([*install, *wanted], check=True, timeout=SECONDS)
         yield path
     finally:
         shutil.rmtree(folder)

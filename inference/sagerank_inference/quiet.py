@@ -22,8 +22,11 @@ OURS = ONNX_RUNTIME | {
 CONTAINER = ONNX_RUNTIME | {"HF_HUB_DISABLE_TELEMETRY": "1", "OPT_OUT_TRACKING": "true"}
 
 
+def unset(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of the variables of which the environment says nothing."""
+    return {name: text for name, text in variables.items() if not os.environ.get(name)}
+
+
 def switch_off(variables: Mapping[str, str]) -> None:
     """Set each of the variables that is not set yet, for this process and those that it starts."""
-    for name, text in variables.items():
-        if not os.environ.get(name):
-            os.environ[name] = text
+    os.environ.update(unset(variables))

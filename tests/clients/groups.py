@@ -90,7 +90,7 @@ class Group:
         if self._node:
             for path in self._pins:
                 shutil.copy(path, self._folder)
-            self._call("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+            self._call("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
         else:
             self._call(sys.executable, "-m", "venv", ".")
             pip = (

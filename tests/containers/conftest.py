@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from containers import standin
-from containers.build import build
 from sagerank_inference.archive import replaced
 from sagerank_inference.artefact import MANIFEST
 from sagerank_inference.tokenise import Tokeniser
 
 from ..conftest import ROOT
-from .running import reason
+from .running import built_image, reason
 
 _KEPT = ROOT / "build" / "containers" / "models"
 # What int8 and bf16 move the logits of models with random weights, which rank nothing, by.
@@ -28,7 +26,7 @@ def image() -> str:
     """Its name: built from this checkout, unless TEST_IMAGE names another."""
     if why := reason():
         pytest.skip(why)
-    return os.environ.get("TEST_IMAGE") or build("cpu", "amd64", base=standin.ensure())
+    return os.environ.get("TEST_IMAGE") or built_image()
 
 
 @pytest.fixture(scope="session")

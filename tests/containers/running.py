@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from containers.engine import Engine, NoEngine, options, podman
+from containers import standin
+from containers.build import build
+from containers.engine import Engine, EngineError, options, podman, unified
 
 from ..servers import Door, children, wait_for
 from .namespace import reached
@@ -29,18 +31,24 @@ from .namespace import reached
 MODEL = "/opt/ml/model"  # where SageMaker unpacks an artefact
 
 
-def reason() -> str:
-    """Why no container can be run here; empty where one can."""
+def reason(*tools: str) -> str:
+    """Why no container can be run here, with such commands beside podman; empty where one can."""
     if os.geteuid() != 0:
         return "limits and namespaces of containers need root"
-    missing = [tool for tool in ("podman", "buildah", "runc") if not shutil.which(tool)]
-    if missing:
+    needed = ("podman", *(() if unified() else ("runc",)), *tools)
+    if missing := [tool for tool in needed if not shutil.which(tool)]:
         return f"there is no {missing[0]}: `.ci/containers` installs what is needed"
+    engine = podman()
     try:
-        podman().run("info", seconds=60)
-    except (NoEngine, OSError, subprocess.SubprocessError) as error:
+        engine.run("info", seconds=60)
+    except (OSError, subprocess.SubprocessError) as error:
         return f"podman does not run here: {error}"
-    return ""
+    return "" if engine.has(standin.name("amd64")) else standin.reason()
+
+
+def built_image(kind: str = "cpu", arch: str = "amd64", **more: Any) -> str:
+    """Build an image on the stand-in for its base, where containers of tests are run."""
+    return build(kind, arch, stand_in=True, engine=podman(), **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +99,6 @@ class Running(Door):
         """Whether the server's user can make a file in a folder inside."""
         code = f"import os; print(os.access({folder!r}, os.W_OK))"
         return "True" in self.engine.run("exec", self.id, "python", "-c", code).stdout.decode()
-
-    def counted(self, group: str, name: str) -> str:
-        """What the container's control group of version 1 says: `memory`, `memory.max_usage_in_bytes` for one."""
-        lines = Path(f"/proc/{self.pid}/cgroup").read_text(encoding="ascii").splitlines()
-        path = next(
-            path for _, names, path in (line.split(":") for line in lines) if group in names.split(",")
-        )
-        return Path(f"/sys/fs/cgroup/{group}{path}/{name}").read_text(encoding="ascii")
 
     def ready(self, seconds: float = 60) -> float:
         """Wait for /ping's 200; the seconds since the start. Raises RuntimeError, with the log, where there is none."""
@@ -172,8 +172,8 @@ def running(
             pid = int(json.loads(engine.run("inspect", name).stdout)[0]["State"]["Pid"])
             with reached(pid, port) as outside:
                 yield Running(engine, name, pid, outside, started=started)
-        except subprocess.CalledProcessError as error:
-            raise RuntimeError(f"podman: {error.stderr.decode(errors='replace')}") from error
+        except EngineError as error:
+            raise RuntimeError(str(error)) from error
         finally:
             _remove(engine, name)
 
@@ -182,5 +182,5 @@ def _remove(engine: Engine, number: str) -> None:
     remove = ("rm", "--force", "--ignore", "--time", "0", number)
     try:
         engine.run(*remove)
-    except subprocess.CalledProcessError:  # podman's monitor was killed, which is found out now
+    except EngineError:  # podman's monitor was killed, which is found out now
         engine.run(*remove)

@@ -11,15 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import standin
-from containers.build import build
 from sagerank_cost import memory
 from sagerank_cost.models import choice
 
 from ..servers import Door
 from ..trials.monitor import megabytes, status_fields
+from . import groups
 from .conftest import make
-from .running import MODEL, Limits, running
+from .running import MODEL, Limits, built_image, running
 
 LONGEST = 8192  # tokens of a pair
 # Nobody waits so long in production; on a slow machine the largest model has to.
@@ -55,7 +54,7 @@ def serve(image: str, folder: Path, limits: Limits, *, batches: int = 24, tokens
             statuses |= set(pool.map(lambda _: _ask(container, documents), range(batches)))
         assert container.worker == first, container.logs()[-2000:]
         server, model = (megabytes(status_fields(pid), "VmHWM") for pid in (container.pid, first))
-        killed = int(container.counted("memory", "memory.oom_control").split()[-1])
+        killed = groups.killed(container.pid)
     return Served(seconds, server, model, statuses, killed)
 
 
@@ -65,7 +64,7 @@ def _ask(door: Door, documents: list[str]) -> int:
 
 
 def main(models: list[str]) -> None:
-    image = build("cpu", "amd64", base=standin.ensure())
+    image = built_image()
     sys.stdout.write(
         "| model | CPUs | start | server | model's process | promised |\n|---|---|---|---|---|---|\n"
     )

@@ -17,14 +17,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from containers import emulation, standin
-from containers.build import build
+from containers import emulation
 from containers.engine import options, podman
 from sagerank.distillation.precision import build_gated
 from sagerank_inference.artefact import Manifest
 
 from . import golden, inside
-from .running import MODEL, reason, running
+from .running import MODEL, built_image, reason, running
 from .sizes import PATIENT
 
 pytestmark = pytest.mark.container
@@ -43,7 +42,7 @@ def arm() -> str:
         pytest.skip(why)
     if not os.environ.get("SAGERANK_TEST_ARM64"):
         pytest.skip("emulation takes minutes: `make container-arm64` asks for it")
-    return build("cpu", "arm64", base=standin.ensure("arm64"))
+    return built_image(arch="arm64")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import platform
+import re
 import shutil
 import ssl
 import subprocess
@@ -14,20 +15,21 @@ import sys
 import threading
 import uuid
 import zipfile
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containers import emulation, engine, standin
-from containers.build import BuildError, build
-from containers.engine import podman, podman_environment
+from containers import build, emulation, engine, sbom, standin
+from containers.build import BuildError
+from containers.engine import Engine, EngineError, docker, podman, podman_environment
 from containers.settings import secrets
 
 from ..conftest import ROOT
 from ..local_aws.registry import Registry
-from .running import reason
+from .running import built_image, reason
 
 PACKAGE = ROOT / "inference/sagerank_inference"
 
@@ -69,7 +71,7 @@ def test_secrets_are_how_pip_reaches_an_index_and_nothing_of_this_machines_disk(
 
 
 def test_settings_that_another_start_reads_meanwhile_are_whole(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, Callable[[], object]] = {
         "containers.conf": podman_environment,
         "storage.conf": lambda: Registry("127.0.0.1:5000", tmp_path).storage("storage"),
         "cpuinfo-arm64": lambda: emulation.mounts("arm64"),
@@ -90,6 +92,80 @@ def test_settings_that_another_start_reads_meanwhile_are_whole(tmp_path: Path) -
     assert {each.name for each in tmp_path.iterdir()} == files.keys()
 
 
+def test_the_revision_says_whether_the_folder_is_of_that_commit(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "server.py").touch()
+    assert build.revision(package) == "", "outside of a checkout"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=any", "-c", "user.email=any@example"]
+    for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=another's"]):
+        subprocess.run([*git, *words], check=True)
+    assert build.revision(package) == "", "in another's checkout"
+    for words in (["add", "."], ["commit", "--quiet", "--message=ours"]):
+        subprocess.run([*git, *words], check=True)
+    clean = build.revision(package)
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (tmp_path / "elsewhere").touch()
+    assert build.revision(package) == clean, "what is no part of the image"
+    (package / "new.py").touch()
+    assert build.revision(package) == f"{clean}-dirty"
+    (package / "new.py").unlink()
+    (package / "server.py").write_text("changed")
+    assert build.revision(package) == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("root", "registered", "said"),
+    [
+        (True, True, ""),
+        (False, True, "run this as root, or start Docker"),
+        (True, False, "install qemu-user-static"),
+    ],
+)
+def test_what_an_emulated_build_needs_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bool, registered: bool, said: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(emulation, "_FORMATS", tmp_path)
+    if registered:
+        (tmp_path / "qemu-aarch64").touch()
+    assert emulation.reason("amd64") == ""
+    assert said in emulation.reason("arm64")
+    if said:
+        with pytest.raises(BuildError, match=said):
+            build.build(arch="arm64", stand_in=True, engine=Engine("podman"))
+
+
+def test_whoever_is_asked_for_an_image_is_asked_for_its_base_and_its_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `docker` that notes what it is asked for, beside whatever else can build here: the base is made elsewhere, and no real one."""
+    asked, base = tmp_path / "asked", tmp_path / "mmdebstrap"
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n! [ "$1 $2" = \'image inspect\' ]\n')
+    base.write_text("#!/bin/sh\n")
+    for file in (tmp_path / "docker", base):
+        file.chmod(0o755)
+    monkeypatch.setattr(standin, "_KEYRING", str(base))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    build.build(stand_in=True, engine=docker())
+    lines = asked.read_text().splitlines()
+    assert lines[:2] == [
+        f"image inspect {standin.name('amd64')}",
+        *(line for line in lines if "import" in line),
+    ]
+    assert f"BASE={standin.name('amd64')}" in lines[-1]
+    with pytest.raises(EngineError):
+        sbom.write("any", tmp_path / "any.json", docker())
+
+
+@container
+def test_an_image_that_is_not_there_is_said_in_the_engines_words(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="^podman: .*nothing-of-that-name: image not known"):
+        sbom.write("localhost/nothing-of-that-name", tmp_path / "any.json", podman())
+
+
 @container
 def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) -> None:
     """Built again from scratch, from the package as it is installed: layer for layer the same."""
@@ -99,6 +175,7 @@ def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) 
         "pip",
         "wheel",
         "--quiet",
+        "--disable-pip-version-check",
         "--no-deps",
         "--wheel-dir",
         str(tmp_path),
@@ -108,7 +185,7 @@ def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) 
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    again = build(base=standin.ensure(), tag="localhost/sagerank:wheel-test", package=tmp_path / PACKAGE.name)
+    again = built_image(tag="localhost/sagerank:wheel-test", package=tmp_path / PACKAGE.name)
     try:
         assert layers(again) == layers(image)
     finally:
@@ -146,7 +223,7 @@ def test_an_indexs_password_and_certificates_stay_out_of_the_image(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://reader:gR8-pass-word@{address}/simple")
-        name = build(base=standin.ensure(), tag="localhost/sagerank:secret-test", package=package)
+        name = built_image(tag="localhost/sagerank:secret-test", package=package)
         server.shutdown()
     try:
         assert base64.b64encode(b"reader:gR8-pass-word").decode() in "".join(seen)
@@ -166,7 +243,7 @@ def test_a_build_that_fails_says_why_in_its_last_lines(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "server.py").write_text("import nothing_of_that_name\n")
     with pytest.raises(BuildError) as failed:
-        build(base=standin.ensure(), tag="localhost/sagerank:failed-test", package=package)
+        built_image(tag="localhost/sagerank:failed-test", package=package)
     said = str(failed.value).splitlines()
     assert len(said) <= 40
     assert any("No module named 'nothing_of_that_name'" in line for line in said)

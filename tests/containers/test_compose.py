@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from containers import standin
 from containers.engine import podman
-from containers.standin import ensure
 
 from ..servers import BODY, wait_for
 from ..test_compose import FOLDER, SERVICES
@@ -28,14 +28,11 @@ NAME = "sagerank-example"
 
 
 def _reason() -> str:
-    for tool in ("prometheus", "promtool", "iptables"):
-        if not shutil.which(tool):
-            return f"there is no {tool}: `.ci/containers` installs what is needed"
     for port in (8080, 9090):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return f"port {port} is in use"
-    return reason()
+    return reason("prometheus", "promtool", "iptables")
 
 
 pytestmark = pytest.mark.container
@@ -56,7 +53,7 @@ def compose(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     other: dict[str, Any] = {
         "reranker": {"ulimits": limits},
         "prometheus": {
-            "image": ensure(),
+            "image": standin.ensure(engine=podman()),
             "entrypoint": [tools[0]],
             "volumes": [f"{tool}:{tool}:ro" for tool in tools],
             "ulimits": limits,

@@ -17,13 +17,13 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 import sagerank
 from containers import sbom, standin
-from containers.build import build
 from containers.engine import podman
 
 from ..conftest import ROOT, free_port
-from .running import reason, running
+from .running import built_image, reason, running
 
-pytestmark = [pytest.mark.container, pytest.mark.skipif(bool(reason()), reason=reason())]
+_REASON = reason("skopeo", "docker-registry")
+pytestmark = [pytest.mark.container, pytest.mark.skipif(bool(_REASON), reason=_REASON)]
 
 PACKAGE = ROOT / "inference/sagerank_inference"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -61,7 +61,7 @@ def own(image: str, saved: Path) -> dict[str, tarfile.TarInfo]:
 
 @pytest.fixture(scope="module")
 def bill(image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    written = sbom.write(image, tmp_path_factory.mktemp("sbom") / "image.cdx.json").read_text(
+    written = sbom.write(image, tmp_path_factory.mktemp("sbom") / "image.cdx.json", podman()).read_text(
         encoding="utf-8"
     )
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
@@ -119,7 +119,7 @@ def test_it_says_what_it_is_and_runs_as_aws_asks(image: str) -> None:
     assert labels["version"] == sagerank.__version__
     assert labels["licenses"] == "Apache-2.0"
     assert labels["base.name"] == standin.name("amd64")
-    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", labels["revision"])
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
     assert found.get("User", "") in ("", "root")
     environ = dict(each.split("=", 1) for each in found["Env"])
@@ -232,11 +232,11 @@ def test_python_is_listed_where_it_is_no_package_of_debians() -> None:
 
 
 def test_the_same_image_again_has_the_same_bill(image: str, bill: dict[str, Any], tmp_path: Path) -> None:
-    assert json.loads(sbom.write(image, tmp_path / "again.json").read_text()) == bill
+    assert json.loads(sbom.write(image, tmp_path / "again.json", podman()).read_text()) == bill
 
 
 def test_the_proxys_image_answers_as_a_user_of_its_own() -> None:
-    name = build("proxy", base=standin.ensure(), tag="localhost/sagerank:proxy-test")
+    name = built_image("proxy", tag="localhost/sagerank:proxy-test")
     found = configuration(name)
     assert found["User"] == "1000"
     kind, *probe = found["Healthcheck"]["Test"]

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from containers import standin
-from containers.build import build
 from sagerank.models.build import archive
 
 from ..local_aws import registry
 from ..local_aws.launch import ACCOUNT, running
 from ..local_aws.registry import PASSWORD, USER
 from .deployed import GOLDEN, HOST, REPOSITORY, Aws
+from .running import built_image
 
 pytestmark = [
     pytest.mark.container,
@@ -40,7 +39,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
         s3.create_bucket(Bucket="artefacts")
         s3.upload_file(str(folder / "model.tar.gz"), "artefacts", "model.tar.gz")
         aws.client("ecr").create_repository(repositoryName=REPOSITORY)
-        aws.push(build("cpu", base=standin.ensure()), "cpu")
+        aws.push(built_image(), "cpu")
         yield aws
     assert not aws.registry.folder.exists()
 

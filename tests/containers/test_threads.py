@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from sagerank.models.build import MICRO
 from sagerank_inference.settings import physical_cores
 
-from ..servers import wait_for
+from .groups import GROUPS, one_cpu
 from .running import MODEL, Limits, Running, running
 
 pytestmark = pytest.mark.container
-
-GROUPS = Path("/sys/fs/cgroup/cpu")
 
 
 def pools(cores: int) -> int:
@@ -50,32 +47,23 @@ def test_affinity_decides(image: str) -> None:
 @pytest.fixture
 def outer() -> Iterator[str]:
     """A control group with a quota of one CPU, for others to be in."""
-    folder = GROUPS / "sagerank-test"
-    try:
-        folder.mkdir()
-        (folder / "cpu.cfs_quota_us").write_text("100000")
-    except OSError as error:
-        pytest.skip(f"no control group of version 1 can be made here: {error}")
-    yield f"/{folder.name}"
-    # What watched the container ends after it.
-    wait_for(lambda: all(map(_removed, GROUPS.parent.glob(f"*/{folder.name}"))))
-
-
-def _removed(folder: Path) -> bool:
-    with suppress(OSError):
-        for inner in (*folder.glob("*/"), folder):
-            inner.rmdir()
-    return not folder.exists()
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(one_cpu("sagerank-test"))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        yield made
 
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_quota_round_the_container_counts_where_it_is_shown(image: str, outer: str, shown: bool) -> None:
-    """Runtimes show a container of version 1 its own group alone: what is round that is not known, and has to be set."""
-    mounts = {MICRO: MODEL} | ({GROUPS.parent: str(GROUPS.parent)} if shown else {})
-    with running(image, mounts=mounts, more=["--cgroup-parent", outer]) as container:
+    """Runtimes show a container its own group alone: what is round that is not known, and has to be set."""
+    mounts = {MICRO: MODEL} | ({GROUPS: str(GROUPS)} if shown else {})
+    more = ["--cgroup-parent", outer, *(["--cgroupns", "host"] if shown else [])]
+    with running(image, mounts=mounts, more=more) as container:
         assert threads(container) == pools(1 if shown else physical_cores())
     told = {"SAGERANK_THREADS": "1"}
-    with running(image, mounts=mounts, more=["--cgroup-parent", outer], environ=told) as container:
+    with running(image, mounts=mounts, more=more, environ=told) as container:
         assert threads(container) == pools(1)
 
 

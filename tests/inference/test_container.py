@@ -17,7 +17,7 @@ import pytest
 
 import sagerank_inference
 
-from ..conftest import free_port
+from ..conftest import ROOT, free_port
 
 PACKAGE = Path(sagerank_inference.__file__).parent
 DOCKERFILES = sorted((PACKAGE / "image").glob("Dockerfile.*"))
@@ -29,6 +29,22 @@ def test_what_is_copied_exists(dockerfile: Path) -> None:
     assert len(copies) == 2
     for source in copies:
         assert (PACKAGE / source).exists()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        r"^ARG BASE=.+$",
+        r"^RUN --mount=type=secret(?:.+\\\n)+?.+--requirement \S+",
+        r"^RUN rm -rf (?:.+\\\n)+.+$",
+    ],
+)
+def test_steps_that_images_share_are_the_same_in_each(step: str) -> None:
+    """They are repeated because a Dockerfile takes nothing from outside of its context, and the contexts differ."""
+    files = [*DOCKERFILES, ROOT / "examples/proxy/Dockerfile"]
+    found = [re.findall(step, file.read_text(), re.M) for file in files]
+    assert len(found[0]) == 1
+    assert found == [found[0]] * 3
 
 
 def test_the_cpu_image_holds_no_torch() -> None:
@@ -45,6 +61,7 @@ def test_the_cpu_images_files_start_and_answer_alone(tmp_path: Path, hostile: Pa
         "pip",
         "install",
         "-q",
+        "--disable-pip-version-check",
         "--no-compile",
         "--require-hashes",
         "-r",

@@ -159,7 +159,12 @@ def aws(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
             "The CDK's command line needs Node.js: install it, or run the other tests with `make test`."
         )
     if not (ROOT / "node_modules/.bin/cdk").is_file():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=ROOT, check=True, timeout=SECONDS)
+        subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--no-update-notifier"],
+            cwd=ROOT,
+            check=True,
+            timeout=SECONDS,
+        )
     folder = tmp_path_factory.mktemp("aws")
     why = reason()
     said = f"processes of this source: {why}" if why else "containers of the image"

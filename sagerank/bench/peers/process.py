@@ -121,7 +121,7 @@ def open_peer(
         HOME=str(_home(cache)),
         HF_HOME=str(cache / "huggingface"),
         HF_HUB_OFFLINE="1",
-        **quiet.OURS,
+        **quiet.unset(quiet.OURS),
     )
     outputs = _prepare(spec, folder, python, variables)
     named = {key: value.format(**outputs) for key, value in spec.options.items()}

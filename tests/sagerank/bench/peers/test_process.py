@@ -22,12 +22,15 @@ PYTHON = Path(sys.executable)
 
 
 def test_plain_transformers_scores_as_the_engine_does(
-    folder: Path, cache: Path, micro: Engine, tmp_path: Path
+    folder: Path, cache: Path, micro: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its model prints, as libraries do, and is asked twice; then it is killed."""
+    """Its model prints, as libraries do, and is asked twice; then it is killed. What the user set it sees."""
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    seen = tmp_path / "seen"
     noisy = tmp_path / "models" / folder.name
     shutil.copytree(folder, noisy)
     with (noisy / "dense.py").open("a") as file:
+        file.write(f'\nimport os\nopen({str(seen)!r}, "w").write(os.environ["DO_NOT_TRACK"])\n')
         file.write('\nprint("loaded")\n_gelu = F.gelu\nF.gelu = lambda x: (print("gelu"), _gelu(x))[1]\n')
     with open_peer("transformers", MICRO, threads=1, cache=tmp_path, python=PYTHON) as peer:
         scores, seconds = peer.score(QUERY, DOCUMENTS)
@@ -42,6 +45,7 @@ def test_plain_transformers_scores_as_the_engine_does(
         peer._process.kill()
         with pytest.raises(PeerError, match="signal 9"):
             peer.score(QUERY, DOCUMENTS)
+    assert seen.read_text() == "0"
     assert (tmp_path / "home/intel/openvino_telemetry").read_text() == "0"  # declined
 
 
