@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ _PACKAGE = _ROOT / "inference/sagerank_inference"
 KINDS = ("cpu", "gpu", "proxy")
 ARCHITECTURES = ("amd64", "arm64")
 _LAST_LINES = 40
+_LABELS = "org.opencontainers.image"
 
 
 class BuildError(Exception):
@@ -57,12 +59,14 @@ def build(
     if kind == "proxy":
         dockerfile, context = _ROOT / "examples/proxy/Dockerfile", _ROOT
     name = tag or f"localhost/sagerank:{kind}-{arch}"
-    arguments = {"VERSION": _version(), "REVISION": revision(context), "BASE": base or ""}
+    # As labels and not as arguments of LABEL, whose values podman's cache takes for the same.
+    labels = {"version": _version(), "revision": revision(context), "base.name": base or ""}
     with tempfile.TemporaryDirectory(prefix="sagerank-build-") as scratch:
         words = [
             *_command(engine, committed=_git(context, "log", "-1", "--format=%ct") or "0"),
             *("--platform", f"linux/{arch}"),
-            *options("--build-arg", {name: text for name, text in arguments.items() if text}),
+            *options("--build-arg", {"BASE": base} if base else {}),
+            *options("--label", {f"{_LABELS}.{name}": text for name, text in labels.items() if text}),
             *options("--secret", [f"id={name},src={file}" for name, file in secrets(Path(scratch)).items()]),
             *("--file", str(dockerfile)),
             *("--tag", name),
@@ -130,6 +134,8 @@ def main() -> int:
     )
     parser.add_argument("--tag", help="the image's name (localhost/sagerank:KIND-ARCH)")
     given = parser.parse_args()
+    # An exit, so that what pip was told does not stay on the disk.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         engine = find()
         sys.stderr.write(f"Building with {engine.name}: minutes the first time\n")

@@ -59,9 +59,9 @@ def find_image(scope: Construct, config: DeployConfig) -> Image:
         file=f"image/Dockerfile.{kind}",
         # It is built where `cdk deploy` runs and runs elsewhere: a laptop with an ARM chip makes x86 images too.
         platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,
-        # What Python, tools and file managers write beside the sources must not change the image's hash.
+        # What Python, tools, file managers and their owner keep beside the sources must not change the image's hash, nor be in it.
         ignore_mode=cdk.IgnoreMode.DOCKER,
-        exclude=["**/__pycache__", "**/.*"],
+        exclude=["**/*", "!**/*.py", "!micro/*", "!image/*", "**/__pycache__", "**/.*"],
         outputs=_outputs(),
         build_args=_arguments(config),
         build_secrets={

@@ -62,10 +62,10 @@ def check(config: DeployConfig, account: Account) -> list[str]:
 
 def wanted(config: DeployConfig) -> Iterator[Need]:
     """What an endpoint takes of the quotas, by their names."""
+    from sagerank_infra import fleet
     from sagerank_infra.estimate import serverless_memory
     from sagerank_infra.standing import scales
 
-    scaling = config.autoscaling
     if not config.traits.instances:
         most = config.serverless.max_concurrency
         yield Need(names=(CONCURRENCY,), least=most, most=most, option="serverless.max_concurrency")
@@ -74,8 +74,9 @@ def wanted(config: DeployConfig) -> Iterator[Need]:
         return
     fewest, greatest = Counter[str](), Counter[str]()
     main = config.instance
-    fewest[main] = max(1, scaling.min)
-    greatest[main] = max(1, scaling.max, *(schedule.max for schedule in scaling.schedules))
+    lowest, highest = fleet.bounds(config)
+    fewest[main] = max(1, lowest)
+    greatest[main] = max(1, highest, *(schedule.max for schedule in config.autoscaling.schedules))
     for variant in config.variants:
         fewest[variant.instance or main] += variant.count
         greatest[variant.instance or main] += variant.count

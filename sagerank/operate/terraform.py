@@ -12,13 +12,17 @@ from typing import Any
 from . import OperateError
 from .terraform_types import KINDS, SCHEMA, Kind, snake
 
-_RETAINED = "An update starts with initial_instance_count instances, not with as many as scaling had started: hashicorp/aws cannot retain them."
 _DATA = {
     "AWS::AccountId": ("aws_caller_identity", "account_id"),
     "AWS::Partition": ("aws_partition", "partition"),
     "AWS::Region": ("aws_region", "region"),
     "AWS::URLSuffix": ("aws_partition", "dns_suffix"),
 }
+
+
+def _switched_on(asked: Any) -> bool:
+    """Whether a property's own switches, if it has some, ask for anything."""
+    return isinstance(asked, dict) and any(each is True for each in asked.values())
 
 
 class _Code(str):
@@ -92,9 +96,10 @@ class _Translation:
 
     def _resource(self, kind: Kind, resource: Mapping[str, Any]) -> dict[str, Any]:
         properties = dict(resource.get("Properties", {}))
-        for left in kind.left_out:
-            if properties.pop(left, None) is not None:
-                self._notes.add(_RETAINED)
+        for left, note in kind.left_out.items():
+            if left in properties and not _switched_on(properties[left]):
+                del properties[left]
+                self._notes.add(note)
         schema = self._known[kind.resource]
         shaped = self._resolved(dict(kind.reshape(properties)))
         named = {kind.names.get(key, snake(key)): each for key, each in shaped.items()}

@@ -12,16 +12,22 @@ from typing import Any
 SCHEMA = Path(__file__).with_name("terraform.json")
 _Properties = Mapping[str, Any]
 
+_RETAINED = "An update starts with initial_instance_count instances, not with as many as scaling had started: hashicorp/aws cannot retain them."
+_OBSERVED = "SageMaker's detailed observability, which is billed by the GB, is as SageMaker has it by default: hashicorp/aws cannot switch it off."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A type of Terraform. ref: the attribute that Ref is. names: arguments and attributes that are called otherwise."""
+    """A type of Terraform. ref: the attribute that Ref is. names: arguments and attributes that are called otherwise.
+
+    left_out: properties that the provider has no argument for, and what comes of that; where their values ask for more, they are refused.
+    """
 
     resource: str
     ref: str = "id"
     names: Mapping[str, str] = field(default_factory=dict)
     reshape: Callable[[_Properties], _Properties] = dict
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     replaced_first: bool = False  # the new one is made before the old one goes: what has no name of its own
 
 
@@ -108,12 +114,13 @@ KINDS = dict(
         resource="aws_sagemaker_endpoint_configuration",
         ref="arn",
         names={"EndpointConfigName": "name", "KmsKeyId": "kms_key_arn"},
+        left_out={"MetricsConfig": _OBSERVED},
         replaced_first=True,
     ),
     "AWS::SageMaker::Endpoint": Kind(
         resource="aws_sagemaker_endpoint",
         ref="arn",
         names={"EndpointName": "name"},
-        left_out=("RetainAllVariantProperties", "ExcludeRetainedVariantProperties"),
+        left_out=dict.fromkeys(("RetainAllVariantProperties", "ExcludeRetainedVariantProperties"), _RETAINED),
     ),
 }

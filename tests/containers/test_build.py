@@ -29,6 +29,7 @@ from containers.settings import secrets
 
 from ..conftest import ROOT
 from ..local_aws.registry import Registry
+from ..servers import wait_for
 from .running import built_image, reason
 
 PACKAGE = ROOT / "inference/sagerank_inference"
@@ -168,7 +169,7 @@ def test_an_image_that_is_not_there_is_said_in_the_engines_words(tmp_path: Path)
 
 @container
 def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) -> None:
-    """Built again from scratch, from the package as it is installed: layer for layer the same."""
+    """Built again from scratch, from the package as it is installed, with what its owner keeps there: layer for layer the same."""
     command = [
         sys.executable,
         "-m",
@@ -185,11 +186,57 @@ def test_what_the_wheel_brings_makes_the_same_image(image: str, tmp_path: Path) 
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    again = built_image(tag="localhost/sagerank:wheel-test", package=tmp_path / PACKAGE.name)
+    package = tmp_path / PACKAGE.name
+    for name in ("keys.txt", ".env", "data/notes.csv", "dialects/.aws/credentials", "certificate.pem"):
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text("secret", encoding="utf-8")
+    (package / "gone.py").symlink_to("nowhere")
+    again = built_image(tag="localhost/sagerank:wheel-test", package=package)
     try:
         assert layers(again) == layers(image)
     finally:
         podman().run("rmi", again)
+
+
+@container
+def test_another_commit_and_version_are_on_the_image_whatever_is_kept_of_the_last(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for revision, version in (("one", "1.0.0"), ("two", "2.0.0")):
+        monkeypatch.setattr(build, "revision", lambda _folder, revision=revision: revision)
+        monkeypatch.setattr(build, "_version", lambda version=version: version)
+        name = built_image(tag="localhost/sagerank:labels-test")
+        (about,) = json.loads(podman().run("image", "inspect", name).stdout)
+        labels = about["Config"]["Labels"]
+        assert labels["org.opencontainers.image.revision"] == revision
+        assert labels["org.opencontainers.image.version"] == version
+        assert labels["org.opencontainers.image.base.name"] == standin.name("amd64")
+        assert layers(name) == layers(image)
+    podman().run("rmi", name)
+
+
+def test_a_build_that_is_ended_leaves_no_password_on_the_disk(tmp_path: Path) -> None:
+    """With a `docker` that begins and goes on."""
+    docker, scratch, begun = tmp_path / "docker", tmp_path / "scratch", tmp_path / "begun"
+    docker.write_text(f"#!/bin/sh\n[ $1 = build ] || exit 0\ntouch {begun}\nexec sleep 60\n")
+    docker.chmod(0o755)
+    scratch.mkdir()
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "TMPDIR": str(scratch),
+        "PIP_EXTRA_INDEX_URL": "http://reader:gR8-pass-word@index.example/simple",
+    }
+    building = subprocess.Popen([sys.executable, "-m", "containers.build"], cwd=ROOT, env=environment)
+    try:
+        wait_for(begun.exists)
+        assert "gR8-pass-word" in next(scratch.rglob("pip.conf")).read_text(encoding="utf-8")
+        building.terminate()
+        assert building.wait(30) == 128 + 15
+    finally:
+        building.kill()
+        building.wait()
+    assert list(scratch.iterdir()) == []
 
 
 @container

@@ -197,7 +197,7 @@ REFUSED = [
     ({"components": [TURBO | {"artefact": ""}]}, "components[0].artefact is empty: `sagerank deploy` builds turbo"),
     ({"components": [TURBO | {"artefact": "no.tar.gz"}]}, "`sagerank build --model turbo --output no.tar.gz`"),
     ({"components": [TURBO | {"model": "tiny>tiny@2"}]}, "model is 'tiny>tiny@2'"),
-    ({"components": [TURBO | {"precision": "bf16"}]}, "precision of component turbo is 'bf16', which is not used on ml.c7i.xlarge"),
+    ({"components": [TURBO | {"precision": "bf16"}]}, "precision of component turbo is 'bf16', which ml.c7i.xlarge does not compute in"),
     ({"components": [TURBO | {"min": 5}]}, "components[0].min is 5, more than components[0].max, which is 4"),
     ({"components": [TURBO | {"memory_mb": 100}]}, "components[0].memory_mb is 100: turbo takes up to"),
     ({"components": [TURBO | {"memory_mb": 8000}]}, "components: a copy of each of 2 models takes"),

@@ -36,7 +36,10 @@ def test_the_image_is_built_for_the_instance(name: str, file: str, platform: str
     assert (source["dockerFile"], source["platform"]) == (file, platform)
     shipped = stacks(name).assembly / source["directory"]
     assert (shipped / "server.py").is_file()
-    assert not list(shipped.rglob("__pycache__"))
+    assert {path.suffix for path in shipped.rglob("*") if path.parent.name not in ("image", "micro")} <= {
+        ".py",
+        "",  # folders
+    }
 
 
 def test_whoever_builds_the_image_it_is_the_same_and_of_dockers_own_format(

@@ -88,10 +88,6 @@ def test_a_fleet_of_several_models_has_their_artefacts_in_s3() -> None:
     assert "s3://models/turbo/model.tar.gz" in urls
     assert len(urls) == 2
     assert {"InferenceComponentName", "InferenceComponentNameturbo"} <= found["Outputs"].keys()
-    with pytest.raises(
-        ConfigError, match=r"components\[0\]\.artefact is '.*', and a template brings no file"
-    ):
-        template("scale-to-zero", components=json.dumps([turbo | {"artefact": "model.tar.gz"}]))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -137,6 +137,14 @@ def test_what_only_scaling_would_need_is_said(account: Account, allow: Any) -> N
         check(account, autoscaling__min="3")
 
 
+def test_a_fleet_of_several_models_is_asked_for_as_it_may_become() -> None:
+    other = {"name": "other", "model": "micro", "artefact": "s3://artefacts/model.tar.gz", "min": 1, "max": 3}
+    given = {"model": "micro", "artefact": "s3://artefacts/model.tar.gz", "mode": "scale-to-zero"}
+    given |= {"instance": "ml.c7i.xlarge", "components": json.dumps([other])}
+    (need,) = quotas.wanted(rules.read(None, given))
+    assert (need.least, need.most) == (1, 7)
+
+
 def test_variants_take_of_the_same_quota_or_of_their_own(account: Account, allow: Any) -> None:
     same = json.dumps([{"name": "B", "weight": 1, "count": 2}, {"name": "C", "weight": 1}])
     allow("ml.m5.large", 3)

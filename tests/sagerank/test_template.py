@@ -187,6 +187,11 @@ def test_terraform_says_what_an_update_does(capsys: pytest.CaptureFixture[str]) 
     found = capsys.readouterr()
     assert "An update starts with initial_instance_count instances" in " ".join(found.err.split())
     assert "initial_instance_count" in json.loads(found.out)["//"]
+    assert "detailed observability, which is billed by the GB, is as SageMaker has it" in " ".join(
+        found.err.split()
+    )
+    assert main([*words, "-c", "metrics.enhanced=true"]) == 2
+    assert "takes no metrics_config" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_artefact_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
