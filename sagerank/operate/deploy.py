@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -210,13 +210,18 @@ def bootstrap(place: Place, account: Account, qualifier: str) -> None:
         cdk.run(["bootstrap", f"aws://{place.account}/{place.region}", *own], account, cwd=Path(elsewhere))
 
 
-def deploy(planned: Plan, extra: list[str], account: Account) -> None:
-    """Deploy all stacks as they were shown, in the steps that AWS allows. `extra` goes to `cdk deploy`.
+def deploy(planned: Plan, words: Sequence[str], extra: Sequence[str], account: Account) -> None:
+    """Deploy all stacks as they were shown, in the steps that AWS allows.
 
-    Raises OperateError where what is deployed cannot become this, before anything changes.
+    words: for the `cdk deploy` of all stacks. extra: for every `cdk deploy` on the way. Raises OperateError where what is
+    deployed cannot become this, before anything changes.
     """
     # The CDK would ask for each stack what was asked for all of them, before the first.
-    words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
+    every = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
     updating.update(
-        account, planned.config.name, planned.assembly, lambda: cdk.run([*words, *extra], account)
+        account,
+        planned.config.name,
+        planned.assembly,
+        lambda: cdk.run([*every, *words, *extra], account),
+        extra,
     )

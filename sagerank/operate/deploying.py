@@ -55,6 +55,12 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         raise OperateError(
             "--plan deploys nothing: leave out --dry-run, --bootstrap and what is for `cdk deploy`."
         )
+    if any(
+        word in ("--no-execute", "prepare-change-set", "--method=prepare-change-set") for word in options.cdk
+    ):
+        raise OperateError(
+            "A change set that is not executed changes nothing, and what comes after an update would be done all the same: give --plan FILE instead."
+        )
     given = _given(options, own)
     if options.apply:
         return _apply(options, given)
@@ -91,11 +97,7 @@ def _deploy(
             deploy.bootstrap(place, account, config.bootstrap_qualifier)
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
-        try:
-            deploy.deploy(planned, [*words, *options.cdk], account)
-        except KeyboardInterrupt:
-            say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
-            raise
+        deploy.deploy(planned, words, options.cdk, account)
     if not config.traits.endpoint:
         say(
             f"Deployed. Score a file with `sagerank transform {where} --instance {config.instance} --input FILE`."
