@@ -37,7 +37,7 @@ _EXAMPLES = {
     ),
     "policies": (
         "sagerank policies --role --config sagerank.yaml",
-        "sagerank policies --key --mode async --instance ml.c7i.large",
+        "sagerank policies --key -c account=123456789012 --instance ml.c7i.large",
     ),
     "verify": ("sagerank verify", "sagerank verify my-reranker --region eu-west-1 --json"),
     "status": ("sagerank status", "sagerank status my-reranker --region eu-west-1 --wait"),
@@ -111,10 +111,14 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
 
-    policies = configured("policies", _policies, "print the policies that a role, a key and callers need")
+    policies = configured(
+        "policies",
+        _policies,
+        "print the policies that a role, a key and callers need, without credentials where -c account= is given",
+    )
     for who, meaning in {
         "role": "the role that the model runs with: its policy, and whom it trusts",
-        "key": "the policy of a KMS key of yours",
+        "key": "a KMS key of yours, whole: with the statement that every key has",
         "caller": "whoever asks the model",
     }.items():
         policies.add_argument(f"--{who}", dest=f"for_{who}", action="store_true", help=f"of {meaning}")

@@ -132,6 +132,10 @@ def _ready(
     tools.node()
     if config.encryption.key.startswith("arn:"):
         key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
+    others = {"encryption.artefact_key": [config.encryption.artefact_key], "data.keys": config.data.keys}
+    for option, keys in others.items():
+        for key in filter(None, keys):
+            key_policy.require_enabled(account, key, option)
     words = log_group.adopt(account, config)
     if options.plan:
         tools.cdk()
@@ -280,12 +284,26 @@ def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
     account = of(options)
     wanted = deploy.want(options.config, {**given, "region": account.region})
     tools.node()
+    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
+    if asked == ["key"] and wanted.config.encryption.key == "aws":
+        raise OperateError(
+            "encryption.key is aws, and the policies of AWS's own keys are AWS's: give -c encryption.key=new, or the ARN of a key of yours."
+        )
     number = wanted.config.account
     if not number:
-        account.sign_in()
-        number = account.number
+        try:
+            with sentences():
+                account.sign_in()
+                number = account.number
+        except OperateError as error:
+            raise OperateError(
+                f"{str(error).removesuffix('.')}; or give -c account=NUMBER, and AWS is not asked."
+            ) from None
     found = asdict(policies.documents(wanted, number))
-    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
+    if found["key"] and "key" in (asked or ["key"]):
+        say(
+            "The first statement for a key is the one that every key has: a key of yours keeps its own statements, and gets the others beside them."
+        )
     if asked == ["role"]:
         print_json({name: found[name] for name in ("trust", "role")})
     elif len(asked) == 1:

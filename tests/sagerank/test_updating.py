@@ -15,7 +15,7 @@ from sagerank.operate import OperateError, tools, updating
 from sagerank.operate.account import Account
 from sagerank.operate.cdk import Assembly
 from sagerank.operate.stacks import find
-from sagerank.operate.unscaled import MARK, unscaled
+from sagerank.operate.unscaled import MARK, told, unscaled
 
 from ..infra.conftest import synthesise
 from ..infra.synth import example
@@ -88,7 +88,7 @@ def test_ctrl_c_says_what_goes_on_before_what_is_done_about_it(
         updating.update(account, name, planned, stopped)
     said = capfd.readouterr().err
     assert said.count("CloudFormation goes on") == 1
-    with pytest.raises(KeyboardInterrupt), off(account, name), updating.told(name, REGION):
+    with pytest.raises(KeyboardInterrupt), off(account, name), told(name, REGION):
         stopped()
     said = " ".join(capfd.readouterr().err.split())
     places = [
