@@ -30,6 +30,7 @@ from . import (
     updating,
 )
 from .account import Account, of, sentences
+from .posture import posture
 from .terminal import agreed, print_json, say, say_as_it_is, show
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
                     "bootstrapped": place.bootstrapped,
                     "stacks": list(planned.assembly.stacks),
                     "resources": planned.assembly.stacks,
+                    "security": posture(planned.config, planned.assembly),
                     "estimate": planned.assembly.estimate,
                     "budget_activation": planned.assembly.activation,
                     "templates": options.output,

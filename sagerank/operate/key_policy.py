@@ -157,7 +157,7 @@ def _applies(statement: Statement, request: Request, delegated: bool) -> Answer:
         _action(statement, request.action),
         # In a key's policy it is the key, in whatever words.
         Answer.YES if "*" in _listed(statement.get("Resource", ())) else Answer.UNKNOWN,
-        *(_holds(*each, request) for each in statement.get("Condition", {}).items()),
+        *(_holds(name, keys, request) for name, keys in statement.get("Condition", {}).items()),
     )
 
 
