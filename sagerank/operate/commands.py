@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,9 @@ _OWN = {
     "region": REGION_HELP,
 }
 
+
+# SageMaker's own, of endpoints that were not made here, too.
+_NAME = r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}"
 
 # Two of each command, for its help.
 _EXAMPLES = {
@@ -180,6 +184,11 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
 def _signed_in(options: argparse.Namespace) -> Account:
     from .account import of
 
+    name = getattr(options, "name", "sagerank")
+    if re.fullmatch(_NAME, name) is None:
+        raise OperateError(
+            f"There can be no deployment {name!r}: names are at most 63 letters, digits and inner hyphens."
+        )
     account = of(options)
     account.sign_in()
     return account

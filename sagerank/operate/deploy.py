@@ -144,11 +144,19 @@ def require_account(account: str, place: Place) -> None:
         )
 
 
-def require_tools(config: DeployConfig) -> None:
-    """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built."""
+def require_tools(config: DeployConfig, *, reviewed: bool = False) -> None:
+    """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built.
+
+    reviewed: it is a plan's, in which nothing can be changed any more.
+    """
     tools.node()
     if config.traits.own_container and config.image == "dockerfile":
-        tools.docker()
+        if reviewed:
+            tools.docker(
+                "apply the plan where it is, or plan again with the address of an image in ECR, -c image="
+            )
+        else:
+            tools.docker()
     tools.cdk()
 
 

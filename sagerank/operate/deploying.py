@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from sagerank.aws import NoRegion
 from sagerank_cost.text import width
@@ -32,9 +32,6 @@ from . import (
 from .account import Account, of, sentences
 from .posture import posture
 from .terminal import agreed, print_json, say, say_as_it_is, show
-
-if TYPE_CHECKING:
-    pass
 
 _DRY_REGION = "us-east-1"  # of a dry run where nothing says another
 # By whether there is an endpoint; AWS's usual times, and none of ours.
@@ -62,6 +59,12 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         raise OperateError(
             "A change set that is not executed changes nothing, and what comes after an update would be done all the same: give --plan FILE instead."
         )
+    if options.plan and (options.plan.is_dir() or not os.access(options.plan.parent, os.W_OK)):
+        raise OperateError(
+            f"--plan is {options.plan}, where no file can be written: give the name of a new file in a folder that is there."
+        )
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise OperateError(f"--output is {options.output}, which is a file: give a folder for the templates.")
     given = _given(options, own)
     if options.apply:
         return _apply(options, given)
@@ -141,7 +144,7 @@ def _ready(
     if options.plan:
         tools.cdk()
     else:
-        deploy.require_tools(config)
+        deploy.require_tools(config, reviewed=bool(planned))
     if note := image.check(config, account):
         say(note)
     return place, words

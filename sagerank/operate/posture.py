@@ -32,18 +32,17 @@ def posture(config: DeployConfig, assembly: Assembly) -> dict[str, str]:
 
 
 def _roles(config: DeployConfig, roles: list[Mapping[str, Any]]) -> str:
-    made = [f"{_service(each)} ({each['Properties'].get('Description', 'no description')})" for each in roles]
     own = [f"{config.role}, yours and not changed, for sagemaker"] if config.role else []
-    return "; ".join([*own, *made])
+    return "; ".join([*own, *map(_role, roles)])
 
 
-def _service(role: Mapping[str, Any]) -> str:
-    """Who may take it on."""
+def _role(role: Mapping[str, Any]) -> str:
+    """A role of the stacks: who may take it on, and what for."""
     (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     principal = statement["Principal"].get("Service", statement["Principal"])
-    return (
-        "new, for " + (principal if isinstance(principal, str) else json.dumps(principal)).partition(".")[0]
-    )
+    who = (principal if isinstance(principal, str) else json.dumps(principal)).partition(".")[0]
+    text = role["Properties"].get("Description", "")
+    return f"new, for {who}{f' ({text})' if text else ''}"
 
 
 def _boundary(roles: list[Mapping[str, Any]]) -> str:
