@@ -246,11 +246,11 @@ def test_the_difference_names_what_another_stacks_output_stands_for(
     assert wide[-3:] == ["[+] Output KeyArn ${a-model.Key1.Arn}", unknown, "│ odd │"]
     narrow = change.difference(assembly, Account(REGION), 30).splitlines()
     assert {len(line) for line in narrow[:-3]} == {30}
-    assert [line[5:17].strip() for line in narrow[3:7]] == [
-        "${a-model.Ke",
-        "y1.Arn}",
-        "${Default/Ow",
-        "n.Arn}",
+    assert [line[6:19].strip() for line in narrow[3:7]] == [
+        "${a-model.Key",
+        "1.Arn}",
+        "${Default/Own",
+        ".Arn}",
     ]
 
 
