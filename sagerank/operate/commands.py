@@ -202,9 +202,9 @@ def _deploy(options: argparse.Namespace) -> int:
 
 
 def _policies(options: argparse.Namespace) -> int:
-    from .deploying import show_policies
+    from .policies import run
 
-    return show_policies(options, list(_OWN))
+    return run(options, list(_OWN))
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import tempfile
@@ -51,6 +52,19 @@ class Plan:
     place: Place
     assembly: cdk.Assembly
     given: Mapping[str, Any]
+
+
+def chosen(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
+    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
+    given = {name: value for name in own if (value := getattr(options, name))}
+    for text in options.context:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
+        if given.get(name, value) != value:
+            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
+        given[name] = value
+    return given
 
 
 def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands that read a configuration: `sagerank deploy`, what it looks for, says and asks, in order; and `sagerank policies`."""
+"""`sagerank deploy`: what it looks for, says and asks, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         )
     if options.output and options.output.exists() and not options.output.is_dir():
         raise OperateError(f"--output is {options.output}, which is a file: give a folder for the templates.")
-    given = _given(options, own)
+    given = deploy.chosen(options, own)
     if options.apply:
         return _apply(options, given)
     options.region = deploy.named(options.config, given).get("region")
@@ -226,19 +225,6 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
         return _deploy(options, of(options), wanted, reviewed)
 
 
-def _given(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
-    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
-    given = {name: value for name in own if (value := getattr(options, name))}
-    for text in options.context:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
-        if given.get(name, value) != value:
-            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
-        given[name] = value
-    return given
-
-
 def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
     """Show what a deployment would be. Credentials only add whose account it would go to."""
     assumed = ""
@@ -279,40 +265,3 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
 
 def _where(place: deploy.Place) -> dict[str, str]:
     return {"account": place.account, "region": place.region}
-
-
-def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
-    """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
-    cdk.check()
-    given = _given(options, own)
-    options.region = deploy.named(options.config, given).get("region")
-    account = of(options)
-    wanted = deploy.want(options.config, {**given, "region": account.region})
-    tools.node()
-    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
-    if asked == ["key"] and wanted.config.encryption.key == "aws":
-        raise OperateError(
-            "encryption.key is aws, and the policies of AWS's own keys are AWS's: give -c encryption.key=new, or the ARN of a key of yours."
-        )
-    number = wanted.config.account
-    if not number:
-        try:
-            with sentences():
-                account.sign_in()
-                number = account.number
-        except OperateError as error:
-            raise OperateError(
-                f"{str(error).removesuffix('.')}; or give -c account=NUMBER, and AWS is not asked."
-            ) from None
-    found = asdict(policies.documents(wanted, number))
-    if found["key"] and "key" in (asked or ["key"]):
-        say(
-            "The first statement for a key is the one that every key has: a key of yours keeps its own statements, and gets the others beside them."
-        )
-    if asked == ["role"]:
-        print_json({name: found[name] for name in ("trust", "role")})
-    elif len(asked) == 1:
-        print_json(found[asked[0]])
-    else:
-        print_json(found)
-    return 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cdk
-from .deploy import LATER, Wanted
+from . import OperateError, cdk, tools
+from .account import of, sentences
+from .deploy import LATER, Wanted, chosen, named, want
 from .stacks import PARTS
 from .templates import Templates
+from .terminal import print_json, say
 from .transform import titled
 
 if TYPE_CHECKING:
@@ -33,6 +36,43 @@ class Documents:
     role: Statement
     key: Statement | None
     caller: Statement
+
+
+def run(options: argparse.Namespace, own: Sequence[str]) -> int:
+    """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
+    cdk.check()
+    given = chosen(options, own)
+    options.region = named(options.config, given).get("region")
+    account = of(options)
+    wanted = want(options.config, {**given, "region": account.region})
+    tools.node()
+    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
+    if asked == ["key"] and wanted.config.encryption.key == "aws":
+        raise OperateError(
+            "encryption.key is aws, and the policies of AWS's own keys are AWS's: give -c encryption.key=new, or the ARN of a key of yours."
+        )
+    number = wanted.config.account
+    if not number:
+        try:
+            with sentences():
+                account.sign_in()
+                number = account.number
+        except OperateError as error:
+            raise OperateError(
+                f"{str(error).removesuffix('.')}; or give -c account=NUMBER, and AWS is not asked."
+            ) from None
+    found = asdict(documents(wanted, number))
+    if found["key"] and "key" in (asked or ["key"]):
+        say(
+            "The first statement for a key is the one that every key has: a key of yours keeps its own statements, and gets the others beside them."
+        )
+    if asked == ["role"]:
+        print_json({name: found[name] for name in ("trust", "role")})
+    elif len(asked) == 1:
+        print_json(found[asked[0]])
+    else:
+        print_json(found)
+    return 0
 
 
 def documents(wanted: Wanted, account: str) -> Documents:

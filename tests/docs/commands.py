@@ -7,7 +7,7 @@ import shlex
 
 from sagerank.cli import _parser
 from sagerank.operate.commands import _OWN
-from sagerank.operate.deploying import _given
+from sagerank.operate.deploy import chosen
 from sagerank_infra import rules
 
 
@@ -20,4 +20,4 @@ def read(command: str) -> None:
     command = re.split(r" (?:2?>|<|\||\|\|) ", command)[0].replace("$NAME", "walkthrough")
     options = _parser().parse_args(shlex.split(command, comments=True))
     if command.startswith("deploy ") and not (options.config or options.apply):
-        rules.read(None, _given(options, list(_OWN)) | {"artefact": "s3://bucket/model.tar.gz"})
+        rules.read(None, chosen(options, list(_OWN)) | {"artefact": "s3://bucket/model.tar.gz"})
