@@ -118,7 +118,7 @@ def add(commands: Any) -> None:
     policies = configured(
         "policies",
         _policies,
-        "print the policies that a role, a key and callers need, without credentials where -c account= is given",
+        "print the policies that a role, a key and callers need",
     )
     for who, meaning in {
         "role": "the role that the model runs with: its policy, and whom it trusts",
