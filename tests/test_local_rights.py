@@ -95,9 +95,41 @@ def test_a_job_reads_and_writes_where_its_role_may(
     assert done["TransformOutput"]["KmsKeyId"] == done["TransformResources"]["VolumeKmsKeyId"]
     written = client("s3").list_objects_v2(Bucket="theirs", Prefix="out/one/")["Contents"]
     assert [each["Key"] for each in written] == ["out/one/requests.jsonl.out"]
+    key_for(client, "alias/theirs", batch["RoleArn"])
     assert transform(*there, "--output-key", "alias/theirs", "--json") == 0
     done = job(client, json.loads(capsys.readouterr().out)["job"])
     assert done["TransformOutput"]["KmsKeyId"] == "alias/theirs"
+
+
+def key_for(client: Client, alias: str, *roles: str, effect: str = "Allow") -> str:
+    """The id of a key that its account may use, and roles by its policy alone."""
+    root = {"Principal": {"AWS": ACCOUNT}, "Effect": "Allow", "Action": "kms:*", "Resource": "*"}
+    others = [
+        {"Principal": {"AWS": role}, "Effect": effect, "Action": "kms:Gen*", "Resource": "*"}
+        for role in roles
+    ]
+    key = client("kms").create_key(Policy=json.dumps({"Statement": [root, *others]}))["KeyMetadata"]["KeyId"]
+    client("kms").create_alias(AliasName=alias, TargetKeyId=key)
+    return str(key)
+
+
+def test_a_key_of_the_answers_that_cannot_be_used_is_a_sentence_and_no_job(
+    client: Client, batch: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(client("sagemaker").list_transform_jobs()["TransformJobSummaries"])
+    off = key_for(client, "alias/off", batch["RoleArn"])
+    client("kms").disable_key(KeyId=off)
+    key_for(client, "alias/foreign")
+    key_for(client, "alias/denied", batch["RoleArn"], effect="Deny")
+    for key, sentence in {
+        "alias/none": "there is no such key in us-east-1",
+        "alias/off": "that key is Disabled: enable it",
+        "alias/foreign": "may not use --output-key alias/foreign: deploy it with the key's ARN in data.keys",
+        "alias/denied": "may not use --output-key alias/denied",
+    }.items():
+        assert transform("--input", "s3://theirs/in/requests.jsonl", "--output-key", key) == 2
+        assert sentence in capsys.readouterr().err
+    assert len(client("sagemaker").list_transform_jobs()["TransformJobSummaries"]) == before
 
 
 @pytest.mark.parametrize(
@@ -209,9 +241,8 @@ def test_what_policies_prints_for_a_key_is_what_a_log_group_needs(
     ]
     assert main(["policies", "--key", *given]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["Statement"] == needed
-    policy = {"Statement": [root, *printed["Statement"]]}
-    client("kms").put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(policy))
+    assert printed["Statement"] == [root, *needed]
+    client("kms").put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(printed))
     key_policy.check(Account(REGION), key, needed)
     client("logs").create_log_group(**group)
     client("logs").delete_log_group(logGroupName=group["logGroupName"])

@@ -27,15 +27,17 @@ def destroy(account: Account, doomed: Sequence[Stack]) -> None:
         cdk.run(["destroy", "--all", "--force", "--app", folder], account, cwd=Path(folder))
 
 
-def deploy(account: Account, stack: Stack, template: Mapping[str, Any], planned: Path) -> None:
+def deploy(
+    account: Account, stack: Stack, template: Mapping[str, Any], planned: Path, extra: Sequence[str] = ()
+) -> None:
     """`cdk deploy` of another template for a deployed stack, by the roles and the bucket that an assembly has for it.
 
-    Raises OperateError where it fails.
+    extra: more words for the CDK's command. Raises OperateError where it fails.
     """
     with tempfile.TemporaryDirectory(prefix="sagerank-cdk-") as folder:
         _write_other(Path(folder), stack, template, planned)
         words = ["deploy", stack.name, "--require-approval", "never", "--app", folder]
-        cdk.run(words, account, cwd=Path(folder))
+        cdk.run([*words, *extra], account, cwd=Path(folder))
 
 
 def _write_other(folder: Path, stack: Stack, template: Mapping[str, Any], planned: Path) -> None:

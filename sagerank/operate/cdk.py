@@ -119,8 +119,8 @@ def run(arguments: Sequence[str], account: Account, *, cwd: Path | None = None) 
     _require(arguments, process.returncode)
 
 
-def read(arguments: Sequence[str], account: Account, columns: int | None) -> str:
-    """What `cdk` prints, its tables as wide as `columns` (None: as wide as they are), without signs that steer a terminal.
+def read(arguments: Sequence[str], account: Account) -> str:
+    """What `cdk` prints, its tables as wide as they are, without signs that steer a terminal.
 
     Raises OperateError where it fails.
     """
@@ -129,7 +129,7 @@ def read(arguments: Sequence[str], account: Account, columns: int | None) -> str
     done = subprocess.run(
         words,
         cwd=project,
-        env={**environment, **({"COLUMNS": str(columns)} if columns else {})},
+        env=environment,
         capture_output=True,
         encoding="utf-8",
         errors="replace",

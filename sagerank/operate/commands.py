@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,9 @@ _OWN = {
 }
 
 
+# SageMaker's own, of endpoints that were not made here, too.
+_NAME = r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}"
+
 # Two of each command, for its help.
 _EXAMPLES = {
     "deploy": (
@@ -37,7 +41,7 @@ _EXAMPLES = {
     ),
     "policies": (
         "sagerank policies --role --config sagerank.yaml",
-        "sagerank policies --key --mode async --instance ml.c7i.large",
+        "sagerank policies --key -c account=123456789012 --instance ml.c7i.large",
     ),
     "template": (
         "sagerank template --mode serverless --output sagerank.yaml",
@@ -118,10 +122,14 @@ def add(commands: Any) -> None:
     )
     deploy.add_argument("cdk", nargs="*", help="after --: passed to `cdk deploy`")
 
-    policies = configured("policies", _policies, "print the policies that a role, a key and callers need")
+    policies = configured(
+        "policies",
+        _policies,
+        "print the policies that a role, a key and callers need",
+    )
     for who, meaning in {
         "role": "the role that the model runs with: its policy, and whom it trusts",
-        "key": "the policy of a KMS key of yours",
+        "key": "a KMS key of yours, whole: with the statement that every key has",
         "caller": "whoever asks the model",
     }.items():
         policies.add_argument(f"--{who}", dest=f"for_{who}", action="store_true", help=f"of {meaning}")
@@ -204,6 +212,11 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
 def _signed_in(options: argparse.Namespace) -> Account:
     from .account import of
 
+    name = getattr(options, "name", "sagerank")
+    if re.fullmatch(_NAME, name) is None:
+        raise OperateError(
+            f"There can be no deployment {name!r}: names are at most 63 letters, digits and inner hyphens."
+        )
     account = of(options)
     account.sign_in()
     return account
@@ -217,9 +230,9 @@ def _deploy(options: argparse.Namespace) -> int:
 
 
 def _policies(options: argparse.Namespace) -> int:
-    from .deploying import show_policies
+    from .policies import run
 
-    return show_policies(options, list(_OWN))
+    return run(options, list(_OWN))
 
 
 def _template(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import tempfile
@@ -50,6 +51,19 @@ class Plan:
     place: Place
     assembly: cdk.Assembly
     given: Mapping[str, Any]
+
+
+def chosen(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
+    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
+    given = {name: value for name in own if (value := getattr(options, name))}
+    for text in options.context:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
+        if given.get(name, value) != value:
+            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
+        given[name] = value
+    return given
 
 
 def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:
@@ -152,11 +166,19 @@ def require_account(account: str, place: Place) -> None:
         )
 
 
-def require_tools(config: DeployConfig) -> None:
-    """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built."""
+def require_tools(config: DeployConfig, *, reviewed: bool = False) -> None:
+    """Raise OperateError unless this machine can deploy it: node, the CDK's command line, and Docker where the image is built.
+
+    reviewed: it is a plan's, in which nothing can be changed any more.
+    """
     tools.node()
     if config.traits.own_container and config.image == "dockerfile":
-        tools.docker()
+        if reviewed:
+            tools.docker(
+                "apply the plan where it is, or plan again with the address of an image in ECR, -c image="
+            )
+        else:
+            tools.docker()
     tools.cdk()
 
 
@@ -228,13 +250,18 @@ def bootstrap(place: Place, account: Account, qualifier: str) -> None:
         cdk.run(["bootstrap", f"aws://{place.account}/{place.region}", *own], account, cwd=Path(elsewhere))
 
 
-def deploy(planned: Plan, extra: list[str], account: Account) -> None:
-    """Deploy all stacks as they were shown, in the steps that AWS allows. `extra` goes to `cdk deploy`.
+def deploy(planned: Plan, words: Sequence[str], extra: Sequence[str], account: Account) -> None:
+    """Deploy all stacks as they were shown, in the steps that AWS allows.
 
-    Raises OperateError where what is deployed cannot become this, before anything changes.
+    words: for the `cdk deploy` of all stacks. extra: for every `cdk deploy` on the way. Raises OperateError where what is
+    deployed cannot become this, before anything changes.
     """
     # The CDK would ask for each stack what was asked for all of them, before the first.
-    words = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
+    every = ["deploy", "--all", "--require-approval", "never", "--app", str(planned.assembly.folder)]
     updating.update(
-        account, planned.config.name, planned.assembly, lambda: cdk.run([*words, *extra], account)
+        account,
+        planned.config.name,
+        planned.assembly,
+        lambda: cdk.run([*every, *words, *extra], account),
+        extra,
     )

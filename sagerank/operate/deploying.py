@@ -1,15 +1,14 @@
-"""The commands that read a configuration: `sagerank deploy`, what it looks for, says and asks, in order; and `sagerank policies`."""
+"""`sagerank deploy`: what it looks for, says and asks, in order."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from sagerank.aws import NoRegion
 from sagerank_cost.text import width
@@ -31,10 +30,8 @@ from . import (
     updating,
 )
 from .account import Account, of, sentences
+from .posture import posture
 from .terminal import agreed, print_json, say, say_as_it_is, show
-
-if TYPE_CHECKING:
-    pass
 
 _DRY_REGION = "us-east-1"  # of a dry run where nothing says another
 # By whether there is an endpoint; AWS's usual times, and none of ours.
@@ -56,7 +53,19 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         raise OperateError(
             "--plan deploys nothing: leave out --dry-run, --bootstrap and what is for `cdk deploy`."
         )
-    given = given_options(options, own)
+    if any(
+        word in ("--no-execute", "prepare-change-set", "--method=prepare-change-set") for word in options.cdk
+    ):
+        raise OperateError(
+            "A change set that is not executed changes nothing, and what comes after an update would be done all the same: give --plan FILE instead."
+        )
+    if options.plan and (options.plan.is_dir() or not os.access(options.plan.parent, os.W_OK)):
+        raise OperateError(
+            f"--plan is {options.plan}, where no file can be written: give the name of a new file in a folder that is there."
+        )
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise OperateError(f"--output is {options.output}, which is a file: give a folder for the templates.")
+    given = deploy.chosen(options, own)
     if options.apply:
         return _apply(options, given)
     options.region = deploy.named(options.config, given).get("region")
@@ -92,11 +101,7 @@ def _deploy(
             deploy.bootstrap(place, account, config.bootstrap_qualifier)
         where = f"{config.name} --region {config.region}"
         say(f"Deploying {', '.join(planned.assembly.stacks)}: {_TYPICAL[config.traits.endpoint]}")
-        try:
-            deploy.deploy(planned, [*words, *options.cdk], account)
-        except KeyboardInterrupt:
-            say(f"\nCloudFormation goes on with what it was given: see `sagerank status {where}`.")
-            raise
+        deploy.deploy(planned, words, options.cdk, account)
     if not config.traits.endpoint:
         say(
             f"Deployed. Score a file with `sagerank transform {where} --instance {config.instance} --input FILE`."
@@ -133,11 +138,15 @@ def _ready(
         key_policy.check(account, config.encryption.key, policies.key_statements(wanted, place.account))
     for note in quotas.check(config, account):
         say(note)
+    others = {"encryption.artefact_key": [config.encryption.artefact_key], "data.keys": config.data.keys}
+    for option, keys in others.items():
+        for key in filter(None, keys):
+            key_policy.require_enabled(account, key, option)
     words = log_group.adopt(account, config)
     if options.plan:
         tools.cdk()
     else:
-        deploy.require_tools(config)
+        deploy.require_tools(config, reviewed=bool(planned))
     if note := image.check(config, account):
         say(note)
     return place, words
@@ -219,19 +228,6 @@ def _apply(options: argparse.Namespace, given: dict[str, str]) -> int | None:
         return _deploy(options, of(options), wanted, reviewed)
 
 
-def given_options(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
-    """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
-    given = {name: value for name in own if (value := getattr(options, name))}
-    for text in options.context:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
-        if given.get(name, value) != value:
-            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
-        given[name] = value
-    return given
-
-
 def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
     """Show what a deployment would be. Credentials only add whose account it would go to."""
     assumed = ""
@@ -258,6 +254,7 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
                     "bootstrapped": place.bootstrapped,
                     "stacks": list(planned.assembly.stacks),
                     "resources": planned.assembly.stacks,
+                    "security": posture(planned.config, planned.assembly),
                     "estimate": planned.assembly.estimate,
                     "budget_activation": planned.assembly.activation,
                     "templates": options.output,
@@ -271,26 +268,3 @@ def _dry(options: argparse.Namespace, given: dict[str, str]) -> int:
 
 def _where(place: deploy.Place) -> dict[str, str]:
     return {"account": place.account, "region": place.region}
-
-
-def show_policies(options: argparse.Namespace, own: Sequence[str]) -> int:
-    """Print policy documents: the ones asked for, or all. AWS is asked for the account's number, unless `account` gives it."""
-    cdk.check()
-    given = given_options(options, own)
-    options.region = deploy.named(options.config, given).get("region")
-    account = of(options)
-    wanted = deploy.want(options.config, {**given, "region": account.region})
-    tools.node()
-    number = wanted.config.account
-    if not number:
-        account.sign_in()
-        number = account.number
-    found = asdict(policies.documents(wanted, number))
-    asked = [name for name in ("role", "key", "caller") if getattr(options, f"for_{name}")]
-    if asked == ["role"]:
-        print_json({name: found[name] for name in ("trust", "role")})
-    elif len(asked) == 1:
-        print_json(found[asked[0]])
-    else:
-        print_json(found)
-    return 0

@@ -1,10 +1,15 @@
-"""Whether the policy of a KMS key of the user's own lets the deployment use it: what CloudFormation and AWS's services would find out late."""
+"""Whether the policy of a KMS key of the user's own lets the deployment use it: what CloudFormation and AWS's services would find out late.
+
+IAM's rules, as far as they can be followed without what only AWS knows: an answer is yes, no, or not to be told from here.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from . import OperateError, terminal
@@ -12,9 +17,92 @@ from .account import Account
 
 Statement = Mapping[str, Any]
 
+# What the patterns in AWS's own statements ask for at least.
+_ACTIONS = {
+    "kms:GenerateDataKey*": ("kms:GenerateDataKey",),
+    "kms:ReEncrypt*": ("kms:ReEncryptFrom", "kms:ReEncryptTo"),
+}
+# Operators of conditions by whether a value is a pattern; with Not, IfExists or a quantifier around them.
+_OPERATORS = {"StringEquals": False, "StringLike": True, "ArnEquals": True, "ArnLike": True, "Bool": False}
+
+
+class Answer(IntEnum):
+    """In this order, so that `min` is and, and `max` is or."""
+
+    NO = 0
+    UNKNOWN = 1
+    YES = 2
+
+    def __invert__(self) -> Answer:
+        return Answer(2 - self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Somebody's wish to use a key. who: a service's name, or a role's ARN, with a star where its end is not known yet."""
+
+    who: str
+    action: str
+    context: Mapping[str, str] = field(default_factory=dict)  # condition keys in lower case
+
+    @property
+    def account(self) -> str:
+        return self.who.split(":")[4] if self.who.startswith("arn:") else ""
+
 
 def check(account: Account, key: str, needed: Iterable[Statement]) -> None:
-    """Raise OperateError naming whom the policy of `key` does not let do what `needed` says; say so where it may not be read."""
+    """Raise OperateError for a key that is not enabled, or naming whom its policy does not let do what `needed` says.
+
+    Says so where the policy may not be read, or does not tell.
+    """
+    require_enabled(account, key, "encryption.key")
+    held = read(account, key)
+    if held is None:
+        terminal.say(
+            "The policy of encryption.key may not be read by you (kms:GetKeyPolicy), and is not checked: see `sagerank policies --key`."
+        )
+        return
+    found: dict[Answer, list[str]] = {answer: [] for answer in Answer}
+    for request in requests(needed):
+        answer = judged(held, request)
+        if answer is Answer.NO and _granted(account, key, request.who):
+            answer = Answer.UNKNOWN
+        found[answer].append(request.who)
+    advice = "statements that `sagerank policies --key` prints, with the same options"
+    if missing := dict.fromkeys(found[Answer.NO]):
+        raise OperateError(
+            f"The policy of encryption.key does not let {', '.join(missing)} use the key as the deployment needs it: add the {advice}."
+        )
+    if unknown := dict.fromkeys(found[Answer.UNKNOWN]):
+        terminal.say(
+            f"Whether the policy of encryption.key lets {', '.join(unknown)} use the key cannot be told from here, for its conditions or principals: compare it with the {advice}."
+        )
+
+
+def require_enabled(account: Account, key: str, option: str) -> str:
+    """The key's ARN, or the key as it is given where it may not be described. Raises OperateError unless it can be used at all."""
+    from botocore.exceptions import ClientError
+
+    try:
+        found = account.client("kms").describe_key(KeyId=key)["KeyMetadata"]
+    except ClientError as error:
+        code = error.response["Error"].get("Code", "")
+        if "AccessDenied" in code:
+            return key
+        if "NotFound" in code:
+            raise OperateError(
+                f"{option} is {key}, and there is no such key in {account.region}: give one of that region."
+            ) from None
+        raise
+    if found["KeyState"] != "Enabled":
+        raise OperateError(
+            f"{option} is {key}, and that key is {found['KeyState']}: enable it, or give another."
+        )
+    return str(found["Arn"])
+
+
+def read(account: Account, key: str) -> list[Statement] | None:
+    """The statements of a key's policy; None where it may not be read."""
     from botocore.exceptions import ClientError
 
     try:
@@ -22,65 +110,143 @@ def check(account: Account, key: str, needed: Iterable[Statement]) -> None:
     except ClientError as error:
         if "AccessDenied" not in error.response["Error"].get("Code", ""):
             raise
-        terminal.say(
-            "The policy of encryption.key may not be read by you (kms:GetKeyPolicy), and is not checked: see `sagerank policies --key`."
-        )
-        return
-    missing = dict.fromkeys(_missing(json.loads(policy)["Statement"], needed))
-    if missing:
-        raise OperateError(
-            f"The policy of encryption.key does not let {', '.join(missing)} use the key as the deployment needs it: add the statements that `sagerank policies --key` prints, with the same options."
-        )
+        return None
+    return _listed(json.loads(policy)["Statement"])
 
 
-def _missing(held: Any, needed: Iterable[Statement]) -> Iterator[str]:
-    """Every principal that lacks an action it needs."""
-    allowing = [each for each in _listed(held) if each["Effect"] == "Allow"]
+def _granted(account: Account, key: str, who: str) -> bool:
+    """Whether a role that is there already may have what it needs by a grant, beside the policy."""
+    from botocore.exceptions import ClientError
+
+    if not who.startswith("arn:") or who.endswith("*"):
+        return False
+    try:
+        return bool(account.client("kms").list_grants(KeyId=key, GranteePrincipal=who)["Grants"])
+    except ClientError:
+        return True
+
+
+def requests(needed: Iterable[Statement]) -> Iterator[Request]:
+    """What statements ask for, one by one: of each principal, or of each role that their condition names."""
     for statement in needed:
-        context = {
-            name: _listed(values)[0]
+        conditions = {
+            name.lower(): [str(each) for each in _listed(values)]
             for keys in statement.get("Condition", {}).values()
             for name, values in keys.items()
         }
-        for principal in _principals(statement):
-            # Who has a role is written in the condition; the principal there is the whole account.
-            shown = context.get("aws:PrincipalArn", principal)
+        roles = conditions.pop("aws:principalarn", [])
+        context = {name: values[0] for name, values in conditions.items()}
+        for who in roles or _named(statement["Principal"]):
             for action in _listed(statement["Action"]):
-                wanted = action.rstrip("*")
-                if not any(_allows(each, principal, shown, wanted, context) for each in allowing):
-                    yield shown
+                for each in _ACTIONS.get(action, (action,)):
+                    yield Request(who=who, action=each, context=context)
 
 
-def _allows(statement: Statement, principal: str, role: str, action: str, context: Mapping[str, str]) -> bool:
-    who = any(_is(each, principal) or each == role for each in _principals(statement))
-    what = any(fnmatchcase(action, each) for each in _listed(statement.get("Action", ())))
-    return (
-        who
-        and what
-        and all(_holds(operator, keys, context) for operator, keys in statement.get("Condition", {}).items())
+def judged(held: Iterable[Statement], request: Request, *, delegated: bool = True) -> Answer:
+    """Whether the statements of a key's policy allow it. delegated: by leaving it to IAM, too, which then has to allow it."""
+    found = dict.fromkeys(("Allow", "Deny"), Answer.NO)
+    for statement in held:
+        effect = statement["Effect"]
+        found[effect] = max(found[effect], _applies(statement, request, delegated or effect == "Deny"))
+    return min(found["Allow"], ~found["Deny"])
+
+
+def _applies(statement: Statement, request: Request, delegated: bool) -> Answer:
+    return min(
+        _principal(statement, request, delegated),
+        _action(statement, request.action),
+        # In a key's policy it is the key, in whatever words.
+        Answer.YES if "*" in _listed(statement.get("Resource", ())) else Answer.UNKNOWN,
+        *(_holds(name, keys, request) for name, keys in statement.get("Condition", {}).items()),
     )
 
 
-def _holds(operator: str, keys: Mapping[str, Any], context: Mapping[str, str]) -> bool:
-    """Whether conditions hold, as far as their keys are known here; others are given the benefit of the doubt."""
-    known = {key.lower(): text for key, text in context.items()}
-    if "Not" in operator or not operator.startswith(("String", "Arn", "Bool")):
-        return True
-    return all(
-        any(fnmatchcase(known[key.lower()], str(pattern)) for pattern in _listed(values))
-        for key, values in keys.items()
-        if key.lower() in known
-    )
+def _principal(statement: Statement, request: Request, delegated: bool) -> Answer:
+    if "NotPrincipal" in statement:  # which has to name account, role and session to mean one of them
+        return Answer.UNKNOWN
+    named = _named(statement.get("Principal", {}))
+    return max((_is(each, request, delegated) for each in named), default=Answer.NO)
 
 
-def _is(given: str, principal: str) -> bool:
-    """Whether a policy's word for a principal means it: an account may be its number."""
-    return given in ("*", principal) or (principal.endswith(":root") and given == principal.split(":")[4])
+def _is(given: str, request: Request, delegated: bool) -> Answer:
+    """Whether a policy's word for a principal means who asks; roles are meant by their account, too, or by an id."""
+    if not request.account:
+        return Answer.UNKNOWN if given == "*" else _answer(given == request.who)
+    if given in (request.account, f"{request.who.partition('::')[0]}::{request.account}:root"):
+        return _answer(delegated)
+    if given == "*":
+        return Answer.YES
+    if given == request.who:
+        return Answer.YES
+    session = re.fullmatch(r"arn:[^:]+:sts::(\d+):assumed-role/([^/]+)/.*", given)
+    if session and session[1] == request.account:  # it leaves out the role's path
+        return min(Answer.UNKNOWN, _within(session[2], request.who.rpartition("/")[2]))
+    return Answer.UNKNOWN if given.startswith("AROA") else min(Answer.UNKNOWN, _within(given, request.who))
 
 
-def _principals(statement: Statement) -> list[str]:
-    given = statement.get("Principal", {})
-    return [given] if isinstance(given, str) else [each for kind in given.values() for each in _listed(kind)]
+def _action(statement: Statement, action: str) -> Answer:
+    name = "NotAction" if "NotAction" in statement else "Action"
+    found = any(_like(action.lower(), str(each).lower()) for each in _listed(statement.get(name, ())))
+    return _answer(found == (name == "Action"))
+
+
+def _holds(operator: str, keys: Mapping[str, Any], request: Request) -> Answer:
+    """Whether a condition's keys all hold; what is not known here may or may not."""
+    known = {name.lower(): text for name, text in request.context.items()}
+    if request.account:
+        known |= {"aws:principalarn": request.who, "aws:principalaccount": request.account}
+        known["kms:calleraccount"] = request.account
+    name = operator.removesuffix("IfExists").replace("Not", "")
+    found = Answer.YES
+    for key, values in keys.items():
+        text = known.get(key.lower())
+        if text is None or name not in _OPERATORS:
+            found = min(found, Answer.UNKNOWN)
+            continue
+        equal = max((_matches(text, str(each), name) for each in _listed(values)), default=Answer.NO)
+        found = min(found, ~equal if "Not" in operator else equal)
+    return found
+
+
+def _matches(text: str, value: str, operator: str) -> Answer:
+    """Whether a known text, whose end may be a star, is a condition's value."""
+    pattern = _OPERATORS[operator]
+    # Parts of an ARN are compared one by one.
+    if "${" in value or (operator.startswith("Arn") and value.count(":") < 5):
+        return Answer.UNKNOWN
+    if value.lower() in ("true", "false"):
+        return _answer(text.lower() == value.lower())
+    if not text.endswith("*"):
+        return _answer(_like(text, value) if pattern else text == value)
+    if not pattern:
+        return min(Answer.UNKNOWN, _within(value, text))
+    if "?" not in value and _like(text, value):
+        return Answer.YES
+    # Both are patterns, and have texts in common unless their beginnings differ.
+    begins = [text[:-1], re.split(r"[*?]", value)[0]]
+    length = min(map(len, begins))
+    return _answer(begins[0][:length] == begins[1][:length]) and Answer.UNKNOWN
+
+
+def _within(text: str, pattern: str) -> Answer:
+    return _answer(_like(text, pattern))
+
+
+def _like(text: str, pattern: str) -> bool:
+    """IAM's own patterns: a star is any text, a question mark any sign."""
+    parts = (".*" if sign == "*" else "." if sign == "?" else re.escape(sign) for sign in pattern)
+    return re.fullmatch("".join(parts), text, re.DOTALL) is not None
+
+
+def _answer(sure: bool) -> Answer:
+    return Answer.YES if sure else Answer.NO
+
+
+def _named(principal: Any) -> list[str]:
+    """The principals of a statement."""
+    if isinstance(principal, str):
+        return [principal]
+    return [str(each) for kind in principal.values() for each in _listed(kind)]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sagerank_inference.archive import limit, members, pack
 from sagerank_inference.artefact import ArtefactError, sha256
@@ -76,15 +76,18 @@ def write(
     assembly = dict(_assembly(planned.assembly.folder))
     sums = {name: sha256(path) for name, path in assembly.items()}
     configuration = _portable(planned.given, {digest: name for name, digest in sums.items()})
+    place = planned.place
+    title = f"# {planned.config.name} in account {place.account}, {planned.config.region}\n\n"
     parts = {
         "What this plan would deploy": "\n".join(heading),
         "Its configuration": shown(configuration),
         "The difference to what is deployed": difference,
     }
-    text = "\n".join(f"# {title}\n\n```text\n{block}\n```\n" for title, block in parts.items()).encode()
+    blocks = "\n".join(f"## {part}\n\n```text\n{block}\n```\n" for part, block in parts.items())
+    text = f"{title}{blocks}".encode()
     review = Review(
         name=planned.config.name,
-        account=planned.place.account,
+        account=place.account,
         region=planned.config.region,
         configuration=configuration,
         versions=versions(),
@@ -139,9 +142,14 @@ def read(file: Path, folder: Path) -> tuple[Review, Path]:
     """
     try:
         with file.open("rb") as opened:
+            if opened.peek(2)[:2] != b"\x1f\x8b":
+                raise ArtefactError("it is not even a .tar.gz file")
             review = _read(opened, file, folder)
     except ArtefactError as error:
-        raise OperateError(f"{file} is no plan of `sagerank deploy --plan`: {error}") from None
+        why = str(error).removeprefix(f"{file} ").partition(": build or fetch")[0].removesuffix(".")
+        raise OperateError(
+            f"{file} is no plan of `sagerank deploy --plan`: {why}: give the file as it was written, or plan again."
+        ) from None
     except OSError as error:
         raise OperateError(f"{file} cannot be read: {error.strerror}.") from None
     if review.versions != versions():
@@ -160,7 +168,7 @@ def read(file: Path, folder: Path) -> tuple[Review, Path]:
     return review, configuration
 
 
-def _read(opened: Any, file: Path, folder: Path) -> Review:
+def _read(opened: BinaryIO, file: Path, folder: Path) -> Review:
     sums: dict[str, str] = {}
     review: Review | None = None
     wanted: set[str] = set()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from sagerank_cost.text import fit, hang, record, width
 
+from .posture import posture
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,6 +42,9 @@ def plan(planned: Plan) -> Iterator[str]:
             type.rpartition("::")[2] + (f" x {count}" if count > 1 else "") for type, count in types.items()
         ]
         yield hang(f"  {name:<{room}}  ", ", ".join(kinds), width())
+    yield "For a security reviewer:"
+    for what, words in posture(config, planned.assembly).items():
+        yield hang(f"  {what:<9} ", words, width())
     if place.unknown:
         yield f"Account unknown: {place.unknown}"
     else:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from . import OperateError, artefact, cdk, deploy, terraform, tools
-from .deploying import given_options
 from .terminal import say
 
 # CloudFormation takes no larger template in a call; from a bucket it takes more.
@@ -21,7 +20,7 @@ _INLINE_BYTES = 51_200
 def run(options: argparse.Namespace, own: Sequence[str]) -> int:
     """Print the template, or write it to `options.output`; AWS is not asked. own: as of deploying.run."""
     cdk.check()
-    wanted = deploy.want(options.config, given_options(options, own))
+    wanted = deploy.want(options.config, deploy.chosen(options, own))
     tools.node()
     template = _template(wanted)
     if options.format == "terraform":

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_CHANCE = 13  # signs at the end of a name that CloudFormation makes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
@@ -32,28 +34,19 @@ class Templates:
         special = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
         return next((name for start, name in special.items() if self.region.startswith(start)), "aws")
 
-    @property
-    def stem(self) -> str:
-        """How the names begin that CloudFormation makes of the stacks'. Long ones are cut, so that others may begin so too."""
-        return f"{self.name}-"[:20]
-
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
-    def role(self, name: str = "") -> str:
-        """A role, or those that the stacks make."""
-        return f"arn:{self.partition}:iam::{self.account}:role/{name or f'{self.stem}*'}"
-
-    def bucket(self, below: str = "") -> str:
-        """The data bucket, or objects in it."""
-        return f"arn:{self.partition}:s3:::{self.stem}*{below}"
-
     def of_type(self, type: str) -> Iterator[Mapping[str, Any]]:
         """The resolved properties of each resource of the type."""
+        yield from (properties for _, properties in self.named(type))
+
+    def named(self, type: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The same, each with the pattern of its ARN."""
         for stack, template in self.stacks.items():
-            for resource in template["Resources"].values():
+            for id, resource in template["Resources"].items():
                 if resource["Type"] == type:
-                    yield self._resolved(resource["Properties"], stack)
+                    yield self._named(stack, id), self._resolved(resource.get("Properties", {}), stack)
 
     def _resolved(self, value: Any, stack: str) -> Any:
         if isinstance(value, list):
@@ -81,9 +74,9 @@ class Templates:
         """What Ref or Fn::GetAtt may give of a resource of ours."""
         patterns = {
             "AWS::KMS::Key": self.arn("kms", "key/*"),
-            "AWS::S3::Bucket": self.bucket(),
+            "AWS::S3::Bucket": f"arn:{self.partition}:s3:::{_made(stack, id, 63).lower()}",
             "AWS::SNS::Topic": self.arn("sns", f"{stack}-{id}-*"),
-            "AWS::IAM::Role": f"{stack} {id}",
+            "AWS::IAM::Role": f"arn:{self.partition}:iam::{self.account}:role/{_made(stack, id, 64)}",
         }
         resource = self.stacks[stack]["Resources"].get(id, {})
         return patterns.get(resource.get("Type", ""), "*")
@@ -96,3 +89,12 @@ class Templates:
             "AWS::Partition": self.partition,
             "AWS::URLSuffix": suffix,
         }
+
+
+def _made(stack: str, id: str, most: int) -> str:
+    """The name that CloudFormation makes of a stack's and a resource's, and of chance: of at most so many signs.
+
+    Where they are more it cuts, nobody says where, and other stacks' names may begin as what is sure to be left.
+    """
+    whole = f"{stack}-{id}-"
+    return f"{whole}*" if len(whole) + _CHANCE <= most else f"{stack[:20]}*"

@@ -57,7 +57,7 @@ def watching_start(endpoint: str) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def watching(what: str, usual: str, interrupted: str) -> Iterator[Callable[[str, float], None]]:
-    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C.
+    """Show progress on a line that is written over, and elsewhere a line for each new status; `interrupted` is said at Ctrl-C, unless it is empty.
 
     usual: how long it takes, said once.
     """
@@ -76,7 +76,8 @@ def watching(what: str, usual: str, interrupted: str) -> Iterator[Callable[[str,
     try:
         yield progress
     except KeyboardInterrupt:
-        say(f"\n{interrupted}")
+        if interrupted:
+            say(f"\n{interrupted}")
         raise
     finally:
         if last and sys.stderr.isatty():

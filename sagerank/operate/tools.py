@@ -34,10 +34,12 @@ def node() -> None:
         )
 
 
-def docker() -> None:
-    """Raise OperateError unless Docker, or what CDK_DOCKER names in its place, is there and its daemon answers."""
+def docker(instead: str = "or give the address of an image in ECR with -c image=") -> None:
+    """Raise OperateError unless Docker, or what CDK_DOCKER names in its place, is there and its daemon answers.
+
+    instead: what else can be done about it.
+    """
     command = os.environ.get("CDK_DOCKER", "docker")
-    instead = "or give the address of an image in ECR with -c image="
     if shutil.which(command) is None:
         raise OperateError(
             f"The image is built with Docker, and there is no {command}: install it, {instead}."

@@ -44,7 +44,7 @@ def start(
     """Upload a local file, create the job, and return its name and the S3 folder of its answers.
 
     output_key: KMS key of the answers, in place of the deployment's. Raises OperateError for input of an unknown kind, a
-    deployment of another mode, and where the model's role may not read the input or write the answers.
+    deployment of another mode, and where the model's role may not read the input, write the answers or use their key.
     """
     deployed = stacks.find(account, name)
     outputs = {key: text for stack in deployed.values() for key, text in stack.outputs.items()}
@@ -55,12 +55,14 @@ def start(
             f"What {source} holds cannot be told from its name: give --content-type, one of {', '.join(CONTENT_TYPES.values())}."
         )
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    title = f"{name[:40]}-{stamp}"
+    title = titled(name, stamp)
     target = output or f"{outputs['OutputPath'].rstrip('/')}/{title}"
     remote = source.startswith("s3://")
     address = source if remote else _upload(account, Path(source), outputs["InputPath"], title)
     if remote or output:
         rights.check(account, model, source=address, target=target)
+    if output_key:
+        rights.check_key(account, model, output_key)
     key = _key(account, outputs)
     account.client("sagemaker").create_transform_job(
         **request(
@@ -75,6 +77,11 @@ def start(
         )
     )
     return title, target
+
+
+def titled(name: str, stamp: str) -> str:
+    """The name of a deployment's job of some moment, YYYYMMDD-HHMMSS."""
+    return f"{name[:40]}-{stamp}"
 
 
 def _key(account: Account, outputs: Mapping[str, str]) -> str:

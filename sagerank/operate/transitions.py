@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Template = Mapping[str, Any]
@@ -36,13 +36,11 @@ _NAMES = {
 class Transition:
     """refused: why, and what to do instead. unscaled: the endpoint's scaling is off meanwhile.
 
-    counts: instances of variants that SageMaker would leave as they are. abandoned: parts whose stacks are not needed any more.
-    gone: inference components that callers may still name.
+    abandoned: parts whose stacks are not needed any more. gone: inference components that callers may still name.
     """
 
     refused: str = ""
     unscaled: bool = False
-    counts: Mapping[str, int] = field(default_factory=dict)
     abandoned: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
 
@@ -54,7 +52,6 @@ def decide(old: Templates, new: Templates) -> Transition:
             return Transition(refused=refused)
     return Transition(
         unscaled=_unscaled(old, new),
-        counts=_kept(old, new),
         abandoned=tuple(part for part in old if part not in new),
         gone=tuple(sorted(_components(old) - _components(new))),
     )
@@ -91,8 +88,8 @@ def _variants(old: Templates, new: Templates) -> str:
     if policy and before.keys() != after.keys():
         changed = ", ".join(sorted(before.keys() ^ after.keys()))
         return f"rollout.policy {policy} shifts traffic between variants of the same names, and {changed} would come or go: give rollout.policy=all-at-once for this update."
-    for name, count in _kept(old, new).items():
-        if name in _shadows(new):
+    for name, count in retained(new).items():
+        if name in _shadows(new) & before.keys() and count != before[name]["InitialInstanceCount"]:
             return f"variants: SageMaker keeps the instances of the shadow {name} over an update, and count would be {count}: give it another name."
     return ""
 
@@ -222,11 +219,10 @@ def _warm(variant: Mapping[str, Any]) -> int:
     return int(variant.get("ServerlessConfig", {}).get("ProvisionedConcurrency", 0))
 
 
-def _kept(old: Templates, new: Templates) -> dict[str, int]:
-    """The counts that would change of variants that nothing scales, beside one that is: SageMaker retains all or none."""
+def retained(new: Templates) -> dict[str, int]:
+    """The counts of variants that nothing scales, beside one that is: SageMaker retains all or none, so that no update sets them."""
     if not _endpoint(new).get("RetainAllVariantProperties"):
         return {}
-    before = variants(old)
     scaled = {
         each["ResourceId"].rpartition("/")[2]
         for each in _resources(new, "ApplicationAutoScaling::ScalableTarget").values()
@@ -234,9 +230,9 @@ def _kept(old: Templates, new: Templates) -> dict[str, int]:
     return {
         name: variant["InitialInstanceCount"]
         for name, variant in variants(new).items()
-        if name in before
-        and name not in scaled
-        and variant["InitialInstanceCount"] != before[name]["InitialInstanceCount"]
+        if name not in scaled
+        and "InitialInstanceCount" in variant
+        and "ManagedInstanceScaling" not in variant
     }
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import assembly
-from .account import Account
+from . import OperateError, assembly
+from .account import Account, sentences
 from .stacks import Stack, find, template_of
 from .terminal import say, watching
 
@@ -83,35 +83,67 @@ def is_off(template: Template) -> bool:
 
 
 @contextmanager
-def unscaled(account: Account, name: str, stacks: Mapping[str, Stack], planned: Path) -> Iterator[None]:
+def told(name: str, region: str) -> Iterator[None]:
+    """Say at Ctrl-C, before anything else is said or done, that CloudFormation goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"\nCloudFormation goes on with what it was given: see `sagerank status {name} --region {region}`."
+        )
+        raise
+
+
+@contextmanager
+def unscaled(
+    account: Account, name: str, stacks: Mapping[str, Stack], planned: Path, extra: Sequence[str]
+) -> Iterator[None]:
     """Take the scaling off; however the update inside ends, it is on afterwards, as the stack then says.
 
-    Raises OperateError where CloudFormation cannot.
+    extra: more words for the CDK's command. Raises OperateError where CloudFormation cannot, and says then what puts it back.
     """
     say("SageMaker changes no instance type that is scaled: taking the scaling off, about a minute")
     try:
-        outputs = {stack.name: stack.outputs for stack in stacks.values()}
-        endpoint = stacks["endpoint"]
-        assembly.deploy(account, endpoint, without(template_of(account, endpoint), outputs), planned)
+        with told(name, account.region):
+            outputs = {stack.name: stack.outputs for stack in stacks.values()}
+            endpoint = stacks["endpoint"]
+            off = without(template_of(account, endpoint), outputs)
+            assembly.deploy(account, endpoint, off, planned, extra)
         yield
-    finally:
-        _put_back(account, name, planned)
+    except OperateError as error:
+        _put_back(account, name, planned, extra, f"{error} ")
+        raise
+    except BaseException:
+        _put_back(account, name, planned, extra)
+        raise
+    _put_back(account, name, planned, extra)
 
 
-def _put_back(account: Account, name: str, planned: Path) -> None:
-    hint = "The scaling is off: the next `sagerank deploy` puts it back, and `sagerank status` says so until then."
-    began = time.monotonic()
-    with watching(
-        f"{name}-endpoint", "its scaling is put back when CloudFormation has ended", hint
-    ) as progress:
-        while not (stack := find(account, name)["endpoint"]).settled:
+def _put_back(account: Account, name: str, planned: Path, extra: Sequence[str], before: str = "") -> None:
+    """Wait until CloudFormation has ended, and put back what it has not. before: what is said first where that fails."""
+    hint = f"The scaling of {name} may be off: `sagerank deploy` with the same options puts it back, and `sagerank status {name} --region {account.region}` says whether it is."
+    try:
+        with sentences():
+            stack = _settled(account, name)
+            if stack is None:  # destroyed meanwhile, and nothing is left to scale
+                return
+            template = template_of(account, stack)
+            if is_off(template):  # the update did not come to the new template, which has its own
+                say("Putting the scaling back: about a minute")
+                assembly.deploy(account, stack, back(template), planned, extra)
+                say("The scaling is back.")
+    except KeyboardInterrupt:
+        say(f"\n{hint}")
+        raise
+    except OperateError as error:
+        raise OperateError(f"{before}{error} {hint}") from None
+
+
+def _settled(account: Account, name: str) -> Stack | None:
+    """The endpoint's stack when CloudFormation has ended; None where it is gone."""
+    began, usual = time.monotonic(), "its scaling is put back when CloudFormation has ended"
+    with watching(f"{name}-endpoint", usual, "") as progress:
+        while (stack := find(account, name).get("endpoint")) and not stack.settled:
             progress(stack.status, time.monotonic() - began)
             time.sleep(_POLL_SECONDS)
-        template = template_of(account, stack)
-        if is_off(template):  # the update did not come to the new template, which has its own
-            say("Putting the scaling back: about a minute")
-            try:
-                assembly.deploy(account, stack, back(template), planned)
-            except BaseException:
-                say(hint)
-                raise
+    return stack

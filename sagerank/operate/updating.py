@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from . import OperateError, assembly, endpoint
 from .account import Account
 from .cdk import Assembly
 from .stacks import PARTS, Stack, find, require_settled, template_of
 from .terminal import say, watching
-from .transitions import Transition, decide
-from .unscaled import unscaled
+from .transitions import Transition, decide, retained
+from .unscaled import told, unscaled
 
 
 def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
     """What is special about the update, to be shown before anybody agrees. Raises OperateError where it cannot be done."""
-    _, transition = _decided(account, name, planned)
+    deployed, transition = _decided(account, name, planned)
     lines = []
     if transition.unscaled:
         lines.append(
             "Scaling is off while the instance type changes: the endpoint keeps the instances that it has."
         )
+    if "endpoint" in deployed:
+        lines += [
+            f"Variant {variant.name} gets {count} instances, in place of {variant.desired}: after the update, which leaves counts as they are."
+            for variant, count in _other_counts(account, name, planned)
+        ]
     lines += [
         f"The stack {name}-{part} is not needed any more and is deleted." for part in transition.abandoned
     ]
@@ -32,13 +38,19 @@ def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
     return lines
 
 
-def update(account: Account, name: str, planned: Assembly, run: Callable[[], None]) -> None:
-    """Let `run` deploy the planned stacks, with what AWS wants before and after. Raises OperateError."""
+def update(
+    account: Account, name: str, planned: Assembly, run: Callable[[], None], extra: Sequence[str] = ()
+) -> None:
+    """Let `run` deploy the planned stacks, with what AWS wants before and after. Raises OperateError.
+
+    extra: more words for the CDK's command, where it is called beside `run`.
+    """
     deployed, transition = _decided(account, name, planned)
-    off = unscaled(account, name, deployed, planned.folder) if transition.unscaled else nullcontext()
-    with off:
+    off = unscaled(account, name, deployed, planned.folder, extra) if transition.unscaled else nullcontext()
+    with off, told(name, account.region):
         run()
-    _set_counts(account, name, transition.counts)
+    if "endpoint" in deployed:
+        _set_counts(account, name, planned)
     if abandoned := [deployed[part] for part in transition.abandoned]:
         say(f"Deleting {', '.join(stack.name for stack in abandoned)}")
         assembly.destroy(account, abandoned)
@@ -47,8 +59,7 @@ def update(account: Account, name: str, planned: Assembly, run: Callable[[], Non
 def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition]:
     deployed = find(account, name)
     require_settled(deployed)
-    wanted = {part: planned.templates.get(f"{name}-{part}") for part in PARTS}
-    new = {part: template for part, template in wanted.items() if template is not None}
+    new = _templates(name, planned)
     for part, stack in deployed.items():
         if stack.status == "UPDATE_ROLLBACK_FAILED":
             raise OperateError(
@@ -71,16 +82,35 @@ def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[st
     return made, transition
 
 
-def _set_counts(account: Account, name: str, counts: Mapping[str, int]) -> None:
+def _templates(name: str, planned: Assembly) -> dict[str, Mapping[str, Any]]:
+    found = {part: planned.templates.get(f"{name}-{part}") for part in PARTS}
+    return {part: template for part, template in found.items() if template is not None}
+
+
+def _other_counts(account: Account, name: str, planned: Assembly) -> list[tuple[endpoint.Variant, int]]:
+    """Variants whose instances are not as many as planned, though nothing scales them, and how many that is.
+
+    The endpoint itself is asked: a deployment that was cut short has left the counts of the one before it.
+    """
+    if not (counts := retained(_templates(name, planned))):
+        return []
+    return [
+        (variant, counts[variant.name])
+        for variant in endpoint.describe(account, name).variants
+        if not variant.shadow and counts.get(variant.name, variant.desired) != variant.desired
+    ]
+
+
+def _set_counts(account: Account, name: str, planned: Assembly) -> None:
     """One variant after another, as SageMaker takes them."""
     sagemaker = account.client("sagemaker")
-    for variant in endpoint.describe(account, name).variants if counts else ():
-        count = counts.get(variant.name, variant.desired)
-        if count != variant.desired:
-            say(f"Giving variant {variant.name} {count} instances, in place of {variant.desired}")
-            with watching(name, "until the one before has its instances", "") as progress:
-                endpoint.wait(account, name, progress)
-            sagemaker.update_endpoint_weights_and_capacities(
-                EndpointName=name,
-                DesiredWeightsAndCapacities=[{"VariantName": variant.name, "DesiredInstanceCount": count}],
-            )
+    where = f"{name} --region {account.region}"
+    hint = f"Variants may have other counts than planned: `sagerank deploy` with the same options gives them theirs, and `sagerank status {where}` shows them."
+    for variant, count in _other_counts(account, name, planned):
+        say(f"Giving variant {variant.name} {count} instances, in place of {variant.desired}")
+        with watching(name, "until the one before has its instances", hint) as progress:
+            endpoint.wait(account, name, progress)
+        sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=name,
+            DesiredWeightsAndCapacities=[{"VariantName": variant.name, "DesiredInstanceCount": count}],
+        )

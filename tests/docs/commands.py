@@ -7,8 +7,7 @@ import shlex
 
 from sagerank.cli import _parser
 from sagerank.operate.commands import _OWN
-from sagerank.operate.deploy import want
-from sagerank.operate.deploying import given_options
+from sagerank.operate.deploy import chosen, want
 
 
 def read(command: str) -> None:
@@ -20,4 +19,4 @@ def read(command: str) -> None:
     command = re.split(r" (?:2?>|<|\||\|\|) ", command)[0].replace("$NAME", "walkthrough")
     options = _parser().parse_args(shlex.split(command, comments=True))
     if command.startswith("deploy ") and not (options.config or options.apply):
-        want(None, given_options(options, list(_OWN)) | {"artefact": "s3://bucket/model.tar.gz"})
+        want(None, chosen(options, list(_OWN)) | {"artefact": "s3://bucket/model.tar.gz"})

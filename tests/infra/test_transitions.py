@@ -12,7 +12,7 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from sagerank.operate.stacks import PARTS
-from sagerank.operate.transitions import Transition, decide
+from sagerank.operate.transitions import Transition, decide, retained
 from sagerank.operate.unscaled import back, is_off, without
 
 from ..local_aws import refusals
@@ -304,12 +304,11 @@ def test_what_scaling_was_can_be_put_back_whatever_has_changed_around_it(config:
     assert "value of PublishOutputFnGetAttRole" in str(back(off))
 
 
-def test_counts_that_sagemaker_would_keep_are_set_afterwards() -> None:
-    assert decide(templates("B"), templates("two of B")).counts == {"B": 2}
-    assert decide(templates("two of B"), templates("B")).counts == {"B": 1}
-    # Nothing is retained of a fixed fleet, and what is new has its own count.
-    assert decide(templates("fixed"), templates("fixed fewer")).counts == {}
-    assert decide(templates("realtime"), templates("two of B")).counts == {}
+def test_counts_that_sagemaker_keeps_are_those_of_variants_beside_a_scaled_one() -> None:
+    assert retained(templates("two of B")) == {"B": 2}
+    # Nothing is retained of a fixed fleet, and what SageMaker or a target scales has no count of ours.
+    for config in ("fixed", "realtime", "serverless", "warm", "scale-to-zero", "async"):
+        assert retained(templates(config)) == {}
 
 
 def test_a_stack_that_is_not_needed_any_more_is_named() -> None:

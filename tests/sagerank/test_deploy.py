@@ -897,7 +897,8 @@ def test_a_key_policy_that_may_not_be_read_is_said_to_be_unchecked(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     denied = {"__type": "AccessDeniedException", "message": "not authorized to perform: kms:GetKeyPolicy"}
-    stage.answers["GetKeyPolicy"] = lambda asked: (400, denied)
+    for operation in ("DescribeKey", "GetKeyPolicy"):
+        stage.answers[operation] = lambda asked: (400, denied)
     key_policy.check(Account(REGION), f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", [])
     assert "may not be read by you (kms:GetKeyPolicy), and is not checked" in capsys.readouterr().err
 

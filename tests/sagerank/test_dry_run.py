@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_a_dry_run_needs_nothing_and_says_what_it_does_not_know(capsys: pytest.C
         "Templates",
         "Nothing was built, uploaded or deployed, or compared with what is deployed",
     ]
+    said = dict(
+        re.split(r" {2,}", line.strip(), maxsplit=1)
+        for line in rest
+        if line.startswith("  ") and "   " in line
+    )
+    assert said["capture"] == "none: no request or answer is kept"
+    assert said["key"] == "new, rotated every year"
     template = json.loads(Path("templates/sagerank-endpoint.template.json").read_text())
     types = [resource["Type"] for resource in template["Resources"].values()]
     assert types.count("AWS::SageMaker::Endpoint") == 1
@@ -59,6 +67,33 @@ def test_the_json_of_a_dry_run_is_the_plan(capsys: pytest.CaptureFixture[str]) -
     assert found["resources"]["sagerank-endpoint"]["AWS::SageMaker::Endpoint"] == 1
     assert found["estimate"].startswith("USD ")
     assert found["budget_activation"].endswith("TagKey=sagerank:name,Status=Active")
+
+
+def test_a_dry_run_shows_what_a_security_reviewer_looks_at(capsys: pytest.CaptureFixture[str]) -> None:
+    boundary, role = (f"arn:aws:iam::123456789012:{name}" for name in ("policy/bound", "role/theirs"))
+    options = {
+        "permissions_boundary": boundary,
+        "role": role,
+        "encryption.key": "aws",
+        "network.vpc": "none",
+        "removal": "retain",
+        "capture.percent": "10",
+        "artefact": "s3://models/tiny/model.tar.gz",
+        "alarms.email": "me@example.com",
+    }
+    given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    command = ["deploy", "--model", "tiny", "--instance", "ml.c7i.large", "--region", "us-east-1", *given]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["security"]
+    assert found["roles"].startswith(f"{role}, yours and not changed, for sagemaker; new, for events")
+    assert found["boundary"] == f"{boundary}, on 1 roles"
+    assert found["key"] == "keys of AWS"
+    assert found["network"] == "no VPC; the container reaches nothing (network isolation)"
+    assert found["capture"] == "10 % of requests and answers, in the data bucket for 14 days"
+    assert found["data"] == "1 bucket of its own, closed to the public"
+    assert found["artefact"].startswith("not pinned")
+    assert found["removal"] == "termination protection off; `destroy` keeps LogGroup, Bucket"
+    assert found["alarms to"] == "me@example.com"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from sagerank.cli import main
 from sagerank.models.build import MICRO, archive
-from sagerank.operate import OperateError, deploy, review
+from sagerank.operate import OperateError, change, deploy, review, tools
+from sagerank.operate.account import Account
+from sagerank.operate.cdk import Assembly
 from sagerank_inference.archive import pack
 from sagerank_inference.artefact import Manifest, sha256
 
@@ -85,7 +88,9 @@ def test_a_reviewer_finds_the_difference_first_and_every_file_with_its_sum(plan:
     assert (
         found["DIFFERENCE.md"]
         .decode()
-        .startswith("# What this plan would deploy\n\n```text\nUSD 1 a month\n")
+        .startswith(
+            f"# sagerank in account {ACCOUNT}, {REGION}\n\n## What this plan would deploy\n\n```text\nUSD 1 a month\n"
+        )
     )
     assert found["DIFFERENCE.md"].decode().endswith("Resources\n[+] a\n```\n")
     facts = json.loads(found.pop("PLAN.json"))
@@ -200,8 +205,8 @@ def member(name: str, content: bytes = b"x", **more: Any) -> bytes:
         (member("PLAN.json", bytes(20_000_000)), "it holds no PLAN.json"),
         (member("PLAN.json", b"[" * 100_000), "is not of format 1"),
         (member("PLAN.json")[:-40], "cannot be unpacked"),
-        (b"no archive", "cannot be unpacked"),
-        (b"", "cannot be unpacked|it holds no PLAN.json"),
+        (b"no archive", "it is not even a .tar.gz file: give the file as it was written, or plan again"),
+        (b"", "it is not even a .tar.gz file"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
@@ -212,6 +217,77 @@ def test_what_is_no_plan_is_refused_and_writes_nothing(content: bytes, sentence:
         review.read(tmp_path / "plan.tar.gz", tmp_path / "in")
     assert not list((tmp_path / "in").iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"plan.tar.gz", "in"}
+
+
+def test_the_difference_names_what_another_stacks_output_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CDK's command is one that prints what the real one was seen to print."""
+    key = '{"Fn::GetStackOutput":{"StackName":"a-model","Region":"us-east-1","OutputName":"OutKey"}}'
+    unknown = key.replace("OutKey", "Gone")
+    cells = [["+", key, "Allow"], ["", "${Default/Own.Arn}", ""]]
+    width = max(len(row[1]) for row in cells)
+    rule = ["─" * 3, "─" * (width + 2), "─" * 8]
+    table = [
+        "┌" + "┬".join(rule) + "┐",
+        f"│   │ {'Resource':<{width}} │ Effect │",
+        "├" + "┼".join(rule) + "┤",
+    ]
+    table += [f"│ {row[0]:1} │ {row[1]:<{width}} │ {row[2]:<6} │" for row in cells]
+    said = "\n".join([*table, "└" + "┴".join(rule) + "┘", f"[+] Output KeyArn {key}", unknown, "│ odd │", ""])
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "cdk").write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+    (tmp_path / "cdk").chmod(0o755)
+    monkeypatch.setattr(tools, "cdk", lambda: (str(tmp_path / "cdk"), tmp_path))
+    outputs = {"OutKey": {"Value": {"Fn::GetAtt": ["Key1", "Arn"]}}}
+    assembly = Assembly(tmp_path, {}, {"a-model": {"Outputs": outputs}}, "", "")
+    wide = change.difference(assembly, Account(REGION), None).splitlines()
+    assert wide[3] == "│ + │ ${a-model.Key1.Arn} │ Allow  │"
+    assert wide[-3:] == ["[+] Output KeyArn ${a-model.Key1.Arn}", unknown, "│ odd │"]
+    narrow = change.difference(assembly, Account(REGION), 30).splitlines()
+    assert {len(line) for line in narrow[:-3]} == {30}
+    assert [line[6:19].strip() for line in narrow[3:7]] == [
+        "${a-model.Key",
+        "1.Arn}",
+        "${Default/Own",
+        ".Arn}",
+    ]
+
+
+def test_a_plan_that_is_applied_without_docker_is_told_what_can_be_done_then(
+    monkeypatch: pytest.MonkeyPatch, planned: deploy.Plan
+) -> None:
+    monkeypatch.setenv("CDK_DOCKER", "no-such-docker")
+    with pytest.raises(OperateError, match="or give the address of an image in ECR with -c image="):
+        deploy.require_tools(planned.config)
+    with pytest.raises(OperateError, match="install it, apply the plan where it is, or plan again with"):
+        deploy.require_tools(planned.config, reviewed=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--plan", "."], "--plan is ., where no file can be written"),
+        (["--plan", "none/plan.tar.gz"], "none/plan.tar.gz, where no file can be written"),
+        (["--dry-run", "--output", "file"], "--output is file, which is a file"),
+        (["--apply", "."], "cannot be read: Is a directory"),
+        (["--yes", "--", "--no-execute"], "give --plan FILE instead"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_said_before_anything_is_made(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    own = [] if "--apply" in words else ["--model", "micro", "--instance", "ml.c7i.large"]
+    assert main(["deploy", *own, "--region", REGION, *words]) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert err.count("\n") == 1
 
 
 def test_a_plan_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

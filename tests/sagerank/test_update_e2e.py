@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -117,7 +118,7 @@ def test_scaling_is_back_after_an_update_that_failed_was_stopped_or_killed(aws: 
     aws.sagerank(*small)
     before = targets(aws)
     with asking(aws):
-        aws.sagerank(*large, "-c", "artefact=s3://nowhere/at/all/model.tar.gz", expect=2)
+        _failed_half_way(aws, *large)
     assert stack(aws, "endpoint")["StackStatus"] == "UPDATE_COMPLETE"  # of the scaling
     assert [each["ResourceId"] for each in targets(aws)] == [each["ResourceId"] for each in before]
     assert instance(aws) == "ml.c7i.large"
@@ -138,6 +139,27 @@ def test_scaling_is_back_after_an_update_that_failed_was_stopped_or_killed(aws: 
     assert len(targets(aws)) == 1
     assert instance(aws) == "ml.c7i.large"
     destroyed(aws)
+
+
+def _failed_half_way(aws: Aws, *words: str) -> None:
+    """The artefact goes as soon as the scaling is off."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="going")
+    s3.upload_file(str(aws.folder / "model.tar.gz"), "going", "model.tar.gz")
+    artefact = ("-c", "artefact=s3://going/model.tar.gz")
+    process = aws.start(sys.executable, "-m", "sagerank.cli", *words, *artefact, cwd=aws.folder)
+    try:
+        while targets(aws):
+            assert process.poll() is None
+            time.sleep(0.1)
+        s3.delete_object(Bucket="going", Key="model.tar.gz")
+        _, err = process.communicate(timeout=300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 2, err
+    assert "The scaling is back." in err
+    s3.delete_bucket(Bucket="going")
 
 
 def _stopped_half_way(aws: Aws, *words: str) -> None:
