@@ -113,10 +113,8 @@ def podman_environment() -> dict[str, str]:
     if os.geteuid() != 0 or "CONTAINERS_CONF" in os.environ:
         return {}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    written, text = (
-        FOLDER / "containers.conf",
-        _CONTAINERS + (_RUNC if not unified() and shutil.which("runc") else ""),
-    )
+    written = FOLDER / "containers.conf"
+    text = _CONTAINERS + (_RUNC if not unified() and shutil.which("runc") else "")
     if not written.exists() or written.read_text(encoding="utf-8") != text:
         written.write_text(text, encoding="utf-8")
     return {"CONTAINERS_CONF": str(written), "BUILDAH_ISOLATION": "chroot"}
