@@ -74,6 +74,10 @@ def computed(
     engine = podman()
     done = engine.run(
         *("run", "--rm", "--network", "none", "--platform", "linux/arm64", "--env", f"QEMU_CPU={processor}"),
+        *(
+            "--pid",
+            "host",
+        ),  # what is process 1 survives the signal by which qemu ends a program that crashed, and hangs
         *options("--volume", volumes),
         *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1000:1000"),
         *("--entrypoint", "python", arm, "-P", "/inside.py", "/x"),
