@@ -1,8 +1,9 @@
 """Another architecture's image on this machine: qemu runs its programs, one at a time, where binfmt_misc knows it.
 
 qemu before 8.1 shows a program for Arm this machine's own /proc/cpuinfo, and ONNX Runtime, which looks for Arm's lines there, dies
-of a segmentation fault as it is imported. So an Arm processor's is mounted over it. What the processor can do is not read there but
-asked of qemu, which says it for the processor that `QEMU_CPU` names.
+of a segmentation fault as it is imported. So an Arm processor's is mounted over it. What the processor can do is asked of qemu, which
+says it for the processor that `QEMU_CPU` names; but of a Neoverse N1 ONNX Runtime takes for granted that it has dot products, and dies
+of an illegal instruction where the emulated one has none. So the one that is shown is the oldest of Graviton's, which has nothing more.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ BogoMIPS\t: 50.00
 Features\t: fp asimd
 CPU implementer\t: 0x41
 CPU architecture: 8
-CPU variant\t: 0x3
-CPU part\t: 0xd0c
-CPU revision\t: 1
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
 
-"""  # a Neoverse N1
+"""  # a Cortex-A72
 
 
 def emulated(arch: str) -> bool:

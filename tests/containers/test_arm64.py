@@ -74,6 +74,8 @@ def computed(
     engine = podman()
     done = engine.run(
         *("run", "--rm", "--network", "none", "--platform", "linux/arm64", "--env", f"QEMU_CPU={processor}"),
+        # As process 1 a program that crashed would outlive the signal by which qemu ends it, and hang.
+        *("--pid", "host"),
         *options("--volume", volumes),
         *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1000:1000"),
         *("--entrypoint", "python", arm, "-P", "/inside.py", "/x"),
