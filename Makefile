@@ -67,7 +67,7 @@ container-arm64: test-env  ## the same for Graviton, emulated: more minutes
 	@SAGERANK_TEST_ARM64=1 $(TEST)/python -m pytest -m container tests/containers/test_arm64.py
 
 e2e: test-env  ## deploy every mode to a local AWS, and destroy it: minutes, Node.js
-	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py tests/sagerank/test_update_e2e.py
+	@$(TEST)/python -m pytest -m e2e tests/sagerank/test_deploy_e2e.py tests/sagerank/test_update_e2e.py tests/sagerank/test_template_e2e.py
 
 updates: test-env node_modules/.bin/cdk  ## each working change of a deployment on a local AWS: an hour, MINUTES
 	@CDK_VALIDATION=false $(TEST)/python -m tests.trials.updates --record build/updates.jsonl $(if $(MINUTES),--minutes $(MINUTES))
