@@ -12,7 +12,8 @@ from typing import Any
 
 from sagerank.cli import _parser
 from sagerank_inference.settings import Settings
-from sagerank_infra.config import json_schema
+from sagerank_infra.config import PRESETS, json_schema
+from sagerank_infra.modes import MODES
 
 
 def cli() -> str:
@@ -46,12 +47,14 @@ def settings() -> str:
 
 def options() -> str:
     """Every option of a deployment with its default, as the JSON Schema has them."""
-    rows = list(_options(json_schema()["properties"]))
-    table = "\n".join(["| option | default | what | what is allowed |", "| --- | --- | --- | --- |", *rows])
+    rows = list(_options(json_schema()["properties"], _flat(PRESETS["prod"](MODES["realtime"]))))
+    head = "| option | default | `prod` | what | what is allowed |"
+    table = "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
     return f"""# Options of a deployment
 
 `-c option=value` of `sagerank deploy`, dotted as here, or a file with `--config`: [how they are given](../deploy.md#configuration). An empty
-default means what its text says. `[]` follows what a list holds one or more of.
+default means what its text says. `[]` follows what a list holds one or more of. The column `prod` is what that preset says instead, in mode
+`realtime`: the modes that scale to zero (`async`, `scale-to-zero`, `batch`) start from `autoscaling.min` 0 with both presets, and all but `realtime` are updated all at once.
 
 {table}
 """
@@ -64,12 +67,24 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def _options(properties: dict[str, Any], above: str = "") -> Iterator[str]:
+def _flat(preset: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in preset.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "" if value in ("", None, []) else f"`{json.dumps(value).strip(chr(34))}`"
+
+
+def _options(properties: dict[str, Any], prod: dict[str, Any], above: str = "") -> Iterator[str]:
     for name, facts in properties.items():
         inner, name = facts.get("items", facts), above + name
         if "properties" in inner:
-            yield f"| **`{name}`** | | {_prose(_cell(facts['description']))} | |"
-            yield from _options(inner["properties"], f"{name}{'[]' if inner is not facts else ''}.")
+            yield f"| **`{name}`** | | | {_prose(_cell(facts['description']))} | |"
+            yield from _options(inner["properties"], prod, f"{name}{'[]' if inner is not facts else ''}.")
             continue
         low, high = inner.get("minimum"), inner.get("maximum")
         if "enum" in inner:
@@ -78,9 +93,8 @@ def _options(properties: dict[str, Any], above: str = "") -> Iterator[str]:
             allowed = f"{low:g} to {high:g}"
         else:
             allowed = "" if low is None else f"at least {low:g}"
-        default = facts.get("default")
-        shown = "" if default in ("", None, []) else f"`{json.dumps(default).strip(chr(34))}`"
-        yield f"| `{name}` | {shown} | {_prose(_cell(facts['description']))} | {_prose(_cell(allowed))} |"
+        shown, instead = _shown(facts.get("default")), _shown(prod.get(name))
+        yield f"| `{name}` | {shown} | {instead if name != 'preset' else ''} | {_prose(_cell(facts['description']))} | {_prose(_cell(allowed))} |"
 
 
 def _commands(

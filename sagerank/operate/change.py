@@ -31,10 +31,13 @@ class Deployed:
         for name in sorted({*self.state, *state}):
             before, now = state.get(name), self.state.get(name)
             if before != now:
-                was, found = (each["changed"] if each else "not there" for each in (before, now))
+                was, found = (
+                    f"of {each['changed']} with template {each['template'][:8]}" if each else "not there"
+                    for each in (before, now)
+                )
                 raise OperateError(
                     f"The stack {name} is not what the difference was shown against (it was {was}, and is {found}): "
-                    "somebody deployed meanwhile: deploy or plan again to see the difference to what is there now."
+                    "somebody deployed meanwhile, this plan perhaps: deploy or plan again to see the difference to what is there now."
                 )
 
 

@@ -56,13 +56,16 @@ class Plan:
 def chosen(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
     """The options of the configuration, from those of their own and from -c. Raises OperateError where they disagree."""
     given = {name: value for name in own if (value := getattr(options, name))}
+    words = {name: f"--{name}" for name in given}
     for text in options.context:
         name, separator, value = text.partition("=")
         if not separator:
             raise OperateError(f"-c {text}: give OPTION=VALUE, such as -c autoscaling.max=8.")
         if given.get(name, value) != value:
-            raise OperateError(f"--{name} is {given[name]!r} and -c {name} is {value!r}: give one of them.")
-        given[name] = value
+            raise OperateError(
+                f"{words[name]} is {given[name]!r} and -c {name} is {value!r}: give one of them."
+            )
+        given[name], words[name] = value, f"-c {name}"
     return given
 
 

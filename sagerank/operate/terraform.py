@@ -20,11 +20,6 @@ _DATA = {
 }
 
 
-def _switched_on(asked: Any) -> bool:
-    """Whether a property's own switches, if it has some, ask for anything."""
-    return isinstance(asked, dict) and any(each is True for each in asked.values())
-
-
 class _Code(str):
     """An expression of Terraform's language."""
 
@@ -97,7 +92,7 @@ class _Translation:
     def _resource(self, kind: Kind, resource: Mapping[str, Any]) -> dict[str, Any]:
         properties = dict(resource.get("Properties", {}))
         for left, note in kind.left_out.items():
-            if left in properties and not _switched_on(properties[left]):
+            if left in properties and (left not in kind.unasked or properties[left] == kind.unasked[left]):
                 del properties[left]
                 self._notes.add(note)
         schema = self._known[kind.resource]

@@ -13,14 +13,15 @@ SCHEMA = Path(__file__).with_name("terraform.json")
 _Properties = Mapping[str, Any]
 
 _RETAINED = "An update starts with initial_instance_count instances, not with as many as scaling had started: hashicorp/aws cannot retain them."
-_OBSERVED = "SageMaker's detailed observability, which is billed by the GB, is as SageMaker has it by default: hashicorp/aws cannot switch it off."
+_OBSERVED = "SageMaker's detailed observability, which is billed by the GB, is as SageMaker has it by default: hashicorp/aws cannot switch it off, and the estimate does not count it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A type of Terraform. ref: the attribute that Ref is. names: arguments and attributes that are called otherwise.
 
-    left_out: properties that the provider has no argument for, and what comes of that; where their values ask for more, they are refused.
+    left_out: properties that the provider has no argument for, and what comes of that. unasked: what of these says no more than
+    that nothing is asked for; any other value is refused.
     """
 
     resource: str
@@ -28,6 +29,7 @@ class Kind:
     names: Mapping[str, str] = field(default_factory=dict)
     reshape: Callable[[_Properties], _Properties] = dict
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unasked: Mapping[str, Any] = field(default_factory=dict)
     replaced_first: bool = False  # the new one is made before the old one goes: what has no name of its own
 
 
@@ -115,6 +117,13 @@ KINDS = dict(
         ref="arn",
         names={"EndpointConfigName": "name", "KmsKeyId": "kms_key_arn"},
         left_out={"MetricsConfig": _OBSERVED},
+        unasked={
+            "MetricsConfig": {
+                "EnableDetailedObservability": False,
+                "EnableEnhancedMetrics": False,
+                "MetricPublishFrequencyInSeconds": 60,
+            }
+        },
         replaced_first=True,
     ),
     "AWS::SageMaker::Endpoint": Kind(

@@ -103,7 +103,8 @@ def test_the_reference_has_every_option_of_a_deployment_with_its_default() -> No
                 all_of(item, f"{above}{name}{'' if item is hint else '[]'}.")  # type: ignore[arg-type]
 
     all_of(DeployConfig)
-    assert "| `rollout.wait_seconds` | `300` |" in page
+    assert "| `rollout.wait_seconds` | `300` | `600` |" in page
+    assert "| `log_days` | `30` | `365` |" in page
     assert "dev, prod |" in page
 
 

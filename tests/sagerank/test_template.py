@@ -190,8 +190,9 @@ def test_terraform_says_what_an_update_does(capsys: pytest.CaptureFixture[str]) 
     assert "detailed observability, which is billed by the GB, is as SageMaker has it" in " ".join(
         found.err.split()
     )
-    assert main([*words, "-c", "metrics.enhanced=true"]) == 2
-    assert "takes no metrics_config" in capsys.readouterr().err
+    for asked in ("metrics.enhanced=true", "metrics.detailed=true", "metrics.seconds=10"):
+        assert main([*words, "-c", asked]) == 2
+        assert "takes no metrics_config" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_artefact_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
