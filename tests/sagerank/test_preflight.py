@@ -134,7 +134,7 @@ def test_a_stack_that_somebody_changes_meanwhile_is_told(account: Account) -> No
     first = change.deployed(account, name)
     first.require(first.state)
     assert change.cost(first, now) == "Deployed now: USD 90.00 a month; the new estimate is USD 998.40 more"
-    with pytest.raises(OperateError, match=r"it was not there, and is 20.*: somebody deployed meanwhile"):
+    with pytest.raises(OperateError, match=r"it was not there, and is of 20.*: somebody deployed meanwhile"):
         first.require(none.state)
     formation.update_stack(StackName=stack, TemplateBody=template("at least USD 1.00 a month (traffic)", 7))
     second = change.deployed(account, name)
