@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from . import estimate, fleet
 from .config import DeployConfig
 from .instances import hardware
 from .options import ConfigError
+
+_MIB = 1.048576  # MB of 10^6 bytes, which needs and room are counted in; SageMaker counts a component's memory in 2^20
+_MOST = 30  # each is a dozen resources, and CloudFormation takes 500 in a stack
 
 
 def check(config: DeployConfig) -> None:
@@ -15,6 +20,10 @@ def check(config: DeployConfig) -> None:
     if not config.traits.components:
         raise ConfigError(
             f"components are for mode scale-to-zero, and mode is {config.mode!r}: leave them out, or give variants."
+        )
+    if len(config.components) > _MOST:
+        raise ConfigError(
+            f"components has {len(config.components)}: a stack holds the alarms and policies of {_MOST}; give the others a deployment of their own."
         )
     names = ["component", *(each.name for each in config.components)]
     if len(set(names)) < len(names):
@@ -43,12 +52,12 @@ def check_together(config: DeployConfig, instance: str) -> None:
     needed = [estimate.host_needs(each, instance) for each in models]
     for index, (own, need) in enumerate(zip(config.components, needed[1:], strict=True)):
         # It is what is set aside, and no limit; what a GPU's process keeps of the host's is not ours to know.
-        if own.memory_mb and own.memory_mb < need and not machine.gpu:
+        if own.memory_mb and own.memory_mb < math.ceil(need / _MIB) and not machine.gpu:
             raise ConfigError(
-                f"components[{index}].memory_mb is {own.memory_mb}: {own.model} takes up to {need:.0f} MB there; give as much, or leave it out."
+                f"components[{index}].memory_mb is {own.memory_mb}: {own.model} takes up to {math.ceil(need / _MIB)} MB of 2^20 bytes there; give as much, or leave it out."
             )
     wanted = sum(
-        max(need, estimate.component_memory(each)) for each, need in zip(models, needed, strict=True)
+        max(need, _MIB * estimate.component_memory(each)) for each, need in zip(models, needed, strict=True)
     )
     if wanted > (room := estimate.host_room(instance)):
         raise ConfigError(

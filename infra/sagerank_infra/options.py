@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -138,7 +139,7 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
         return str(value).lower() == "true"
     if not isinstance(value, bool):
         with suppress(OverflowError, TypeError, ValueError):
-            if hint in (int, float) and hint(value) == float(value):
+            if hint in (int, float) and hint(value) == float(value) and math.isfinite(float(value)):
                 return hint(value)
         if hint is str and isinstance(value, str | int):
             return str(value)  # an account number that YAML took for a number
@@ -157,7 +158,7 @@ def _within(value: Any, facts: Mapping[str, Any]) -> bool:
     if isinstance(value, str) and facts.get("choices"):
         return value in facts["choices"]
     if isinstance(value, str) and facts.get("pattern"):
-        return re.fullmatch(facts["pattern"], value) is not None
+        return re.fullmatch(facts["pattern"], value, re.ASCII) is not None
     if isinstance(value, int | float) and not isinstance(value, bool):
         # Written so that a NaN is outside.
         return (facts.get("low") is None or value >= facts["low"]) and (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from . import estimate, fitting, fleet, fleet_rules
 from .config import DeployConfig
 from .environment import settings, variables_of
 from .options import ConfigError
+
+_MOST_VARIANTS = 10  # of an endpoint, and metrics that an alarm adds up
 
 
 def read(file: Path | None, context: Mapping[str, str]) -> DeployConfig:
@@ -29,6 +32,7 @@ def check(config: DeployConfig) -> None:
         _serverless(config)
     _network(config)
     _rights(config)
+    _tags(config)
     fitting.check_image(config)
     _limits(config)
     fitting.check_memory(config)
@@ -110,8 +114,22 @@ def _serverless(config: DeployConfig) -> None:
         )
 
 
+def _tags(config: DeployConfig) -> None:
+    for name in config.tags:
+        if name.lower().startswith(("aws:", "sagerank:")):
+            raise ConfigError(
+                f"tags has {name!r}: such names are AWS's, or this deployment's own; give another."
+            )
+
+
 def _network(config: DeployConfig) -> None:
     network = config.network
+    try:
+        ipaddress.ip_network(network.cidr, strict=False)
+    except ValueError as error:
+        raise ConfigError(
+            f"network.cidr is {network.cidr!r}: {error}; give a block such as 10.80.0.0/22."
+        ) from None
     own = config.vpc.startswith("vpc-")
     if own and not (network.subnets and network.security_groups):
         raise ConfigError(
@@ -221,6 +239,17 @@ def _variants(config: DeployConfig) -> None:
     if len(set(names)) < len(names):
         raise ConfigError(
             f"variants has the name {max(names, key=names.count)!r} twice: the main variant is AllTraffic; give each another."
+        )
+    # CloudFormation's ids have no hyphens.
+    bare = [name.replace("-", "") for name in names]
+    if len(set(bare)) < len(bare):
+        same = [name for name in names if bare.count(name.replace("-", "")) > 1]
+        raise ConfigError(
+            f"variants has {' and '.join(same)}, which differ in hyphens alone: give another name."
+        )
+    if len(names) > _MOST_VARIANTS:
+        raise ConfigError(
+            f"variants has {len(names) - 1}: SageMaker and its alarms take {_MOST_VARIANTS - 1} beside the main one; leave some out."
         )
     shadows = [variant.name for variant in config.variants if variant.shadow]
     if shadows and len(config.variants) > 1:

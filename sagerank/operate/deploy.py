@@ -69,6 +69,18 @@ def chosen(options: argparse.Namespace, own: Sequence[str]) -> dict[str, str]:
     return given
 
 
+def require_other(written: Path, option: str, wanted: Wanted) -> None:
+    """Raise OperateError where a file that is to be written is one of those that the deployment is made of."""
+    config = wanted.config
+    own = [config.artefact, *(each.artefact for each in config.variants)]
+    own += [each.artefact for each in config.components]
+    for file in (wanted.file, *map(Path, filter(None, own))):
+        if file and file.exists() and written.exists() and file.samefile(written):
+            raise OperateError(
+                f"{option} is {written}, which the deployment itself is made of: give another name."
+            )
+
+
 def named(file: Path | None, options: Mapping[str, str]) -> dict[str, Any]:
     """What the file and the options over it say, unchecked. Raises ConfigError for a file that cannot be read."""
     from sagerank_infra.config import given

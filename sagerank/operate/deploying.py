@@ -73,7 +73,10 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         return _dry(options, given)
     account = of(options)
     wanted = deploy.want(options.config, {**given, "region": account.region})
-    return _plan(options, account, wanted) if options.plan else _deploy(options, account, wanted)
+    if options.plan:
+        deploy.require_other(options.plan, "--plan", wanted)
+        return _plan(options, account, wanted)
+    return _deploy(options, account, wanted)
 
 
 def _deploy(

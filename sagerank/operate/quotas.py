@@ -101,7 +101,7 @@ def _listed(account: Account, names: set[str]) -> dict[str, Quota]:
         for each in account.pages(
             "service-quotas", operation, "Quotas", ServiceCode="sagemaker", PaginationConfig=page
         ):
-            if each["QuotaName"] in names:
+            if each["QuotaName"] in names and "Value" in each:  # else AWS says why it has none
                 found.setdefault(each["QuotaName"], Quota(each["QuotaCode"], int(each["Value"])))
             if found.keys() == names:
                 return found
@@ -135,7 +135,7 @@ def _judged(
         enough = max(enough, used[name] + fresh + here)
         yield f"The account may have {has} in {region}: an update that replaces the instances starts {fresh} beside the {here} there are, and AWS would refuse it: {_ask(quota, enough, region)}"
     elif need.most > free:
-        yield f"The account may have {has} in {region}, and autoscaling.max asks for {need.most}: scaling ends at {free}. To have more, {_ask(quota, enough, region)}"
+        yield f"The account may have {has} in {region}, and scaling may ask for {need.most}: scaling ends at {free}. To have more, {_ask(quota, enough, region)}"
 
 
 def _ask(quota: Quota, value: int, region: str) -> str:

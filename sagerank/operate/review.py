@@ -114,7 +114,9 @@ def _assembly(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _artefacts(configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The configuration itself, its variants and components, where they name a local artefact."""
+    """The configuration itself, its variants and components, where they name a local artefact that is deployed."""
+    if configuration.get("mode") == "marketplace":  # whose package brings its own
+        return
     for each in (configuration, *configuration.get("variants", ()), *configuration.get("components", ())):
         artefact = each.get("artefact", "")
         if artefact and isinstance(artefact, str) and not artefact.startswith("s3://"):
@@ -140,6 +142,8 @@ def read(file: Path, folder: Path) -> tuple[Review, Path]:
 
     Raises OperateError for what `write` would not have written, and for another version's.
     """
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise OperateError(f"{file} is no file, and its SHA-256 could not be said: give the plan as a file.")
     try:
         with file.open("rb") as opened:
             if opened.peek(2)[:2] != b"\x1f\x8b":
@@ -213,8 +217,8 @@ def _parse(text: bytes) -> Review:
         and all(map(_shown, review.deployed))
         and all(_table(each) and each.keys() == {"changed", "template"} for each in review.deployed.values())
         and isinstance(configuration, dict)
-        and isinstance(configuration.get("variants", []), list)
-        and all(isinstance(each, dict) for each in configuration.get("variants", ()))
+        and all(map(str.isprintable, configuration))
+        and all(_dictionaries(configuration.get(name, [])) for name in ("variants", "components"))
         and isinstance(configuration.get("image_build", {}), dict)
     )
     if not sound:
@@ -224,6 +228,10 @@ def _parse(text: bytes) -> Review:
             f"its configuration names image_build.{named[0]}, a file of the machine that builds."
         )
     return review
+
+
+def _dictionaries(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _table(value: object) -> bool:

@@ -21,6 +21,8 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int:
     """Print the template, or write it to `options.output`; AWS is not asked. own: as of deploying.run."""
     cdk.check()
     wanted = deploy.want(options.config, deploy.chosen(options, own))
+    if options.output:
+        deploy.require_other(options.output, "--output", wanted)
     tools.node()
     template = _template(wanted)
     if options.format == "terraform":

@@ -190,6 +190,8 @@ class _Translation:
             return self._datum(*_DATA[name])
         if name in self._template.get("Parameters", {}):
             return _Code(f"var.{snake(name)}")
+        if name not in self._template["Resources"]:
+            raise OperateError(f"Terraform has nothing for {name}: give --format cloudformation.")
         return self._attribute(name, "")
 
     def _datum(self, source: str, attribute: str) -> _Code:

@@ -103,12 +103,19 @@ def unscaled(
     extra: more words for the CDK's command. Raises OperateError where CloudFormation cannot, and says then what puts it back.
     """
     say("SageMaker changes no instance type that is scaled: taking the scaling off, about a minute")
-    try:
+    with put_back(account, name, planned, extra):
         with told(name, account.region):
             outputs = {stack.name: stack.outputs for stack in stacks.values()}
             endpoint = stacks["endpoint"]
             off = without(template_of(account, endpoint), outputs)
             assembly.deploy(account, endpoint, off, planned, extra)
+        yield
+
+
+@contextmanager
+def put_back(account: Account, name: str, planned: Path, extra: Sequence[str]) -> Iterator[None]:
+    """However what is inside ends, the scaling that is off, perhaps since an earlier update, is on afterwards. As `unscaled` otherwise."""
+    try:
         yield
     except OperateError as error:
         _put_back(account, name, planned, extra, f"{error} ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import OperateError, assembly, endpoint
@@ -12,7 +12,7 @@ from .cdk import Assembly
 from .stacks import PARTS, Stack, find, require_settled, template_of
 from .terminal import say, watching
 from .transitions import Transition, decide, retained
-from .unscaled import told, unscaled
+from .unscaled import is_off, put_back, told, unscaled
 
 
 def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
@@ -23,6 +23,8 @@ def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
         lines.append(
             "Scaling is off while the instance type changes: the endpoint keeps the instances that it has."
         )
+    if _interrupted(account, deployed):
+        lines.append("Scaling is off since an update that was cut short: it is on again after this one.")
     if "endpoint" in deployed:
         lines += [
             f"Variant {variant.name} gets {count} instances, in place of {variant.desired}: after the update, which leaves counts as they are."
@@ -46,7 +48,11 @@ def update(
     extra: more words for the CDK's command, where it is called beside `run`.
     """
     deployed, transition = _decided(account, name, planned)
-    off = unscaled(account, name, deployed, planned.folder, extra) if transition.unscaled else nullcontext()
+    off: AbstractContextManager[None] = nullcontext()
+    if transition.unscaled:
+        off = unscaled(account, name, deployed, planned.folder, extra)
+    elif _interrupted(account, deployed):
+        off = put_back(account, name, planned.folder, extra)
     with off, told(name, account.region):
         run()
     if "endpoint" in deployed:
@@ -54,6 +60,11 @@ def update(
     if abandoned := [deployed[part] for part in transition.abandoned]:
         say(f"Deleting {', '.join(stack.name for stack in abandoned)}")
         assembly.destroy(account, abandoned)
+
+
+def _interrupted(account: Account, deployed: Mapping[str, Stack]) -> bool:
+    """Whether an earlier update took the scaling off and was ended before it put it back."""
+    return "endpoint" in deployed and is_off(template_of(account, deployed["endpoint"]))
 
 
 def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -565,3 +566,39 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(
     assert words in shown.err
     assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert not list(tmp_path.glob("out/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budget.monthly_usd": "inf"}, "budget.monthly_usd is 'inf': give a number"),
+        ({"autoscaling.target": "nan"}, "autoscaling.target is 'nan': give a number"),
+        ({"account": "١٢٣٤٥٦٧٨٩٠١٢"}, "account is"),
+        ({"network.cidr": "999.1.1.1/16"}, "network.cidr is '999.1.1.1/16'"),
+        ({"tags": '{"sagerank:name": "other"}'}, "tags has 'sagerank:name'"),
+        ({"tags": '{"aws:x": "y"}'}, "tags has 'aws:x'"),
+        (
+            {"variants": '[{"name": "a-b", "weight": 1}, {"name": "ab", "weight": 1}]'},
+            "a-b and ab, which differ in hyphens alone",
+        ),
+        (
+            {"variants": str([{"name": f"v{n}", "weight": 1} for n in range(10)]).replace("'", '"')},
+            "variants has 10: SageMaker and its alarms take 9",
+        ),
+        (
+            {
+                "mode": "scale-to-zero",
+                "components": str(
+                    [{"name": f"c{n}", "artefact": "s3://m/model.tar.gz"} for n in range(31)]
+                ).replace("'", '"'),
+            },
+            "components has 31",
+        ),
+    ],
+)
+def test_what_only_the_cdk_or_aws_would_stumble_over_is_a_sentence(
+    options: dict[str, str], said: str
+) -> None:
+    given = {"instance": "ml.c7i.xlarge", "artefact": "s3://models/tiny/model.tar.gz", **options}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        rules.read(None, given)

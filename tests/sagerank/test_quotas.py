@@ -127,9 +127,7 @@ def test_an_update_to_another_type_brings_what_has_scaled_out(account: Account, 
 def test_what_only_scaling_would_need_is_said(account: Account, allow: Any) -> None:
     allow("ml.m5.large", 2)
     (said,) = check(account, autoscaling__max="6")
-    assert (
-        "and autoscaling.max asks for 6: scaling ends at 2. To have more, ask AWS for 6, at https://" in said
-    )
+    assert "and scaling may ask for 6: scaling ends at 2. To have more, ask AWS for 6, at https://" in said
     schedules = json.dumps([{"name": "day", "cron": "cron(0 7 * * ? *)", "min": 1, "max": 8}])
     (said,) = check(account, autoscaling__max="2", autoscaling__schedules=schedules)
     assert "ask AWS for 8" in said

@@ -79,7 +79,7 @@ def test_ctrl_c_says_what_goes_on_before_what_is_done_about_it(
     calls: Callable[[], list[list[str]]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    planned = Assembly(Path(), {}, {}, "", "")
+    planned = Assembly(synthesise(example("realtime", name=name)).assembly, {}, {}, "", "")
 
     def stopped() -> None:
         raise KeyboardInterrupt
@@ -88,6 +88,10 @@ def test_ctrl_c_says_what_goes_on_before_what_is_done_about_it(
         updating.update(account, name, planned, stopped)
     said = capfd.readouterr().err
     assert said.count("CloudFormation goes on") == 1
+    assert said.count("The scaling is back.") == 1, "which was off since an earlier update"
+    assert "Scaling is off since an update that was cut short" in str(
+        updating.outlook(account, name, planned)
+    )
     with pytest.raises(KeyboardInterrupt), off(account, name), told(name, REGION):
         stopped()
     said = " ".join(capfd.readouterr().err.split())

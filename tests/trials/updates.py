@@ -101,7 +101,7 @@ class Account(Aws):
         example = CONFIGS[config][0]
         wrong: list[str] = []
         done = threading.Event()
-        more = {"InferenceComponentName": "sagerank"} if example == "scale-to-zero" else {}
+        more = {"InferenceComponentName": "sagerank-component"} if example == "scale-to-zero" else {}
 
         def ask() -> None:
             while not done.wait(0.05):
@@ -185,6 +185,10 @@ def main() -> int:
                 left.discard((here, new))
                 failed += bool(wrong)
                 here = new
+                if wrong:  # nobody knows what is there now
+                    aws.sagerank("destroy", "--yes", "--unprotect", "--json")
+                    here = ""
+                    break
     sys.stdout.write(f"{total - len(left)} of {total} changes made, {failed} failed\n")
     return 1 if failed else 0
 
