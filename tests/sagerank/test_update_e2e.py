@@ -27,8 +27,12 @@ DEPLOY = ("deploy", "--model", "micro", "--yes", "--json")
 
 
 @contextmanager
-def asking(aws: Aws, **arguments: str) -> Iterator[list[float]]:
-    """Scores of a pair that is asked for again and again; an error is raised at the end."""
+def asking(aws: Aws, *, within: float = 1e-3, component: str = "") -> Iterator[list[float]]:
+    """Scores of a pair that is asked for again and again; an error is raised at the end.
+
+    within: of the golden logit, where they have to be. component: the inference component that is asked; empty: there is none.
+    """
+    arguments = {"InferenceComponentName": component} if component else {}
     scores: list[float] = []
     errors: list[Exception] = []
     done = threading.Event()
@@ -48,9 +52,9 @@ def asking(aws: Aws, **arguments: str) -> Iterator[list[float]]:
     finally:
         done.set()
         thread.join()
-    assert errors == []
+    assert errors == [], errors
     assert len(scores) > 10
-    assert scores == pytest.approx([GOLDEN[0].logit] * len(scores), abs=1e-3)
+    assert scores == pytest.approx([GOLDEN[0].logit] * len(scores), abs=within), scores
 
 
 def instance(aws: Aws) -> str:
@@ -66,12 +70,18 @@ def enhanced(aws: Aws) -> bool:
     return bool(wanted["EnableEnhancedMetrics"])
 
 
-def targets(aws: Aws) -> list[dict[str, Any]]:
+def scaled(aws: Aws) -> list[dict[str, Any]]:
+    """What is scaled, perhaps in the midst of a change, in which policies go before their target."""
     scaling = aws.client("application-autoscaling")
-    found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    return list(scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"])
+
+
+def targets(aws: Aws) -> list[dict[str, Any]]:
+    found = scaled(aws)
+    scaling = aws.client("application-autoscaling")
     policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     assert {each["ResourceId"] for each in policies} == {each["ResourceId"] for each in found}
-    return list(found)
+    return found
 
 
 def stack(aws: Aws, part: str) -> dict[str, Any]:
@@ -149,7 +159,7 @@ def _failed_half_way(aws: Aws, *words: str) -> None:
     artefact = ("-c", "artefact=s3://going/model.tar.gz")
     process = aws.start(sys.executable, "-m", "sagerank.cli", *words, *artefact, cwd=aws.folder)
     try:
-        while targets(aws):
+        while scaled(aws):
             assert process.poll() is None
             time.sleep(0.1)
         s3.delete_object(Bucket="going", Key="model.tar.gz")
@@ -166,7 +176,7 @@ def _stopped_half_way(aws: Aws, *words: str) -> None:
     """Ctrl-C as soon as the scaling is off."""
     process = aws.start(sys.executable, "-m", "sagerank.cli", *words, cwd=aws.folder)
     try:
-        while targets(aws):
+        while scaled(aws):
             assert process.poll() is None
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
@@ -199,9 +209,8 @@ def test_a_model_comes_to_a_fleet_and_goes_while_the_first_answers(aws: Aws) -> 
     archive("random:tiny", aws.folder / "second.tar.gz", cache=aws.folder / "cache")
     beside = json.dumps([{"name": "second", "model": "tiny", "artefact": "second.tar.gz", "min": 1}])
     fleet = (*DEPLOY, "--mode", "scale-to-zero", "--instance", "ml.c7i.xlarge", "-c", "network.vpc=none")
-    first = {"InferenceComponentName": "sagerank-component"}
     aws.sagerank(*fleet)
-    with asking(aws, **first):
+    with asking(aws, component="sagerank-component"):
         verdict = json.loads(aws.sagerank(*fleet, "-c", f"components={beside}"))
     judged = {each["target"]: each["model"] for each in verdict["judged"]}
     assert verdict["ok"] is True
@@ -218,7 +227,7 @@ def test_a_model_comes_to_a_fleet_and_goes_while_the_first_answers(aws: Aws) -> 
     answers = [aws.sagerank(*asked, name) for name in judged]
     assert answers[0] != answers[1]
 
-    with asking(aws, **first):
+    with asking(aws, component="sagerank-component"):
         assert json.loads(aws.sagerank(*fleet))["ok"] is True
     assert "The inference component sagerank-second goes" in aws.said
     with pytest.raises(Exception, match="unknown for endpoint sagerank"):

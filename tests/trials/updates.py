@@ -14,11 +14,10 @@ import argparse
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from sagerank.operate.transitions import decide
 
 from ..infra.test_transitions import CONFIGS, KEY, VPC, templates
 from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
-from ..sagerank.test_deploy_e2e import GOLDEN, Aws
+from ..sagerank.test_deploy_e2e import Aws
+from ..sagerank.test_update_e2e import asking
 
 # Why the local AWS cannot carry one: it has no model package, no image of another's, and no registry of AWS's own.
 NOT_CARRIED = {
@@ -95,32 +95,13 @@ class Account(Aws):
         found: dict[str, Any] = json.loads(self.sagerank(*words, "--yes", "--json"))
         return found
 
-    @contextmanager
-    def asked(self, config: str) -> Iterator[list[str]]:
-        """What a client that asks all the while got instead of the right answer. Answers in S3 and of jobs are not asked for."""
+    def asked(self, config: str) -> AbstractContextManager[object]:
+        """A client that asks all the while. Answers in S3 and of jobs are not asked for."""
         example = CONFIGS[config][0]
-        wrong: list[str] = []
-        done = threading.Event()
-        more = {"InferenceComponentName": "sagerank-component"} if example == "scale-to-zero" else {}
-
-        def ask() -> None:
-            while not done.wait(0.05):
-                try:
-                    score = self.rerank("sagerank", **more)[0]["score"]
-                    if abs(score - GOLDEN[0].logit) > 0.1:
-                        wrong.append(f"score {score}")
-                except Exception as error:  # whatever a caller would see
-                    wrong.append(f"{type(error).__name__}: {error}")
-
-        thread = threading.Thread(target=ask) if example not in ("async", "batch") else None
-        if thread:
-            thread.start()
-        try:
-            yield wrong
-        finally:
-            done.set()
-            if thread:
-                thread.join()
+        if example in ("async", "batch"):
+            return nullcontext()
+        component = "sagerank-component" if example == "scale-to-zero" else ""
+        return asking(self, within=0.1, component=component)
 
 
 def _key_policy() -> dict[str, Any]:
@@ -194,16 +175,13 @@ def main() -> int:
 
 
 def _changed(aws: Account, old: str, new: str) -> list[str]:
-    """Lost and wrong answers of a client while one becomes the other, three at most, and why it did not."""
-    with aws.asked(old) as wrong:
-        try:
+    """Why one did not become the other, or what a client got instead of the right answer meanwhile."""
+    try:
+        with aws.asked(old):
             verdict = aws.deploy(new)
-        except AssertionError as error:
-            return [str(error)[-2000:]]
-    wrong = wrong[:3]
-    if not verdict.get("ok", CONFIGS[new][0] == "batch"):
-        wrong.append(json.dumps(verdict))
-    return wrong
+    except AssertionError as error:
+        return [str(error)[-2000:]]
+    return [] if verdict.get("ok", CONFIGS[new][0] == "batch") else [json.dumps(verdict)]
 
 
 if __name__ == "__main__":
