@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .options import option
-from .sections import INSTANCE, INSTANCE_FORM, NAME, NAME_FORM, S3, SHA256, SHA256_FORM
+from .sections import ARTEFACT, ARTEFACT_FORM, INSTANCE, INSTANCE_FORM, NAME, NAME_FORM, SHA256, SHA256_FORM
 
 _MODEL = "(micro|tiny|turbo|base)"
 CASCADE = rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}"
@@ -30,8 +30,8 @@ class Variant:
     artefact: str = option(
         "",
         "its model.tar.gz; empty: the endpoint's own",
-        pattern=rf"|.*\.tar\.gz|{S3}",
-        form="a model.tar.gz or an s3:// address",
+        pattern=f"|{ARTEFACT}",
+        form=ARTEFACT_FORM,
     )
     artefact_sha256: str = option(
         "", "of its manifest.json, as artefact_sha256 is of the endpoint's", pattern=SHA256, form=SHA256_FORM
@@ -64,8 +64,8 @@ class Component:
     artefact: str = option(
         "",
         "its model.tar.gz; empty: `sagerank deploy` builds the model",
-        pattern=rf"|.*\.tar\.gz|{S3}",
-        form="a model.tar.gz or an s3:// address",
+        pattern=f"|{ARTEFACT}",
+        form=ARTEFACT_FORM,
     )
     artefact_sha256: str = option(
         "", "of its manifest.json, as artefact_sha256 is of the first", pattern=SHA256, form=SHA256_FORM

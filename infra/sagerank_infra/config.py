@@ -19,6 +19,7 @@ from .options import ConfigError, mapping, option, section
 from .region import LAST
 from .region import region as default_region
 from .sections import (
+    ARTEFACT_FORM,
     INSTANCE,
     INSTANCE_FORM,
     S3,
@@ -88,7 +89,7 @@ class DeployConfig:
         "model.tar.gz",
         "of `sagerank build`: a local model.tar.gz, s3://.../model.tar.gz, or s3://.../folder/ unpacked",
         pattern=rf".+\.tar\.gz|{S3}",
-        form="a model.tar.gz or an s3:// address",
+        form=ARTEFACT_FORM,
     )
     artefact_sha256: str = option(
         "",

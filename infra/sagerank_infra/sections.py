@@ -15,6 +15,7 @@ _KEY, _KEY_FORM = (
 )
 SHA256, SHA256_FORM = r"|[0-9a-f]{64}", "the 64 hexadecimal digits that `sagerank build` prints"
 S3 = r"s3://[a-z0-9.-]{3,63}/.+"
+ARTEFACT, ARTEFACT_FORM = rf".*\.tar\.gz|{S3}", "a model.tar.gz or an s3:// address"
 _PREFIX, _PREFIX_FORM = (
     r"s3://[a-z0-9.-]{3,63}/([^*?]+/)?",
     "s3:// prefixes that end with a slash, such as s3://bucket/folder/",

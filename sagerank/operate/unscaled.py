@@ -115,19 +115,18 @@ def unscaled(
 @contextmanager
 def put_back(account: Account, name: str, planned: Path, extra: Sequence[str]) -> Iterator[None]:
     """However what is inside ends, the scaling that is off, perhaps since an earlier update, is on afterwards. As `unscaled` otherwise."""
+    failed = ""
     try:
         yield
     except OperateError as error:
-        _put_back(account, name, planned, extra, f"{error} ")
+        failed = f"{error} "
         raise
-    except BaseException:
-        _put_back(account, name, planned, extra)
-        raise
-    _put_back(account, name, planned, extra)
+    finally:
+        _put_back(account, name, planned, extra, failed)
 
 
-def _put_back(account: Account, name: str, planned: Path, extra: Sequence[str], before: str = "") -> None:
-    """Wait until CloudFormation has ended, and put back what it has not. before: what is said first where that fails."""
+def _put_back(account: Account, name: str, planned: Path, extra: Sequence[str], failed: str) -> None:
+    """Wait until CloudFormation has ended, and put back what it has not. failed: what is said first where that fails."""
     hint = f"The scaling of {name} may be off: `sagerank deploy` with the same options puts it back, and `sagerank status {name} --region {account.region}` says whether it is."
     try:
         with sentences():
@@ -143,7 +142,7 @@ def _put_back(account: Account, name: str, planned: Path, extra: Sequence[str], 
         say(f"\n{hint}")
         raise
     except OperateError as error:
-        raise OperateError(f"{before}{error} {hint}") from None
+        raise OperateError(f"{failed}{error} {hint}") from None
 
 
 def _settled(account: Account, name: str) -> Stack | None:

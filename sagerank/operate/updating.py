@@ -17,13 +17,13 @@ from .unscaled import is_off, put_back, told, unscaled
 
 def outlook(account: Account, name: str, planned: Assembly) -> list[str]:
     """What is special about the update, to be shown before anybody agrees. Raises OperateError where it cannot be done."""
-    deployed, transition = _decided(account, name, planned)
+    deployed, transition, interrupted = _decided(account, name, planned)
     lines = []
     if transition.unscaled:
         lines.append(
             "Scaling is off while the instance type changes: the endpoint keeps the instances that it has."
         )
-    if _interrupted(account, deployed):
+    if interrupted:
         lines.append("Scaling is off since an update that was cut short: it is on again after this one.")
     if "endpoint" in deployed:
         lines += [
@@ -47,11 +47,11 @@ def update(
 
     extra: more words for the CDK's command, where it is called beside `run`.
     """
-    deployed, transition = _decided(account, name, planned)
+    deployed, transition, interrupted = _decided(account, name, planned)
     off: AbstractContextManager[None] = nullcontext()
     if transition.unscaled:
         off = unscaled(account, name, deployed, planned.folder, extra)
-    elif _interrupted(account, deployed):
+    elif interrupted:
         off = put_back(account, name, planned.folder, extra)
     with off, told(name, account.region):
         run()
@@ -62,12 +62,8 @@ def update(
         assembly.destroy(account, abandoned)
 
 
-def _interrupted(account: Account, deployed: Mapping[str, Stack]) -> bool:
-    """Whether an earlier update took the scaling off and was ended before it put it back."""
-    return "endpoint" in deployed and is_off(template_of(account, deployed["endpoint"]))
-
-
-def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition]:
+def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[str, Stack], Transition, bool]:
+    """The stacks that are there, what it takes to change them, and whether an earlier update took the scaling off and was ended before it put it back."""
     deployed = find(account, name)
     require_settled(deployed)
     new = _templates(name, planned)
@@ -90,7 +86,7 @@ def _decided(account: Account, name: str, planned: Assembly) -> tuple[Mapping[st
         raise OperateError(
             f"{', '.join(kept)} would not be needed any more, and is protected from deletion: deploy once as it is with termination_protection=false, and then change it. Nothing was changed."
         )
-    return made, transition
+    return made, transition, is_off(old.get("endpoint", {}))
 
 
 def _templates(name: str, planned: Assembly) -> dict[str, Mapping[str, Any]]:

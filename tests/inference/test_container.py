@@ -47,6 +47,13 @@ def test_steps_that_images_share_are_the_same_in_each(step: str) -> None:
     assert found == [found[0]] * 3
 
 
+@pytest.mark.parametrize("step", [r"^RUN cd /opt/program && rm (?:.+\\\n)+.+$", r"^HEALTHCHECK .+\n.+$"])
+def test_what_a_server_holds_and_how_its_health_is_asked_is_the_same_in_both(step: str) -> None:
+    found = [re.findall(step, file.read_text(), re.M) for file in DOCKERFILES]
+    assert len(found[0]) == 1
+    assert found == [found[0]] * len(DOCKERFILES)
+
+
 def test_the_cpu_image_holds_no_torch() -> None:
     pinned = (PACKAGE / "image/requirements-cpu.txt").read_text()
     assert not re.search(r"^(torch|transformers|onnx|boto3)==", pinned, re.M)

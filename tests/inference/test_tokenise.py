@@ -54,7 +54,6 @@ def test_the_librarys_threads_are_as_many_as_the_models_unless_the_user_says(
 ) -> None:
     code = f"""
 import os
-import subprocess
 from pathlib import Path
 from sagerank_inference.tokenise import Tokeniser
 before = dict(os.environ)

@@ -3,73 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
-from sagerank.models.build import MICRO, archive
 from sagerank_inference.archive import manifest_sha256
-from sagerank_inference.artefact import Manifest
 
-from ..local_aws.launch import ACCOUNT, REGION, ROOT, running
+from ..local_aws.launch import ACCOUNT, REGION, running
+from .test_deploy_e2e import GOLDEN, Aws
 
 pytestmark = pytest.mark.e2e
 
-GOLDEN = Manifest.read(MICRO).golden[0]
 BUCKET = "artefacts"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/team/sagerank:0.7"
-BODY = json.dumps({"query": GOLDEN.query, "texts": [GOLDEN.document], "raw_scores": True})
+BODY = json.dumps({"query": GOLDEN[0].query, "texts": [GOLDEN[0].document], "raw_scores": True})
 
 
-class Aws:
+class Owner(Aws):
+    """With an artefact in a bucket of their own."""
+
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self.environment, self.folder = environment, folder
-        archive("micro", folder / "model.tar.gz")
+        super().__init__(environment, folder)
         s3 = self.client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.upload_file(str(folder / "model.tar.gz"), BUCKET, "micro/model.tar.gz")
 
-    def client(self, service: str) -> Any:
-        own = self.environment
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=own["AWS_ENDPOINT_URL"],
-            aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],
-        )
-
-    def sagerank(self, *words: str) -> str:
-        rooms = os.pathsep.join(str(ROOT / room) for room in (".", "inference", "cost", "infra"))
-        done = subprocess.run(
-            [sys.executable, "-m", "sagerank.cli", *words],
-            cwd=self.folder,
-            env={**os.environ, **self.environment, "PYTHONPATH": rooms},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def rerank(self) -> float:
-        answer = self.client("sagemaker-runtime").invoke_endpoint(
-            EndpointName="sagerank", ContentType="application/json", Body=BODY
-        )
-        return float(json.loads(answer["Body"].read())[0]["score"])
-
 
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     folder = tmp_path_factory.mktemp("aws")
     with running(folder / "log") as environment:
-        yield Aws(environment, folder)
+        yield Owner(environment, folder)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +43,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     ["--mode serverless", "--mode realtime --instance ml.c7i.large", "--mode async --instance ml.c7i.large"],
     ids=["serverless", "realtime", "async"],
 )
-def test_the_stack_is_made_answers_and_goes(aws: Aws, words: str) -> None:
+def test_the_stack_is_made_answers_and_goes(aws: Owner, words: str) -> None:
     aws.sagerank("template", "--model", "micro", *words.split(), "--output", "sagerank.yaml")
     given = {
         "Image": IMAGE,
@@ -107,7 +73,7 @@ def test_the_stack_is_made_answers_and_goes(aws: Aws, words: str) -> None:
     if "async" in words:
         _ask_through_s3(aws, outputs["InputPath"])
     else:
-        assert aws.rerank() == pytest.approx(GOLDEN.logit, abs=1e-3)
+        assert aws.rerank("sagerank")[0]["score"] == pytest.approx(GOLDEN[0].logit, abs=1e-3)
     assert json.loads(aws.sagerank("verify", "--json"))["ok"] is True
 
     s3 = aws.client("s3")
@@ -121,7 +87,7 @@ def test_the_stack_is_made_answers_and_goes(aws: Aws, words: str) -> None:
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [BUCKET]
 
 
-def _rights(aws: Aws, role: str) -> str:
+def _rights(aws: Owner, role: str) -> str:
     iam, name = aws.client("iam"), role.rpartition("/")[2]
     names = iam.list_role_policies(RoleName=name)["PolicyNames"]
     return json.dumps(
@@ -129,7 +95,7 @@ def _rights(aws: Aws, role: str) -> str:
     )
 
 
-def _ask_through_s3(aws: Aws, folder: str) -> None:
+def _ask_through_s3(aws: Owner, folder: str) -> None:
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
     s3 = aws.client("s3")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/one.json", Body=BODY)
@@ -141,4 +107,4 @@ def _ask_through_s3(aws: Aws, folder: str) -> None:
         assert time.monotonic() < until
         time.sleep(0.2)
     answer = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    assert answer[0]["score"] == pytest.approx(GOLDEN.logit, abs=1e-3)
+    assert answer[0]["score"] == pytest.approx(GOLDEN[0].logit, abs=1e-3)

@@ -30,13 +30,6 @@ EXTRA = ("--verbose", "--role-arn", "arn:aws:iam::123456789012:role/cloudformati
 
 
 @pytest.fixture
-def account(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Account:
-    for name, text in aws.items():
-        monkeypatch.setenv(name, text)
-    return Account(REGION, endpoint_url=aws["AWS_ENDPOINT_URL"])
-
-
-@pytest.fixture
 def name(account: Account) -> Iterator[str]:
     """A deployment whose endpoint's stack says that its scaling is off."""
     name = f"u-{uuid.uuid4().hex[:8]}"
