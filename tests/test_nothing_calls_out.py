@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from sagerank.models.build import MICRO
+from sagerank.operate import tools
 from sagerank_inference import quiet
 
 from .conftest import ROOT
@@ -182,6 +183,8 @@ def network() -> Iterator[Wire]:
         pytest.skip("a network of its own needs root on Linux")
     if not shutil.which("strace"):
         pytest.skip("what is written is read by strace, which is not installed")
+    if find_spec("aws_cdk"):
+        tools.cdk()  # by npm where it is missing, as there is no registry in the other network
     try:
         made = wire()
         found = made.__enter__()

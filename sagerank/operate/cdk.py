@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.build import default_cache
 from . import OperateError, tools
 from .account import Account
 
@@ -55,6 +56,14 @@ class Assembly:
         return cls(folder, stacks, templates, estimate, activation)
 
 
+def _jsii() -> Mapping[str, str]:
+    """Where the CDK's library is unpacked if not below the home, as where that cannot be written it fails, or tries for ever."""
+    name = "JSII_RUNTIME_PACKAGE_CACHE_ROOT"
+    if name in os.environ or (cache := default_cache()).is_relative_to(os.path.expanduser("~")):
+        return {}
+    return {name: str(cache / "jsii")}
+
+
 def check() -> None:
     """Raise ModuleNotFoundError where the CDK's library is not installed, without loading it."""
     if importlib.util.find_spec("aws_cdk") is None:
@@ -88,7 +97,13 @@ def synthesise(
             *given,
             *(["--plain"] if plain else []),
         ],
-        env={**os.environ, **_PODMAN, **_NODE, **({} if validate else {"CDK_VALIDATION": "false"})},
+        env={
+            **os.environ,
+            **_PODMAN,
+            **_NODE,
+            **_jsii(),
+            **({} if validate else {"CDK_VALIDATION": "false"}),
+        },
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -41,7 +41,7 @@ _EXAMPLES = {
     ),
     "policies": (
         "sagerank policies --role --config sagerank.yaml",
-        "sagerank policies --key -c account=123456789012 --region us-east-1 --instance ml.c7i.large",
+        "sagerank policies --key -c account=123456789012 --instance ml.c7i.large",
     ),
     "template": (
         "sagerank template --mode serverless --output sagerank.yaml",

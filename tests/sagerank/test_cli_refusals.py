@@ -138,7 +138,7 @@ def run_all(python: Path, folder: Path, env: dict[str, str]) -> dict[str, tuple[
             env={**quiet, **env},
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=1500,
+            timeout=500,
         )
     said = done.stderr.decode("utf-8", "replace").split("\0")
     assert done.returncode == 0, said[-1]
