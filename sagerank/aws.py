@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SIGN_IN = "run `aws configure` or `aws sso login`, set AWS_PROFILE to a profile that has them, or give this process a role"
 
+# SageMaker's own rule, also of endpoints that were not made here.
+ENDPOINT_NAME = r"(?=.{1,63}$)[a-zA-Z0-9]+(-+[a-zA-Z0-9]+)*"
+
 # Of --region and --profile, in every command that has them.
 REGION_HELP = "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, or the profile's)"
 PROFILE_HELP = "of the AWS configuration (default: AWS_PROFILE)"

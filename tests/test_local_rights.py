@@ -300,7 +300,9 @@ def test_deploy_looks_for_the_bootstrap_of_the_qualifier(client: Client) -> None
     client("ssm").delete_parameter(Name="/cdk-bootstrap/ours/version")
 
 
-def test_a_log_that_was_kept_is_taken_over_or_named(client: Client) -> None:
+def test_a_log_that_was_kept_is_taken_over_or_named(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
     account, name = Account(REGION), "/aws/sagemaker/Endpoints/sagerank"
     dev, prod = (wanted(preset=preset).config for preset in ("dev", "prod"))
     assert log_group.adopt(account, prod) == []
@@ -308,7 +310,17 @@ def test_a_log_that_was_kept_is_taken_over_or_named(client: Client) -> None:
     assert log_group.adopt(account, prod) == ["--import-existing-resources"]
     with pytest.raises(OperateError, match="would refuse to make it: delete it"):
         log_group.adopt(account, dev)
-    client("logs").delete_log_group(logGroupName=name)
+    components = [{"name": "turbo", "model": "turbo", "artefact": "s3://models/turbo/model.tar.gz"}]
+    fleet = wanted(preset="prod", mode="scale-to-zero", components=json.dumps(components)).config
+    kept = [f"/aws/sagemaker/InferenceComponents/sagerank-{each}" for each in ("component", "turbo")]
+    for each in kept:
+        client("logs").create_log_group(logGroupName=each)
+    capsys.readouterr()
+    assert log_group.adopt(account, fleet) == ["--import-existing-resources"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(f"The log group {each} was kept" in said for each in kept)
+    for each in (name, *kept):
+        client("logs").delete_log_group(logGroupName=each)
     group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name}}
     template = json.dumps({"Resources": {"Log": group}})
     client("cloudformation").create_stack(StackName="sagerank-model", TemplateBody=template)

@@ -64,8 +64,10 @@ def of(preset: str, mode: str, *, gpu: bool = False) -> Preset:
     return Preset(min_instances=counts.pop(_LEAST), standing=tuple(counts.items()))
 
 
-def instance_metrics(*, gpus: int, components: bool) -> int:
+def instance_metrics(*, gpus: int, components: bool, models: int = 1) -> int:
     """How many metrics CloudWatch bills of an instance, where enhanced metrics name instance, copy and GPU as dimensions.
+
+    models: how many the inference components hold. A copy is on each GPU, and there are as many as models at least.
 
     An estimate by the lists in AWS's pages "SageMaker AI metrics in Amazon CloudWatch" and "enhanced metrics": three of the host
     and two of each GPU (with inference components six and five), and of each copy eight of its requests, and with components
@@ -73,7 +75,7 @@ def instance_metrics(*, gpus: int, components: bool) -> int:
     """
     if not components:
         return 3 + 2 * gpus + 8
-    copies = max(1, gpus)
+    copies = max(models, gpus)
     return 6 + 5 * gpus + copies * (8 + 2 + 2 * bool(gpus))
 
 
@@ -95,7 +97,7 @@ def add(
             statement.leave_out(*TELEMETRY)
         elif item == "instance_metric":
             gpus = statement.catalogue.instance(instance).gpus
-            each = instance_metrics(gpus=gpus, components=components)
+            each = instance_metrics(gpus=gpus, components=components, models=count)
             statement.add("metric", each * instances, _NAMES[item])
         else:
             quantity = count * log_gb(requests) if item == "logs_ingest" else count

@@ -18,8 +18,8 @@ def component(config: DeployConfig) -> str:
 
 
 def alarm_name(config: DeployConfig, what: str) -> str:
-    """The component's stands last, so that no other deployment's name can lead to the same."""
-    return "-".join(filter(None, (config.name, what, config.component)))
+    """The component's name stands behind a sign that no deployment's name has, so that none can lead to the same."""
+    return ".".join(filter(None, (f"{config.name}-{what}", config.component)))
 
 
 def log_group(config: DeployConfig) -> str:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import estimate, fitting, fleet, fleet_rules
+from . import estimate, fitting, fleet, fleet_rules, scaling_rules
 from .config import DeployConfig
 from .environment import settings, variables_of
 from .options import ConfigError
@@ -36,11 +36,9 @@ def check(config: DeployConfig) -> None:
     fitting.check_image(config)
     _limits(config)
     fitting.check_memory(config)
-    _scaling(config)
+    scaling_rules.check(config)
     _metrics(config)
     _variants(config)
-    _rollout(config)
-    _waits(config)
     _regions(config)
     fitting.check_artefact(config)
 
@@ -190,32 +188,6 @@ def _limits(config: DeployConfig) -> None:
         )
 
 
-def _scaling(config: DeployConfig) -> None:
-    scaling = config.autoscaling
-    ranges = [
-        ("autoscaling", scaling.min, scaling.max),
-        *((f"autoscaling.schedules[{n}]", s.min, s.max) for n, s in enumerate(scaling.schedules)),
-        *((f"components[{n}]", each.min, each.max) for n, each in enumerate(config.components)),
-    ]
-    for where, least, most in ranges:
-        if least > most:
-            raise ConfigError(
-                f"{where}.min is {least}, more than {where}.max, which is {most}: lower one or raise the other."
-            )
-        if least == 0 and not config.traits.scales_to_zero:
-            raise ConfigError(
-                f"{where}.min is 0: mode {config.mode} cannot scale to zero; give at least 1, or mode scale-to-zero (inference components), async or serverless."
-            )
-    if not config.traits.instances and config.autoscaling.schedules and not config.serverless.provisioned:
-        raise ConfigError(
-            "autoscaling.schedules need serverless.provisioned, which is 0: on-demand concurrency scales by itself."
-        )
-    if not config.traits.instances and scaling.target > 1:
-        raise ConfigError(
-            f"autoscaling.target is {scaling.target:g}: in serverless it is the share of provisioned concurrency in use; give 0.1 to 0.9."
-        )
-
-
 def _metrics(config: DeployConfig) -> None:
     wanted = config.metrics
     # AWS has rarer ones, which would leave the alarms' minutes without a value.
@@ -261,46 +233,6 @@ def _variants(config: DeployConfig) -> None:
             raise ConfigError(
                 f"variants: the weight of {variant.name!r} is 0, so it would cost and see nothing: give more than 0; the main variant has 1."
             )
-
-
-def _rollout(config: DeployConfig) -> None:
-    rollout, fleet = config.rollout, config.autoscaling.min
-    if rollout.policy == "all-at-once":
-        return
-    if not config.traits.staged:
-        raise ConfigError(
-            f"rollout.policy is {rollout.policy!r}: mode {config.mode} is updated all-at-once by AWS; give that."
-        )
-    if fleet < 2:
-        raise ConfigError(
-            f"rollout.policy is {rollout.policy!r} with autoscaling.min {fleet}: one instance cannot be shifted in parts; give min 2, or all-at-once."
-        )
-    if rollout.percent and rollout.percent * fleet < 100:
-        raise ConfigError(
-            f"rollout.percent is {rollout.percent}, less than one of {fleet} instances: give at least {-(-100 // fleet)}, or 0."
-        )
-    least = {"canary": 1, "linear": 10, "rolling": 5}[rollout.policy]
-    if rollout.percent and rollout.percent < least:
-        raise ConfigError(
-            f"rollout.percent is {rollout.percent}: a step of {rollout.policy} is {least} to 50 percent."
-        )
-    if rollout.policy == "rolling" and config.variants:
-        raise ConfigError(
-            "rollout.policy is 'rolling', which AWS excludes for several variants: give canary, linear or all-at-once."
-        )
-
-
-def _waits(config: DeployConfig) -> None:
-    if not (config.traits.endpoint and config.traits.own_container):
-        return  # a Marketplace package and a batch job know no waits
-    rollout, models = config.rollout, fleet.models(config)
-    # Copies of a component are replaced one after another.
-    most = max(model.autoscaling.max for model in models)
-    waits = rollout.wait_seconds * most if config.traits.components else rollout.waits(config.autoscaling.min)
-    if waits >= rollout.timeout_seconds:
-        raise ConfigError(
-            f"rollout.timeout_seconds is {rollout.timeout_seconds}, and an update waits {waits} s in all (wait_seconds after every step, termination_seconds at the end): give more, up to 28800, or wait less."
-        )
 
 
 def _regions(config: DeployConfig) -> None:

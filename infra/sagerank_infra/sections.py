@@ -8,7 +8,7 @@ from .options import option
 
 INSTANCE = r"|ml\.[a-z0-9-]+\.[a-z0-9]+"
 INSTANCE_FORM = "a SageMaker hosting type such as ml.c7i.xlarge, ml.c8g.xlarge or ml.g5.xlarge"
-NAME, NAME_FORM = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", "at most 63 letters, digits and inner hyphens"
+NAME, NAME_FORM = r"(?=.{1,63}$)[a-zA-Z0-9]+(-+[a-zA-Z0-9]+)*", "at most 63 letters, digits and inner hyphens"
 _KEY, _KEY_FORM = (
     r"new|aws|arn:aws[a-z-]*:kms:[^:]+:\d{12}:key/.+",
     "new, aws (AWS's own keys) or the ARN of a KMS key",

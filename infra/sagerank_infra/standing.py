@@ -10,7 +10,7 @@ from .config import DeployConfig
 from .instances import hardware
 
 # Pairs of an item of sagerank_cost's rates.csv and how many there are; of logs_ingest, the lines the server logs for a request;
-# of instance_metric and telemetry, whether there are any.
+# of instance_metric, the models whose copies an instance measures; of telemetry, whether there is any.
 Standing = tuple[tuple[str, int], ...]
 
 # Fields of the server's log line of a request, and the metrics that filters make of them.
@@ -25,7 +25,7 @@ def standing(config: DeployConfig) -> Standing:
         "vpc_endpoint": len(config.network.endpoints) * len(config.network.subnets),
         "alarm": _alarms(config, models) if endpoint else 0,
         "metric": len(LOGGED) * len(models) if endpoint and config.own_server else 0,
-        "instance_metric": int(config.metrics.enhanced),
+        "instance_metric": len(models) * config.metrics.enhanced,
         "telemetry": int(config.metrics.detailed),
         "dashboard": int(endpoint),
         "kms_key": int(config.encryption.key == "new"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..aws import NoRegion, session
+from ..aws import ENDPOINT_NAME, NoRegion, session
 from ..errors import InvalidRequest
 
 # What stands where an option was not given, and that option.
@@ -20,8 +20,6 @@ PLACEHOLDERS = {
     SECRET_KEY: "of a user who has policy.json",
     PROXY_KEY: "what the proxy has in SAGERANK_PROXY_KEY",
 }
-
-_NAME = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def endpoint(
     Raises InvalidRequest for what AWS would not take.
     """
     for option, given in (("--endpoint", name), ("--component", component)):
-        if given and not re.fullmatch(_NAME, given):
+        if given and not re.fullmatch(ENDPOINT_NAME, given):
             raise InvalidRequest(
                 f"{option} is {given!r}: names have at most 63 letters, digits and inner hyphens."
             )

@@ -59,9 +59,14 @@ class Assembly:
 def _jsii() -> Mapping[str, str]:
     """Where the CDK's library is unpacked if not below the home, as where that cannot be written it fails, or tries for ever."""
     name = "JSII_RUNTIME_PACKAGE_CACHE_ROOT"
-    if name in os.environ or (cache := default_cache()).is_relative_to(os.path.expanduser("~")):
+    if name in os.environ:
         return {}
-    return {name: str(cache / "jsii")}
+    own = Path(os.path.expanduser("~/.cache"))
+    try:
+        own.mkdir(exist_ok=True)
+    except OSError:
+        return {name: str(default_cache() / "jsii")}
+    return {} if os.access(own, os.W_OK) else {name: str(default_cache() / "jsii")}
 
 
 def check() -> None:

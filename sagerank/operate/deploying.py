@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,10 +58,8 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int | None:
         raise OperateError(
             "A change set that is not executed changes nothing, and what comes after an update would be done all the same: give --plan FILE instead."
         )
-    if options.plan and (options.plan.is_dir() or not os.access(options.plan.parent, os.W_OK)):
-        raise OperateError(
-            f"--plan is {options.plan}, where no file can be written: give the name of a new file in a folder that is there."
-        )
+    if options.plan:
+        tools.require_writable(options.plan, "--plan")
     if options.output and options.output.exists() and not options.output.is_dir():
         raise OperateError(f"--output is {options.output}, which is a file: give a folder for the templates.")
     given = deploy.chosen(options, own)

@@ -29,17 +29,16 @@ def adopt(account: Account, config: DeployConfig) -> list[str]:
     made = resources_of(account, model) if model and model.made else ()
     own = {resource.id for resource in made if resource.type == "AWS::Logs::LogGroup"}
     names = [log_group(each) for each in models(config) if log_group(each) not in own]
-    name = next((name for name in names if _exists(account, name)), "")
-    if not name:
-        return []
-    if config.removal != "retain":
-        raise OperateError(
-            f"The log group {name} of an earlier endpoint is still there, and CloudFormation would refuse to make it: delete it with `aws logs delete-log-group --log-group-name {name} --region {config.region}`, give another name, or take it over with -c removal=retain."
+    kept = [name for name in names if _exists(account, name)]
+    for name in kept:
+        if config.removal != "retain":
+            raise OperateError(
+                f"The log group {name} of an earlier endpoint is still there, and CloudFormation would refuse to make it: delete it with `aws logs delete-log-group --log-group-name {name} --region {config.region}`, give another name, or take it over with -c removal=retain."
+            )
+        terminal.say(
+            f"The log group {name} was kept by an earlier deployment: its stack takes it over, with the key it has."
         )
-    terminal.say(
-        f"The log group {name} was kept by an earlier deployment: its stack takes it over, with the key it has."
-    )
-    return [_IMPORT]
+    return [_IMPORT] if kept else []
 
 
 def _exists(account: Account, name: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import OperateError, cdk, tools
 from .account import of, sentences
 from .deploy import Wanted, chosen, named, want
+from .iam import listed
 from .stacks import PARTS
 from .templates import Templates
 from .terminal import print_json, say
@@ -66,12 +67,11 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int:
         say(
             "The first statement for a key is the one that every key has: a key of yours keeps its own statements, and gets the others beside them."
         )
-    if asked == ["role"]:
-        print_json({name: found[name] for name in ("trust", "role")})
-    elif len(asked) == 1:
+    if asked in (["key"], ["caller"]):
         print_json(found[asked[0]])
     else:
-        print_json(found)
+        wanted_names = {"trust" if "role" in asked else "", *asked} if asked else found.keys()
+        print_json({name: each for name, each in found.items() if name in wanted_names})
     return 0
 
 
@@ -137,7 +137,7 @@ def _patterned(found: Templates, policy: Mapping[str, Any]) -> Iterator[Statemen
     """The statements of a policy, split by what their patterns need besides."""
     for statement in policy["PolicyDocument"]["Statement"]:
         resources: dict[str, list[str]] = {}
-        for resource in _listed(statement["Resource"]):
+        for resource in listed(statement["Resource"]):
             named = _assets(found, resource)
             resources.setdefault(json.dumps(_besides(found, named)), []).append(named)
         for besides, named_all in resources.items():
@@ -234,7 +234,3 @@ def _caller(found: Templates, config: DeployConfig, role: str) -> Iterator[State
     if config.encryption.key != "aws":
         arn = config.encryption.key if config.encryption.key != "new" else found.arn("kms", "key/*")
         yield _statement(["kms:Decrypt", "kms:GenerateDataKey"], arn, _besides(found, arn))
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

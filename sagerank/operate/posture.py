@@ -1,4 +1,4 @@
-"""What a security reviewer looks at first, read from the templates themselves and not from the options they were made of."""
+"""What a security reviewer looks at first: read from the templates, but for what only options say, such as whose a key is."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def posture(config: DeployConfig, assembly: Assembly) -> dict[str, str]:
         "network": _network(config, found),
         "capture": _capture(config, found.get("SageMaker::EndpointConfig", [])),
         "data": _data(config, found.get("S3::Bucket", [])),
-        "artefact": _artefact(config),
+        "artefact": _artefact(config, found.get("SageMaker::Model", [])),
         "removal": "; ".join(_removal(config, found)),
-        "alarms to": ", ".join(config.alarms.email) or "their topic, which nobody reads yet",
+        "alarms_to": ", ".join(config.alarms.email) or "their topic, which nobody reads yet",
     }
 
 
@@ -47,7 +47,8 @@ def _role(role: Mapping[str, Any]) -> str:
 
 def _boundary(roles: list[Mapping[str, Any]]) -> str:
     found = {each["Properties"].get("PermissionsBoundary", "none") for each in roles}
-    return f"{', '.join(sorted(found))}, on {len(roles)} roles" if found != {"none"} else "none"
+    count = f"{len(roles)} role{'s' * (len(roles) != 1)}"
+    return f"{', '.join(sorted(found))}, on {count}" if found != {"none"} else "none"
 
 
 def _key(config: DeployConfig, keys: list[Mapping[str, Any]]) -> str:
@@ -86,6 +87,8 @@ def _data(config: DeployConfig, buckets: list[Mapping[str, Any]]) -> str:
     if config.traits.in_s3:
         days = config.asynchronous.days if config.mode == "async" else config.batch.days
         own += f", requests and answers for {days} days"
+    elif not config.capture.percent:
+        own += ", where nothing is put"
     others = {"reads": config.data.read, "writes": config.data.write, "keys": config.data.keys}
     return "; ".join([own, *(f"{verb} {', '.join(each)}" for verb, each in others.items() if each)])
 
@@ -95,12 +98,17 @@ def _closed(bucket: Mapping[str, Any]) -> bool:
     return len(access) == 4 and all(access.values())
 
 
-def _artefact(config: DeployConfig) -> str:
+def _artefact(config: DeployConfig, models: list[Mapping[str, Any]]) -> str:
     if not config.traits.own_container:
         return f"of AWS Marketplace, {config.model_package}"
-    pinned = config.artefact_sha256 or not config.artefact.startswith("s3://")
+    containers = [each["Properties"]["PrimaryContainer"] for each in models]
+    pinned = sum("SAGERANK_MANIFEST_SHA256" in each.get("Environment", {}) for each in containers)
+    which = f"{pinned} of {len(models)}" if 0 < pinned < len(models) else "not" if not pinned else ""
+    held = f"{which} pinned by SHA-256".strip()
+    if pinned < len(models):
+        held += " here: `deploy` pins what it can read in S3"
     image = {"dockerfile": "an image built here", "dlc": "an image of AWS"}.get(config.image, config.image)
-    return f"{'pinned by its SHA-256' if pinned else 'not pinned: what lies in S3 may be replaced'}; {image}"
+    return f"{held}; {image}"
 
 
 def _removal(config: DeployConfig, found: Mapping[str, list[Any]]) -> Iterator[str]:

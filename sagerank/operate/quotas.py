@@ -120,7 +120,8 @@ def _judged(
     used = {name: 0 if need.each else others.get(name, 0) for name in known}
     free = sum(max(0, quota.value - used[name]) for name, quota in known.items())
     here = sum(own.get(name, 0) for name in known)
-    fresh = max(need.least, sum(own.values())) if need.kept else need.least
+    running = sum(count for name, count in own.items() if name != CONCURRENCY)
+    fresh = max(need.least, running) if need.kept else need.least
     name, quota = next(iter(known.items()))
     has = " and ".join(
         f"{each.value} of {name!r}" + (f", of which others use {used[name]}" if used[name] else "")
@@ -131,7 +132,7 @@ def _judged(
         raise OperateError(
             f"The account may have {has} in {region}, and this deployment needs {need.least}: give another {need.option}, or {_ask(quota, enough, region)}"
         )
-    if own and need.doubles and fresh + here > free:
+    if running and need.doubles and fresh + here > free:
         enough = max(enough, used[name] + fresh + here)
         yield f"The account may have {has} in {region}: an update that replaces the instances starts {fresh} beside the {here} there are, and AWS would refuse it: {_ask(quota, enough, region)}"
     elif need.most > free:

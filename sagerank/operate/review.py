@@ -217,7 +217,7 @@ def _parse(text: bytes) -> Review:
         and all(map(_shown, review.deployed))
         and all(_table(each) and each.keys() == {"changed", "template"} for each in review.deployed.values())
         and isinstance(configuration, dict)
-        and all(map(str.isprintable, configuration))
+        and _printable(configuration)
         and all(_dictionaries(configuration.get(name, [])) for name in ("variants", "components"))
         and isinstance(configuration.get("image_build", {}), dict)
     )
@@ -232,6 +232,18 @@ def _parse(text: bytes) -> Review:
 
 def _dictionaries(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+_LINES = str.maketrans("", "", "\n\t")
+
+
+def _printable(value: object) -> bool:
+    """Whether all texts in a value, however deep, can be shown without steering the terminal."""
+    if isinstance(value, dict):
+        return all(_printable(each) for pair in value.items() for each in pair)
+    if isinstance(value, list):
+        return all(map(_printable, value))
+    return not isinstance(value, str) or value.translate(_LINES).isprintable()
 
 
 def _table(value: object) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import OperateError, key_policy, terminal
+from . import OperateError, iam, key_policy, terminal
 from .account import Account
-from .key_policy import Answer
+from .iam import Answer
 from .stored import bucket_and_key
 
 
@@ -42,15 +42,15 @@ def check_key(account: Account, model: str, key: str) -> None:
     """Raise OperateError for a key of the answers that cannot be used, or not by the role of `model`; say so where that is not to be told."""
     arn = key_policy.require_enabled(account, key, "--output-key")
     role = account.client("sagemaker").describe_model(ModelName=model)["ExecutionRoleArn"]
-    wish = key_policy.Request(who=role, action="kms:GenerateDataKey")
+    wish = iam.Request(who=role, action="kms:GenerateDataKey")
     held = key_policy.read(account, arn) if arn.startswith("arn:") else None
     refused = _refused(account, role, {wish.action: arn}, "") if arn.startswith("arn:") else None
     by_iam = Answer.UNKNOWN if refused is None else Answer.NO if refused else Answer.YES
     if held is None:
         answer = Answer.UNKNOWN
     else:  # a policy that names the role needs no IAM
-        named = key_policy.judged(held, wish, delegated=False)
-        answer = max(named, min(key_policy.judged(held, wish), by_iam))
+        named = iam.judged(held, wish, delegated=False)
+        answer = max(named, min(iam.judged(held, wish), by_iam))
     if answer is Answer.NO:
         raise OperateError(
             f"The model's role {role} may not use --output-key {key}: deploy it with the key's ARN in data.keys, beside data.write, or give another key."

@@ -44,7 +44,7 @@ def plan(planned: Plan) -> Iterator[str]:
         yield hang(f"  {name:<{room}}  ", ", ".join(kinds), width())
     yield "For a security reviewer:"
     for what, words in posture(config, planned.assembly).items():
-        yield hang(f"  {what:<9} ", words, width())
+        yield hang(f"  {what.replace('_', ' '):<9} ", words, width())
     if place.unknown:
         yield f"Account unknown: {place.unknown}"
     else:

@@ -22,6 +22,7 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int:
     cdk.check()
     wanted = deploy.want(options.config, deploy.chosen(options, own))
     if options.output:
+        _require_written(options.output, options.format)
         deploy.require_other(options.output, "--output", wanted)
     tools.node()
     template = _template(wanted)
@@ -36,13 +37,18 @@ def run(options: argparse.Namespace, own: Sequence[str]) -> int:
             say("The template is over 51,200 bytes: `aws cloudformation deploy` wants --s3-bucket for it.")
     if options.output is None:
         sys.stdout.write(text)
-    elif options.format == "terraform" and not options.output.name.endswith(".tf.json"):
-        raise OperateError(
-            f"--output is {str(options.output)!r}: Terraform reads JSON from files named .tf.json, such as main.tf.json."
-        )
     else:
         options.output.write_text(text, encoding="utf-8")
     return 0
+
+
+def _require_written(file: Path, form: str) -> None:
+    """Raise OperateError for a name that Terraform would not read, or where no file can be written."""
+    if form == "terraform" and not file.name.endswith(".tf.json"):
+        raise OperateError(
+            f"--output is {str(file)!r}: Terraform reads JSON from files named .tf.json, such as main.tf.json."
+        )
+    tools.require_writable(file, "--output")
 
 
 def _template(wanted: deploy.Wanted) -> dict[str, Any]:

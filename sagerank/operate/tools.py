@@ -1,4 +1,4 @@
-"""What a deployment runs on this machine: Node.js, Docker, and the CDK's command line at the version that package.json pins."""
+"""What a deployment needs of this machine: Node.js, Docker, the CDK's command line at the version that package.json pins, a file to write."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ from . import OperateError
 # Beside the CDK app where it is installed, and at a checkout's root.
 _FILES = ("cdk.json", "package.json", "package-lock.json")
 OLDEST_NODE = 20  # its major version
+
+
+def require_writable(file: Path, option: str) -> None:
+    """Raise OperateError where a file of that name cannot be written."""
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise OperateError(
+            f"{option} is {file}, where no file can be written: give the name of a new file in a folder that is there."
+        )
 
 
 def node() -> None:

@@ -274,6 +274,16 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"autoscaling.min": "0"}, "autoscaling.min is 0: mode realtime cannot scale to zero"),
     ({"autoscaling.min": "5"}, "autoscaling.min is 5, more than autoscaling.max, which is 4"),
     (
+        {
+            "autoscaling.schedules": '[{"name": "n", "cron": "rate(1 day)"}, {"name": "n", "cron": "rate(2 days)"}]'
+        },
+        "autoscaling.schedules[0].name is 'n', as another's is",
+    ),
+    (
+        {"autoscaling.schedules": '[{"name": "n", "cron": "rate(1 day)", "timezone": "Mars/Olympus"}]'},
+        "autoscaling.schedules[0].timezone is 'Mars/Olympus': give a name",
+    ),
+    (
         {"autoscaling.schedules": '[{"name": "n", "cron": "rate(1 day)", "min": 0}]'},
         "autoscaling.schedules[0].min is 0: mode realtime cannot",
     ),

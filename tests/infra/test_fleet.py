@@ -69,20 +69,20 @@ def test_each_has_an_artefact_copies_scaling_alarms_and_a_log() -> None:
     }
     alarms = {each["Properties"]["AlarmName"]: each["Properties"] for each in found.resources(ALARM)}
     for what in ("p99-latency", "5xx-errors", "golden-pairs"):
-        assert {f"sagerank-{what}", f"sagerank-{what}-turbo", f"sagerank-{what}-large"} <= alarms.keys()
-    assert "sagerank-waiting-at-zero-turbo" in alarms
-    assert "sagerank-waiting-at-zero-large" not in alarms  # it has a copy always
+        assert {f"sagerank-{what}{whose}" for whose in ("", ".turbo", ".large")} <= alarms.keys()
+    assert "sagerank-waiting-at-zero.turbo" in alarms
+    assert "sagerank-waiting-at-zero.large" not in alarms  # it has a copy always
     for name, properties in named(found).items():
         rollback = properties["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
-        suffix = "" if name == "sagerank-component" else name.removeprefix("sagerank")
+        suffix = "" if name == "sagerank-component" else f".{name.removeprefix('sagerank-')}"
         by_id = {id: each["Properties"]["AlarmName"] for id, each in found.named(ALARM)}
         assert {by_id[each["AlarmName"]["Ref"]] for each in rollback} == {
             f"sagerank-{what}{suffix}" for what in ("p99-latency", "5xx-errors", "golden-pairs")
         }
-    assert alarms["sagerank-p99-latency-turbo"]["Dimensions"] == [
+    assert alarms["sagerank-p99-latency.turbo"]["Dimensions"] == [
         {"Name": "InferenceComponentName", "Value": "sagerank-turbo"}
     ]
-    assert alarms["sagerank-golden-pairs-turbo"]["Namespace"] == "sagerank/sagerank/turbo"
+    assert alarms["sagerank-golden-pairs.turbo"]["Namespace"] == "sagerank/sagerank/turbo"
     groups = {each["Properties"].get("LogGroupName") for each in found.resources("AWS::Logs::LogGroup")}
     assert {f"/aws/sagemaker/InferenceComponents/{name}" for name in named(found)} <= groups
     pinned = of(TURBO | {"artefact_sha256": "a" * 64}).resources(MODEL)

@@ -74,6 +74,23 @@ def test_each_instance_costs_its_metrics_and_templates_say_the_same(name: str, e
     assert [line.usd for line in here.lines.values() if line.name == "metrics of each instance"] == [usd]
 
 
+def test_each_model_of_a_fleet_has_a_copy_that_has_its_metrics() -> None:
+    """Of the two instances on which the copies stand, the template has one from the start."""
+    models = json.dumps(
+        [
+            {"name": name, "model": name, "artefact": f"s3://models/{name}/model.tar.gz"}
+            for name in ("turbo", "base")
+        ]
+    )
+    more = {"components": models, "autoscaling__min": "1", "instance": "ml.c7i.4xlarge"}
+    found, plain = stacks("scale-to-zero", **more, **ON), stacks("scale-to-zero", **more)
+    usd = Decimal("0.30") * 2 * (6 + 3 * (8 + 2))
+    lines = dict(line.rsplit(" ", 1) for line in found.outputs()["EstimatedMonthlyCost"].split("; ")[1:9])
+    assert float(lines["metrics of each instance"]) == pytest.approx(float(usd), rel=0.01)
+    here, there = (read(each.assembly, PRICES, "us-east-1") for each in (found, plain))
+    assert here.usd - there.usd == usd / 2
+
+
 def test_a_copy_on_each_gpu_has_its_own_metrics() -> None:
     assert instance_metrics(gpus=1, components=True) == 6 + 5 + 12
     assert instance_metrics(gpus=4, components=True) == 6 + 20 + 48

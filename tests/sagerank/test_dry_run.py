@@ -86,14 +86,26 @@ def test_a_dry_run_shows_what_a_security_reviewer_looks_at(capsys: pytest.Captur
     assert main([*command, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["security"]
     assert found["roles"].startswith(f"{role}, yours and not changed, for sagemaker; new, for events")
-    assert found["boundary"] == f"{boundary}, on 1 roles"
+    assert found["boundary"] == f"{boundary}, on 1 role"
     assert found["key"] == "keys of AWS"
     assert found["network"] == "no VPC; the container reaches nothing (network isolation)"
     assert found["capture"] == "10 % of requests and answers, in the data bucket for 14 days"
     assert found["data"] == "1 bucket of its own, closed to the public"
-    assert found["artefact"].startswith("not pinned")
+    assert found["artefact"].startswith("not pinned by SHA-256 here: `deploy` pins what it can read in S3; ")
     assert found["removal"] == "termination protection off; `destroy` keeps LogGroup, Bucket"
-    assert found["alarms to"] == "me@example.com"
+    assert found["alarms_to"] == "me@example.com"
+
+
+def test_each_models_artefact_is_pinned_or_not(capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"name": "turbo", "model": "turbo", "artefact": "s3://models/turbo/model.tar.gz"}
+    given = ["--mode", "scale-to-zero", "--instance", "ml.c7i.xlarge", "--region", "us-east-1"]
+    for more, said in (
+        ({}, "1 of 2 pinned by SHA-256 here: "),
+        ({"artefact_sha256": "a" * 64}, "pinned by SHA-256; "),
+    ):
+        listed = f"components={json.dumps([own | more])}"
+        assert main(["deploy", "--model", "micro", *given, "-c", listed, "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["security"]["artefact"].startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sagerank.operate.key_policy import Answer, Request, judged, requests
+from sagerank.operate.iam import Answer, Request, judged, requests
 
 YES, NO, UNKNOWN = Answer.YES, Answer.NO, Answer.UNKNOWN
 ACCOUNT = "123456789012"

@@ -65,6 +65,19 @@ def test_a_key_of_awss_own_has_no_policy_to_print(capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["key"] is None
 
 
+def test_what_is_asked_for_is_printed_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*GIVEN, "--region", REGION, "-c", f"account={ACCOUNT}"]
+    found = {}
+    for names in ((), ("role",), ("role", "caller"), ("key", "caller"), ("caller",)):
+        assert main(["policies", *given, *(f"--{name}" for name in names)]) == 0
+        found[names] = json.loads(capsys.readouterr().out)
+    assert list(found[()]) == ["trust", "role", "key", "caller"]
+    assert list(found["role",]) == ["trust", "role"]
+    assert list(found["role", "caller"]) == ["trust", "role", "caller"]
+    assert list(found["key", "caller"]) == ["key", "caller"]
+    assert found["caller",] == found[()]["caller"]
+
+
 def test_without_credentials_it_says_how_to_do_without(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policies", *GIVEN, "--region", REGION]) == 2
     err = capsys.readouterr().err

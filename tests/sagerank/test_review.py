@@ -154,6 +154,10 @@ def test_a_plan_that_asks_for_more_than_its_configuration_is_refused(
         (lambda _, facts: facts.update(deployed={"a": "x"}), "is not of format 1"),
         (lambda _, facts: facts.update(configuration=[]), "is not of format 1"),
         (lambda _, facts: facts["configuration"].update(variants=["x"]), "is not of format 1"),
+        (
+            lambda _, facts: facts["configuration"].update(alarms={"email": ["\x1b[2J"]}),
+            "is not of format 1",
+        ),
         (lambda _, facts: facts["versions"].update(sagerank="0"), "was made by .*sagerank 0, and here is"),
         (
             lambda _, facts: facts["configuration"].update(image_build={"pip": "/root/.aws/credentials"}),

@@ -89,7 +89,7 @@ def test_credentials_that_have_ended_are_one_sentence(
     assert "): sign in again" in text
 
 
-@pytest.mark.parametrize("name", ["a b", "../up", "naïve", "x" * 64, "-"])
+@pytest.mark.parametrize("name", ["a b", "../up", "naïve", "x" * 64, "a" + "-" * 62 + "b", "-"])
 @pytest.mark.parametrize("command", ["status", "verify", "destroy"])
 def test_a_name_that_no_deployment_has_is_one_sentence(
     command: str, name: str, capsys: pytest.CaptureFixture[str]

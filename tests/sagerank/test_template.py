@@ -179,6 +179,8 @@ def test_a_template_is_printed_or_written(capsys: pytest.CaptureFixture[str], tm
     assert main([*NEW, "--format", "terraform", "--output", str(tmp_path / "main.json")]) == 2
     assert "Terraform reads JSON from files named .tf.json" in capsys.readouterr().err
     assert not (tmp_path / "main.json").exists()
+    assert main([*NEW, "--output", str(tmp_path / "none/one.yaml")]) == 2
+    assert "where no file can be written" in capsys.readouterr().err
 
 
 def test_terraform_says_what_an_update_does(capsys: pytest.CaptureFixture[str]) -> None:

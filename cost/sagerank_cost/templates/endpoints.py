@@ -16,6 +16,7 @@ from .usage import Usage, Use, Variant
 
 ENDPOINTS = ("AWS::SageMaker::Endpoint", "AWS::SageMaker::EndpointConfig")
 _TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
+_COMPONENT = "AWS::SageMaker::InferenceComponent"
 _COUNT, _SIZE, _WEIGHT = values.whole(0, 100_000), values.whole(1, 100_000), values.number(0, 1e9)
 
 
@@ -29,6 +30,7 @@ def add_endpoints(
     endpoints = [resource for resource in resources if resource.kind == ENDPOINTS[0]]
     configs = [resource for resource in resources if resource.kind == ENDPOINTS[1]]
     targets = [resource for resource in resources if resource.kind == _TARGET]
+    held = [resource.held("EndpointName") for resource in resources if resource.kind == _COMPONENT]
     pairs: list[tuple[Resource, Resource]] = []
     for endpoint in endpoints:
         called = endpoint.held("EndpointConfigName")
@@ -42,7 +44,14 @@ def add_endpoints(
     pairs += [(config, config) for config in configs if config not in used]
     return sum(
         (
-            _Endpoint(prefix, endpoint, config, _of(targets, endpoint, endpoints), statement).add(usage)
+            _Endpoint(
+                prefix=prefix,
+                resource=endpoint,
+                config=config,
+                targets=_of(targets, endpoint, endpoints),
+                components=sum(name in endpoint.names for name in held),
+                statement=statement,
+            ).add(usage)
             for endpoint, config in pairs
         ),
         Decimal(0),
@@ -58,12 +67,13 @@ def _of(targets: Sequence[Resource], endpoint: Resource, others: Sequence[Resour
     return [target for target, name in named if name in endpoint.names or name not in known]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
     prefix: str
     resource: Resource
     config: Resource
     targets: Sequence[Resource]
+    components: int  # how many of the template's are placed on it
     statement: Statement
 
     @property
@@ -185,7 +195,11 @@ class _Endpoint:
         asked = self.config.part("MetricsConfig")
         if asked.on("EnableEnhancedMetrics"):
             gpus = self.statement.catalogue.instance(found.instance).gpus
-            each = instance_metrics(gpus=gpus, components="ExecutionRoleArn" in self.config.properties)
+            each = instance_metrics(
+                gpus=gpus,
+                components="ExecutionRoleArn" in self.config.properties,
+                models=max(1, self.components),
+            )
             what = "metrics of each instance"
             self.statement.add(
                 "metric", each * instances, what, key=f"{name}: {what}", label=f"{name}: {what}"
