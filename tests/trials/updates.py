@@ -43,10 +43,13 @@ Difference = tuple[str, ...]
 
 def working() -> dict[str, list[str]]:
     """By configuration, those that it may become."""
-    return {
-        old: [new for new in CARRIED if new != old and not decide(templates(old), templates(new)).refused]
-        for old in CARRIED
-    }
+    return {old: [new for new in CARRIED if new != old and _works(old, new)] for old in CARRIED}
+
+
+def _works(old: str, new: str) -> bool:
+    found = decide(templates(old), templates(new))
+    protected = CONFIGS[old][1] == "prod"  # which no template says: a stack that is not needed any more stays then
+    return not (found.refused or (protected and found.abandoned))
 
 
 def path(graph: Mapping[str, list[str]], start: str, open: set[Change]) -> list[str]:
