@@ -48,7 +48,9 @@ def working() -> dict[str, list[str]]:
 
 def _works(old: str, new: str) -> bool:
     found = decide(templates(old), templates(new))
-    protected = CONFIGS[old][1] == "prod"  # which no template says: a stack that is not needed any more stays then
+    protected = (
+        CONFIGS[old][1] == "prod"
+    )  # which no template says: a stack that is not needed any more stays then
     return not (found.refused or (protected and found.abandoned))
 
 
@@ -143,6 +145,15 @@ class Account(Aws):
         found: dict[str, Any] = json.loads(self.sagerank(*words, "--yes", "--json"))
         return found
 
+    def clear(self) -> None:
+        """Destroy the deployment, and delete the logs that preset prod keeps, which the next deployment would have to take over."""
+        self.sagerank("destroy", "--yes", "--unprotect", "--json")
+        logs = self.client("logs")
+        for kind in ("Endpoints/sagerank", "InferenceComponents/sagerank-"):
+            found = logs.describe_log_groups(logGroupNamePrefix=f"/aws/sagemaker/{kind}")["logGroups"]
+            for group in found:
+                logs.delete_log_group(logGroupName=group["logGroupName"])
+
     def asked(self, config: str) -> AbstractContextManager[object]:
         """A client that asks all the while. Answers in S3 and of jobs are not asked for."""
         example = CONFIGS[config][0]
@@ -193,7 +204,7 @@ def main() -> int:
             way = path(graph, here, left) if here else []
             if not way:
                 if here:
-                    aws.sagerank("destroy", "--yes", "--unprotect", "--json")
+                    aws.clear()
                 here = given.start if any(old == given.start for old, _ in left) else min(left)[0]
                 aws.deploy(here)
                 continue
@@ -215,7 +226,7 @@ def main() -> int:
                 failed += bool(wrong)
                 here = new
                 if wrong:  # nobody knows what is there now
-                    aws.sagerank("destroy", "--yes", "--unprotect", "--json")
+                    aws.clear()
                     here = ""
                     break
     sys.stdout.write(f"{total - len(left)} of {total} changes made, {failed} failed\n")
