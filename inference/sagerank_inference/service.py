@@ -249,7 +249,8 @@ class Service:
             [next(rounds).scores(timings) for _ in request.groups] for request in exchange.call.requests
         ]
         body, media_type = exchange.render(scores, model=self.model)
-        return Answer(body, media_type, sizes(scores) | {"cached": exchange.cached}, timings)
+        found = sizes(scores) | ({"cached": exchange.cached} if exchange.cached else {})
+        return Answer(body, media_type, found, timings)
 
     async def _watch_golden(self, tolerances: Sequence[float]) -> None:
         """Score the golden pairs again when idle, past the cache; a drift takes this server out of service."""
