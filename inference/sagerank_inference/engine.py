@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +19,7 @@ from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cache import Lookup, ScoreCache
 from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
+from .lanes import Lanes, carried, chosen
 from .onnx_check import check_graph
 from .plan import plan
 from .steps import finish
@@ -55,6 +57,7 @@ class Engine:
         """cache: answers pairs that `score` has scored before; golden pairs are always computed."""
         self.manifest, self.stages, self.forwards = manifest, stages, forwards
         self.batch_tokens, self.cache = batch_tokens, cache
+        self.lanes = Lanes(max(forward.lanes for forward in forwards), "threads")
         # The caller's thread is a lane too.
         self._others = ThreadPoolExecutor(max(1, *(forward.lanes - 1 for forward in forwards)))
 
@@ -85,8 +88,12 @@ class Engine:
             importing.join()
         folders = manifest.stages(model_dir)
         forwards = [load_forward(folder, settings, shared_arena=len(folders) > 1) for folder in folders]
+        lanes = carried(settings, folders, forwards[0].lanes)
+        for forward in forwards:
+            forward.lanes = min(forward.lanes, lanes.number)
         cache = ScoreCache(settings.cache_mb) if settings.cache_mb else None
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens, cache=cache)
+        began, seconds = time.perf_counter(), []
         for folder, stage, forward in zip(folders, stages, forwards, strict=True):
             if stage.golden:
                 engine._warm_up(stage, forward)
@@ -95,6 +102,12 @@ class Engine:
                 tokeniser = Tokeniser.load(folder, max_tokens=whole.max_tokens)
                 golden = tuple(windows for _, windows in _golden(whole, tokeniser))
                 engine._warm_up(Stage(whole, tokeniser, None, golden), forward)
+            seconds.append(time.perf_counter() - began)
+        # By the first model of a cascade, which scores every document.
+        text = max((ids for windows in stages[0].golden for ids in windows.ids), key=len, default=(0,))
+        engine.lanes = chosen(lanes, settings, forwards[0], text, full_seconds=seconds[0])
+        for forward in forwards:
+            forward.lanes = min(forward.lanes, engine.lanes.number)
         return engine
 
     def score(

@@ -72,7 +72,11 @@ class Service:
                     loaded, _ = await asyncio.gather(self._worker.start(), loading)
                     ready = time.monotonic()
                     self._set(
-                        "ready", model=self.model, seconds=round(ready - began, 2), pid=self._worker.pid
+                        "ready",
+                        model=self.model,
+                        seconds=round(ready - began, 2),
+                        pid=self._worker.pid,
+                        **loaded.facts,
                     )
                     self.batcher.resume(loaded.lanes)
                     golden = asyncio.create_task(self._watch_golden(loaded.tolerances))

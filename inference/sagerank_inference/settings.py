@@ -14,7 +14,7 @@ PREFIX = "SAGERANK_"
 _OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST_CACHE = 4096  # MB: 170 million pairs, which are taken when the server starts
-_ZERO = {"overlap_tokens", "cache_mb"}  # may be 0
+_ZERO = {"overlap_tokens", "cache_mb", "lanes"}  # may be 0
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
 _MOSTS = {"threads": _MOST_THREADS, "port": 65_535, "cache_mb": _MOST_CACHE}
 _LONGEST = 100  # of a name or value that a message quotes
@@ -85,6 +85,9 @@ class Settings:
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
     threads: int = 0  # of the model; 0: one for each physical core
+    lanes: int = (
+        0  # batches computed at once; 0: one for each thread, on 4 cores or more as measured at the start
+    )
     batch_tokens: int = 0  # pairs x longest of a forward; 0: 1,024 on CPU, 16,384 on CUDA
     query_tokens: int = 512  # a query keeps its first
     max_tokens: int = 8192  # of a pair; a longer document is scored in windows
@@ -131,10 +134,20 @@ class Settings:
             raise SettingsError(
                 f"{_variable('device')} is {self.device!r}, and backend onnx runs on cpu: set {_variable('backend')}=torch."
             )
+        self._check_lanes()
         if self.query_tokens + 8 > self.max_tokens:
             raise SettingsError(
                 f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
                 f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
+            )
+
+    def _check_lanes(self) -> None:
+        most, why = self.threads, f"{_variable('threads')} is {self.threads}"
+        if self.backend == "torch":
+            most, why = 1, "backend torch computes one batch at a time"
+        if self.lanes > most:
+            raise SettingsError(
+                f"{_variable('lanes')} is {self.lanes}, and {why}: give at most {most}, or leave it out."
             )
 
     @classmethod

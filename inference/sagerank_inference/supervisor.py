@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 import signal
 import subprocess
@@ -35,6 +36,7 @@ class Loaded:
 
     lanes: int  # batches that it computes at once
     tolerances: list[float]  # of the golden pairs' logits, for each of its models
+    facts: dict[str, object]  # for the log: threads, lanes and why so many
 
 
 class Worker(asyncio.Protocol):
@@ -79,8 +81,7 @@ class Worker(asyncio.Protocol):
             await self.end()
             raise LoadFailed(answer[1:].decode())
         self.alive = True
-        lanes, *tolerances = answer[1:].split()
-        return Loaded(int(lanes), list(map(float, tolerances)))
+        return Loaded(*json.loads(answer[1:]))
 
     def run(self, batch: Sequence[Sequence[int]], model: int = 0) -> asyncio.Future[list[float]]:
         """Send pairs of token ids to one of the models; its logits are to come.

@@ -10,6 +10,7 @@ the process needs no more of the front than this.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -88,9 +89,12 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     except BaseException as error:  # a panic of a library's, too
         connection.sendall(frame(REFUSED + f"{error}".encode(errors="backslashreplace")))
         return
-    lanes = max(forward.lanes for forward in engine.forwards)
+    lanes = engine.lanes.number
     tolerances = [forward.tolerance for forward in engine.forwards]
-    connection.sendall(frame(READY + " ".join(map(str, (lanes, *tolerances))).encode()))
+    facts: dict[str, object] = {"threads": settings.threads, "lanes": lanes, "lanes_by": engine.lanes.reason}
+    if engine.lanes.tokens_per_second:
+        facts["tokens_per_second"] = engine.lanes.tokens_per_second
+    connection.sendall(frame(READY + json.dumps([lanes, tolerances, facts]).encode()))
     stream = cast(BinaryIO, connection.makefile("rb", buffering=1 << 20))
     reading, writing = threading.Lock(), threading.Lock()
 
