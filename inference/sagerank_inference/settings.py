@@ -14,6 +14,7 @@ PREFIX = "SAGERANK_"
 _OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _LONGEST = 100  # of a name or value that a message quotes
 # Numbers are ASCII, of a length that a number has: what to match, and what to ask for.
 _NUMBERS: dict[type, tuple[re.Pattern[str], str]] = {
@@ -81,6 +82,7 @@ class Settings:
     port: int = 8080  # SageMaker calls this one
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
+    precision: str = "auto"  # of torch's products: auto, fp32, bf16 or fp16; auto: 16 bits on CUDA if the golden pairs allow
     threads: int = 0  # of the model; 0: one for each physical core
     batch_tokens: int = 0  # pairs x longest of a forward; 0: 1,024 on CPU, 16,384 on CUDA
     query_tokens: int = 512  # a query keeps its first
@@ -126,6 +128,15 @@ class Settings:
         if self.backend == "onnx" and self.device != "cpu":
             raise SettingsError(
                 f"{_variable('device')} is {self.device!r}, and backend onnx runs on cpu: set {_variable('backend')}=torch."
+            )
+        if self.precision not in PRECISIONS:
+            raise SettingsError(
+                f"{_variable('precision')} is {_shown(self.precision)}: give {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}."
+            )
+        if self.backend == "onnx" and self.precision != "auto":
+            raise SettingsError(
+                f"{_variable('precision')} is {self.precision!r}, and backend onnx computes as the artefact was built: leave it out, or set "
+                f"{_variable('backend')}=torch."
             )
         if self.query_tokens + 8 > self.max_tokens:
             raise SettingsError(
