@@ -330,11 +330,3 @@ def test_bfloat16_is_judged_by_the_spread_of_the_logits(tmp_path: Path) -> None:
         manifest.check_golden((steep * logits(model)).tolist(), manifest.bfloat16_tolerance)
     assert golden_manifest([1.0, 1.2, 1.1]).bfloat16_tolerance == 0.1
     assert golden_manifest([-3.0, 7.0]).bfloat16_tolerance == pytest.approx(1.5)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_agrees_within_bfloat16(small_folder: Path) -> None:
-    pairs = [ids_of(length).tolist() for length in (3, 129, 725)]
-    reference = TorchModel(small_folder, device="cpu", threads=2)(pairs)
-    assert TorchModel(small_folder, device="cuda", threads=2)(pairs) == pytest.approx(reference, abs=0.5)
