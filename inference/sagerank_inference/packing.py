@@ -33,7 +33,7 @@ class Packed:
     first: Integers  # [B] where each pair begins
     lengths: Integers  # [B]
     # Of each tile of queries, the tiles of keys to look at: how many, and which. In `full` ones every query sees every key.
-    count: Integers  # [1, 1, N]
+    tile_count: Integers  # [1, 1, N]
     tiles: Integers  # [1, 1, N, N]
     full_count: Integers
     full_tiles: Integers
@@ -49,7 +49,17 @@ class Packed:
         return whole, [(int(start), array.shape) for start, array in zip(starts, arrays, strict=False)]
 
 
-ARRAYS = ("distinct", "token", "document", "first", "lengths", "count", "tiles", "full_count", "full_tiles")
+ARRAYS = (
+    "distinct",
+    "token",
+    "document",
+    "first",
+    "lengths",
+    "tile_count",
+    "tiles",
+    "full_count",
+    "full_tiles",
+)
 
 
 def bucket(size: int) -> int:
@@ -74,14 +84,14 @@ def pack(batch: Sequence[Sequence[int]], *, vocabulary: int, separator: int | No
     distinct, token = np.unique(ids, return_inverse=True)
     size = bucket(len(ids))
     document = _padded(document, size, len(batch))
-    count, tiles, full_count, full_tiles = _tiles(document)
+    tile_count, tiles, full_count, full_tiles = _tiles(document)
     return Packed(
         distinct=_padded(distinct, bucket(len(distinct)), int(distinct[0])),
         token=_padded(token, size, 0),
         document=document,
         first=first,
         lengths=lengths,
-        count=count,
+        tile_count=tile_count,
         tiles=tiles,
         full_count=full_count,
         full_tiles=full_tiles,

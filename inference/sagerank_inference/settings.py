@@ -125,6 +125,14 @@ class Settings:
             raise SettingsError(
                 f"{_variable('model_dir')} is {_shown(self.model_dir)}: give the path of a folder."
             )
+        self._check_backend()
+        if self.query_tokens + 8 > self.max_tokens:
+            raise SettingsError(
+                f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
+                f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
+            )
+
+    def _check_backend(self) -> None:
         if self.backend not in ("onnx", "torch"):
             raise SettingsError(f"{_variable('backend')} is {_shown(self.backend)}: give onnx or torch.")
         if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", self.device):
@@ -141,11 +149,6 @@ class Settings:
             raise SettingsError(
                 f"{_variable('precision')} is {self.precision!r}, and backend onnx computes as the artefact was built: leave it out, or set "
                 f"{_variable('backend')}=torch."
-            )
-        if self.query_tokens + 8 > self.max_tokens:
-            raise SettingsError(
-                f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
-                f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
             )
 
     @classmethod

@@ -85,16 +85,22 @@ class TorchModel:
         """
         if not batch:
             return []
-        parts = plan([len(pair) for pair in batch], max_tokens=self._most_tokens) if self._most_tokens else [range(len(batch))]
+        parts = (
+            plan([len(pair) for pair in batch], max_tokens=self._most_tokens)
+            if self._most_tokens
+            else [range(len(batch))]
+        )
         logits = [0.0] * len(batch)
         for part in parts:
             found = self._run([batch[index] for index in part])
             for index, logit in zip(part, found, strict=True):
                 logits[index] = logit
         if self._model.dtype is torch.float16:
-            for index, logit in enumerate(logits):
-                if not math.isfinite(logit):
-                    (logits[index],) = self._run([batch[index]], torch.float32)
+            # First by itself: what is infinite in one pair reaches others of its tiles as 0 x infinity.
+            for dtype in (None, torch.float32):
+                for index, logit in enumerate(logits):
+                    if not math.isfinite(logit):
+                        (logits[index],) = self._run([batch[index]], dtype)
         return logits
 
     def _run(self, batch: Sequence[Sequence[int]], dtype: torch.dtype | None = None) -> list[float]:
@@ -109,7 +115,7 @@ class TorchModel:
     @torch.inference_mode()
     def _launch(self, arrays: Packed, dtype: torch.dtype | None) -> tuple[Tensor, torch.cuda.Event | None]:
         """Begin a batch: its logits in the host's memory, once the event has come to pass."""
-        batch = self._copied(arrays)
+        batch = Batch.of(arrays, self._device)
         packed = self.packed and dtype is None
         try:
             logits = self._model(batch, packed=packed, dtype=dtype)
@@ -124,21 +130,12 @@ class TorchModel:
             return logits, None
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
         host.copy_(logits, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         return host, done
 
-    def _copied(self, arrays: Packed) -> Batch:
-        """The batch on the device; one copy, which nobody waits for."""
-        whole, places = arrays.buffer()
-        buffer = torch.from_numpy(whole)
-        if self._device.type == "cuda":
-            buffer = buffer.pin_memory().to(self._device, non_blocking=True)
-        parts = [buffer[start : start + math.prod(shape)].view(shape) for start, shape in places]
-        return Batch(*parts, longest=arrays.longest)
-
     def _compile(self) -> None:
-        """Compile the layer for all sizes, and try it; without it, say so, and go on with padded pairs."""
+        """Compile the layer for all sizes, and try it; where that fails, say so, and go on with padded pairs."""
         import torch._dynamo.config
         import torch._inductor.config
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def choose(
     candidates = ("fp16", "bf16") if capability[0] >= _AMPERE else ("fp16",)
     if manifest is None:
         return ("bf16", rounded) if "bf16" in candidates else ("fp32", EXACT)
-    errors = {name: _error(model_dir, manifest, lambda pairs, name=name: logits(name, pairs)) for name in candidates}
+    errors = {name: _error(model_dir, manifest, partial(logits, name)) for name in candidates}
     best = min(candidates, key=errors.__getitem__)
     if errors[best] <= rounded:
         return best, rounded
