@@ -234,7 +234,7 @@ def test_beyond_float16_a_pair_is_computed_in_float32_and_no_other(tmp_path: Pat
     assert set(seen[1:-1]) == {(1, None)}
     assert seen[-1] == (1, torch.float32), "the overflow has to happen, or this shows nothing"
     assert all(map(math.isfinite, logits))
-    assert logits[1] == pytest.approx(expected[1], abs=1e-4)
+    assert logits[1] == pytest.approx(expected[1], abs=0.01), "of weights that stay rounded"
 
 
 def test_what_overflows_in_one_pair_moves_no_other(tmp_path: Path) -> None:
