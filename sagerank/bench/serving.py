@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .servers import Served
     from .subject import EngineSubject
 
-TOLERANCE = 1e-5  # of a score, which is a logit's sigmoid
+TOLERANCE = 1e-5  # of a score, which is a probability
 COMPARED_CLIENTS = 16  # at which the toolkit is measured
 SHORT_LOAD = 0.2  # share of capacity that goes on while a long request is answered
 TIMEOUT = 600.0
@@ -130,11 +130,9 @@ def _texts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
 
 
 def _request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Request:
-    from sagerank_inference.dialects import sigmoid
-
     logits, _ = engine.score(query, documents)
     body = json.dumps({"query": query, "documents": documents, "return_documents": False})
-    return Request(body.encode(), tuple(map(sigmoid, logits)))
+    return Request(body.encode(), tuple(map(engine.scale.score, logits)))
 
 
 def _load(served: Served, requests: Sequence[Request]) -> Load:

@@ -17,11 +17,13 @@ COMMANDS = {
     "rag": "hit rate and MRR",
     "cascade": "quality against cost for every K of FIRST>SECOND",
     "threshold": "the lowest score with a wanted precision",
+    "calibrate": "scores as probabilities, or as a teacher's",
 }
 EXAMPLES = (
     "sagerank eval --data DATA/scifact --model micro --model tiny",
     "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
     "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --store",
+    "sagerank eval calibrate --data DATA/mine --split dev --model FOLDER --store",
 )
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
@@ -62,7 +64,7 @@ def add(commands: Any) -> None:
         "--relevant-from",
         type=int,
         default=1,
-        help="lowest relevant grade of MRR, MAP, recall, threshold (default: %(default)s)",
+        help="lowest relevant grade of MRR, MAP, recall, threshold, calibrate (default: %(default)s)",
     )
     sub.add_argument(
         "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"
@@ -86,7 +88,7 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--plot",
         type=Path,
-        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve",
+        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve; calibrate: the reliability diagram",
     )
     sub.add_argument(
         "--retain",
@@ -100,7 +102,7 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--labels",
         type=Path,
-        help='threshold: JSON Lines of "query", "document", "label" (true, false or a grade), in place of --data',
+        help='threshold, calibrate: JSON Lines of "query", "document", "label" (true, false or a grade), in place of --data',
     )
     sub.add_argument(
         "--precision",
@@ -109,13 +111,18 @@ def add(commands: Any) -> None:
         help="threshold: share of what is kept that has to be relevant (default: %(default)s)",
     )
     sub.add_argument(
-        "--store", action="store_true", help="threshold: keep it in the artefact that --model names"
+        "--store",
+        action="store_true",
+        help="threshold, calibrate: keep it in the artefact that --model names",
+    )
+    sub.add_argument(
+        "--teacher", help="calibrate: fit the scores to this model's, in place of the judgements"
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _extra(options: argparse.Namespace) -> str:
-    named = [*(options.model or ()), *(options.embedder or ())]
+    named = [*(options.model or ()), *(options.embedder or ()), options.teacher or ""]
     return "eval-hf" if any("hf:" in name for name in named) else "eval"
 
 
@@ -151,19 +158,20 @@ def _check_values(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
     goes_with = {
-        "plot": ("table", "cascade"),
+        "plot": ("table", "cascade", "calibrate"),
         "save_run": ("run",),
         "questions": ("rag",),
         "embedder": ("rag",),
         "arithmetic": ("cascade",),
-        "labels": ("threshold",),
-        "store": ("threshold",),
+        "labels": ("threshold", "calibrate"),
+        "store": ("threshold", "calibrate"),
+        "teacher": ("calibrate",),
     }
     for name, commands in goes_with.items():
         if getattr(options, name) and options.what not in commands:
-            raise EvaluationError(
-                f"--{name.replace('_', '-')} goes with `sagerank eval {' or '.join(commands)}`."
-            )
+            *others, last = commands
+            where = f"{', '.join(others)} or {last}" if others else last
+            raise EvaluationError(f"--{name.replace('_', '-')} goes with `sagerank eval {where}`.")
     if not 0 < options.retain <= 1:
         raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
 
@@ -178,7 +186,7 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError(
                 "--embedder is missing: give bm25, lsa, bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
             )
-    elif options.what == "threshold":
+    elif options.what in ("threshold", "calibrate"):
         _check_labels(options, sources, models)
     elif not sources:
         raise EvaluationError(
@@ -202,4 +210,4 @@ def _check_labels(options: argparse.Namespace, sources: list[str], models: list[
             "Give one --labels or one --data: JSON Lines of labelled pairs, or a BEIR folder whose candidates are judged."
         )
     if len(models) > 1:
-        raise EvaluationError("threshold takes one --model: each has a cut-off of its own.")
+        raise EvaluationError(f"{options.what} takes one --model: each has numbers of its own.")
