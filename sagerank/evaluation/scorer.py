@@ -91,6 +91,11 @@ class EngineScorer:
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return list(self._engine.score(query, documents, self._truncation).values)
 
+    def pieces(self, words: Sequence[str]) -> list[int]:
+        """How many tokens of the vocabulary each word is."""
+        special, *counts = self._engine.tokeniser("", ["", *words]).document_tokens
+        return [count - special for count in counts]
+
     def gflop(self, query: str, documents: Sequence[str]) -> float:
         """The arithmetic of these pairs by the model's shape, without padding."""
         windows = self._engine.tokeniser(query, documents, self._truncation)

@@ -18,12 +18,14 @@ COMMANDS = {
     "cascade": "quality against cost for every K of FIRST>SECOND",
     "threshold": "the lowest score with a wanted precision",
     "calibrate": "scores as probabilities, or as a teacher's",
+    "explain": "where one ranker loses to another, by kind of query",
 }
 EXAMPLES = (
     "sagerank eval --data DATA/scifact --model micro --model tiny",
     "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
     "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --store",
     "sagerank eval calibrate --data DATA/mine --split dev --model FOLDER --store",
+    "sagerank eval explain --data DATA/scifact --model micro --model turbo",
 )
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
@@ -118,6 +120,12 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--teacher", help="calibrate: fit the scores to this model's, in place of the judgements"
     )
+    sub.add_argument(
+        "--examples",
+        type=int,
+        default=10,
+        help="explain: queries shown where the first ranker loses most, and wins (default: %(default)s)",
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -172,6 +180,8 @@ def _check_values(options: argparse.Namespace) -> None:
             *others, last = commands
             where = f"{', '.join(others)} or {last}" if others else last
             raise EvaluationError(f"--{name.replace('_', '-')} goes with `sagerank eval {where}`.")
+    if options.examples < 0:
+        raise EvaluationError(f"--examples is {options.examples}: give 0 or more.")
     if not 0 < options.retain <= 1:
         raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
 
@@ -194,6 +204,8 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
         )
     if options.what == "cascade" and (len(sources) != 1 or len(models) != 1):
         raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
+    if options.what == "explain" and len(models) > 2:
+        raise EvaluationError("explain compares two: give one --model beside the first stage, or two.")
     if options.run_file and len(sources) != 1:
         raise EvaluationError("--run goes with exactly one --data.")
     if options.save_run and (len(sources) != 1 or len(models) > 1):

@@ -1,0 +1,149 @@
+"""Kinds of query, told by rules that anybody can check by eye: what a comparison of two rankers is divided by.
+
+A query may be of several kinds, of different groups. Rules are English, as the models are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from .collection import Collection
+from .first_stage import Run, stems
+
+RARE_PIECES = 3  # a word that the vocabulary cuts into so many is rare
+_CLAIM_WORDS = 5  # a claim has at least so many
+_WORDS = ((1, 3), (4, 7), (8, 15), (16, None))  # of a query
+_PASSAGES = ((1, 100), (101, 250), (251, None))  # words of the relevant candidates, on average
+
+_VERBS = frozenset(
+    ("is", "are", "was", "were", "has", "have", "had", "do", "does", "did")
+    + ("can", "could", "may", "might", "must", "should", "will", "would")
+)
+_QUESTION = _VERBS | {"what", "why", "how", "when", "where", "which", "who", "whom", "whose"}
+_WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
+
+# How many pieces a model's vocabulary cuts each word into.
+Pieces = Callable[[Sequence[str]], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Queries that have something in common. group: what the kinds that exclude each other have in common."""
+
+    group: str
+    name: str
+    queries: tuple[str, ...]  # by id
+
+
+def kinds(
+    collection: Collection, candidates: Run, pieces: Pieces | None, *, relevant_from: int = 1
+) -> list[Kind]:
+    """Divide the collection's queries, group by group; what divides nothing is left out.
+
+    candidates: of both rankers. pieces: of the model in question; without it no word is called rare. relevant_from: the
+    lowest relevant grade.
+    """
+    texts = collection.queries
+    relevant = {
+        query: [
+            document
+            for document, _ in candidates.get(query, [])
+            if collection.qrels[query].get(document, 0) >= relevant_from
+        ]
+        for query in texts
+    }
+    groups: dict[str, dict[str, str]] = {
+        "form": {query: form(text) for query, text in texts.items()},
+        "digits": _yes(texts, lambda query: any(map(str.isdigit, texts[query]))),
+        "names": _yes(texts, lambda query: has_name(texts[query])),
+    }
+    if pieces:
+        rare = _rare(texts.values(), pieces)
+        groups["rare words"] = _yes(texts, lambda query: bool(rare & set(words(texts[query]))))
+    groups["words"] = {query: _range(len(words(text)), _WORDS) for query, text in texts.items()}
+    groups["words of relevant passages"] = {
+        query: _range(round(sum(len(collection.documents[d].split()) for d in found) / len(found)), _PASSAGES)
+        for query, found in relevant.items()
+        if found
+    }
+    groups["query's words in relevant passages"] = _shared(collection, relevant)
+    groups["relevant candidates"] = {query: _count(len(found)) for query, found in relevant.items()}
+    return [
+        Kind(group, name, tuple(query for query, own in of.items() if own == name))
+        for group, of in groups.items()
+        if len(set(of.values())) > 1
+        for name in sorted(set(of.values()), key=_place)
+    ]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, without punctuation."""
+    return _WORD.findall(text)
+
+
+def form(text: str) -> str:
+    """Say whether a query is a "question", a "claim" or "keywords".
+
+    A question ends with a question mark or begins with one of its words; a claim has five words or more and ends
+    with a full stop or holds a finite verb; the rest are keywords.
+    """
+    found = [word.lower() for word in words(text)]
+    if text.rstrip().endswith("?") or (found and found[0] in _QUESTION):
+        return "question"
+    long = len(found) >= _CLAIM_WORDS
+    return "claim" if long and (text.rstrip().endswith(".") or _VERBS & set(found)) else "keywords"
+
+
+def has_name(text: str) -> bool:
+    """Whether a word after the first begins with a capital letter, names and abbreviations alike, and the text is no title."""
+    inside = words(text)[1:]
+    title = all(word[0].isupper() for word in inside if len(word) > 3)
+    return any(word[0].isupper() for word in inside) and not title
+
+
+def _yes(queries: Iterable[str], rule: Callable[[str], bool]) -> dict[str, str]:
+    return {query: "yes" if rule(query) else "no" for query in queries}
+
+
+def _rare(texts: Iterable[str], pieces: Pieces) -> set[str]:
+    distinct = sorted({word for text in texts for word in words(text)})
+    return {
+        word
+        for word, count in zip(distinct, pieces(distinct), strict=True)
+        if count >= RARE_PIECES and not any(map(str.isdigit, word))
+    }
+
+
+def _shared(collection: Collection, relevant: dict[str, list[str]]) -> dict[str, str]:
+    """How many of the query's stems the relevant candidate with most of them has: what BM25 goes by."""
+    queries = [query for query, found in relevant.items() if found]
+    own = dict(zip(queries, map(set, stems([collection.queries[query] for query in queries])), strict=True))
+    documents = sorted({document for found in relevant.values() for document in found})
+    held = dict(zip(documents, map(set, stems([collection.documents[d] for d in documents])), strict=True))
+    shares = {
+        query: max(len(own[query] & held[document]) / len(own[query]) for document in relevant[query])
+        for query in queries
+        if own[query]
+    }
+    return {
+        query: "all" if share == 1 else "half or more" if share >= 0.5 else "under half"
+        for query, share in shares.items()
+    }
+
+
+def _range(count: int, ranges: Sequence[tuple[int, int | None]]) -> str:
+    low, high = next((low, high) for low, high in ranges if high is None or count <= high)
+    return f"{low} to {high}" if high else f"{low} or more"
+
+
+def _count(count: int) -> str:
+    return "none" if not count else "1" if count == 1 else "2 to 9" if count < 10 else "10 or more"
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Where a kind stands in its group: numbers rise, "yes" comes before "no", "all" before less."""
+    order = ("none", "question", "claim", "keywords", "yes", "no", "all", "half or more", "under half")
+    first = name.split()[0]
+    return (100 + int(first) if first.isdigit() else order.index(name), name)
