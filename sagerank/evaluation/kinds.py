@@ -22,6 +22,30 @@ _VERBS = frozenset(
     + ("can", "could", "may", "might", "must", "should", "will", "would")
 )
 _QUESTION = _VERBS | {"what", "why", "how", "when", "where", "which", "who", "whom", "whose"}
+# Which a title leaves small.
+_SMALL = frozenset(
+    (
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "is",
+        "of",
+        "on",
+        "or",
+        "so",
+        "the",
+        "to",
+        "vs",
+        "with",
+    )
+)
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 
 # How many pieces a model's vocabulary cuts each word into.
@@ -98,9 +122,11 @@ def form(text: str) -> str:
 
 def has_name(text: str) -> bool:
     """Whether a word after the first begins with a capital letter, names and abbreviations alike, and the text is no title."""
-    inside = words(text)[1:]
-    title = all(word[0].isupper() for word in inside if len(word) > 3)
-    return any(word[0].isupper() for word in inside) and not title
+    first, *inside = words(text) or [""]
+    capitals = sum(word[0].isupper() for word in inside)
+    title = first[:1].isupper() and all(word[0].isupper() or word in _SMALL for word in inside)
+    # "Who Is Robert" has one capital inside however it is meant, and asks for a name.
+    return capitals > 0 and not (title and (capitals > 1 or first.lower() not in _QUESTION))
 
 
 def _yes(queries: Iterable[str], rule: Callable[[str], bool]) -> dict[str, str]:

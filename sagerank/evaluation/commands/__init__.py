@@ -153,6 +153,7 @@ def _check(options: argparse.Namespace) -> None:
 
     _check_values(options)
     _check_sources(options, options.data or [], options.model or [])
+    _check_models(options.what, options.model or [], options.data or [])
     if options.plot:
         check_ending(options.plot)
     for path in (options.save_run, options.plot):
@@ -197,15 +198,11 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
                 "--embedder is missing: give bm25, lsa, bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
             )
     elif options.what in ("threshold", "calibrate"):
-        _check_labels(options, sources, models)
+        _check_labels(options, sources)
     elif not sources:
         raise EvaluationError(
             "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
         )
-    if options.what == "cascade" and (len(sources) != 1 or len(models) != 1):
-        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
-    if options.what == "explain" and len(models) > 2:
-        raise EvaluationError("explain compares two: give one --model beside the first stage, or two.")
     if options.run_file and len(sources) != 1:
         raise EvaluationError("--run goes with exactly one --data.")
     if options.save_run and (len(sources) != 1 or len(models) > 1):
@@ -216,10 +213,17 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
 
 
-def _check_labels(options: argparse.Namespace, sources: list[str], models: list[str]) -> None:
+def _check_models(what: str, models: list[str], sources: list[str]) -> None:
+    if what == "cascade" and (len(sources) != 1 or len(models) != 1):
+        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
+    if what == "explain" and len(models) > 2:
+        raise EvaluationError("explain compares two: give one --model beside the first stage, or two.")
+    if what in ("threshold", "calibrate") and len(models) > 1:
+        raise EvaluationError(f"{what} takes one --model: each has numbers of its own.")
+
+
+def _check_labels(options: argparse.Namespace, sources: list[str]) -> None:
     if len(sources) + bool(options.labels) != 1:
         raise EvaluationError(
             "Give one --labels or one --data: JSON Lines of labelled pairs, or a BEIR folder whose candidates are judged."
         )
-    if len(models) > 1:
-        raise EvaluationError(f"{options.what} takes one --model: each has numbers of its own.")
