@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .collection import Collection
 from .evaluate import Ranking
-from .kinds import Kind
+from .kinds import Kind, dividing, pooled
 from .metrics import Difference, compare
 
 METRIC = "ndcg@10"
@@ -57,16 +58,41 @@ class Explanation:
     won: tuple[Example, ...]
 
 
-def explain(
-    collection: Collection,
-    first: Ranking,
-    second: Ranking,
-    kinds: Sequence[Kind],
-    *,
-    examples: int = 10,
-    relevant_from: int = 1,
-) -> Explanation:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Two rankings of one collection, and the kinds of its queries."""
+
+    collection: Collection
+    first: Ranking
+    second: Ranking
+    kinds: Sequence[Kind]
+
+
+def pool(parts: Sequence[Part]) -> Part:
+    """Put collections of different names together, for more queries of a kind. Each query's id has its collection's name before it."""
+
+    def named(of: Callable[[Part], Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            f"{part.collection.name}/{query}": value for part in parts for query, value in of(part).items()
+        }
+
+    def ranking(of: Callable[[Part], Ranking]) -> Ranking:
+        values = {METRIC: named(lambda part: of(part).values[METRIC])}
+        return Ranking(of(parts[0]).name, named(lambda part: of(part).run), values)
+
+    collection = Collection(
+        name=" + ".join(part.collection.name for part in parts),
+        documents={},
+        queries=named(lambda part: part.collection.queries),
+        qrels=named(lambda part: part.collection.qrels),
+    )
+    kinds = pooled({part.collection.name: part.kinds for part in parts})
+    return Part(collection, ranking(lambda part: part.first), ranking(lambda part: part.second), kinds)
+
+
+def explain(part: Part, *, examples: int = 10, relevant_from: int = 1) -> Explanation:
     """Compare two rankings of the same queries. examples: how many queries are shown on either side."""
+    collection, first, second, kinds = part.collection, part.first, part.second, dividing(part.kinds)
     one, other = first.values[METRIC], second.values[METRIC]
     differences = [_compare(first, second, kind.queries) for kind in kinds]
     rows = tuple(

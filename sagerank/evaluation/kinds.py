@@ -6,7 +6,8 @@ A query may be of several kinds, of different groups. Rules are English, as the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .collection import Collection
@@ -15,6 +16,7 @@ from .first_stage import Run, stems
 RARE_PIECES = 3  # a word that the vocabulary cuts into so many is rare
 _CLAIM_WORDS = 5  # a claim has at least so many
 _WORDS = ((1, 3), (4, 7), (8, 15), (16, None))  # of a query
+_DOCUMENTS = ((1, 9), (10, 99), (100, None))  # of the collection
 _PASSAGES = ((1, 100), (101, 250), (251, None))  # words of the relevant candidates, on average
 
 _VERBS = frozenset(
@@ -47,6 +49,7 @@ _SMALL = frozenset(
     )
 )
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
+_NOT = re.compile(r"(?<!ca)n['’]t$|['’]t$")  # of "isn't" and "can't"
 
 # How many pieces a model's vocabulary cuts each word into.
 Pieces = Callable[[Sequence[str]], list[int]]
@@ -64,7 +67,7 @@ class Kind:
 def kinds(
     collection: Collection, candidates: Run, pieces: Pieces | None, *, relevant_from: int = 1
 ) -> list[Kind]:
-    """Divide the collection's queries, group by group; what divides nothing is left out.
+    """Divide the collection's queries, group by group.
 
     candidates: of both rankers. pieces: of the model in question; without it no word is called rare. relevant_from: the
     lowest relevant grade.
@@ -86,6 +89,7 @@ def kinds(
     if pieces:
         rare = _rare(texts.values(), pieces)
         groups["rare words"] = _yes(texts, lambda query: bool(rare & set(words(texts[query]))))
+    groups["rarest word"] = _rarest(collection)
     groups["words"] = {query: _range(len(words(text)), _WORDS) for query, text in texts.items()}
     groups["words of relevant passages"] = {
         query: _range(round(sum(len(collection.documents[d].split()) for d in found) / len(found)), _PASSAGES)
@@ -94,10 +98,30 @@ def kinds(
     }
     groups["query's words in relevant passages"] = _shared(collection, relevant)
     groups["relevant candidates"] = {query: _count(len(found)) for query, found in relevant.items()}
+    return _kinds(groups)
+
+
+def pooled(parts: Mapping[str, Sequence[Kind]]) -> list[Kind]:
+    """Put the kinds of several collections together. parts: by the collection's name, which goes before each query's id."""
+    groups: dict[str, dict[str, str]] = {}
+    for collection, own in parts.items():
+        for kind in own:
+            groups.setdefault(kind.group, {}).update(
+                {f"{collection}/{query}": kind.name for query in kind.queries}
+            )
+    return _kinds(groups)
+
+
+def dividing(every: Sequence[Kind]) -> list[Kind]:
+    """Leave out groups of a single kind: they say nothing of what differs."""
+    counts = Counter(kind.group for kind in every)
+    return [kind for kind in every if counts[kind.group] > 1]
+
+
+def _kinds(groups: Mapping[str, Mapping[str, str]]) -> list[Kind]:
     return [
         Kind(group, name, tuple(query for query, own in of.items() if own == name))
         for group, of in groups.items()
-        if len(set(of.values())) > 1
         for name in sorted(set(of.values()), key=_place)
     ]
 
@@ -113,7 +137,7 @@ def form(text: str) -> str:
     A question ends with a question mark or begins with one of its words; a claim has five words or more and ends
     with a full stop or holds a finite verb; the rest are keywords.
     """
-    found = [word.lower() for word in words(text)]
+    found = [_NOT.sub("", word.lower()) for word in words(text)]
     if text.rstrip().endswith("?") or (found and found[0] in _QUESTION):
         return "question"
     long = len(found) >= _CLAIM_WORDS
@@ -140,6 +164,16 @@ def _rare(texts: Iterable[str], pieces: Pieces) -> set[str]:
         for word, count in zip(distinct, pieces(distinct), strict=True)
         if count >= RARE_PIECES and not any(map(str.isdigit, word))
     }
+
+
+def _rarest(collection: Collection) -> dict[str, str]:
+    """In how many documents of the collection the query's rarest stem is, of those that are in any."""
+    counts = Counter(stem for own in stems(list(collection.documents.values())) for stem in set(own))
+    found = {
+        query: [counts[stem] for stem in own if counts[stem]]
+        for query, own in zip(collection.queries, stems(list(collection.queries.values())), strict=True)
+    }
+    return {query: f"in {_range(min(of), _DOCUMENTS)}" for query, of in found.items() if of}
 
 
 def _shared(collection: Collection, relevant: dict[str, list[str]]) -> dict[str, str]:
@@ -171,5 +205,5 @@ def _count(count: int) -> str:
 def _place(name: str) -> tuple[int, str]:
     """Where a kind stands in its group: numbers rise, "yes" comes before "no", "all" before less."""
     order = ("none", "question", "claim", "keywords", "yes", "no", "all", "half or more", "under half")
-    first = name.split()[0]
+    first = name.removeprefix("in ").split()[0]
     return (100 + int(first) if first.isdigit() else order.index(name), name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sagerank_cost.text import fit
 
-from ..explain import Example, Explanation, explain
+from ..explain import Example, Explanation, Part, explain, pool
 from ..kinds import kinds
 from ..scorer import Cascade, EngineScorer, Scorer
 from ..scores import ScoreStore
@@ -21,24 +21,22 @@ _LONGEST = 60  # characters of a query in a table; JSON has it whole
 def run(options: argparse.Namespace, store: ScoreStore) -> int:
     specs = options.model or ["micro"]
     scorers = [inputs.scorer(spec, options) for spec in specs]
-    results = []
+    parts = []
     for source in options.data:
         collection, base = inputs.candidates(source, options)
         rankings = [inputs.ranking(collection, base, scorer, store, options) for scorer in scorers]
         first, second = (*rankings, base)[:2]
-        names = (specs[0], specs[1] if len(specs) > 1 else base.name)
-        divided = kinds(collection, base.run, _pieces(scorers), relevant_from=options.relevant_from)
-        found = explain(
-            collection,
-            first,
-            second,
-            divided,
-            examples=options.examples,
-            relevant_from=options.relevant_from,
-        )
-        results.append({"data": collection.name, "first": first.name, "second": second.name} | _facts(found))
+        own = kinds(collection, base.run, _pieces(scorers), relevant_from=options.relevant_from)
+        parts.append(Part(collection, first, second, own))
+    if len(parts) > 1:
+        parts.append(pool(parts))
+    results = []
+    for part in parts:
+        found = explain(part, examples=options.examples, relevant_from=options.relevant_from)
+        named = {"data": part.collection.name, "first": part.first.name, "second": part.second.name}
+        results.append(named | _facts(found))
         if not options.json:
-            _show(found, collection.name, names)
+            _show(found, part.collection.name, (specs[0], specs[1] if len(specs) > 1 else part.second.name))
     if options.json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
     return 0

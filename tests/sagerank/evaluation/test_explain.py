@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from sagerank.cli import main
 from sagerank.evaluation import SAMPLE
 from sagerank.evaluation.collection import Collection
 from sagerank.evaluation.evaluate import first_stage
-from sagerank.evaluation.explain import explain, holm
-from sagerank.evaluation.kinds import form, has_name, kinds
+from sagerank.evaluation.explain import Part, explain, holm, pool
+from sagerank.evaluation.kinds import dividing, form, has_name, kinds
 from sagerank.evaluation.metrics import compare
 from sagerank.evaluation.scorer import EngineScorer
 from sagerank.models.build import MICRO
@@ -28,6 +29,8 @@ HELDOUT = SAMPLE / "heldout"
         ("what causes rain", "question"),
         ("Is the earth flat", "question"),
         ("rain in Spain?", "question"),
+        ("can't the deflection be used", "question"),
+        ("Isn’t it late", "question"),
         ("what is the drag of a wing .", "question"),
         ("Zero-dimensional biomaterials lack inductive properties in vivo.", "claim"),
         ("vitamin D can prevent some cancers", "claim"),
@@ -83,7 +86,7 @@ RUN = {
 def test_every_kind_by_hand() -> None:
     found = {
         (kind.group, kind.name): kind.queries
-        for kind in kinds(collection(), RUN, lambda words: [4 if len(w) > 8 else 1 for w in words])
+        for kind in dividing(kinds(collection(), RUN, lambda words: [4 if len(w) > 8 else 1 for w in words]))
     }
     assert found == {
         ("form", "question"): ("q2", "q3"),
@@ -104,7 +107,7 @@ def test_every_kind_by_hand() -> None:
         ("relevant candidates", "1"): ("q1",),
         ("relevant candidates", "2 to 9"): ("q2",),
     }
-    groups = {kind.group for kind in kinds(collection(), RUN, None, relevant_from=2)}
+    groups = {kind.group for kind in dividing(kinds(collection(), RUN, None, relevant_from=2))}
     assert "rare words" not in groups, "there is no vocabulary to ask"
     assert "words of relevant passages" not in groups, (
         "one query has a passage of grade 2: that divides nothing"
@@ -119,7 +122,7 @@ def test_kinds_differences_and_examples_by_hand() -> None:
         small,
         {**RUN, "q1": [("exact", 2.0), ("none", 1.0)], "q2": [("none", 3.0), ("other", 2.0), ("long", 1.0)]},
     )
-    found = explain(small, better, base, kinds(small, RUN, None), examples=5)
+    found = explain(Part(small, better, base, kinds(small, RUN, None)), examples=5)
     ndcg = base.values["ndcg@10"]
     assert (ndcg["q2"], ndcg["q3"]) == (1.0, 0.0)
     assert found.queries == 3
@@ -133,9 +136,37 @@ def test_kinds_differences_and_examples_by_hand() -> None:
     assert (lost.query, lost.first_place, lost.second_place) == ("q2", 2, 1)
     assert (won.query, won.first_place, won.second_place) == ("q1", 1, 2)
     assert "digits: yes" in lost.kinds
-    reverse = explain(small, base, better, kinds(small, RUN, None), examples=0)
+    reverse = explain(Part(small, base, better, kinds(small, RUN, None)), examples=0)
     assert reverse.difference.mean == pytest.approx(-found.difference.mean)
     assert reverse.lost == reverse.won == ()
+
+
+def test_collections_together_are_their_queries_together() -> None:
+    small = collection()
+    base = first_stage("bm25", small, RUN)
+    better = first_stage("model", small, {**RUN, "q1": [("exact", 2.0), ("none", 1.0)]})
+    parts = [
+        Part(replace(small, name=name), better, second, kinds(small, RUN, None))
+        for name, second in (("one", base), ("two", better))
+    ]
+    found = explain(pool(parts))
+    assert found.queries == 6
+    assert found.difference.mean == pytest.approx((better.mean() - base.mean()) / 2)
+    rows = {(row.group, row.name): row for row in found.rows}
+    assert rows["form", "question"].queries == 4
+    assert [row.name for row in found.rows if row.group == "words"] == ["1 to 3", "4 to 7"]
+    assert [(one.query, one.second_place) for one in found.won] == [("one/q1", 2)]
+
+
+def test_the_rarest_word_is_counted_in_documents() -> None:
+    documents = {f"d{number}": "common words" + " seldom" * (number < 12) for number in range(120)}
+    documents["one"] = "common unique"
+    queries = {"a": "common things", "b": "seldom common", "c": "unique seldom", "d": "nowhere"}
+    judged = Collection(
+        name="n", documents=documents, queries=queries, qrels={q: {"one": 1} for q in queries}
+    )
+    found = {kind.name: kind.queries for kind in kinds(judged, {}, None) if kind.group == "rarest word"}
+    assert found == {"in 1 to 9": ("c",), "in 10 to 99": ("b",), "in 100 or more": ("a",)}
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
