@@ -15,7 +15,7 @@ from ..scorer import Cascade, EngineScorer, Scorer
 from ..scores import ScoreStore
 from . import inputs
 
-_LONGEST = 60  # characters of a query in a table; JSON has it whole
+_LONGEST, _LONGEST_NAME = 60, 20  # characters of a query and of a model in a table; JSON has them whole
 
 
 def run(options: argparse.Namespace, store: ScoreStore) -> int:
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
         named = {"data": part.collection.name, "first": part.first.name, "second": part.second.name}
         results.append(named | _facts(found))
         if not options.json:
-            _show(found, part.collection.name, (specs[0], specs[1] if len(specs) > 1 else part.second.name))
+            other = specs[1] if len(specs) > 1 else part.second.name
+            _show(found, part.collection.name, (_short(specs[0]), _short(other)))
     if options.json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
     return 0
@@ -46,6 +47,11 @@ def _pieces(scorers: list[Scorer]) -> Any:
     """The vocabulary of the first model that shows one."""
     alone = (scorer.stages[-1] if isinstance(scorer, Cascade) else scorer for scorer in scorers)
     return next((scorer.pieces for scorer in alone if isinstance(scorer, EngineScorer)), None)
+
+
+def _short(name: str) -> str:
+    """A name that can stand over a column of numbers."""
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
 
 def _facts(found: Explanation) -> dict[str, Any]:
@@ -69,8 +75,8 @@ def _show(found: Explanation, name: str, names: tuple[str, str]) -> None:
                 f"{row.second:.3f}",
                 f"{by.mean:+.3f}",
                 f"{by.low:+.3f} to {by.high:+.3f}",
-                f"{by.p:.3f}",
-                f"{row.adjusted:.3f}",
+                f"{by.p:.4f}",
+                f"{row.adjusted:.4f}",
                 f"{row.adds:+.4f}",
             )
         )
