@@ -15,7 +15,7 @@ def amend(path: Path, found: Threshold | Calibration) -> Manifest:
 
     The manifest's SHA-256 is another one then: a deployment that pins the artefact refuses it until it is deployed again.
     Versions that do not know the field refuse the artefact: of a cut-off those before 0.4.0, of a calibration those
-    before 0.7.0. Raises ArtefactError.
+    before 0.8.0. Raises ArtefactError.
     """
     if path.is_dir():
         manifest = _with(Manifest.read(path), found)
