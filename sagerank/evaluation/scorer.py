@@ -31,6 +31,7 @@ from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.contract import Truncation, best_first
+from sagerank_inference.scale import AS_IT_IS, Scale
 from sagerank_inference.settings import Settings
 
 from ..models import hub
@@ -80,6 +81,7 @@ class EngineScorer:
         self._engine = Engine.load(folder, settings)
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
         self.parameters = self._engine.manifest.parameters
+        self.scale = self._engine.manifest.scale
         self._shape = shape(JinaBertConfig.read(folder))
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
@@ -88,6 +90,11 @@ class EngineScorer:
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return list(self._engine.score(query, documents, self._truncation).values)
+
+    def pieces(self, words: Sequence[str]) -> list[int]:
+        """How many tokens of the vocabulary each word is."""
+        special, *counts = self._engine.tokeniser("", ["", *words]).document_tokens
+        return [count - special for count in counts]
 
     def gflop(self, query: str, documents: Sequence[str]) -> float:
         """The arithmetic of these pairs by the model's shape, without padding."""
@@ -221,8 +228,10 @@ class Cascade:
     As an artefact of the same models does, by the same rule: sagerank_inference.cascade.merge.
     """
 
-    def __init__(self, stages: Sequence[Scorer], keep: Sequence[int]) -> None:
+    def __init__(self, stages: Sequence[Scorer], keep: Sequence[int], *, scale: Scale | None = None) -> None:
+        """scale: of the artefact that holds the stages; by default the last stage's."""
         self.stages, self.keep = stages, keep
+        self.scale = scale or scale_of(stages[-1])
         self.name = ">".join(
             [
                 stages[0].name,
@@ -243,6 +252,14 @@ class Cascade:
             again = score(stage, [documents[index] for index in best])
             scores = merge(scores, best, again, documents)
         return scores
+
+
+def scale_of(scorer: Scorer) -> Scale:
+    """Return how a scorer's logits are shown as scores: as its artefact says, else by the sigmoid alone.
+
+    What answers elsewhere has applied its own already: its logits are those of the probabilities that it answered.
+    """
+    return scorer.scale if isinstance(scorer, EngineScorer | Cascade) else AS_IT_IS
 
 
 def open_scorer(
@@ -277,4 +294,4 @@ def open_scorer(
         EngineScorer(stage, threads=threads, max_document_tokens=max_tokens)
         for stage in manifest.stages(folder)
     ]
-    return Cascade(engines, manifest.keep) if manifest.keep else engines[0]
+    return Cascade(engines, manifest.keep, scale=manifest.scale) if manifest.keep else engines[0]
