@@ -13,7 +13,7 @@ from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
-from .recipe import Recipe
+from .recipe import Recipe, read_settings
 
 _HELP = {
     "passages": "folder of .md and .txt files, or JSON Lines (.gz): id, text, title, source, licence",
@@ -223,7 +223,7 @@ def _estimate(recipe: Recipe, options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    raw = json.loads(json.dumps(Recipe.read(options.recipe).to_json())) if options.recipe else {}
+    raw = read_settings(options.recipe) if options.recipe else {}
     for name in _settings():
         value = getattr(options, f"recipe_{name}")
         if value is not None:

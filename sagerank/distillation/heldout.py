@@ -7,7 +7,6 @@ is not asked.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +83,19 @@ def divided(recipe: Recipe) -> tuple[Text, HeldOut | None]:
 
 
 def _held(made: Sequence[Made], count: int, seed: int) -> tuple[Made, ...]:
-    """One query of each of `count` passages, but of no more than a share of all; the kinds take turns."""
-    of = defaultdict[int, dict[str, Made]](dict)
-    for query in made:
-        of[query.passage][query.kind] = query
-    drawn = random.Random(f"{seed} held out").sample(sorted(of), max(1, min(count, int(_SHARE * len(of)))))
-    result = []
-    for number, index in enumerate(drawn):
-        turn = [KINDS[(number + step) % len(KINDS)] for step in range(len(KINDS))]
-        result.append(next(of[index][kind] for kind in turn if kind in of[index]))
-    return tuple(result)
+    """One query of each of `count` passages, but of no more than a share of all; the kinds take turns as long as they have any."""
+    most = max(1, min(count, int(_SHARE * len({query.passage for query in made}))))
+    drawn = random.Random(f"{seed} held out").sample(made, len(made))
+    waiting = {kind: iter([query for query in drawn if query.kind == kind]) for kind in KINDS}
+    held: dict[int, Made] = {}
+    while len(held) < most and waiting:
+        for kind, queries in [*waiting.items()]:
+            query = next((one for one in queries if one.passage not in held), None)
+            if query is None:
+                del waiting[kind]
+            elif len(held) < most:
+                held[query.passage] = query
+    return tuple(held.values())
 
 
 def judged(

@@ -149,13 +149,7 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> Self:
         """A recipe file; raises DistillationError for an unknown name."""
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DistillationError(f"The recipe {path} does not exist.") from None
-        except ValueError as error:
-            raise DistillationError(f"{path} is not JSON ({error}).") from None
-        return cls.from_json(raw, str(path))
+        return cls.from_json(read_settings(path), str(path))
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], where: str) -> Self:
@@ -173,6 +167,19 @@ class Recipe:
             return cls(**values)
         except TypeError as error:
             raise DistillationError(f"{where}: {error}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Whatever settings a recipe file has: options may bring those that it lacks."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DistillationError(f"The recipe {path} does not exist.") from None
+    except ValueError as error:
+        raise DistillationError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(raw, dict):
+        raise DistillationError(f"{path} is not a recipe: give a JSON object of settings.")
+    return raw
 
 
 def parse_teachers(specs: Sequence[str]) -> dict[str, float]:
