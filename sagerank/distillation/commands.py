@@ -55,9 +55,7 @@ _HELP = {
 _REGION = "us-east-1"
 
 EXAMPLES = (
-    "sagerank distil --passages docs --teacher micro --start micro --layers 0,0 \\",
-    "    --output student",
-    "sagerank distil --recipe recipe.json --output student.tar.gz",
+    "sagerank distil --passages docs --teacher tiny --output student.tar.gz",
     "sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I",
 )
 

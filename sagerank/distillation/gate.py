@@ -128,6 +128,7 @@ def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Ite
             )
         for collection, candidates in collections:
             rankings = {"first_stage": first_stage("first stage", collection, candidates)}
+            progress(f"gate, {collection.name}", 0, len(scorers))
             for number, (name, scorer) in enumerate(scorers.items(), 1):
                 rankings[name] = rerank(collection, candidates, scorer, store)
                 progress(f"gate, {collection.name}", number, len(scorers))

@@ -120,6 +120,7 @@ def judged(
         return store.score(teacher, queries[query], [documents[key] for key, _ in candidates[query]])
 
     scores: dict[str, list[float]] = {}
+    progress("grade held-out queries", 0, len(candidates))
     for query, values in zip(candidates, each([teacher], graded, candidates), strict=True):
         scores[query] = values
         progress("grade held-out queries", len(scores), len(candidates))
