@@ -58,6 +58,7 @@ class Estimate:
     """The seconds that one request takes alone, and how they come about in one line."""
 
     seconds: Range
+    beside: float  # of the typical seconds, those that are not the model's
     why: str
 
 
@@ -141,7 +142,7 @@ def _estimate(operations: float, rate: Range, extra: Range, why: str) -> Estimat
         operations / speed + more for speed, more in zip(reversed(rate), extra, strict=True)
     )
     text = f"{operations / 1e9:.3g} GFLOP at {why}; {1e3 * extra.typical:.0f} ms beside"
-    return Estimate(Range(low, typical, high), text)
+    return Estimate(Range(low, typical, high), extra.typical, text)
 
 
 def _gpu(instance: Instance, precision: str) -> tuple[Range, str]:

@@ -12,7 +12,7 @@ from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
-from .memory import SERVERLESS_SIZES, fit, serverless_mb
+from .memory import SERVERLESS_SIZES, cache_mb, fit, serverless_mb
 from .models import Choice, check_precision
 from .running import Running, running_instances, running_jobs, running_queued, running_workers
 from .standing import Standing
@@ -46,8 +46,9 @@ class Scenario:
     """What deployments are priced for: the traffic, the prices, and the longest pair (in tokens) that must fit into memory.
 
     Speeds are taken as slow as they are with the probability `confidence`: 0.95 is the slow bound, 0.5 the estimate, 0.05 the
-    fast bound. A serverless worker starts in `cold_start` seconds. `discounts` are off the prices. Raises CostError where these
-    make no sense.
+    fast bound. A serverless worker starts in `cold_start` seconds. `discounts` are off the prices. `hit_rate` is the share of requests
+    whose scores are known where the server keeps them (memory.cache_mb): they are read, tokenised and answered, and not computed.
+    Raises CostError where these make no sense.
     """
 
     traffic: Traffic
@@ -56,6 +57,7 @@ class Scenario:
     confidence: float = 0.95
     cold_start: float = 6.0
     discounts: Discounts = Discounts()
+    hit_rate: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -64,6 +66,8 @@ class Scenario:
             )
         if not (math.isfinite(self.cold_start) and self.cold_start >= 0):
             raise CostError(f"A cold start takes {self.cold_start:g} s: give 0 or more.")
+        if not 0 <= self.hit_rate < 1:
+            raise CostError(f"The hit rate is {self.hit_rate:g}: give 0 to less than 1, such as 0.3.")
 
     def with_requests(self, count: float) -> Scenario:
         """The same shape of traffic, with so many requests a month."""
@@ -123,13 +127,23 @@ class TooLate(CostError):
 
 @dataclass(frozen=True)
 class Bill:
-    """A month of a deployment: its statement, the speed of a request alone, and what runs for how long and who waits."""
+    """A month of a deployment: its statement, the speed of a request alone that is computed, and what runs for how long and who waits.
+
+    `traffic` are the requests as they keep instances busy, `seconds` of each in the mean: less than `speed` where some are known.
+    """
 
     deployment: Deployment
     scenario: Scenario
     statement: Statement
     speed: Speed
     running: Running
+    traffic: Traffic
+    seconds: float
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of requests that are known there."""
+        return hit_rate(self.deployment, self.scenario)
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -162,7 +176,7 @@ class Bill:
 
     @cached_property
     def _sizes(self) -> Floats:
-        return self.speed.seconds * self.scenario.traffic.typical_sizes
+        return self.seconds * self.traffic.typical_sizes
 
     def late(self, seconds: float) -> float:
         """The share of requests that take longer."""
@@ -184,25 +198,26 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
 
     Raises CostError, with the reason, where the deployment cannot carry the traffic or a price is unknown.
     """
-    pace, traffic = pace or request_alone(deployment, scenario), scenario.traffic
+    pace = pace or request_alone(deployment, scenario)
+    traffic, seconds = as_served(deployment, scenario, pace)
     least, most = deployment.min_instances, deployment.max_instances
     try:
         if deployment.mode == "serverless":
-            running = running_workers(traffic, pace.seconds, scenario.cold_start)
+            running = running_workers(traffic, seconds, scenario.cold_start)
         elif deployment.mode == "async":
-            running = running_queued(traffic, pace.seconds, least=least, most=most)
+            running = running_queued(traffic, seconds, least=least, most=most)
         elif deployment.mode == "batch":
-            running = running_jobs(traffic, pace.seconds, most=most)
+            running = running_jobs(traffic, seconds, most=most)
         else:
             target = deployment.target
-            running = running_instances(traffic, pace.seconds, target=target, least=least, most=most)
+            running = running_instances(traffic, seconds, target=target, least=least, most=most)
     except CostError as error:
         raise CostError(f"{deployment.name} {error}") from None
     if deployment.mode != "serverless":
         _check_credits(deployment, scenario.catalogue.instance(deployment.instance), running)
     statement = month(deployment, scenario, running.mean)
     statement.notes += running.notes
-    found = Bill(deployment, scenario, statement, pace, running)
+    found = Bill(deployment, scenario, statement, pace, running, traffic, seconds)
     late = found.late(REQUEST_SECONDS) if deployment.mode in IN_TIME else 0.0
     if late > ERRORS:
         raise TooLate(
@@ -210,6 +225,23 @@ def bill(deployment: Deployment, scenario: Scenario, pace: Speed | None = None) 
             found,
         )
     return found
+
+
+def hit_rate(deployment: Deployment, scenario: Scenario) -> float:
+    """The share of requests that are known there: the scenario's where the server keeps scores, else 0."""
+    if not scenario.hit_rate or deployment.mode == "serverless":
+        return 0.0
+    kept = cache_mb(deployment.mode, scenario.catalogue.instance(deployment.instance))
+    return scenario.hit_rate if kept else 0.0
+
+
+def as_served(deployment: Deployment, scenario: Scenario, pace: Speed) -> tuple[Traffic, float]:
+    """The traffic by the work that its requests are there, and their mean seconds, where one that is computed takes `pace`."""
+    rate = hit_rate(deployment, scenario)
+    if not rate:
+        return scenario.traffic, pace.seconds
+    traffic, share = scenario.traffic.known(rate, pace.beside)
+    return traffic, pace.seconds * share
 
 
 def _check_credits(deployment: Deployment, instance: Instance, running: Running) -> None:
@@ -246,7 +278,8 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
         pace = serverless_speed(deployment.choice, deployment.precision, size, **shape, folder=folder)
     else:
         instance = scenario.catalogue.instance(deployment.instance)
-        room = fit(deployment.choice, deployment.precision, tokens, instance)
+        kept = cache_mb(deployment.mode, instance)
+        room = fit(deployment.choice, deployment.precision, tokens, instance, cache_mb=kept)
         if not room.copies:
             raise CostError(
                 f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "

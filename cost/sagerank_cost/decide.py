@@ -10,7 +10,17 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 from . import CostError
-from .bill import ERRORS, MAY_BE_ZERO, SELLERS_CHARGE, Bill, Deployment, Scenario, bill, request_alone
+from .bill import (
+    ERRORS,
+    MAY_BE_ZERO,
+    SELLERS_CHARGE,
+    Bill,
+    Deployment,
+    Scenario,
+    as_served,
+    bill,
+    request_alone,
+)
 from .catalogue import Service
 from .lines import CENT, total
 from .memory import SERVERLESS_SIZES
@@ -179,6 +189,13 @@ def unnamed_baseline(question: Question, deployment: Deployment) -> float | None
     return question.scenario.catalogue.instance(deployment.instance).baseline
 
 
+def alone(question: Question, deployment: Deployment) -> float:
+    """The 95th percentile of the seconds of requests there that wait for no other. Raises CostError as `request_alone` does."""
+    scenario = question.scenario
+    traffic, seconds = as_served(deployment, scenario, request_alone(deployment, scenario))
+    return seconds * traffic.usual_size
+
+
 def admit(question: Question, deployment: Deployment) -> Bill:
     """The bill of a deployment that meets the question. Raises Refused for one that does not."""
     quality, limit = deployment.choice.ndcg, question.p95_seconds
@@ -196,10 +213,10 @@ def admit(question: Question, deployment: Deployment) -> Bill:
         )
     try:
         # What is too slow without any wait needs no bill.
-        alone = request_alone(deployment, question.scenario).seconds * question.scenario.traffic.usual_size
-        if alone > limit:
+        soonest = alone(question, deployment)
+        if soonest > limit:
             raise Refused(
-                "are too slow", f"{deployment.name} has a p95 of {alone:.3f} s or more, above {limit:g}."
+                "are too slow", f"{deployment.name} has a p95 of {soonest:.3f} s or more, above {limit:g}."
             )
         item = bill(deployment, question.scenario)
     except Refused:

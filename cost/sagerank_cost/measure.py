@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import os
+import secrets
 import statistics
 import time
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def rows(options: argparse.Namespace, prices: Catalogue) -> list[Measurement]:
 
 
 def documents(count: int, words: int) -> list[str]:
-    """Texts of that many words, no two alike."""
+    """Texts of that many words."""
     pool = _TEXT.split()
     return [" ".join(pool[(start + offset) % len(pool)] for offset in range(words)) for start in range(count)]
 
@@ -88,6 +89,7 @@ def measure(
 ) -> Measurement:
     """The median of whole calls through boto3's sagemaker-runtime, after one that warms up.
 
+    Each call's documents begin with other numbers, since a server may keep the scores of pairs that it has seen.
     region: by default AWS_REGION's, AWS_DEFAULT_REGION's or the profile's; profile: by default AWS_PROFILE's.
     Raises CostError where the endpoint does not answer as a reranker.
     """
@@ -108,10 +110,11 @@ def measure(
         endpoint_url=endpoint_url,
         config=Config(retries={"total_max_attempts": 1}),
     )
-    body = json.dumps({"query": QUERY, "documents": list(texts), "return_documents": False}).encode()
     times = []
     try:
         for _ in range(repeats + 1):
+            new = [f"{secrets.randbelow(10**9)} {text}" for text in texts]
+            body = json.dumps({"query": QUERY, "documents": new, "return_documents": False}).encode()
             began = time.perf_counter()
             response = runtime.invoke_endpoint(
                 EndpointName=endpoint, ContentType="application/json", Body=body

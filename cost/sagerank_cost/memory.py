@@ -40,6 +40,8 @@ SERVING_MB, LEFT_MB = 15.0, 13.0
 # The HTTP process that stands before the model's own: the bound that it keeps whatever 64 connections send
 # (docs/reliability.md has the measurement). A quiet one takes about 60.
 SERVER_MB = 400.0
+# Of scores of pairs seen before, which that process keeps where `sagerank deploy` says so by default: in these modes, on a CPU.
+CACHE_MB, CACHED = 32.0, frozenset({"realtime", "scale-to-zero"})
 # PyTorch with a CUDA context on the host, and what CUDA takes of the device: usual figures, not measured by us.
 GPU_HOST_MB, GPU_CONTEXT_MB = 3000.0, 600.0
 # What the operating system and SageMaker's agents keep of an instance: an allowance, not measured.
@@ -142,6 +144,11 @@ def promised_mb(choice: Choice, precision: str, tokens: int, *, cores: int) -> f
     return copy_mb(choice, precision, tokens, cores=cores) + SERVING_MB + cores * LEFT_MB
 
 
+def cache_mb(mode: str, instance: Instance) -> float:
+    """MB of scores that a server keeps in a mode on an instance type, unless it is told otherwise."""
+    return CACHE_MB if mode in CACHED and not instance.gpu else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How many copies of a choice fit: 0 where it does not. `where` says into what memory."""
@@ -152,9 +159,12 @@ class Fit:
     where: str  # "memory" or the GPU's name
 
 
-def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
-    """Copies of the model that the instance's memory holds beside the server, every one able to take `tokens` at once."""
-    available = room_mb(instance) - SERVER_MB
+def fit(choice: Choice, precision: str, tokens: int, instance: Instance, *, cache_mb: float = 0.0) -> Fit:
+    """Copies of the model that the instance's memory holds beside the server, every one able to take `tokens` at once.
+
+    cache_mb: of scores that the server keeps.
+    """
+    available = room_mb(instance) - SERVER_MB - cache_mb
     if not instance.gpu:
         needed = promised_mb(choice, precision, tokens, cores=instance.cores)
         return Fit(max(0, int(available // needed)), needed, available, "memory")
@@ -165,11 +175,14 @@ def fit(choice: Choice, precision: str, tokens: int, instance: Instance) -> Fit:
     return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
 
 
-def host_mb(choice: Choice, precision: str, tokens: int, instance: Instance) -> float:
+def host_mb(
+    choice: Choice, precision: str, tokens: int, instance: Instance, *, cache_mb: float = 0.0
+) -> float:
     """MB of an instance's own memory that a copy takes at most with its own server: what a container of it needs."""
+    server = SERVER_MB + cache_mb
     if instance.gpu:
-        return GPU_HOST_MB + SERVER_MB
-    return promised_mb(choice, precision, tokens, cores=instance.cores) + SERVER_MB
+        return GPU_HOST_MB + server
+    return promised_mb(choice, precision, tokens, cores=instance.cores) + server
 
 
 def room_mb(instance: Instance) -> float:
@@ -177,12 +190,13 @@ def room_mb(instance: Instance) -> float:
     return instance.memory_gib * 1073.741824 - RESERVED_MB
 
 
-def serverless_mb(choice: Choice, precision: str, tokens: int) -> int | None:
+def serverless_mb(choice: Choice, precision: str, tokens: int, *, cache_mb: float = 0.0) -> int | None:
     """The smallest memory size of a serverless endpoint that holds the choice, or None."""
 
     def holds(size: int) -> bool:
         cores = math.ceil(SERVERLESS_VCPUS[size])
-        return size * 1.048576 >= promised_mb(choice, precision, tokens, cores=cores) + SERVER_MB
+        needed = promised_mb(choice, precision, tokens, cores=cores) + SERVER_MB + cache_mb
+        return size * 1.048576 >= needed
 
     return next(filter(holds, SERVERLESS_SIZES), None)
 

@@ -158,6 +158,14 @@ QUESTION: dict[str, tuple[Option, ...]] = {
             95.0,
         ),
         Option(
+            "hit-rate",
+            "share of requests whose scores are known where the server keeps them, 0 to 0.99",
+            PRICED,
+            values.number(0, 0.99),
+            0.0,
+            modes=("realtime", "scale-to-zero"),
+        ),
+        Option(
             "cold-start",
             "seconds until a serverless worker serves; an assumption, measure yours",
             PRICED,

@@ -73,6 +73,7 @@ def question(options: argparse.Namespace, prices: Catalogue) -> Question:
         confidence=options.confidence / 100,
         cold_start=options.cold_start,
         discounts=discounts(options.discount),
+        hit_rate=options.hit_rate,
     )
     return Question(
         scenario=scenario,

@@ -11,6 +11,7 @@ from .catalogue import STALE_DAYS, Catalogue
 from .discount import Discounts
 from .lines import HOURS_PER_MONTH, AtLeast
 from .measured import note
+from .memory import CACHED
 
 Item = TypeVar("Item")
 
@@ -121,12 +122,19 @@ class Report:
     monthly: Decimal | None = None
 
 
-def data_notes(catalogue: Catalogue, discounts: Discounts | None = None) -> tuple[str, ...]:
-    """How old the prices are and what is off them, a warning where they are too old, and where speeds of the user's own are."""
+def data_notes(
+    catalogue: Catalogue, discounts: Discounts | None = None, hit_rate: float = 0.0
+) -> tuple[str, ...]:
+    """How old the prices are and what is off them, a warning where they are too old, where speeds of the user's own are, and what a hit rate means."""
     age = catalogue.age_days()
     beside = "tax and discounts"
     if discounts not in (None, Discounts()):
         beside = "tax; your discounts are lines of a bill, and off no service's price"
     line = f"Hosting prices of {catalogue.date().isoformat()} ({age} days old), US dollars, without {beside}; a month has {HOURS_PER_MONTH} hours."
     stale = f"WARNING: these prices are older than {STALE_DAYS} days: run `sagerank cost refresh`."
-    return tuple(filter(None, (line, stale if age > STALE_DAYS else None, note(catalogue.folder))))
+    known = (
+        f"{hit_rate:.0%} of the requests are taken to be known where the server keeps scores, on CPUs in modes {' and '.join(sorted(CACHED))}: they are read, tokenised and answered, and not computed. "
+        "Look yours up in /metrics; every instance has scores of its own."
+    )
+    lines = (line, stale if age > STALE_DAYS else None, note(catalogue.folder), known if hit_rate else None)
+    return tuple(filter(None, lines))

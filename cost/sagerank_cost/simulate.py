@@ -87,7 +87,7 @@ def simulate(
         )
     generator = np.random.default_rng(seed)
     arrivals: Counts = generator.poisson(np.tile(traffic.rates, minutes // len(traffic.rates)) * 60)
-    work, latencies = Work(formula.speed.seconds, traffic.sizes), Latencies()
+    work, latencies = Work(formula.seconds, formula.traffic.sizes), Latencies()
     refused = cold = 0
     waited = 0.0
     least, most = deployment.min_instances, deployment.max_instances
@@ -136,7 +136,7 @@ def _daily_jobs(arrivals: Counts, formula: Bill) -> tuple[Counts, Counts]:
     jobs = []
     for number, day in enumerate(days, 1):
         begin = max(number * MINUTES_PER_DAY, free)
-        free = begin + START_MINUTES + math.ceil(float(day.sum()) * formula.speed.seconds / 60 / count)
+        free = begin + START_MINUTES + math.ceil(float(day.sum()) * formula.seconds / 60 / count)
         jobs.append((begin, free))
     serving, billed = np.zeros(free, np.int64), np.zeros(free, np.int64)
     for begin, end in jobs:

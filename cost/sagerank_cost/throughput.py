@@ -23,7 +23,8 @@ _SPREAD, _FARTHER = 1.1, 0.1
 class Speed:
     """The seconds that one request takes alone, between the bounds `low` and `high`.
 
-    The basis is measured, vendor or estimated; `why` derives it.
+    The basis is measured, vendor or estimated; `why` derives it. beside: the share of these seconds that is not the model's but HTTP,
+    JSON and tokenisation, which a request takes too whose scores are all known.
     """
 
     seconds: float
@@ -31,6 +32,7 @@ class Speed:
     high: float
     basis: str
     why: str
+    beside: float = 1.0
 
     def at(self, confidence: float) -> Speed:
         """The seconds that a request does not exceed with this probability (0 to 1, exclusive), as if they were known.
@@ -81,7 +83,8 @@ def serverless_speed(
 
 def _speed(estimate: Estimate) -> Speed:
     low, typical, high = estimate.seconds
-    return Speed(seconds=typical, low=low, high=high, basis="estimated", why=estimate.why)
+    share = estimate.beside / typical
+    return Speed(seconds=typical, low=low, high=high, basis="estimated", why=estimate.why, beside=share)
 
 
 def _scaled(
@@ -98,4 +101,11 @@ def _scaled(
     why = f"{row.documents} x {row.tokens:g} tokens in {row.seconds:g} s ({whose}: {row.source}, {row.date})"
     if (row.documents, row.tokens) != (documents, tokens):
         why += ", scaled by arithmetic and tokens"
-    return Speed(seconds=seconds, low=seconds / spread, high=seconds * spread, basis=row.kind, why=why)
+    return Speed(
+        seconds=seconds,
+        low=seconds / spread,
+        high=seconds * spread,
+        basis=row.kind,
+        why=why,
+        beside=known * more / seconds,
+    )

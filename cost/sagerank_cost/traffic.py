@@ -23,6 +23,8 @@ MINUTES_PER_DAY = 1440
 MINUTES_PER_MONTH = 730 * 60
 # Days whose requests formulas count, so that chance evens out. From this mean on, a minute's number is as good as normal.
 _DAYS, _NORMAL_FROM = 4, 200
+# Sizes that requests are drawn from where some are known.
+_KNOWN = 4096
 # Documents of a logged request, and tokens of one: what is more is a mistake.
 _MOST = 1_000_000
 
@@ -104,6 +106,21 @@ class Traffic:
     def minutes(self, least: int) -> int:
         """So many minutes, rounded up to whole periods: parts of a day would weigh some hours more than others."""
         return -(-least // len(self.rates)) * len(self.rates)
+
+    def known(self, share: float, rest: float) -> tuple[Traffic, float]:
+        """The same requests where a share of them takes only `rest` (0 to 1) of its work, and their mean work by what it was.
+
+        It is whole requests that are known, of any size: those that are not take as long as ever, which a latency limit has to see.
+        """
+        sizes = np.concatenate([self.sizes * np.float32(rest), self.sizes])
+        order = np.argsort(sizes)
+        weights = np.repeat([share, 1 - share], len(self.sizes))[order].cumsum()
+        at = np.searchsorted(weights / weights[-1], (np.arange(_KNOWN) + 0.5) / _KNOWN)
+        picked = sizes[order][at]
+        found = replace(self, sizes=(picked / picked.mean()).astype(np.float32))
+        # What the rates alone decide is the same, and takes a while to find.
+        vars(found).update(sample=self.sample, counts=self.counts)
+        return found, 1 - share * (1 - rest)
 
     def scaled(self, factor: float) -> Traffic:
         """The same curve, `factor` times as high."""

@@ -31,6 +31,7 @@ class Exchange:
     tokenise: float = field(init=False, default=0.0)
     queue: float = field(init=False, default=0.0)
     forwards: list[float] = field(init=False, default_factory=list)
+    cached: int = field(init=False, default=0)  # pairs that were not computed, their scores being known
 
     def take(self, body: bytes) -> None:
         self.body, self.size = body, len(body)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
+from .cache import Lookup, ScoreCache
 from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
 from .dialects import Call, render
@@ -40,10 +41,17 @@ class Engine:
     """A model, or the stages of a cascade; `forwards` are theirs, in that order."""
 
     def __init__(
-        self, manifest: Manifest, stages: Sequence[Stage], forwards: Sequence[Forward], *, batch_tokens: int
+        self,
+        manifest: Manifest,
+        stages: Sequence[Stage],
+        forwards: Sequence[Forward],
+        *,
+        batch_tokens: int,
+        cache: ScoreCache | None = None,
     ) -> None:
+        """cache: answers pairs that `score` has scored before; golden pairs are always computed."""
         self.manifest, self.stages, self.forwards = manifest, stages, forwards
-        self.batch_tokens = batch_tokens
+        self.batch_tokens, self.cache = batch_tokens, cache
         # The caller's thread is a lane too.
         self._others = ThreadPoolExecutor(max(1, *(forward.lanes - 1 for forward in forwards)))
 
@@ -61,14 +69,16 @@ class Engine:
     def load(cls, model_dir: Path, settings: Settings) -> Self:
         """Verify the artefact's hashes, load it, warm it up and check its golden pairs.
 
-        Raises ArtefactError where any of that fails: an engine that exists scores as the reference does.
+        Raises ArtefactError where any of that fails: an engine that exists scores as the reference does. Raises SettingsError
+        where there is no memory for the cache.
         """
         manifest = Manifest.read(model_dir, settings.manifest_sha256)
         manifest.verify(model_dir)
         stages = load_stages(model_dir, settings)
         folders = manifest.stages(model_dir)
         forwards = [load_forward(folder, settings, shared_arena=len(folders) > 1) for folder in folders]
-        engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens)
+        cache = ScoreCache(settings.cache_mb) if settings.cache_mb else None
+        engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens, cache=cache)
         engine.check_golden()
         for folder, stage, forward in zip(folders, stages, forwards, strict=True):
             if not stage.manifest.golden:  # these settings cut every pair, and are no reason to check none
@@ -98,8 +108,10 @@ class Engine:
         is to be cut to next to nothing.
         """
         rounds = Rounds(self.stages, query, documents, truncation, spans=spans)
-        for forward in self.forwards:
-            rounds.take(self._logits(forward, rounds.read().ids))
+        for number, forward in enumerate(self.forwards):
+            lookup = Lookup(self.cache, number)
+            lookup.add(rounds.read().ids)
+            rounds.take(lookup.complete(self._logits(forward, lookup.missing)))
         finish(rounds.find_spans())
         return rounds.scores()
 

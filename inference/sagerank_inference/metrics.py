@@ -45,6 +45,13 @@ class Metrics:
         self._padding = Counter(
             "sagerank_padding_tokens", "Cells that attention computed for nothing", registry=registry
         )
+        self._hits = Counter(
+            "sagerank_cache_hits", "Pairs whose score was known, and not computed", registry=registry
+        )
+        self._misses = Counter(
+            "sagerank_cache_misses", "Pairs that were computed and then kept", registry=registry
+        )
+        self.cached = Gauge("sagerank_cache_pairs", "Pairs whose score is kept", registry=registry)
         self._batch = Histogram(
             "sagerank_batch_pairs",
             "Pairs in a batch",
@@ -60,6 +67,11 @@ class Metrics:
         self._padding.inc(stats.charged - stats.tokens)
         self._batch.observe(stats.pairs)
         self._forward.observe(stats.seconds)
+
+    def observe_lookup(self, hits: int, misses: int) -> None:
+        """Count what a cache knew of a request's pairs, and what not."""
+        self._hits.inc(hits)
+        self._misses.inc(misses)
 
     def observe_stage(self, position: int, model: str, documents: int) -> None:
         self._scored.labels(str(position), model).inc(documents)

@@ -13,7 +13,10 @@ from typing import Self, cast
 PREFIX = "SAGERANK_"
 _OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
+_MOST_CACHE = 4096  # MB: 170 million pairs, which are taken when the server starts
+_ZERO = {"overlap_tokens", "cache_mb"}  # may be 0
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
+_MOSTS = {"threads": _MOST_THREADS, "port": 65_535, "cache_mb": _MOST_CACHE}
 _LONGEST = 100  # of a name or value that a message quotes
 # Numbers are ASCII, of a length that a number has: what to match, and what to ask for.
 _NUMBERS: dict[type, tuple[re.Pattern[str], str]] = {
@@ -93,6 +96,7 @@ class Settings:
     batch_seconds: float = 120.0  # until a forward counts as hung and its process is replaced
     golden_seconds: float = 600.0  # between two checks of the golden pairs while idle
     drain_seconds: float = 25.0  # for requests under way when told to stop; SageMaker kills after 30
+    cache_mb: int = 0  # of scores of pairs seen before, in 10^6 bytes, 24 a pair; 0: none is kept
     cors_origins: str = "none"  # whose web pages may call: origins with commas between, or *
 
     def __post_init__(self) -> None:
@@ -103,8 +107,8 @@ class Settings:
             object.__setattr__(self, "batch_tokens", 1024 if self.device == "cpu" else 16_384)
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and (field.name, value) != ("overlap_tokens", 0):
-                most = {"threads": _MOST_THREADS, "port": 65_535}.get(field.name, _MOST)
+            if isinstance(value, int | float) and not (value == 0 and field.name in _ZERO):
+                most = _MOSTS.get(field.name, _MOST)
                 _check(_variable(field.name), value, most)
         if not self.host.isprintable() or not self.host or " " in self.host:
             raise SettingsError(

@@ -19,7 +19,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -230,7 +230,7 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     """Be the child: load, say so, then answer batch after batch until the front hangs up."""
     from .engine import Engine
 
-    settings = Settings.from_env(environ)
+    settings = replace(Settings.from_env(environ), cache_mb=0)  # the front has it
     try:
         engine = Engine.load(settings.model_dir, settings)
     except BaseException as error:  # a panic of a library's, too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sagerank_cost.memory import CACHE_MB
 from sagerank_inference import archive, quiet
 from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
@@ -20,8 +21,11 @@ _LARGE_BODY = 64 * MEGABYTE
 def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
     """Settings that differ from the server's defaults, as text by their name in sagerank_inference.settings.Settings."""
     instance = instance or config.instance
+    gpu = bool(instance) and bool(hardware(instance).gpu)
     chosen: dict[str, str] = {}
-    if instance and hardware(instance).gpu:
+    if config.traits.cached and config.image == "dockerfile" and not gpu:
+        chosen |= {"cache_mb": f"{CACHE_MB:.0f}"}
+    if gpu:
         chosen |= {"backend": "torch", "device": "cuda"}
     elif config.image == "dlc":
         # AWS's container has PyTorch and no ONNX Runtime, and network isolation leaves no way to fetch one.
@@ -68,6 +72,11 @@ def variables_of(chosen: dict[str, str]) -> dict[str, str]:
     except SettingsError as error:
         raise ConfigError(f"settings: {error}") from None
     return {name: written[name] for name in sorted(given)}
+
+
+def cache_mb(config: DeployConfig, instance: str) -> int:
+    """MB of scores that the server keeps on an instance type (empty: serverless)."""
+    return Settings.from_env(variables_of(settings(config, instance))).cache_mb
 
 
 def max_tokens(config: DeployConfig) -> int:

@@ -21,7 +21,7 @@ from sagerank_cost.traffic import constant
 
 from . import fleet
 from .config import DeployConfig, read_file
-from .environment import max_tokens
+from .environment import cache_mb, max_tokens
 from .instances import catalogue, hardware
 from .options import ConfigError
 from .standing import Standing, standing
@@ -74,17 +74,19 @@ def check_precision(config: DeployConfig, instance: str = "") -> None:
 def check_fit(config: DeployConfig, instance: str) -> None:
     """Raise ConfigError unless the instance's memory holds the model and one pair of the longest."""
     used = precision(config, instance)
-    memory = fit(choice(config.model), used, max_tokens(config), hardware(instance))
+    kept = cache_mb(config, instance)
+    memory = fit(choice(config.model), used, max_tokens(config), hardware(instance), cache_mb=kept)
     if not memory.copies:
         raise ConfigError(
             f"instance is {instance!r}, which has {memory.available_mb:.0f} MB of {memory.where} to spare; {config.model} in {used} needs {memory.needed_mb:.0f} MB "
-            f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens."
+            f"for a pair of {max_tokens(config)} tokens: take a larger type, or lower settings.max_tokens{f' or settings.cache_mb, which is {kept}' if kept else ''}."
         )
 
 
 def serverless_memory(config: DeployConfig) -> int:
     """Memory of a serverless endpoint, in MB. Raises ConfigError where the model does not fit."""
-    smallest = serverless_mb(choice(config.model), precision(config, ""), max_tokens(config))
+    kept = cache_mb(config, "")
+    smallest = serverless_mb(choice(config.model), precision(config, ""), max_tokens(config), cache_mb=kept)
     wanted = config.serverless.memory_mb
     if smallest is None or (wanted and wanted < smallest):
         need = "more than the 6144 there are" if smallest is None else f"{smallest}"
@@ -104,7 +106,8 @@ def component_memory(config: DeployConfig) -> int:
 
 def host_needs(config: DeployConfig, instance: str) -> float:
     """MB of an instance's host memory that a copy beside other models takes at most."""
-    return host_mb(choice(config.model), precision(config, instance), max_tokens(config), hardware(instance))
+    used, kept = precision(config, instance), cache_mb(config, instance)
+    return host_mb(choice(config.model), used, max_tokens(config), hardware(instance), cache_mb=kept)
 
 
 def host_room(instance: str) -> float:

@@ -33,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--long-documents", type=int, default=20, help="of the long request; 0: none (default: %(default)s)"
     )
     parser.add_argument("--long-tokens", type=int, default=8000, help="of each (default: %(default)s)")
+    parser.add_argument(
+        "--zipf",
+        type=float,
+        nargs="?",
+        const=1.0,
+        metavar="S",
+        help="in place of these loads: requests that repeat by Zipf's law with this exponent (1 where none is given), with the score cache off and on",
+    )
     parser.add_argument("--no-toolkit", dest="toolkit", action="store_false", help="leave AWS's toolkit out")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, and the conditions on standard error"
@@ -41,18 +49,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and print the rows. Raises EvaluationError for options that cannot be measured."""
-    from .serving import Plan, measure
-    from .tables import serve_cells
+    from .serving import COMPARED_CLIENTS, Plan, measure
+    from .tables import repeated_cells, serve_cells
 
     if min(options.clients) < 1 or options.documents > 36:
         raise EvaluationError(
             "Give --clients of at least 1, and at most 36 --documents: so many are at hand."
         )
+    if options.zipf is not None and not 0 <= options.zipf <= 10:
+        raise EvaluationError(f"--zipf is {options.zipf:g}: give 0 (all alike) to 10.")
     report = begin(options, "documents", "rounds", "stretch", "load", "seconds", "long_tokens")
     (folder,) = report.models.values()
+    if options.zipf is not None:
+        from . import repeated
+
+        found = repeated.measure(
+            folder,
+            options.zipf,
+            documents=options.documents,
+            rounds=options.rounds,
+            stretch=options.stretch,
+            threads=report.threads,
+            note=_note,
+        )
+        what = f"{COMPARED_CLIENTS} clients, requests of {options.documents} documents by Zipf's law with exponent {options.zipf:g}; every answer compared with the engine's scores"
+        report.show(found, [what], repeated_cells(found), answer=repeated.sentences(found))
+        return 0
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
-    rows = measure(folder, plan, threads=report.threads, note=lambda text: print(text, file=sys.stderr))
+    rows = measure(folder, plan, threads=report.threads, note=_note)
     what = f"requests of {plan.documents} documents; every answer compared with the engine's scores"
     failed = [f"not measured: {row.name}: {row.error}" for row in rows if row.error]
     report.show(rows, [what, *failed], serve_cells(rows))
     return 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -47,6 +47,11 @@ class Served:
         pids = [int(path.name) for path in _PROC.glob("[0-9]*")]
         return [pid for pid in pids if (stat := _stat(pid)) and int(stat[3]) == self.server.pid]
 
+    def counter(self, metric: str) -> float:
+        """What its /metrics say of one without labels."""
+        lines = [line.split() for line in self.server.read("/metrics").splitlines()]
+        return next(float(line[1]) for line in lines if line and line[0] == metric)
+
     def cpu_seconds(self) -> float | None:
         """What all its processes have used since they started; None where the system does not say."""
         times = [int(stat[11]) + int(stat[12]) for pid in self.processes() if (stat := _stat(pid))]
@@ -67,11 +72,20 @@ class Served:
 
 
 def ours(
-    model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0
+    model_dir: Path, *, threads: int = 0, request_seconds: float = 55.0, cache_mb: int = 0
 ) -> AbstractContextManager[Served]:
-    """Our own server, as the container starts it. Raises EvaluationError where it does not start."""
-    settings = {"SAGERANK_THREADS": str(threads), "SAGERANK_REQUEST_SECONDS": str(request_seconds)}
-    return _served("sagerank", serving(model_dir, settings))
+    """Our own server, as the container starts it. Raises EvaluationError where it does not start.
+
+    cache_mb: of scores of pairs seen before. Without, requests may be sent again and again.
+    """
+    settings = {
+        "SAGERANK_THREADS": str(threads),
+        "SAGERANK_REQUEST_SECONDS": str(request_seconds),
+        "SAGERANK_CACHE_MB": str(cache_mb),
+    }
+    return _served(
+        f"sagerank, cache of {cache_mb} MB" if cache_mb else "sagerank", serving(model_dir, settings)
+    )
 
 
 @contextmanager

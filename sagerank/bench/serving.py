@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ COMPARED_CLIENTS = 16  # at which the toolkit is measured
 SHORT_LOAD = 0.2  # share of capacity that goes on while a long request is answered
 TIMEOUT = 600.0
 DIFFERENT_REQUESTS = 24  # sent in turn
+
+Texts = tuple[str, list[str]]  # a query and its documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +91,8 @@ def measure(
 
     with ExitStack() as stack:
         engine = stack.enter_context(EngineSubject(folder, threads=threads))
-        texts = list(_texts(plan))
-        requests = [_request(engine, query, documents) for query, documents in texts]
+        texts = list(islice(different(plan.documents), DIFFERENT_REQUESTS))
+        requests = [request(engine, query, documents) for query, documents in texts]
         check_distinct(requests, TOLERANCE)
         server = stack.enter_context(ours(folder, threads=threads, request_seconds=TIMEOUT))
         subjects = [(server, clients) for clients in plan.clients]
@@ -104,12 +107,12 @@ def measure(
         offline = _Offline(engine, texts)
         offline.work(2)
         for subject, clients in subjects:  # the toolkit loads its models when /ping is 200 already
-            asyncio.run(_load(subject, requests).closed_loop(clients=clients, count=2 * clients))
+            asyncio.run(load(subject, requests).closed_loop(clients=clients, count=2 * clients))
         rows = _closed_rows(subjects, requests, offline, plan, note)
         capacity = max(row.documents_per_second or 0.0 for row in rows if row.name == server.name)
         note(f"open loop at {plan.load:.0%} of {capacity:.1f} documents/s")
         per_second = plan.load * capacity / plan.documents
-        loop = _load(server, requests).open_loop(per_second=per_second, seconds=plan.seconds)
+        loop = load(server, requests).open_loop(per_second=per_second, seconds=plan.seconds)
         rows.append(_row(server, f"open, {plan.load:.0%}", [asyncio.run(loop)]))
         if plan.long_documents:
             note(f"{plan.long_documents} documents of {plan.long_tokens} tokens beside short requests")
@@ -117,19 +120,20 @@ def measure(
         return [offline.row(), *rows, *failed]
 
 
-def _texts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """The demo's passages, all rotated at random: other texts of the same lengths for every request."""
+def different(documents: int) -> Iterator[Texts]:
+    """Queries with so many documents, without end: the demo's passages, all rotated at random, so other texts of the same lengths."""
     query, texts = demo()
     passages, chance = [text.split() for text in texts], random.Random(0)
-    for _ in range(DIFFERENT_REQUESTS):
-        documents = []
-        for words in chance.sample(passages, plan.documents):
+    while True:
+        rotated = []
+        for words in chance.sample(passages, documents):
             first = chance.randrange(len(words))
-            documents.append(" ".join(words[first:] + words[:first]))
-        yield query, documents
+            rotated.append(" ".join(words[first:] + words[:first]))
+        yield query, rotated
 
 
-def _request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Request:
+def request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Request:
+    """A request with the scores that the engine gives it."""
     from sagerank_inference.dialects import sigmoid
 
     logits, _ = engine.score(query, documents)
@@ -137,7 +141,8 @@ def _request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Req
     return Request(body.encode(), tuple(map(sigmoid, logits)))
 
 
-def _load(served: Served, requests: Sequence[Request]) -> Load:
+def load(served: Served, requests: Sequence[Request]) -> Load:
+    """Those requests in turn on a server."""
     server = served.server
     return Load(host=server.host, port=server.port, requests=requests, tolerance=TOLERANCE, timeout=TIMEOUT)
 
@@ -145,7 +150,7 @@ def _load(served: Served, requests: Sequence[Request]) -> Load:
 class _Offline:
     """The engine alone over the same requests, one after the other: documents per second, and seconds of every request."""
 
-    def __init__(self, engine: EngineSubject, texts: Sequence[tuple[str, list[str]]]) -> None:
+    def __init__(self, engine: EngineSubject, texts: Sequence[Texts]) -> None:
         self._engine, self._texts = engine, texts
         self._rates: list[float] = []
         self._seconds: list[float] = []
@@ -198,7 +203,7 @@ def _closed_rows(
             stretch = max(2, round(plan.stretch * offline.rate / plan.documents))
             rate, median = offline.work(stretch)
             start = served.cpu_seconds()
-            loop = _load(served, requests).closed_loop(clients=clients, count=max(stretch, 2 * clients))
+            loop = load(served, requests).closed_loop(clients=clients, count=max(stretch, 2 * clients))
             outcome = asyncio.run(loop)
             end = served.cpu_seconds()
             after, median_after = offline.work(stretch)
@@ -233,8 +238,8 @@ def _starvation(
 ) -> list[Row]:
     """Short requests alone, then while one long request is answered, and that one."""
     work = long((plan.long_tokens,) * plan.long_documents)
-    long_load = _load(served, [_request(engine, work.query, work.documents)])
-    short_load = _load(served, requests)
+    long_load = load(served, [request(engine, work.query, work.documents)])
+    short_load = load(served, requests)
     per_second = SHORT_LOAD * capacity / plan.documents
 
     async def both() -> tuple[Outcome, Outcome]:

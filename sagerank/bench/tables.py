@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import latency, memory, serving, startup, throughput
+    from . import latency, memory, repeated, serving, startup, throughput
 
 Cells = list[tuple[str, ...]]
 
@@ -80,6 +80,27 @@ def serve_cells(rows: Sequence[serving.Row]) -> Cells:
                 "{:.3f} to {:.3f}".format(*row.spread) if row.spread else "",
                 *(_number(value, ".1f") for value in milliseconds),
                 _number(row.cpu_ms_per_document, ".2f"),
+                _number(row.rss_mb, ".0f"),
+                *(str(count) for count in (row.lost, row.duplicated, row.wrong, row.errors)),
+            )
+        )
+    return cells
+
+
+def repeated_cells(rows: Sequence[repeated.Row]) -> Cells:
+    speed = ("requests", "different", "docs / s", "ratio", "spread", "known", "p50, ms", "p90", "p99")
+    cells: Cells = [("", *speed, "RSS, MB", "lost", "twice", "wrong", "errors")]
+    for row in rows:
+        cells.append(
+            (
+                row.name,
+                str(row.requests),
+                str(row.different),
+                _number(row.documents_per_second, ".1f"),
+                _number(row.ratio, ".3f"),
+                "{:.3f} to {:.3f}".format(*row.spread) if row.spread else "",
+                f"{row.hit_rate:.1%}",
+                *(_number(value, ".1f") for value in (row.p50_ms, row.p90_ms, row.p99_ms)),
                 _number(row.rss_mb, ".0f"),
                 *(str(count) for count in (row.lost, row.duplicated, row.wrong, row.errors)),
             )

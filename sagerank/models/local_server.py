@@ -48,6 +48,11 @@ class Server:
     def url(self) -> str:
         return _url(self.host, self.port)
 
+    def read(self, path: str) -> str:
+        """Return what GET answers on a path. Raises OSError."""
+        with _DIRECT.open(f"{self.url}{path}", timeout=60) as answer:
+            return bytes(answer.read()).decode()
+
 
 @contextmanager
 def serving(model_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:

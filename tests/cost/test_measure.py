@@ -27,12 +27,15 @@ def test_an_endpoint_is_timed_and_its_speed_kept(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    with serving(MICRO) as server:
+    # As deployed: a server that keeps scores is asked for pairs that it has not seen.
+    with serving(MICRO, {"SAGERANK_CACHE_MB": "4"}) as server:
         for instance in ("ml.c7i.large", "4096"):
             command = ["cost", "measure", "--endpoint", "reranker", "--endpoint-url", server.url]
             command += ["--instance", instance, "--model", "micro", "--documents", "5", "--tokens", "60"]
             assert main([*command, "--data", str(folder)]) == 0
             assert "documents/s" in capsys.readouterr().out
+        assert "sagerank_cache_hits_total 0.0" in server.read("/metrics")
+        assert "sagerank_cache_misses_total 80.0" in server.read("/metrics")
     assert [row.instance for row in own(folder)] == ["ml.c7i.large", "serverless 4096"]
     for row in own(folder):
         assert (row.model, row.precision, row.documents, row.kind) == ("micro", "fp32", 5, "measured")

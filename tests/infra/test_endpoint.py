@@ -17,6 +17,7 @@ from sagerank_inference.artefact import Manifest
 from sagerank_infra import rules
 from sagerank_infra.config import ConfigError
 from sagerank_infra.instances import hardware
+from sagerank_infra.modes import MODES
 
 from .conftest import (
     ALARM,
@@ -31,7 +32,7 @@ from .conftest import (
     synthesise,
     variant,
 )
-from .synth import example
+from .synth import EXAMPLES, example
 
 
 def test_volumes_use_the_key_where_there_is_no_disk_of_the_instances_own() -> None:
@@ -113,7 +114,8 @@ def test_a_component_asks_for_the_memory_that_fit_promises(instance: str, precis
     promised = memory.promised_mb(choice("tiny"), precision, 8192, cores=machine.cores)
     if machine.gpu:
         promised = memory.GPU_HOST_MB
-    assert asked - 1 < (promised + memory.SERVER_MB) / 1.048576 <= asked, "of MB that are 2^20 bytes"
+    server = memory.SERVER_MB + (0 if machine.gpu else memory.CACHE_MB)
+    assert asked - 1 < (promised + server) / 1.048576 <= asked, "of MB that are 2^20 bytes"
     assert asked < 1024 * machine.memory_gib
 
 
@@ -225,3 +227,42 @@ def test_a_pin_that_does_not_fit_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         rules.read(None, {"model": "micro", "instance": "ml.c7i.large", "artefact": str(archive), **options})
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_server_keeps_scores_where_callers_wait_for_our_cpu_image(name: str) -> None:
+    config = example(name)
+    kept = config.mode in memory.CACHED and name != "gpu"
+    expected = f"{memory.CACHE_MB:.0f}" if kept else None
+    found = stacks(name)
+    if config.traits.own_container:
+        variables = found.one(MODEL)["PrimaryContainer"].get("Environment", {})
+        assert variables.get("SAGERANK_CACHE_MB") == expected
+        chosen = stacks(name, settings__cache_mb="0").one(MODEL)["PrimaryContainer"]["Environment"]
+        assert chosen["SAGERANK_CACHE_MB"] == "0"
+    if config.instance:
+        assert memory.cache_mb(config.mode, hardware(config.instance)) == (memory.CACHE_MB if kept else 0)
+    assert {mode for mode, traits in MODES.items() if traits.cached} == memory.CACHED
+
+
+def test_an_image_of_somebody_elses_is_told_nothing_of_it() -> None:
+    address = "123456789012.dkr.ecr.us-east-1.amazonaws.com/reranker-amd64:1"
+    variables = stacks("realtime", image=address, region="us-east-1").one(MODEL)["PrimaryContainer"]
+    assert "SAGERANK_CACHE_MB" not in variables["Environment"]
+
+
+def test_scores_that_are_kept_count_as_memory() -> None:
+    with pytest.raises(ConfigError, match=r"lower settings.max_tokens or settings.cache_mb, which is 4000"):
+        example("realtime", instance="ml.c7i.large", settings__cache_mb="4000")
+    with pytest.raises(ConfigError, match="SAGERANK_CACHE_MB is 5000: give at most 4096"):
+        example("realtime", settings__cache_mb="5000")
+    with pytest.raises(ConfigError, match="serverless.memory_mb is 1024: tiny needs"):
+        example("serverless", serverless__memory_mb="1024", settings__cache_mb="500")
+    asked = [
+        stacks("scale-to-zero", settings__cache_mb=megabytes).one(COMPONENT)["Specification"][
+            "ComputeResourceRequirements"
+        ]["MinMemoryRequiredInMb"]
+        for megabytes in ("0", "32", "132")
+    ]
+    assert asked[1] - asked[0] == pytest.approx(32 / 1.048576, abs=1)
+    assert asked[2] - asked[0] == pytest.approx(132 / 1.048576, abs=1)

@@ -429,8 +429,6 @@ def test_ctrl_c_while_waiting_says_that_aws_goes_on(stage: Stage) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert asked.wait(120)

@@ -36,7 +36,7 @@ def breakeven_report(question: Question, services: Sequence[str] = ()) -> Report
         tables=(_by_traffic(changes), _instances_or_serverless(sweep), billed),
         notes=(
             f"From {PER_DAY[0]:,.0f} to {PER_DAY[-1]:,.0f} requests a day, shaped as this traffic, on at most {question.max_instances} instances, with {question.scenario.confidence:.0%} confidence in speeds.",
-            *data_notes(catalogue, question.scenario.discounts),
+            *data_notes(catalogue, question.scenario.discounts, question.scenario.hit_rate),
             *(here.notes if here else ()),
         ),
         charts=(cost_chart(sweep, here),),

@@ -40,7 +40,7 @@ def compare_report(question: Question, most: int = 30) -> Report:
             ),
             _measured(catalogue),
         ),
-        notes=data_notes(catalogue, question.scenario.discounts),
+        notes=data_notes(catalogue, question.scenario.discounts, question.scenario.hit_rate),
         charts=(Chart(title="The cheapest", kind="bars", x="US dollars a month", series=series, money="x"),)
         if bills
         else (),

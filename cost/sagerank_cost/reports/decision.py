@@ -57,7 +57,7 @@ def decision_report(question: Question, services: Sequence[str] = (), *, charts:
         notes=(
             *_others(decision),
             *([_elsewhere(best, services)] if best else ()),
-            *data_notes(catalogue, question.scenario.discounts),
+            *data_notes(catalogue, question.scenario.discounts, question.scenario.hit_rate),
             *(best.notes if best else ()),
         ),
         charts=(cost_chart(Sweep(question), best), quality_chart(hardware, best)) if charts else (),

@@ -8,7 +8,18 @@ from itertools import product
 
 from .. import memory
 from ..catalogue import Catalogue, Instance, Price
-from ..memory import RESERVED_MB, SERVER_MB, Fit, copy_mb, fit, measured, serverless_mb, weights_mb
+from ..memory import (
+    CACHE_MB,
+    RESERVED_MB,
+    SERVER_MB,
+    Fit,
+    cache_mb,
+    copy_mb,
+    fit,
+    measured,
+    serverless_mb,
+    weights_mb,
+)
 from ..models import Choice
 from ..sheet import Report, Table, data_notes, tabulate
 from .announcement import announcement
@@ -47,10 +58,13 @@ def fit_report(
         conclusion=tuple(
             _holds(name, index, tokens, types, subjects[index]) for index, name in enumerate(names)
         ),
-        notes=(f"The server takes up to {SERVER_MB:.0f} MB beside the model.", *data_notes(catalogue)),
+        notes=(
+            f"The server takes up to {SERVER_MB:.0f} MB beside the model, and on a CPU {CACHE_MB:.0f} MB for scores that it keeps.",
+            *data_notes(catalogue),
+        ),
         explained=(
             f"needs: {memory.__doc__}",
-            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and up to {SERVER_MB:.0f} MB for the HTTP process; a GPU's own memory where there is one.",
+            f"has: GiB x 1,073.74 MB, less {RESERVED_MB:.0f} MB for the system and up to {SERVER_MB:.0f} MB for the HTTP process, and {CACHE_MB:.0f} MB for the scores that it keeps in modes realtime and scale-to-zero on a CPU; a GPU's own memory where there is one.",
             *dict.fromkeys(f"USD/hour: {price_source(each.price, catalogue)}" for each in types),
         ),
     )
@@ -65,7 +79,10 @@ def _types(
             instance,
             region,
             catalogue.hosting(region, instance.name),
-            tuple(fit(choice, precision, tokens, instance) for choice, precision in subjects),
+            tuple(
+                fit(choice, precision, tokens, instance, cache_mb=cache_mb("realtime", instance))
+                for choice, precision in subjects
+            ),
         )
         for region in regions
         for instance in map(catalogue.instance, catalogue.offered(region))

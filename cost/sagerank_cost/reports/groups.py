@@ -17,11 +17,10 @@ from ..bill import (
     Deployment,
     bill,
     largest_bytes,
-    request_alone,
 )
 from ..catalogue import Catalogue
-from ..decide import Decision, Question, candidates, unnamed_baseline
-from ..memory import SERVER_MB, copy_mb, fit, serverless_mb
+from ..decide import Decision, Question, alone, candidates, unnamed_baseline
+from ..memory import SERVER_MB, cache_mb, copy_mb, fit, serverless_mb
 
 Group = TypeVar("Group")
 # What costs so many times as much as what is recommended, nobody would buy.
@@ -78,11 +77,11 @@ def why_not(question: Question, deployments: Sequence[Deployment]) -> str:
     quality = deployments[0].choice.ndcg
     if question.min_ndcg is not None and (quality is None or quality < question.min_ndcg):
         return "rank not known" if quality is None else f"ranks {quality:g}"
-    alone = [(seconds, one) for one in deployments if (seconds := _seconds(one, question)) is not None]
-    if not alone:
+    known = [(p95, one) for one in deployments if (p95 := _alone(one, question)) is not None]
+    if not known:
         return _too_small(question, deployments)
-    seconds, fastest = min(alone, key=lambda pair: pair[0])
-    p95, limit = seconds * question.scenario.traffic.usual_size, question.p95_seconds
+    p95, fastest = min(known, key=lambda pair: pair[0])
+    limit = question.p95_seconds
     return _slow(p95) if p95 > limit else _in_traffic(question, fastest, p95)
 
 
@@ -101,9 +100,9 @@ def _slow(p95: float) -> str:
     return f"too slow, {p95:.3g} s" if p95 < 1000 else f"too slow, {p95:,.0f} s"
 
 
-def _seconds(deployment: Deployment, question: Question) -> float | None:
+def _alone(deployment: Deployment, question: Question) -> float | None:
     try:
-        return request_alone(deployment, question.scenario).seconds
+        return alone(question, deployment)
     except CostError:
         return None
 
@@ -130,7 +129,9 @@ def _too_small(question: Question, deployments: Sequence[Deployment]) -> str:
             elif int(one.instance) < smallest:
                 needs.add(smallest)
         else:
-            room = fit(one.choice, one.precision, tokens, question.scenario.catalogue.instance(one.instance))
+            instance = question.scenario.catalogue.instance(one.instance)
+            kept = cache_mb(one.mode, instance)
+            room = fit(one.choice, one.precision, tokens, instance, cache_mb=kept)
             if not room.copies:
                 needs.add(math.ceil(room.needed_mb))
     return f"needs {min(needs):,} MB" if needs else "cannot take it"

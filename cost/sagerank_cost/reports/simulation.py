@@ -7,7 +7,7 @@ import numpy as np
 from ..sheet import Chart, Report, Series, Table, data_notes, shown
 from ..simulate import Simulated
 from ..traffic import MINUTES_PER_DAY
-from .tables import explain_line, lines_table
+from .tables import explain_known, explain_line, lines_table
 
 
 def simulation_report(simulated: Simulated, seed: int) -> Report:
@@ -61,10 +61,11 @@ def simulation_report(simulated: Simulated, seed: int) -> Report:
         conclusion=(
             f"{deployment.name} costs {simulated.usd:,} USD a month, p95 {p95:.3f} s; {outcome.refused + outcome.late:,} of {outcome.arrived:,} requests fail.",
         ),
-        notes=(*data_notes(scenario.catalogue, scenario.discounts), *formula.notes),
+        notes=(*data_notes(scenario.catalogue, scenario.discounts, scenario.hit_rate), *formula.notes),
         charts=_timelines(simulated),
         explained=(
             f"{deployment.name}: a request alone takes {formula.speed.seconds:.4f} s, {formula.speed.basis}: {formula.speed.why}.",
+            *explain_known(formula),
             *(explain_line(line, scenario.catalogue) for line in simulated.statement.lines.values()),
         ),
         monthly=simulated.usd,

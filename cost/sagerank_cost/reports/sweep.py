@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cached_property, partial
 
 from .. import CostError
-from ..bill import Bill, Deployment, itemise, request_alone
+from ..bill import Bill, Deployment, hit_rate, itemise, request_alone
 from ..decide import Decision, Question, candidates, decide
 from ..lines import HOURS_PER_MONTH
 from .groups import Group, best_of
@@ -37,7 +37,7 @@ class Sweep:
 
     @cached_property
     def _finalists(self) -> Question:
-        """The question among those types that win somewhere: of a model, mode and region, none is slower and dearer than another."""
+        """The question among those types that win somewhere: of a model, mode and region, none is slower and dearer than another as often known."""
         groups: dict[object, list[tuple[Decimal, float, str]]] = {}
         scenario = self.question.scenario
         for one in candidates(self.question):
@@ -47,7 +47,7 @@ class Sweep:
                 usd = itemise(one, scenario, Decimal(repr(float(amount)))).usd
             except CostError:
                 continue
-            group = one.choice, one.precision, one.mode, one.region
+            group = one.choice, one.precision, one.mode, one.region, hit_rate(one, scenario)
             groups.setdefault(group, []).append((usd, seconds, one.instance))
         kept: dict[str, None] = {}
         for found in groups.values():

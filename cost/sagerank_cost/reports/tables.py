@@ -98,9 +98,20 @@ def explain(bill: Bill) -> list[str]:
     )
     return [
         f"{bill.deployment.name}: a request alone takes {pace.seconds:.4f} s ({pace.low:.4f} to {pace.high:.4f}), {pace.basis}: {pace.why}.",
+        *explain_known(bill),
         f"  p50 {bill.p50:.3f}, p95 {bill.p95:.3f}, p99 {bill.p99:.3f} s (the request's own time, Erlang's C for those that wait, and the minutes that are behind); {count}",
         *(explain_line(line, bill.scenario.catalogue) for line in bill.lines),
         *(f"  {note}" for note in bill.notes),
+    ]
+
+
+def explain_known(bill: Bill) -> list[str]:
+    """What requests take whose scores are known, where some are."""
+    if not bill.hit_rate:
+        return []
+    pace = bill.speed
+    return [
+        f"  {bill.hit_rate:.0%} of the requests are known and take {pace.beside * pace.seconds:.4f} s, for HTTP, JSON and tokenisation alone: in the mean {bill.seconds:.4f} s"
     ]
 
 

@@ -134,6 +134,7 @@ def decision_table(answer: Answer) -> Table:
         "up to seconds",
         "measured below",
         "measure",
+        "hit rate",
     )
     rows: list[tuple[object, ...]] = []
     best, switch = answer.best, answer.switch
@@ -151,6 +152,7 @@ def decision_table(answer: Answer) -> Table:
                 until,
                 None,
                 None,
+                best.hit_rate,
             )
         )
     if switch is not None:
@@ -166,6 +168,7 @@ def decision_table(answer: Answer) -> Table:
                 *times,
                 *_rounded(switch.below, switch.measured),
                 switch.measure,
+                bill.hit_rate,
             )
         )
     return Table(

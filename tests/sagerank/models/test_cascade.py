@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from sagerank.models.build import MICRO, archive, build, resolve
 from sagerank.models.cascade import Spec
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import MANIFEST, ArtefactError, Manifest, sha256
+from sagerank_inference.cache import ScoreCache
 from sagerank_inference.checkpoint import CheckpointError
 from sagerank_inference.contract import (
     best_first,
 )
 from sagerank_inference.dialects import parse
-from sagerank_inference.engine import Engine, load_forward, load_stages
+from sagerank_inference.engine import Engine, Forward, load_forward, load_stages
 from sagerank_inference.handler import model_fn, output_fn, predict_fn
 from sagerank_inference.settings import Settings
 
@@ -53,6 +55,40 @@ def test_the_best_have_the_last_models_own_scores(folder: Path, second: Path) ->
     assert set(best_first(values, 3)) == set(best)
     rest = [index for index in best_first(values, None) if index not in best]
     assert rest == [index for index in best_first(first, None) if index not in best]
+
+
+def test_a_cache_keeps_the_scores_of_each_model_apart(folder: Path) -> None:
+    plain, scored = engine(folder), list[int]()
+
+    def counting(forward: Forward) -> Forward:
+        class Counting:
+            tolerance, lanes = forward.tolerance, forward.lanes
+
+            def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+                scored.append(len(batch))
+                return forward(batch)
+
+        return Counting()
+
+    kept = Engine(
+        plain.manifest,
+        plain.stages,
+        [*map(counting, plain.forwards)],
+        batch_tokens=plain.batch_tokens,
+        cache=ScoreCache(1),
+    )
+    first = kept.score(QUERY, DOCUMENTS, spans=True)
+    assert (first.values, first.spans) == (
+        plain.score(QUERY, DOCUMENTS).values,
+        plain.score(QUERY, DOCUMENTS, spans=True).spans,
+    )
+    before = sum(scored)
+    assert kept.score(QUERY, DOCUMENTS, spans=True).values == first.values
+    assert sum(scored) == before
+    # Others come second, which the first model knows and the second does not.
+    some = DOCUMENTS[1:4]
+    assert kept.score(QUERY, some).values == pytest.approx(plain.score(QUERY, some).values, abs=1e-4)
+    assert sum(scored) > before
 
 
 def test_the_same_text_has_the_same_score_on_both_sides_of_k(second: Path, tmp_path: Path) -> None:

@@ -84,13 +84,14 @@ def test_a_text_too_long_for_any_stage_is_refused_wherever_it_ranks() -> None:
     assert len(Rounds(stages, "a query", documents, Truncation()).read().ids) == 2
 
 
-def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path) -> None:
+@pytest.mark.parametrize("megabytes", ["0", "1"])
+def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path, megabytes: str) -> None:
     # So few tokens that most documents are several windows, and one golden pair is, which cannot be compared.
     settings: dict[str, Any] = {"SAGERANK_MODEL_DIR": str(folder), "SAGERANK_GOLDEN_SECONDS": "0.2"}
     settings |= {"SAGERANK_MAX_TOKENS": "56", "SAGERANK_QUERY_TOKENS": "24", "SAGERANK_OVERLAP_TOKENS": "8"}
     expected = Engine.load(folder, Settings.from_env(settings))
     assert [len(stage.manifest.golden) for stage in expected.stages] == [3, 3]
-    with running(**settings) as server:
+    with running(**settings, SAGERANK_CACHE_MB=megabytes) as server:
         wait_for(lambda: server.ping() == 200)
 
         def ask(number: int) -> tuple[list[str], list[dict[str, float]]]:
@@ -118,6 +119,7 @@ def test_the_server_ranks_as_the_engine_and_counts_by_model(folder: Path) -> Non
         assert server.ping() == 200, "the golden pairs of both models, again and again"
         entries = [entry for entry in server.stop() if entry["event"] == "request"]
         assert all(len(entry["stages"]) == 2 for entry in entries)
+        assert any("cached" in entry for entry in entries) == (megabytes != "0")
 
 
 def test_a_worker_that_dies_between_two_stages_is_replaced_and_the_request_answered(
