@@ -26,7 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sagerank.client import RerankClient
+from sagerank.client import Options, RerankClient, Reranking
+from sagerank.errors import BadAnswer, InvalidRequest
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
@@ -103,25 +104,51 @@ class EngineScorer:
 
 
 class ClientScorer:
-    """A live endpoint or server, through the client; the scores are the logits of what it answers (0 to 1)."""
+    """A live endpoint or server, through the client; the scores are logits, as the model gave them where the server can say so."""
 
-    def __init__(self, target: str, *, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, target: str, *, endpoint_url: str | None = None, max_document_tokens: int | None = None
+    ) -> None:
+        """Connect to `target`, endpoint:NAME[@REGION] or a URL. max_document_tokens: a document keeps its first, if the server knows how."""
         if target.startswith("endpoint:"):
             endpoint, _, region = target.removeprefix("endpoint:").partition("@")
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
         else:
             self._client = RerankClient.http(target)
         weakref.finalize(self, self._client.close)  # nobody closes a scorer
-        # Without what an address may hold of secrets: the name is shown, and kept.
-        self.name = re.sub(r"^(https?://)[^/?#]*@|[?#].*", r"\1", target)
+        self._options = Options(raw_scores=True, max_tokens_per_doc=max_document_tokens)
+        self._answered = False
+        self.name = public_address(target)
+        self.name += "" if max_document_tokens is None else f"/{max_document_tokens}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         scores = [0.0] * len(documents)
-        for item in self._client.rerank(query, list(documents)).results:
-            # Answers are rounded to 8 decimals, and a student learns logits.
-            probability = min(max(item.score, 1e-8), 1 - 1e-8)
-            scores[item.index] = math.log(probability / (1 - probability))
+        for item in self._ask(query, list(documents)).results:
+            scores[item.index] = item.score if self._options.raw_scores else _logit(item.score)
         return scores
+
+    def _ask(self, query: str, documents: list[str]) -> Reranking:
+        """What the server answers; until it has answered for the first time, what it does not know is not insisted on."""
+        try:
+            answer = self._client.rerank(query, documents, options=self._options)
+        except (BadAnswer, InvalidRequest):
+            if self._answered:
+                raise
+            answer = self._client.rerank(query, documents)
+            self._options = Options()
+        self._answered = True
+        return answer
+
+
+def public_address(target: str) -> str:
+    """Return a scorer's text without what an address may hold of secrets: it is shown, and kept."""
+    return re.sub(r"^(https?://)[^/?#]*@|[?#].*", r"\1", target)
+
+
+def _logit(probability: float) -> float:
+    # Answers are rounded to 8 decimals.
+    kept = min(max(probability, 1e-8), 1 - 1e-8)
+    return math.log(kept / (1 - kept))
 
 
 class HuggingFaceScorer:
@@ -267,7 +294,7 @@ def open_scorer(
 ) -> Scorer:
     """The scorer that `spec` names (see the module). Raises ScorerError and what the model's own loader raises.
 
-    max_tokens cuts documents where an artefact scores, and pairs with hf: and onnx: (where 512 is the default).
+    max_tokens cuts documents where an artefact or a server scores, and pairs with hf: and onnx: (where 512 is the default).
     """
     if ">" in spec:
         try:
@@ -280,7 +307,7 @@ def open_scorer(
         }
         return Cascade([opened[name] for name in cascade.models], cascade.keep)
     if spec.startswith(("endpoint:", "http://", "https://")):
-        return ClientScorer(spec, endpoint_url=endpoint_url)
+        return ClientScorer(spec, endpoint_url=endpoint_url, max_document_tokens=max_tokens)
     kinds: Mapping[str, Callable[[], Scorer]] = {
         "hf:": lambda: HuggingFaceScorer(spec[3:], max_tokens=max_tokens or 512),
         "onnx:": lambda: OnnxScorer(Path(spec[5:]), threads=threads or 1, max_tokens=max_tokens or 512),
