@@ -202,7 +202,7 @@ def test_a_model_waits_for_what_it_depends_on_whoever_refers_to_it_first(client:
         "PolicyDocument": {**role, "Statement": [read]},
         "Roles": [{"Ref": "Role"}],
     }
-    variant = {"VariantName": "A", "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}}
+    variant: dict[str, Any] = {"VariantName": "A", "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}}
     variant |= {"InstanceType": "ml.c7i.large", "InitialInstanceCount": 1, "InitialVariantWeight": 1}
     model = {
         "ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]},

@@ -26,8 +26,9 @@ _TEACHER_JUDGES = (
 
 
 def model_card(
-    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str
+    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str, scores: str
 ) -> str:
+    """Return the card as Markdown. scores: a sentence on what they are worth."""
     config = JinaBertConfig.read(work / "student")
     size = sum((work / "student" / file).stat().st_size for file in ("model.safetensors", "tokenizer.json"))
     lines = [
@@ -56,7 +57,12 @@ def model_card(
         )
     stages = [*_earlier(recipe), (recipe, work)]
     lines += ["", *(_overlaps(recipe, stages) if recipe.gate else [_TEACHER_JUDGES])]
-    lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
+    lines += [
+        "",
+        scores,
+        "",
+        f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`",
+    ]
     lines += ["", "## Training", ""]
     for number, (stage, folder) in enumerate(stages, 1):
         lines += [f"### Stage {number} of {len(stages)}", ""] if len(stages) > 1 else []

@@ -13,7 +13,7 @@ from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
-from .recipe import Recipe, read_settings
+from .recipe import Recipe, parse_teachers, read_settings
 
 _HELP = {
     "passages": "folder of .md and .txt files, or JSON Lines (.gz): id, text, title, source, licence",
@@ -175,6 +175,7 @@ def run(options: argparse.Namespace) -> int:
     from .distil import distil
     from .gate import check, judge, publish, student_shortfalls
     from .report import write_report
+    from .scale import calibrated, calibration, sentence
     from .screen import student_cells
 
     if options.plot:
@@ -194,15 +195,29 @@ def run(options: argparse.Namespace) -> int:
         picture(work, judged, options.plot)
     shortfalls = student_shortfalls(recipe, judged)
     place = {"instance": options.instance, "region": options.region or _REGION}
-    report = write_report(recipe, work, rankings, shortfalls, name=options.name, **place)
+    scores = calibrated(rankings)
+    report = write_report(recipe, work, rankings, shortfalls, scores, name=options.name, **place)
     print(f"sagerank: report in {report}", file=sys.stderr)
     check("The student does not pass the gate, and no artefact was written", shortfalls)
-    card = model_card(recipe, work, judged, name=options.name, licence=options.licence)
-    manifest = publish(work, card, options.output, options.name)
+    card = model_card(
+        recipe, work, judged, name=options.name, licence=options.licence, scores=sentence(scores)
+    )
+    kept = (
+        None
+        if isinstance(scores, str)
+        else calibration(scores, next(iter(parse_teachers(recipe.teachers))), rankings)
+    )
+    manifest = publish(work, card, options.output, options.name, kept)
     if options.json:
-        rows = [dataclasses.asdict(row) for row in judged]
-        print(json.dumps({"output": str(options.output), "report": str(report), "gate": rows}, indent=2))
+        facts = {
+            "output": str(options.output),
+            "report": str(report),
+            "gate": [dataclasses.asdict(row) for row in judged],
+            "calibration": dataclasses.asdict(kept) if kept else None,
+        }
+        print(json.dumps(facts, indent=2))
     else:
+        print(sentence(scores))
         print(f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}")
     return 0
 

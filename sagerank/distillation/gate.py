@@ -16,11 +16,12 @@ from sagerank.evaluation.evaluate import Ranking, first_stage, rerank
 from sagerank.evaluation.first_stage import Run, bm25, read_run
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
-from sagerank.evaluation.scorer import EngineScorer
+from sagerank.evaluation.scorer import EngineScorer, scale_of
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import archive, build
 from sagerank_inference.archive import replaced
-from sagerank_inference.artefact import Manifest
+from sagerank_inference.artefact import Calibration, Manifest
+from sagerank_inference.scale import Scale
 
 from . import DistillationError
 from .claim import claimed
@@ -76,6 +77,7 @@ class Judged:
     start: Ranking  # the student before training
     student: Ranking
     teacher: Ranking
+    teacher_scale: Scale  # of the teacher's logits
 
     @property
     def quality(self) -> StudentQuality:
@@ -88,13 +90,6 @@ class Judged:
             teacher=self.teacher.mean(),
             over_first_stage=self.student.versus(self.first_stage),
         )
-
-
-def judge_student(
-    recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None
-) -> list[StudentQuality]:
-    """The figures of `judge`."""
-    return [row.quality for row in judge(recipe, work, threads=threads, progress=progress)]
 
 
 def judge(
@@ -132,7 +127,7 @@ def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Ite
             for number, (name, scorer) in enumerate(scorers.items(), 1):
                 rankings[name] = rerank(collection, candidates, scorer, store)
                 progress(f"gate, {collection.name}", number, len(scorers))
-            yield Judged(collection=collection, **rankings)
+            yield Judged(collection=collection, teacher_scale=scale_of(teacher), **rankings)
 
 
 def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list[str]:
@@ -151,12 +146,14 @@ def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list
     ]
 
 
-def publish(work: Path, card: str, output: Path, name: str) -> Manifest:
+def publish(
+    work: Path, card: str, output: Path, name: str, calibration: Calibration | None = None
+) -> Manifest:
     """Write the student's artefact: a folder with its model card as README.md, or a file ending in .tar.gz."""
     packed = output.name.endswith(".tar.gz")
     built = work / "artefact" if packed else output
     with replaced(built) as folder:
-        replace(build(str(work / "student"), folder), model=name).write(folder)
+        replace(build(str(work / "student"), folder), model=name, calibration=calibration).write(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return archive(str(built), output) if packed else Manifest.read(built)
 

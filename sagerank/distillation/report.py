@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from sagerank.evaluation.calibration import Fitted
 from sagerank_cost.render import render
 from sagerank_cost.sheet import Chart, Report, Series, Table
 
@@ -21,6 +22,7 @@ from .gate import Judged
 from .heldout import agreement, divided
 from .made import KINDS
 from .recipe import Recipe
+from .scale import sentence
 from .train import read_log
 
 _EXAMPLES, _CHARACTERS = 8, 240
@@ -44,23 +46,25 @@ def write_report(
     work: Path,
     judged: Sequence[Judged],
     shortfalls: Sequence[str],
+    scores: Fitted | str,
     *,
     name: str,
     instance: str,
     region: str,
 ) -> Path:
-    """Write report.html in the work folder, and return its path. instance, region: of the training job whose price is told."""
+    """Write report.html in the work folder, and return its path. scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told."""
     quality = [row.quality for row in judged]
     student, teacher = (mean(getattr(row, of) for row in quality) for of in ("student", "teacher"))
     conclusion = [
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
         f"the first stage has {mean(row.first_stage for row in quality):.3f}.",
         f"It does not pass the gate: {'; '.join(shortfalls)}." if shortfalls else "It passes the gate.",
+        sentence(scores),
     ]
     report = Report(
         title=f"Distillation of {name}",
         conclusion=tuple(conclusion),
-        charts=tuple(_charts(work, judged)),
+        charts=(*_charts(work, judged), *_reliability(scores)),
         tables=(
             _gate(judged),
             *_kinds(recipe, judged),
@@ -90,6 +94,17 @@ def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
     for row in judged:
         bars = (Series(shown, (), (round(getattr(row, of).mean(), 3),)) for of, shown in _SYSTEMS.items())
         yield Chart(title=f"NDCG@10, {row.collection.name}", kind="bars", series=tuple(bars))
+
+
+def _reliability(scores: Fitted | str) -> Iterator[Chart]:
+    if isinstance(scores, str):
+        return
+    lines = []
+    for name, table in {"as they are": scores.before, "fitted": scores.after}.items():
+        points = [(row.score, row.known) for row in table.bins if row.pairs]
+        lines.append(Series(name, *zip(*points, strict=True)))
+    title = "The teacher's mean score by the student's"
+    yield Chart(title=title, kind="lines", series=tuple(lines), x="student's score", y="teacher's")
 
 
 def _gate(judged: Sequence[Judged]) -> Table:

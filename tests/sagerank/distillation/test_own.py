@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -83,7 +84,13 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     assert (there / "carried/scores.jsonl").read_bytes() == scored, "nothing is scored twice"
     whole = tmp_path / "whole"
     assert main(command(tmp_path / "unbroken", whole, "--retention", "0.5")) == 0
-    Manifest.read(whole).verify(whole)
+    manifest = Manifest.read(whole)
+    manifest.verify(whole)
+    # Its scores are to mean what the teacher's do.
+    assert manifest.calibration is not None
+    assert dataclasses.asdict(manifest.calibration) == said["calibration"]
+    assert manifest.calibration.target.startswith("micro")
+    assert f"/ {manifest.calibration.temperature:.4g})" in (whole / "README.md").read_text()
     weights = "student/model.safetensors"
     assert (there / "carried" / weights).read_bytes() == (tmp_path / "whole.work" / weights).read_bytes()
     # What was learnt, on queries that nobody trained on.
@@ -103,7 +110,7 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     page = Page(text)
     assert "script" not in page.tags
     assert all(address.startswith(("#", "data:,")) for address in page.addresses)
-    assert page.tags.count("svg") == 3, "loss, agreement, NDCG@10"
+    assert page.tags.count("svg") == 4, "loss, agreement, NDCG@10, scores"
     for shown in (
         "Distillation of mine & yours",
         "It passes the gate.",
