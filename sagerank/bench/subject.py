@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sagerank_inference.artefact import Manifest
+
 from .process import Remote
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class EngineSubject(Remote):
     def __init__(self, folder: Path, *, threads: int, device: str = "") -> None:
         """device: cpu or cuda with the PyTorch backend; empty: ONNX Runtime."""
         super().__init__(_Engine, folder, threads, device)
+        self.scale = Manifest.read(folder).scale
 
     def score(self, query: str, documents: Sequence[str]) -> tuple[list[float], float]:
         """Logits in the order of `documents`, and the seconds of the whole call, tokenisation included."""
