@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -321,8 +322,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchModel]:
         pytest.skip("no C++ compiler")
     torch._dynamo.reset()
     folder = folder_of(random_model(WIDE), tmp_path_factory.mktemp("compiled"))
+    before = set(sys.modules)
     yield TorchModel(folder, device="cpu", threads=2, packed=True)
     torch._dynamo.reset()
+    # The compiler asks Python's own distutils for its flags; setuptools warns whoever comes after it.
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] == "distutils":
+            del sys.modules[name]
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
