@@ -303,7 +303,9 @@ def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = Fa
                 ) from None
     from .torch_model import TorchModel
 
-    return TorchModel(model_dir, device=settings.device, threads=settings.threads)
+    return TorchModel(
+        model_dir, device=settings.device, threads=settings.threads, precision=settings.precision
+    )
 
 
 @contextmanager

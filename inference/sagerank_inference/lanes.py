@@ -46,7 +46,9 @@ def carried(settings: Settings, folders: Sequence[Path], most: int) -> Lanes:
     folders: of the models, which are loaded: what this process has by then is taken.
     """
     if settings.lanes:
-        return Lanes(min(settings.lanes, most), "SAGERANK_LANES")
+        return Lanes(settings.lanes, "SAGERANK_LANES")
+    if settings.backend == "torch":
+        return Lanes(most, "backend")
     if not _many(most):
         return Lanes(most, "threads")
     room = memory_limit() - _resident() - _SERVER
@@ -68,7 +70,7 @@ def chosen(
 
     text: token ids, of which pairs are made. full_seconds: what a full batch on each lane took, at most.
     """
-    if settings.lanes or most.number < 2 or not _many(settings.threads):
+    if settings.lanes or settings.backend == "torch" or most.number < 2 or not _many(settings.threads):
         return most
     tokens = min(settings.batch_tokens, int(settings.batch_tokens * SECONDS / (_TRIED * full_seconds)))
     if tokens < _LEAST_TOKENS:

@@ -20,6 +20,7 @@ from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scor
 from .engine import load_stages
 from .metrics import Metrics
 from .reader import Reader
+from .scale import AS_IT_IS
 from .settings import Settings
 from .steps import Steps
 from .supervisor import LoadFailed, Worker
@@ -58,7 +59,7 @@ class Service:
         self._cache: ScoreCache | None = None
         self._stages: list[Stage] = []
         self._runs: list[Run]  # the model of each
-        self._calibrated: float | None = None  # the logit of the artefact's cut-off
+        self._scale = AS_IT_IS  # of the artefact's scores
 
     async def run(self, on_failure: Callable[[], None]) -> None:
         """Keep a worker until cancelled. Calls on_failure when no worker will do."""
@@ -137,7 +138,7 @@ class Service:
             self._cache = cache = ScoreCache(self.settings.cache_mb)
             self.metrics.cached.set_function(lambda: cache.pairs)
         self.model = manifest.model
-        self._calibrated = manifest.calibrated
+        self._scale = manifest.scale
         self._stages = stages
 
     def _runner(self, number: int) -> Run:
@@ -202,7 +203,7 @@ class Service:
 
     def _open(self, exchange: Exchange) -> Steps[_Prepared]:
         """Parse and tokenise a body."""
-        exchange.parse(self.limits, self._calibrated)
+        exchange.parse(self.limits, self._scale)
         exchange.rounds = [
             Rounds(
                 self._stages,

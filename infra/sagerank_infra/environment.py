@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sagerank_cost.memory import CACHE_MB
 from sagerank_inference import archive, quiet
 from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
 from .beside import Variant
 from .config import DeployConfig
-from .instances import hardware
+from .instances import CACHE_MB, hardware
 from .modes import MEGABYTE
 from .options import ConfigError
 

@@ -6,6 +6,7 @@ from functools import cache
 
 from sagerank_cost import CostError
 from sagerank_cost.catalogue import Catalogue, Instance
+from sagerank_cost.memory import CACHE_MB as CACHE_MB
 
 from .options import ConfigError
 

@@ -88,4 +88,4 @@ def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:
     if not rows:
         return []
     reached = sorted(row.ceiling_gflops for row in rows)[len(rows) // 2]
-    return [f"ceiling: {reached:.1f} GFLOP/s, float32 matrix product ({what})"]
+    return [f"ceiling: {reached:.1f} GFLOP/s, matrix product ({what})"]

@@ -6,6 +6,7 @@ under way as its model says.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -137,6 +138,14 @@ def test_nothing_is_tried_on_few_cores_or_where_a_number_is_set(
     assert forward.seen == []
 
 
+def test_pytorch_says_itself_how_many(cores: Callable[[int], Settings]) -> None:
+    settings = dataclasses.replace(cores(8), backend="torch", device="cuda")
+    most, forward = carried(settings, [Path("/nowhere")], 2), Waiting(lambda _: 1.0)
+    assert most == Lanes(2, "backend")
+    assert chosen(most, settings, forward, TEXT, full_seconds=0.1) is most
+    assert forward.seen == []
+
+
 def test_more_threads_than_cores_are_not_tried() -> None:
     forward = Waiting(lambda _: 1.0)
     settings = Settings(model_dir=MICRO, threads=64)
@@ -212,12 +221,12 @@ def test_a_measured_engine_scores_as_any(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         (
             {"threads": 2, "lanes": 3},
-            "SAGERANK_LANES is 3, and SAGERANK_THREADS is 2: give at most 2, or leave it out",
+            "SAGERANK_LANES is 3, and SAGERANK_THREADS is 2: give at most as many, or leave it out",
         ),
         ({"threads": 2, "lanes": -1}, "SAGERANK_LANES is -1: give a positive number"),
         (
             {"threads": 4, "lanes": 2, "backend": "torch"},
-            "backend torch computes one batch at a time: give at most 1",
+            "backend torch decides that itself: leave it out",
         ),
     ],
 )
