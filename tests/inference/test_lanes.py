@@ -179,6 +179,9 @@ def test_memory_carries_what_the_cost_formula_promises(
     assert found(limit + 1) == Lanes(16, "threads")
     assert found(limit - 0.5 * lane_bytes(config, 1024)) == Lanes(15, "memory")
     assert found(limit - 9.5 * lane_bytes(config, 1024)) == Lanes(6, "memory")
+    settings = dataclasses.replace(settings, cache_mb=32)
+    assert found(limit + 1) == Lanes(15, "memory"), "less the scores that are kept"
+    assert found(limit + 32e6 + 1) == Lanes(16, "threads")
     assert found(0) == Lanes(1, "memory"), "what the model itself takes is for `cost fit` to say"
 
 
