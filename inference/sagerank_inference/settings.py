@@ -14,7 +14,7 @@ PREFIX = "SAGERANK_"
 _OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST_CACHE = 4096  # MB: 170 million pairs, which are taken when the server starts
-_ZERO = {"overlap_tokens", "cache_mb"}  # may be 0
+_ZERO = {"overlap_tokens", "cache_mb", "lanes"}  # may be 0
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _MOSTS = {"threads": _MOST_THREADS, "port": 65_535, "cache_mb": _MOST_CACHE}
@@ -87,6 +87,7 @@ class Settings:
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
     precision: str = "auto"  # of torch's products: auto, fp32, bf16 or fp16; auto: 16 bits on CUDA if the golden pairs allow
     threads: int = 0  # of the model; 0: one for each physical core
+    lanes: int = 0  # batches at once; 0: one for each thread, and from 4 cores on as measured at the start
     batch_tokens: int = 0  # pairs x longest of a forward; 0: 1,024 on CPU, 16,384 on CUDA
     query_tokens: int = 512  # a query keeps its first
     max_tokens: int = 8192  # of a pair; a longer document is scored in windows
@@ -149,6 +150,14 @@ class Settings:
             raise SettingsError(
                 f"{_variable('precision')} is {self.precision!r}, and backend onnx computes as the artefact was built: leave it out, or set "
                 f"{_variable('backend')}=torch."
+            )
+        if self.backend == "torch" and self.lanes:
+            raise SettingsError(
+                f"{_variable('lanes')} is {self.lanes}, and backend torch decides that itself: leave it out."
+            )
+        if self.lanes > self.threads:
+            raise SettingsError(
+                f"{_variable('lanes')} is {self.lanes}, and {_variable('threads')} is {self.threads}: give at most as many, or leave it out."
             )
 
     @classmethod

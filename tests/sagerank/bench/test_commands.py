@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sagerank.bench.conditions import instruction_set, vector_units
 from sagerank.bench.throughput import peer_names
 from sagerank.cli import main
 from sagerank.evaluation import EvaluationError
@@ -22,6 +24,7 @@ from sagerank_inference.tokenise import Tokeniser
 from ...conftest import needs
 from .conftest import QUERY, TEXTS
 
+HERE = instruction_set(vector_units()) or platform.machine()
 MICRO_WEIGHTS = sha256(MICRO / "model.safetensors")[:12]
 
 
@@ -42,6 +45,7 @@ def test_throughput_of_two_models(texts: Path, tmp_path: Path, capsys: pytest.Ca
     lengths = [len(ids) for ids in Tokeniser.load(MICRO)(QUERY, TEXTS).ids]
     for row in rows:
         assert row["error"] is None
+        assert (row["instruction_set"], row["threads"]) == (HERE, 1)
         assert row["docs_per_second"] == pytest.approx(len(TEXTS) / row["seconds"])
         assert row["docs_per_50_ms"] == pytest.approx(0.05 * row["docs_per_second"])
         assert row["spread"][0] <= row["ratio_to_sagerank"] <= row["spread"][1]
@@ -89,6 +93,7 @@ def test_latency_of_few_documents(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_startup_has_its_stages_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "startup", "--repeats", "1", "--threads", "1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
+    assert (row["instruction_set"], row["threads"]) == (HERE, 1)
     start = row["median"]
     assert 0 < start["imported"] < start["loaded"] < start["scored"]
     assert start["ready"] > 0
