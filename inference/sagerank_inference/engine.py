@@ -167,9 +167,8 @@ class Engine:
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
         """Score what was parsed; return body and content type. Raises a RerankError with its dialect."""
-        from .dialects import (
-            render,
-        )  # whoever has a call has imported it; the server's model process has none
+        # Whoever has a call has imported it; the model's process of a server has none.
+        from .dialects import render
 
         return render(call, self.scores(call), model=self.manifest.model, request_id=request_id)
 
