@@ -72,8 +72,10 @@ class Engine:
         return self.forwards[0]
 
     @classmethod
-    def load(cls, model_dir: Path, settings: Settings) -> Self:
+    def load(cls, model_dir: Path, settings: Settings, *, cached: bool = True) -> Self:
         """Verify the artefact's hashes, load it, warm it up and check its golden pairs.
+
+        cached: False where another process has the cache that the settings speak of.
 
         Raises ArtefactError where any of that fails: an engine that exists scores as the reference does. Raises SettingsError
         where there is no memory for the cache.
@@ -91,7 +93,7 @@ class Engine:
         lanes = carried(settings, folders, forwards[0].lanes)
         for forward in forwards:
             forward.lanes = min(forward.lanes, lanes.number)
-        cache = ScoreCache(settings.cache_mb) if settings.cache_mb else None
+        cache = ScoreCache(settings.cache_mb) if settings.cache_mb and cached else None
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens, cache=cache)
         began, seconds = time.perf_counter(), []
         for folder, stage, forward in zip(folders, stages, forwards, strict=True):

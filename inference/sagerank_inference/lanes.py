@@ -51,7 +51,7 @@ def carried(settings: Settings, folders: Sequence[Path], most: int) -> Lanes:
         return Lanes(most, "backend")
     if not _many(most):
         return Lanes(most, "threads")
-    room = memory_limit() - _resident() - _SERVER
+    room = memory_limit() - _resident() - _SERVER - 1e6 * settings.cache_mb
     configs = map(JinaBertConfig.read, folders)
     fitting = int(room // max(lane_bytes(config, settings.batch_tokens) for config in configs))
     return Lanes(max(1, fitting), "memory") if fitting < most else Lanes(most, "threads")

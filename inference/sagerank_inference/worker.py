@@ -19,7 +19,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -83,9 +83,9 @@ def serve(connection: socket.socket, environ: Mapping[str, str]) -> None:
     """Be the child: load, say so, then answer batch after batch until the front hangs up."""
     from .engine import Engine
 
-    settings = replace(Settings.from_env(environ), cache_mb=0)  # the front has it
+    settings = Settings.from_env(environ)
     try:
-        engine = Engine.load(settings.model_dir, settings)
+        engine = Engine.load(settings.model_dir, settings, cached=False)  # the front has it
     except BaseException as error:  # a panic of a library's, too
         connection.sendall(frame(REFUSED + f"{error}".encode(errors="backslashreplace")))
         return

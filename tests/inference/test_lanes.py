@@ -45,7 +45,7 @@ class Waiting:
             self.seen.append(tokens)
         left, last = self._seconds * tokens / 1024, time.perf_counter()
         while left > 0:
-            time.sleep(0.001)
+            time.sleep(self._seconds / 8)
             last, before = time.perf_counter(), last
             left -= (last - before) / self._slowed(self._running)
         with self._lock:
@@ -68,20 +68,18 @@ def choose(settings: Settings, forward: Waiting, *, full_seconds: float = 0.1, *
 
 
 @pytest.mark.parametrize(
-    ("slowed", "expected"),
+    ("slowed", "seconds", "expected"),
     [
-        (lambda _: 1.0, 16),  # a core to each
-        (
-            lambda running: max(1.0, running / 8) ** 2,
-            8,
-        ),  # beyond eight they push each other out of the caches
-        (lambda running: max(1.0, running / 4) ** 2, 4),
+        (lambda _: 1.0, 0.04, 16),  # a core to each
+        # Beyond eight, or four, they push each other out of the caches.
+        (lambda running: max(1.0, running / 8) ** 2, 0.03, 8),
+        (lambda running: max(1.0, running / 4) ** 2, 0.01, 4),
     ],
 )
 def test_the_fastest_number_is_chosen(
-    cores: Callable[[int], Settings], slowed: Callable[[int], float], expected: int
+    cores: Callable[[int], Settings], slowed: Callable[[int], float], seconds: float, expected: int
 ) -> None:
-    forward = Waiting(slowed)
+    forward = Waiting(slowed, seconds)
     began = time.perf_counter()
     found = choose(cores(16), forward)
     assert (found.number, found.reason) == (expected, "measured")
@@ -179,6 +177,9 @@ def test_memory_carries_what_the_cost_formula_promises(
     assert found(limit + 1) == Lanes(16, "threads")
     assert found(limit - 0.5 * lane_bytes(config, 1024)) == Lanes(15, "memory")
     assert found(limit - 9.5 * lane_bytes(config, 1024)) == Lanes(6, "memory")
+    settings = dataclasses.replace(settings, cache_mb=32)
+    assert found(limit + 1).number < 16, "less the scores that are kept"
+    assert found(limit + 32e6 + 1) == Lanes(16, "threads")
     assert found(0) == Lanes(1, "memory"), "what the model itself takes is for `cost fit` to say"
 
 

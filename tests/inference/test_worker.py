@@ -46,6 +46,7 @@ def test_a_child_that_was_started_before_is_taken_over_and_ended() -> None:
         assert it.pid == child.process.pid
         loaded = await it.start()
         assert loaded.lanes == 1
+        assert loaded.facts == {"threads": 1, "lanes": 1, "lanes_by": "threads"}
         assert len(await it.run([[101, 7, 102, 8, 102]])) == 1
         await it.stop()
         return child.process.returncode
