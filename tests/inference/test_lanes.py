@@ -7,8 +7,8 @@ under way as its model says.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,28 +28,14 @@ QUERY = "what causes rain"
 DOCUMENTS = [f"rain {word} " * size for size in (3, 40, 90, 200, 900) for word in ("falls", "cools", "air")]
 
 
-class Waiting:
-    """A model that waits for as long as a machine would compute: with n batches under way each is `slowed(n)` times as slow."""
+class Counting:
+    """A model of no time: it notes how many tokens each batch has."""
 
-    def __init__(self, slowed: Callable[[int], float], seconds: float = 0.01) -> None:
-        self._slowed, self._seconds = slowed, seconds  # of a full batch alone
-        self._lock = threading.Lock()
-        self._running = self.most = 0
-        self.seen: list[int] = []  # tokens of each batch
+    def __init__(self) -> None:
+        self.seen: list[int] = []
 
     def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        tokens = sum(map(len, batch))
-        with self._lock:
-            self._running += 1
-            self.most = max(self.most, self._running)
-            self.seen.append(tokens)
-        left, last = self._seconds * tokens / 1024, time.perf_counter()
-        while left > 0:
-            time.sleep(self._seconds / 8)
-            last, before = time.perf_counter(), last
-            left -= (last - before) / self._slowed(self._running)
-        with self._lock:
-            self._running -= 1
+        self.seen.append(sum(map(len, batch)))
         return [0.0] * len(batch)
 
 
@@ -62,9 +48,32 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Settings]:
     return make
 
 
-def choose(settings: Settings, forward: Waiting, *, full_seconds: float = 0.1, **more: object) -> Lanes:
+def choose(settings: Settings, forward: Counting, *, full_seconds: float = 0.1, **more: object) -> Lanes:
     most = Lanes(settings.threads, "threads")
     return chosen(most, settings, forward, TEXT, full_seconds=full_seconds, **more)  # type: ignore[arg-type]
+
+
+class Virtual:
+    """A machine on a clock of its own: batches begin as many at once as there are lanes, and take the time that so many take."""
+
+    def __init__(self, slowed: Callable[[int], float], seconds: float) -> None:
+        self.now, self._calls, self.seen = 0.0, itertools.count(), list[int]()
+
+        def passing(number: int) -> threading.Barrier:
+            def passed() -> None:
+                self.now += seconds * slowed(number)
+
+            return threading.Barrier(number, passed)
+
+        self._together = [passing(number) for number in (16, 8, 4)]  # as they are tried, each with 16 batches
+
+    def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+        self.seen.append(sum(map(len, batch)))
+        self._together[next(self._calls) // 16].wait(60)  # fails where fewer come at once
+        return [0.0] * len(batch)
+
+    def clock(self) -> float:
+        return self.now
 
 
 @pytest.mark.parametrize(
@@ -79,14 +88,13 @@ def choose(settings: Settings, forward: Waiting, *, full_seconds: float = 0.1, *
 def test_the_fastest_number_is_chosen(
     cores: Callable[[int], Settings], slowed: Callable[[int], float], seconds: float, expected: int
 ) -> None:
-    forward = Waiting(slowed, seconds)
-    began = time.perf_counter()
-    found = choose(cores(16), forward)
+    machine = Virtual(slowed, seconds)
+    most = Lanes(16, "threads")
+    found = chosen(most, cores(16), machine, TEXT, full_seconds=0.1, clock=machine.clock)
     assert (found.number, found.reason) == (expected, "measured")
     assert list(found.tokens_per_second) == [16, 8, 4]
-    assert forward.most > 8
-    assert set(forward.seen) == {1024}
-    assert time.perf_counter() - began < 10 * lanes.SECONDS  # on a busy machine
+    assert set(machine.seen) == {1024}
+    assert machine.now <= lanes.SECONDS
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def test_another_number_has_to_be_a_tenth_faster(
     times = [0.0]
     for took in seconds:
         times += [times[-1], times[-1] + took, times[-1] + took]
-    found = choose(cores(8), Waiting(lambda _: 1.0, 0.0), clock=iter(times).__next__)
+    found = choose(cores(8), Counting(), clock=iter(times).__next__)
     assert (found.number, found.reason) == (expected, "measured")
     assert found.tokens_per_second[8] == 8 * 1024 * 10
 
@@ -108,13 +116,13 @@ def test_another_number_has_to_be_a_tenth_faster(
 def test_a_measurement_that_takes_longer_than_thought_ends(cores: Callable[[int], Settings]) -> None:
     """A clock on which each batch takes 0.3 s: after the first number the second would be beyond the half second."""
     ticks = iter(range(100))
-    found = choose(cores(8), Waiting(lambda _: 1.0, 0.0), clock=lambda: 0.3 * next(ticks))
+    found = choose(cores(8), Counting(), clock=lambda: 0.3 * next(ticks))
     assert (found.number, found.reason) == (8, "threads")
     assert list(found.tokens_per_second) == [8]
 
 
 def test_what_is_too_slow_to_be_measured_is_said(cores: Callable[[int], Settings]) -> None:
-    forward = Waiting(lambda _: 1.0)
+    forward = Counting()
     assert choose(cores(8), forward, full_seconds=0.7).tokens_per_second == {}
     assert (
         choose(cores(8), forward, full_seconds=2.5).reason
@@ -129,7 +137,7 @@ def test_what_is_too_slow_to_be_measured_is_said(cores: Callable[[int], Settings
 def test_nothing_is_tried_on_few_cores_or_where_a_number_is_set(
     cores: Callable[..., Settings], count: int, set_to: int
 ) -> None:
-    settings, forward = cores(count, set_to), Waiting(lambda _: 1.0)
+    settings, forward = cores(count, set_to), Counting()
     most = carried(settings, [Path("/nowhere")], count)
     assert most == (Lanes(5, "SAGERANK_LANES") if set_to else Lanes(count, "threads"))
     assert chosen(most, settings, forward, TEXT, full_seconds=0.1) is most
@@ -138,14 +146,14 @@ def test_nothing_is_tried_on_few_cores_or_where_a_number_is_set(
 
 def test_pytorch_says_itself_how_many(cores: Callable[[int], Settings]) -> None:
     settings = dataclasses.replace(cores(8), backend="torch", device="cuda")
-    most, forward = carried(settings, [Path("/nowhere")], 2), Waiting(lambda _: 1.0)
+    most, forward = carried(settings, [Path("/nowhere")], 2), Counting()
     assert most == Lanes(2, "backend")
     assert chosen(most, settings, forward, TEXT, full_seconds=0.1) is most
     assert forward.seen == []
 
 
 def test_more_threads_than_cores_are_not_tried() -> None:
-    forward = Waiting(lambda _: 1.0)
+    forward = Counting()
     settings = Settings(model_dir=MICRO, threads=64)
     if physical_cores() < lanes.LEAST_CORES:
         assert choose(settings, forward) == Lanes(64, "threads")
