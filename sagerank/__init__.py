@@ -3,5 +3,5 @@
 from . import errors
 from .client import AsyncRerankClient, RerankClient
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = ["AsyncRerankClient", "RerankClient", "__version__", "errors"]

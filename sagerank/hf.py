@@ -190,7 +190,9 @@ def tokenizer(model: str | Path) -> PreTrainedTokenizerFast:
 
 
 def cross_encoder(model: str | Path, **options: Any) -> CrossEncoder:
-    """sentence_transformers' CrossEncoder of whatever a command takes as --model; its scores are probabilities.
+    """sentence_transformers' CrossEncoder of whatever a command takes as --model; its scores are sigmoids of the logits.
+
+    An artefact's calibration is not applied: training makes another model of it.
 
     options: of CrossEncoder. Raises CheckpointError or ArtefactError with what to do.
     """

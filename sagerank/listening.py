@@ -23,7 +23,7 @@ def _port(text: str) -> int:
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
     """Listen there. Raises OSError with a sentence that says what to change."""
-    from sagerank_inference.connections import listen
+    from sagerank_inference.listening import listen
 
     try:
         return listen(host, port)

@@ -481,7 +481,7 @@ class EngineTransport:
     def _answer(self, body: bytes) -> bytes:
         from sagerank_inference.dialects import parse
 
-        call = parse(body, None, calibrated=self._engine.manifest.calibrated)
+        call = parse(body, None, scale=self._engine.manifest.scale)
         return self._engine.answer(call, request_id="local")[0]
 
     async def close(self) -> None:

@@ -42,9 +42,11 @@ os.environ |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 
-# A shell that starts the suite in the background has its children ignore Ctrl-C, which tests send to theirs.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the suite in the background has its children ignore Ctrl-C, and nohup a hang-up, which tests send to theirs.
+# What is handled here, and not ignored, is as it was by default in a child.
+for _signal in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, lambda *_: None)
 
 ROOT = Path(__file__).parent.parent
 

@@ -166,6 +166,7 @@ def test_every_sagerank_command_in_the_docs_is_accepted() -> None:
 OTHERS = {
     "--arch",
     "--cloudformation-execution-policies",
+    "--every",
     "--output",
     "--provenance",
     "--require-approval",

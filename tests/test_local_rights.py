@@ -194,6 +194,38 @@ def wanted(**options: str) -> deploy.Wanted:
     return deploy.want(None, given)
 
 
+def test_a_model_waits_for_what_it_depends_on_whoever_refers_to_it_first(client: Client) -> None:
+    role = {"Version": "2012-10-17", "Statement": []}
+    read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::artefacts/*"}
+    policy = {
+        "PolicyName": "reads",
+        "PolicyDocument": {**role, "Statement": [read]},
+        "Roles": [{"Ref": "Role"}],
+    }
+    variant: dict[str, Any] = {"VariantName": "A", "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]}}
+    variant |= {"InstanceType": "ml.c7i.large", "InitialInstanceCount": 1, "InitialVariantWeight": 1}
+    model = {
+        "ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+        "PrimaryContainer": {
+            "Image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/ours:1",
+            "ModelDataUrl": "s3://artefacts/model.tar.gz",
+        },
+    }
+    resources = {
+        "Config": {
+            "Type": "AWS::SageMaker::EndpointConfig",
+            "Properties": {"ProductionVariants": [variant]},
+        },
+        "Model": {"Type": "AWS::SageMaker::Model", "Properties": model, "DependsOn": ["Reads"]},
+        "Reads": {"Type": "AWS::IAM::Policy", "Properties": policy},
+        "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": role}},
+    }
+    formation = client("cloudformation")
+    formation.create_stack(StackName="order", TemplateBody=json.dumps({"Resources": resources}))
+    (stack,) = formation.describe_stacks(StackName="order")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+
+
 def test_what_policies_prints_for_a_role_is_enough_to_run_the_deployment(client: Client) -> None:
     """The role is made by hand of what is printed, before there is a stack; the deployment runs with it."""
     artefact = "s3://artefacts/model.tar.gz"

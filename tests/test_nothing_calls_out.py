@@ -160,8 +160,8 @@ COMMANDS: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
     ),
     "distil": (
         (*_SAGERANK, *_DISTILLED, "--output", "student"),
-        ("torch", "bm25s"),
-        ("cwd/student", "cwd/student.work", "home/.cache/sagerank", _TORCH),
+        ("torch", "bm25s", "matplotlib"),
+        ("cwd/student", "cwd/student.work", "home/.cache/sagerank", *_MATPLOTLIB, _TORCH),
     ),
     "server, proxy, client and handler": (("-c", _SERVED), (), ()),
 }

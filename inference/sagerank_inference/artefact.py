@@ -14,12 +14,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from .scale import Scale
+
 FORMAT = 2  # 1 recorded no sizes, and is still read
 MANIFEST = "manifest.json"
 STAGES = "stages"
 ARTEFACT_FILES = ("config.json", "model.onnx", "model.safetensors", "tokenizer.json")
 MOST_BYTES = 4 << 20  # of a manifest
 ANY = "any"  # in place of a manifest's SHA-256: nobody said which artefact it has to be
+TEMPERATURES = (1e-3, 1e3)  # of a calibration: beyond them every score is 0, 0.5 or 1
 
 # A golden logit that may be farther away checks nothing. Rounding in int8 moves one by a few tenths.
 _MOST_TOLERANCE = {"fp32": 0.1, "bf16": 1.0, "int8": 5.0}
@@ -57,6 +60,18 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How a logit becomes a probability, as `sagerank eval calibrate` fitted it: sigmoid((logit - shift) / temperature)."""
+
+    temperature: float
+    shift: float
+    target: str  # what the scores were fitted to: "judgements", or the teacher by name
+    data: str  # by name
+    pairs: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     model: str
     revision: str | None  # of the source on the hub; None for a local folder or random weights
@@ -71,7 +86,9 @@ class Manifest:
     tolerance: float = 0.0
     # Name -> bytes, as `write` found them; none in format 1.
     sizes: dict[str, int] = field(default_factory=dict)
-    threshold: Threshold | None = None  # of the last model's scores
+    threshold: Threshold | None = None  # of the last model's logits
+    # Of the last model's logits too. Golden pairs, gates and raw scores are logits, and stay as they are.
+    calibration: Calibration | None = None
 
     @classmethod
     def read(cls, folder: Path, pinned: str = ANY) -> Self:
@@ -105,10 +122,12 @@ class Manifest:
             )
         try:
             golden = tuple(GoldenPair(**pair) for pair in raw["golden"])
-            threshold = Threshold(**raw["threshold"]) if raw.get("threshold") is not None else None
-            manifest = cls(
-                **{**raw, "golden": golden, "keep": tuple(raw.get("keep", ())), "threshold": threshold}
-            )
+            said = {
+                name: kind(**raw[name])
+                for name, kind in (("threshold", Threshold), ("calibration", Calibration))
+                if raw.get(name) is not None
+            }
+            manifest = cls(**{**raw, "golden": golden, "keep": tuple(raw.get("keep", ())), **said})
         except (KeyError, TypeError) as error:
             raise ArtefactError(
                 f"{path} has other fields than expected ({str(error)[:200]}): build the artefact again."
@@ -146,6 +165,9 @@ class Manifest:
             "threshold has to have finite logits in order, a precision up to 1, and counts": self.threshold
             is None
             or _sound(self.threshold),
+            f"calibration has to have a temperature between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}, a finite shift, names and counts": self.calibration
+            is None
+            or _fitted(self.calibration),
             "the golden pairs have to be two texts and a finite logit each": all(
                 _unicode(pair.query) and _unicode(pair.document) and _finite(pair.logit)
                 for pair in self.golden
@@ -154,9 +176,12 @@ class Manifest:
         return next((sentence for sentence, holds in rules.items() if not holds), "")
 
     @property
-    def calibrated(self) -> float | None:
-        """Return the logit of the cut-off, if there is one."""
-        return self.threshold.logit if self.threshold else None
+    def scale(self) -> Scale:
+        """Return how the logits become scores, and which is the cut-off, if there is one."""
+        cutoff = self.threshold.logit if self.threshold else None
+        if not self.calibration:
+            return Scale(cutoff=cutoff)
+        return Scale(self.calibration.temperature, self.calibration.shift, cutoff)
 
     def most_bytes(self, name: str) -> int:
         """How large a file may be: as large as recorded; in format 1, what the number of parameters allows."""
@@ -175,8 +200,9 @@ class Manifest:
         fields = {"format": FORMAT, **asdict(self)}
         if not self.keep:
             del fields["keep"]
-        if not self.threshold:
-            del fields["threshold"]
+        for name in ("threshold", "calibration"):
+            if fields[name] is None:
+                del fields[name]
         here = {name: folder / name for name in self.files}
         fields["sizes"] = self.sizes | {
             name: path.stat().st_size for name, path in here.items() if path.is_file()
@@ -266,6 +292,19 @@ def _sound(threshold: Threshold) -> bool:
         and threshold.low <= threshold.high
         and 0 < threshold.precision <= 1
         and counts
+    )
+
+
+def _fitted(calibration: Calibration) -> bool:
+    low, high = TEMPERATURES
+    return (
+        _finite(calibration.temperature)
+        and low <= calibration.temperature <= high
+        and _finite(calibration.shift)
+        and _text(calibration.target, 1000)
+        and _text(calibration.data, 1000)
+        and _whole(calibration.pairs, 10**12)
+        and _whole(calibration.queries, 10**12)
     )
 
 

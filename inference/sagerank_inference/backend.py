@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .contract import Limits, Scores, Timings
 from .dialects import Call, parse, render
+from .scale import AS_IT_IS, Scale
 
 if TYPE_CHECKING:
     from .cascade import Rounds
@@ -41,10 +42,10 @@ class Exchange:
         """Seconds until the deadline."""
         return max(0.0, self.deadline - time.monotonic())
 
-    def parse(self, limits: Limits, calibrated: float | None = None) -> None:
+    def parse(self, limits: Limits, scale: Scale = AS_IT_IS) -> None:
         """Make `call` of the body, which is let go. Raises a RerankError.
 
-        calibrated: the logit that "min_score": "calibrated" stands for.
+        scale: how the logits become scores.
         """
         self.call = parse(
             self.body,
@@ -52,7 +53,7 @@ class Exchange:
             path=self.path,
             headers=self.headers,
             limits=limits,
-            calibrated=calibrated,
+            scale=scale,
         )
         self.body = b""
         self.dialect = self.call.dialect

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from .contract import Scores, Timings, Truncation, best_first
-from .reader import Steps, finish
+from .steps import Steps, finish
 
 if TYPE_CHECKING:
     from .artefact import Manifest
@@ -26,11 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One model of an artefact, which scores the `keep` best documents; None: all, as the first does."""
+    """One model of an artefact, which scores the `keep` best documents; None: all, as the first does.
+
+    golden: the tokens of the manifest's golden pairs, in order.
+    """
 
     manifest: Manifest
     tokeniser: Tokeniser
     keep: int | None
+    golden: tuple[Windows, ...] = ()
 
 
 class Rounds:

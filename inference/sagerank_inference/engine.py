@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .artefact import MANIFEST, STAGES, ArtefactError, GoldenPair, Manifest
 from .cache import Lookup, ScoreCache
 from .cascade import Rounds, Stage
 from .contract import RerankError, Scores, TokenLimitExceeded, Truncation
-from .dialects import Call, render
+from .lanes import Lanes, carried, chosen
 from .onnx_check import check_graph
 from .plan import plan
-from .reader import finish
+from .steps import finish
 from .tokenise import Tokeniser, reading
 
 if TYPE_CHECKING:
+    from .dialects import Call
     from .settings import Settings
+    from .windows import Windows
 
 _ONNX_FILES = ("model.onnx", "model.safetensors")
 
@@ -52,6 +57,7 @@ class Engine:
         """cache: answers pairs that `score` has scored before; golden pairs are always computed."""
         self.manifest, self.stages, self.forwards = manifest, stages, forwards
         self.batch_tokens, self.cache = batch_tokens, cache
+        self.lanes = Lanes(max(forward.lanes for forward in forwards), "threads")
         # The caller's thread is a lane too.
         self._others = ThreadPoolExecutor(max(1, *(forward.lanes - 1 for forward in forwards)))
 
@@ -66,30 +72,44 @@ class Engine:
         return self.forwards[0]
 
     @classmethod
-    def load(cls, model_dir: Path, settings: Settings) -> Self:
+    def load(cls, model_dir: Path, settings: Settings, *, cached: bool = True) -> Self:
         """Verify the artefact's hashes, load it, warm it up and check its golden pairs.
+
+        cached: False where another process has the cache that the settings speak of.
 
         Raises ArtefactError where any of that fails: an engine that exists scores as the reference does. Raises SettingsError
         where there is no memory for the cache.
         """
         manifest = Manifest.read(model_dir, settings.manifest_sha256)
-        manifest.verify(model_dir)
-        stages = load_stages(model_dir, settings)
+        importing = Thread(target=_import_runtime, args=[settings.backend])
+        importing.start()  # the hashes leave the interpreter to it
+        try:
+            manifest.verify(model_dir)
+            stages = load_stages(model_dir, settings)
+        finally:
+            importing.join()
         folders = manifest.stages(model_dir)
         forwards = [load_forward(folder, settings, shared_arena=len(folders) > 1) for folder in folders]
-        cache = ScoreCache(settings.cache_mb) if settings.cache_mb else None
+        lanes = carried(settings, folders, forwards[0].lanes)
+        for forward in forwards:
+            forward.lanes = min(forward.lanes, lanes.number)
+        cache = ScoreCache(settings.cache_mb) if settings.cache_mb and cached else None
         engine = cls(manifest, stages, forwards, batch_tokens=settings.batch_tokens, cache=cache)
-        engine.check_golden()
+        began, seconds = time.perf_counter(), []
         for folder, stage, forward in zip(folders, stages, forwards, strict=True):
-            if not stage.manifest.golden:  # these settings cut every pair, and are no reason to check none
+            if stage.golden:
+                engine._warm_up(stage, forward)
+            else:  # these settings cut every pair, and are no reason to check none
                 whole = Manifest.read(folder)
                 tokeniser = Tokeniser.load(folder, max_tokens=whole.max_tokens)
-                engine._check_golden(Stage(whole, tokeniser, None), forward)
-        # Batches of full size claim the memory that serving needs, before anybody waits for it.
-        for stage, forward in zip(stages, forwards, strict=True):
-            pair = stage.tokeniser("", [""]).ids[0]
-            full = max(1, settings.batch_tokens // len(pair))
-            engine._logits(forward, [pair] * (full * forward.lanes))
+                golden = tuple(windows for _, windows in _golden(whole, tokeniser))
+                engine._warm_up(Stage(whole, tokeniser, None, golden), forward)
+            seconds.append(time.perf_counter() - began)
+        # By the first model of a cascade, which scores every document.
+        text = max((ids for windows in stages[0].golden for ids in windows.ids), key=len, default=(0,))
+        engine.lanes = chosen(lanes, settings, forwards[0], text, full_seconds=seconds[0])
+        for forward in forwards:
+            forward.lanes = min(forward.lanes, engine.lanes.number)
         return engine
 
     def score(
@@ -147,6 +167,9 @@ class Engine:
 
     def answer(self, call: Call, *, request_id: str) -> tuple[bytes, str]:
         """Score what was parsed; return body and content type. Raises a RerankError with its dialect."""
+        # Whoever has a call has imported it; the model's process of a server has none.
+        from .dialects import render
+
         return render(call, self.scores(call), model=self.manifest.model, request_id=request_id)
 
     def scores(self, call: Call) -> list[list[Scores]]:
@@ -174,10 +197,29 @@ class Engine:
 
     def _check_golden(self, stage: Stage, forward: Forward) -> None:
         logits = []
-        for pair in stage.manifest.golden:
-            windows = stage.tokeniser(pair.query, [pair.document])
+        for windows in stage.golden:
             logits += windows.scatter(self._logits(forward, windows.ids))
         stage.manifest.check_golden(logits, forward.tolerance)
+
+    def _warm_up(self, stage: Stage, forward: Forward) -> None:
+        """Check the golden pairs beside batches of full size, a batch to each lane.
+
+        So the memory that serving needs is claimed before anybody waits for it. A golden pair that is larger than a batch is the batch of one
+        lane.
+        """
+        pair = stage.tokeniser("", [""]).ids[0]
+        full = [pair] * max(1, self.batch_tokens // len(pair))
+        longest = max((len(ids) for windows in stage.golden for ids in windows.ids), default=0)
+        batches = forward.lanes - (longest > self.batch_tokens)
+        beside = [self._others.submit(forward, full) for _ in range(min(batches, forward.lanes - 1))]
+        try:
+            self._check_golden(stage, forward)
+            if batches == forward.lanes:
+                forward(full)
+        finally:
+            wait(beside)
+        for batch in beside:
+            batch.result()
 
 
 def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
@@ -197,22 +239,22 @@ def load_stages(model_dir: Path, settings: Settings) -> list[Stage]:
             manifest.verify_file(folder, "tokenizer.json")
             tokenisers[key] = load_tokeniser(folder, manifest, settings)
         with reading(folder / "tokenizer.json"):  # which may fail with its first text
-            whole = _whole(manifest, tokenisers[key])
-        stages.append(Stage(whole, tokenisers[key], keep))
+            golden = _golden(manifest, tokenisers[key])
+        whole = replace(manifest, golden=tuple(pair for pair, _ in golden))
+        stages.append(Stage(whole, tokenisers[key], keep, tuple(windows for _, windows in golden)))
     return stages
 
 
-def _whole(manifest: Manifest, tokeniser: Tokeniser) -> Manifest:
-    """Leave out the golden pairs that these settings would cut: they have no score to compare."""
-
-    def fits(pair: GoldenPair) -> bool:
-        try:
-            whole = tokeniser(pair.query, [pair.document], Truncation(allowed=False))
-        except TokenLimitExceeded:
-            return False
-        return whole == tokeniser(pair.query, [pair.document])
-
-    return replace(manifest, golden=tuple(filter(fits, manifest.golden)))
+def _golden(manifest: Manifest, tokeniser: Tokeniser) -> list[tuple[GoldenPair, Windows]]:
+    """Return the golden pairs with their tokens, but those that these settings would cut: they have no score to compare."""
+    found = []
+    for pair in manifest.golden:
+        with suppress(TokenLimitExceeded):
+            windows = tokeniser(pair.query, [pair.document], Truncation(allowed=False))
+            # Where truncation is not allowed the query may be longer than its limit.
+            if windows.query_tokens - 2 <= tokeniser.query_tokens:
+                found.append((pair, windows))
+    return found
 
 
 def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> Tokeniser:
@@ -223,6 +265,12 @@ def load_tokeniser(model_dir: Path, manifest: Manifest, settings: Settings) -> T
         overlap_tokens=settings.overlap_tokens,
         threads=settings.threads,
     )
+
+
+def _import_runtime(backend: str) -> None:
+    """Have what `load_forward` imports ready; it says what is wrong."""
+    with suppress(Exception):
+        importlib.import_module(f"{__package__}.{backend}_model")
 
 
 def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = False) -> Forward:
@@ -256,7 +304,9 @@ def load_forward(model_dir: Path, settings: Settings, *, shared_arena: bool = Fa
                 ) from None
     from .torch_model import TorchModel
 
-    return TorchModel(model_dir, device=settings.device, threads=settings.threads)
+    return TorchModel(
+        model_dir, device=settings.device, threads=settings.threads, precision=settings.precision
+    )
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from typing import NoReturn
 from .contract import Limits, RerankError
 from .dialects import CSV, Call, accepts, parse, render, render_error
 from .engine import Engine
+from .scale import AS_IT_IS
 from .settings import Settings
 
 Render = Callable[..., tuple[bytes, str]]
 # Of the settings and the artefact that model_fn read: input_fn gets nothing but the request.
 _limits = Limits()
-_calibrated: float | None = None
+_scale = AS_IT_IS
 
 
 def model_fn(model_dir: str) -> Engine:
@@ -31,11 +32,11 @@ def model_fn(model_dir: str) -> Engine:
 
     Raises SettingsError or ArtefactError.
     """
-    global _limits, _calibrated
+    global _limits, _scale
     settings = dataclasses.replace(Settings.from_env(), model_dir=Path(model_dir))
     _limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
     engine = Engine.load(settings.model_dir, settings)
-    _calibrated = engine.manifest.calibrated
+    _scale = engine.manifest.scale
     return engine
 
 
@@ -43,7 +44,7 @@ def input_fn(body: bytes | str, content_type: str) -> Call:
     """Read a request of any dialect, within the limits that the settings had when the model was loaded."""
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     try:
-        return parse(data, content_type, limits=_limits, calibrated=_calibrated)
+        return parse(data, content_type, limits=_limits, scale=_scale)
     except RerankError as error:
         _refuse(error)
 

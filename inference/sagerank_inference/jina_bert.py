@@ -1,4 +1,4 @@
-"""JinaBERT cross-encoder in plain PyTorch: the reference, the GPU path, and what distillation trains.
+"""JinaBERT cross-encoder in plain PyTorch: the reference, and what distillation trains.
 
 BERT with post-layer-norm, symmetric ALiBi instead of position embeddings, a GEGLU feed-forward, and a head of
 pooler (dense + tanh on token 0) and one logit. No transformers class and no remote code. The module tree
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -129,6 +130,17 @@ class JinaBert(nn.Module):
         The mask comes from the lengths: the checkpoints disagree with their tokenizer about the padding id.
         """
         return self.classifier(self.bert(input_ids, lengths))[:, 0].float()  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def score(model: JinaBert, pairs: Sequence[Sequence[int]]) -> list[float]:
+    """Return the logits of pairs of token ids, none of them empty, as one padded batch: the reference for every other path."""
+    lengths = torch.tensor([len(pair) for pair in pairs])
+    ids = torch.zeros(len(pairs), int(lengths.max()), dtype=torch.int64)
+    for row, pair in zip(ids, pairs, strict=True):
+        row[: len(pair)] = torch.tensor(pair)
+    logits: list[float] = model(ids, lengths).tolist()
+    return logits
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -14,13 +14,13 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
+
+from .steps import Steps, finish
 
 T = TypeVar("T")
-# Yields wherever it may be left for something more urgent, or for good: the tokens that are there so far.
-Steps: TypeAlias = Generator[int, None, T]
 
 _AT_ONCE = 1024  # bytes that take the loop about 5 ms at worst, whatever they say
 _PATIENCE = 4e-6  # seconds for each byte until work is due: about four times what it takes
@@ -97,15 +97,6 @@ class Reader:
                 return False
         item.steps.close()
         return True
-
-
-def finish(steps: Steps[T]) -> T:
-    """Take all steps at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast(T, end.value)
 
 
 def _harmless(error: BaseException) -> Exception:

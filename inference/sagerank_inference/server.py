@@ -14,16 +14,18 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-
-from . import routes
-from .connections import Server, listen
+from . import worker
+from .listening import listen
 from .log import start as start_log
-from .metrics import Metrics
 from .settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 _MICRO = Path(__file__).parent / "micro"
 _SWITCH_SECONDS = 0.0005
@@ -32,12 +34,19 @@ _FAILED_DRAIN_SECONDS = 2.0  # all have been told by then, and the platform wait
 log = logging.getLogger("sagerank")
 
 
-def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> Starlette:
-    """Make the ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged."""
+def create_app(
+    settings: Settings, on_failure: Callable[[], None] = lambda: None, child: worker.Child | None = None
+) -> Starlette:
+    """Make the ASGI application. `on_failure` is called when the model cannot be loaded, after that was logged.
+
+    child: the model's process, where it was started already with these settings.
+    """
+    from . import routes
+    from .metrics import Metrics
     from .service import Service  # who serves no model of this machine needs nothing of it
 
     metrics = Metrics()
-    return routes.create_app(Service(settings, metrics), metrics, on_failure)
+    return routes.create_app(Service(settings, metrics, child), metrics, on_failure)
 
 
 def main() -> int:
@@ -83,7 +92,12 @@ def _open_model_dir(settings: Settings) -> None:
 
 def serve(settings: Settings, sockets: list[socket.socket]) -> int:
     """Serve the model of the settings: as `serve_app` does, to whose exit codes 1 is added for a model that fails."""
-    return serve_app(lambda fail: create_app(settings, on_failure=fail), sockets, settings.drain_seconds)
+    start_log()
+    child = None
+    with suppress(OSError):  # the service tries again, and says why it cannot
+        # Now, and what serves requests is imported while the model loads: each on a core of its own.
+        child = worker.start(settings)
+    return serve_app(lambda fail: create_app(settings, fail, child), sockets, settings.drain_seconds)
 
 
 def serve_app(
@@ -94,6 +108,8 @@ def serve_app(
     make: gets what to call when there is no more use in serving. Logs to standard output. Returns the exit code: 1 after
     that call. The process is to end then; one that a thread holds up is ended.
     """
+    from .connections import Server
+
     start_log()
     # The loop gets the interpreter from the reader's thread after so long, some ten times for an answer. And all objects are
     # looked through for garbage when nothing is under way: with those of 10,000 queries that takes 0.1 s.

@@ -19,10 +19,13 @@ from .cascade import Rounds, Stage, make_timings
 from .contract import DeadlineExceeded, InternalError, Limits, RerankError, Scores, Unavailable
 from .engine import load_stages
 from .metrics import Metrics
-from .reader import Reader, Steps
+from .reader import Reader
+from .scale import AS_IT_IS
 from .settings import Settings
+from .steps import Steps
+from .supervisor import LoadFailed, Worker
 from .windows import Windows
-from .worker import LoadFailed, Worker
+from .worker import Child
 
 _DEATHS = 3  # of workers, none of which served for _STEADY seconds, are no accident
 _STEADY = 10.0
@@ -38,14 +41,15 @@ class Service:
     While "restarting", requests wait for the next worker.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, child: Child | None = None) -> None:
+        """child: the model's process, where it was started already."""
         self.settings, self.metrics = settings, metrics
         self.state = "loading"
         self.model = ""
         self.max_tokens, self.request_seconds = settings.max_tokens, settings.request_seconds
         self.cors_origins = settings.cors_origins
         self.limits = Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
-        self._worker = Worker(settings)
+        self._worker = Worker(settings, child)
         self._reader = Reader()
         self.batcher = Batcher(
             batch_tokens=settings.batch_tokens,
@@ -55,7 +59,7 @@ class Service:
         self._cache: ScoreCache | None = None
         self._stages: list[Stage] = []
         self._runs: list[Run]  # the model of each
-        self._calibrated: float | None = None  # the logit of the artefact's cut-off
+        self._scale = AS_IT_IS  # of the artefact's scores
 
     async def run(self, on_failure: Callable[[], None]) -> None:
         """Keep a worker until cancelled. Calls on_failure when no worker will do."""
@@ -69,7 +73,11 @@ class Service:
                     loaded, _ = await asyncio.gather(self._worker.start(), loading)
                     ready = time.monotonic()
                     self._set(
-                        "ready", model=self.model, seconds=round(ready - began, 2), pid=self._worker.pid
+                        "ready",
+                        model=self.model,
+                        seconds=round(ready - began, 2),
+                        pid=self._worker.pid,
+                        **loaded.facts,
                     )
                     self.batcher.resume(loaded.lanes)
                     golden = asyncio.create_task(self._watch_golden(loaded.tolerances))
@@ -130,7 +138,7 @@ class Service:
             self._cache = cache = ScoreCache(self.settings.cache_mb)
             self.metrics.cached.set_function(lambda: cache.pairs)
         self.model = manifest.model
-        self._calibrated = manifest.calibrated
+        self._scale = manifest.scale
         self._stages = stages
 
     def _runner(self, number: int) -> Run:
@@ -195,7 +203,7 @@ class Service:
 
     def _open(self, exchange: Exchange) -> Steps[_Prepared]:
         """Parse and tokenise a body."""
-        exchange.parse(self.limits, self._calibrated)
+        exchange.parse(self.limits, self._scale)
         exchange.rounds = [
             Rounds(
                 self._stages,
@@ -261,8 +269,7 @@ class Service:
             try:
                 for stage, run, tolerance in zip(self._stages, self._runs, tolerances, strict=True):
                     logits = []
-                    for pair in stage.manifest.golden:
-                        windows = await asyncio.to_thread(stage.tokeniser, pair.query, [pair.document])
+                    for windows in stage.golden:
                         scored, _ = await self.batcher.score(
                             Work(list(windows.ids)), run=run, timeout=self.settings.request_seconds
                         )

@@ -14,8 +14,9 @@ PREFIX = "SAGERANK_"
 _OTHERS = "SAGERANK_PROXY_"  # of `sagerank proxy`, which is no server of a model
 _MOST_THREADS = 1024  # more than any instance has cores
 _MOST_CACHE = 4096  # MB: 170 million pairs, which are taken when the server starts
-_ZERO = {"overlap_tokens", "cache_mb"}  # may be 0
+_ZERO = {"overlap_tokens", "cache_mb", "lanes"}  # may be 0
 _MOST = 2**31 - 1  # what the worker's frames and every timer hold
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _MOSTS = {"threads": _MOST_THREADS, "port": 65_535, "cache_mb": _MOST_CACHE}
 _LONGEST = 100  # of a name or value that a message quotes
 # Numbers are ASCII, of a length that a number has: what to match, and what to ask for.
@@ -84,7 +85,9 @@ class Settings:
     port: int = 8080  # SageMaker calls this one
     backend: str = "onnx"  # onnx (CPU) or torch
     device: str = "cpu"  # of the torch backend: cpu, cuda, cuda:0, ...
+    precision: str = "auto"  # of torch's products: auto, fp32, bf16 or fp16; auto: 16 bits on CUDA if the golden pairs allow
     threads: int = 0  # of the model; 0: one for each physical core
+    lanes: int = 0  # batches at once; 0: one for each thread, and from 4 cores on as measured at the start
     batch_tokens: int = 0  # pairs x longest of a forward; 0: 1,024 on CPU, 16,384 on CUDA
     query_tokens: int = 512  # a query keeps its first
     max_tokens: int = 8192  # of a pair; a longer document is scored in windows
@@ -123,6 +126,14 @@ class Settings:
             raise SettingsError(
                 f"{_variable('model_dir')} is {_shown(self.model_dir)}: give the path of a folder."
             )
+        self._check_backend()
+        if self.query_tokens + 8 > self.max_tokens:
+            raise SettingsError(
+                f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
+                f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
+            )
+
+    def _check_backend(self) -> None:
         if self.backend not in ("onnx", "torch"):
             raise SettingsError(f"{_variable('backend')} is {_shown(self.backend)}: give onnx or torch.")
         if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", self.device):
@@ -131,10 +142,22 @@ class Settings:
             raise SettingsError(
                 f"{_variable('device')} is {self.device!r}, and backend onnx runs on cpu: set {_variable('backend')}=torch."
             )
-        if self.query_tokens + 8 > self.max_tokens:
+        if self.precision not in PRECISIONS:
             raise SettingsError(
-                f"{_variable('query_tokens')} is {self.query_tokens}, which leaves no room for a document in "
-                f"{_variable('max_tokens')}={self.max_tokens}: lower one or raise the other."
+                f"{_variable('precision')} is {_shown(self.precision)}: give {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}."
+            )
+        if self.backend == "onnx" and self.precision != "auto":
+            raise SettingsError(
+                f"{_variable('precision')} is {self.precision!r}, and backend onnx computes as the artefact was built: leave it out, or set "
+                f"{_variable('backend')}=torch."
+            )
+        if self.backend == "torch" and self.lanes:
+            raise SettingsError(
+                f"{_variable('lanes')} is {self.lanes}, and backend torch decides that itself: leave it out."
+            )
+        if self.lanes > self.threads:
+            raise SettingsError(
+                f"{_variable('lanes')} is {self.lanes}, and {_variable('threads')} is {self.threads}: give at most as many, or leave it out."
             )
 
     @classmethod

@@ -31,8 +31,8 @@ from tokenizers import Tokenizer
 from .checkpoint import CheckpointError
 from .contract import InvalidRequest, TokenLimitExceeded, Truncation
 from .pieces import batches, cuts, pieces
-from .reader import Steps, finish
 from .spans import Search, Span
+from .steps import Steps, finish
 from .windows import Frame, Making, Windows, clip
 
 

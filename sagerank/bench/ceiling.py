@@ -43,8 +43,13 @@ class Product:
 class Sgemm:
     """The fastest product at hand, in the process that measures it."""
 
-    def __init__(self, threads: int) -> None:
-        products = [product for shape in SHAPES for make in _LIBRARIES for product in make(shape, threads)]
+    def __init__(self, threads: int, device: str, precision: str) -> None:
+        if device.startswith("cuda"):
+            products = [_cuda(shape, device, precision) for shape in SHAPES]
+        else:
+            products = [
+                product for shape in SHAPES for make in _LIBRARIES for product in make(shape, threads)
+            ]
         self._best = max(products, key=lambda product: product.rate(SEARCH_SECONDS))
 
     def describe(self) -> str:
@@ -57,10 +62,11 @@ class Sgemm:
 class Ceiling(Remote):
     """The fastest product in a process of its own. rates: GFLOP/s, one for each call of `measure`."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: str = "", precision: str = "fp32") -> None:
+        """precision: of the product on CUDA; on a CPU it is float32's whatever the precision."""
         # OpenBLAS and MKL read the number of their threads when they are loaded.
         names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-        super().__init__(Sgemm, threads, environment=dict.fromkeys(names, str(threads)))
+        super().__init__(Sgemm, threads, device, precision, environment=dict.fromkeys(names, str(threads)))
         self.what: str = self.call("describe")
         self.rates: list[float] = []
 
@@ -119,6 +125,28 @@ def _torch(shape: tuple[int, int, int], threads: int) -> Iterator[Product]:
         yield Product(
             f"PyTorch {torch.__version__} linear", shape, lambda: torch.nn.functional.linear(a, weight)
         )
+
+
+def _cuda(shape: tuple[int, int, int], device: str, precision: str) -> Product:
+    """A linear layer over sixteen times as many rows, as a GPU's batches have; a call ends when the device has."""
+    import torch
+
+    from sagerank_inference.torch_precision import TYPES
+
+    rows, inner, columns = 16 * shape[0], *shape[1:]
+    options: Any = {"device": device, "dtype": TYPES[precision]}
+    a, weight = torch.rand(rows, inner, **options), torch.rand(columns, inner, **options)
+
+    def run() -> None:
+        for _ in range(16):
+            torch.nn.functional.linear(a, weight)
+        torch.cuda.synchronize(device)
+
+    return Product(
+        f"PyTorch {torch.__version__} linear in {precision} on {torch.cuda.get_device_name(device)}, 16 times",
+        (16 * rows, inner, columns),
+        run,
+    )
 
 
 def _random(rows: int, columns: int) -> Any:

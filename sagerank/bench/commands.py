@@ -67,6 +67,11 @@ def add(commands: Any) -> None:
 
     sub = measurement("throughput", _throughput, "documents a second, of models or beside peers")
     sub.add_argument("--peers", help="all, or names with commas between; on the first model's weights")
+    sub.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        help="PyTorch there, and the peers that run there, in its precision (default: ONNX Runtime)",
+    )
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: %(default)s)")
     sub.add_argument(
         "--tolerance",
@@ -139,7 +144,8 @@ def _throughput(options: argparse.Namespace) -> int:
     from .throughput import measure, peer_names, sentences
 
     run = begin(options, "rounds", "tolerance", plot=options.plot)
-    peers, workload = peer_names(options.peers), _workload(options)
+    device = options.device or ""
+    peers, workload = peer_names(options.peers, device), _workload(options)
     with bars() as progress:
         measured = measure(
             run.models,
@@ -147,6 +153,7 @@ def _throughput(options: argparse.Namespace) -> int:
             peers=peers,
             threads=run.threads,
             rounds=options.rounds,
+            device=device,
             tolerance=options.tolerance,
             cache=options.cache.expanduser(),
             tune_peers=options.tune_peers,

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,19 @@ _VECTOR = {
     "bf16": "BF16",
     "sve": "SVE",
     "sve2": "SVE2",
+}
+# What sets one machine's speed apart from another's: of each architecture the widest unit first, and what may come with it.
+_WIDEST = ("AVX-512", "AVX2", "NEON")
+_ADDED = {
+    "AVX512-VNNI": "VNNI",
+    "AVX-VNNI": "VNNI",
+    "AVX512-BF16": "BF16",
+    "AMX-INT8": "AMX",
+    "DOTPROD": "dotprod",
+    "I8MM": "i8mm",
+    "BF16": "BF16",
+    "SVE2": "SVE2",
+    "SVE": "SVE",
 }
 # Cores taken by other work, above which figures are worth a warning.
 BUSY_CORES = 0.1
@@ -56,6 +69,11 @@ class Conditions:
     models: dict[str, str]  # name -> SHA-256 of its weights, 12 digits
     start: Sample
     end: Sample
+
+    @property
+    def instruction_set(self) -> str:
+        """What speeds are compared by, such as AVX2, AVX-512 VNNI BF16 or NEON dotprod; the architecture where the system does not say."""
+        return instruction_set(self.vector) or platform.machine()
 
     @property
     def warning(self) -> str | None:
@@ -110,6 +128,15 @@ def vector_units() -> tuple[str, ...]:
     """The vector units of this machine's cores, as far as matrix products use them."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
     return tuple(name for flag, name in _VECTOR.items() if flag in flags)
+
+
+def instruction_set(units: Sequence[str]) -> str:
+    """One name for vector units: the widest, and what else of them products of one precision or another use. Empty for none."""
+    widest = next((unit for unit in _WIDEST if unit in units), "")
+    added = dict.fromkeys(name for unit, name in _ADDED.items() if unit in units)
+    if "SVE2" in added:  # which has all of it
+        added.pop("SVE", None)
+    return " ".join([widest, *added]) if widest else ""
 
 
 def _weights(folder: Path) -> str:

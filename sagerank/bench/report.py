@@ -39,16 +39,21 @@ class Report:
     ) -> None:
         """Print what the rows come to, the rows, what was measured, and under which conditions.
 
-        Rows are a table of `cells`, or JSON (with `single`, one row alone is an object), each with its date and conditions, and
-        no answer.
+        Rows are a table of `cells`, or JSON (with `single`, one row alone is an object), each with its date, instruction set, threads and
+        conditions, and no answer.
         """
         from .conditions import conditions, sample
 
         found = conditions(self.threads, self.models, self.start, sample())
         under = found.lines()
         if self.as_json:
-            today = {"date": datetime.date.today().isoformat(), "conditions": dataclasses.asdict(found)}
-            values = [dataclasses.asdict(row) | today for row in rows]
+            where = {
+                "date": datetime.date.today().isoformat(),
+                "instruction_set": found.instruction_set,
+                "threads": found.threads,
+                "conditions": dataclasses.asdict(found),
+            }
+            values = [dataclasses.asdict(row) | where for row in rows]
             print(json.dumps(values[0] if single and len(values) == 1 else values, indent=2))
             print(*lines, *under, sep="\n", file=sys.stderr)
         else:
@@ -83,4 +88,4 @@ def ceiling_lines(what: str, rows: Sequence[Any]) -> list[str]:
     if not rows:
         return []
     reached = sorted(row.ceiling_gflops for row in rows)[len(rows) // 2]
-    return [f"ceiling: {reached:.1f} GFLOP/s, float32 matrix product ({what})"]
+    return [f"ceiling: {reached:.1f} GFLOP/s, matrix product ({what})"]

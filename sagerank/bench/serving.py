@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .servers import Served
     from .subject import EngineSubject
 
-TOLERANCE = 1e-5  # of a score, which is a logit's sigmoid
+TOLERANCE = 1e-5  # of a score, which is a probability
 COMPARED_CLIENTS = 16  # at which the toolkit is measured
 SHORT_LOAD = 0.2  # share of capacity that goes on while a long request is answered
 TIMEOUT = 600.0
@@ -134,11 +134,9 @@ def different(documents: int) -> Iterator[Texts]:
 
 def request(engine: EngineSubject, query: str, documents: Sequence[str]) -> Request:
     """A request with the scores that the engine gives it."""
-    from sagerank_inference.dialects import sigmoid
-
     logits, _ = engine.score(query, documents)
     body = json.dumps({"query": query, "documents": documents, "return_documents": False})
-    return Request(body.encode(), tuple(map(sigmoid, logits)))
+    return Request(body.encode(), tuple(map(engine.scale.score, logits)))
 
 
 def load(served: Served, requests: Sequence[Request]) -> Load:

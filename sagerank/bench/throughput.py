@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sagerank_inference.artefact import Manifest
-
 from ..evaluation import EvaluationError
 from ..evaluation.progress import Progress
 from ..models.arithmetic import flops
@@ -22,6 +20,8 @@ from .workload import Workload
 TOLERANCE = 1e-4
 # int8 is another arithmetic: the row says how far its logits are off, and this only refuses what is no longer the model.
 INT8_TOLERANCE = 0.5
+# A peer in 16 bits rounds the bias of every distance as well.
+HALF_TOLERANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,7 @@ def measure(
     peers: Sequence[str] = (),
     threads: int,
     rounds: int,
+    device: str = "",
     tolerance: float = TOLERANCE,
     cache: Path,
     tune_peers: bool = False,
@@ -71,6 +72,7 @@ def measure(
 ) -> Measured:
     """Rows of sagerank for each of `models` (name -> artefact folder), then of each peer on the first one's weights.
 
+    device: cpu or cuda: sagerank's PyTorch backend and the peers run there, those in what sagerank computes in; empty: ONNX Runtime.
     tune_peers: every peer has the fastest of several batch sizes in place of its library's own.
     Raises EvaluationError or ArtefactError where sagerank itself cannot be measured; a peer that cannot is a row with an error.
     """
@@ -79,44 +81,59 @@ def measure(
     with ExitStack() as stack:
         timed: list[Timed] = []
         needed: dict[str, int | None] = {}
+        precisions: dict[str, str] = {}
         tokens: dict[str, list[int]] = {}
         for name, folder in models.items():
-            subject = stack.enter_context(EngineSubject(folder, threads=threads))
+            subject = stack.enter_context(EngineSubject(folder, threads=threads, device=device))
             tokens[name] = subject.lengths(query, documents)
+            precisions[name] = subject.precision
             needed[name] = flops(folder, tokens[name])
             timed.append(Timed(name="sagerank", model=name, subject=subject))
         for number, name in enumerate(peers):
             progress("peers", number, len(peers))
-            allowed = max(tolerance, INT8_TOLERANCE) if PEERS[name].precision == "int8" else tolerance
+            kind = precisions[first] if device else PEERS[name].precision
+            allowed = max(tolerance, {"int8": INT8_TOLERANCE, "fp32": 0.0}.get(kind, HALF_TOLERANCE))
             peer = Timed(name=name, model=first, tolerance=allowed)
             timed.append(peer)
             try:
-                opening = open_peer(name, models[first], threads=threads, cache=cache, tune=tune_peers)
+                opening = open_peer(
+                    name,
+                    models[first],
+                    threads=threads,
+                    cache=cache,
+                    tune=tune_peers,
+                    device=device,
+                    precision=precisions[first],
+                )
                 peer.subject = stack.enter_context(opening)
             except EvaluationError as error:
                 peer.error = str(error)
         progress("peers", len(peers), len(peers))
         check_parity(timed, query, documents)
-        ceiling = stack.enter_context(Ceiling(threads))
+        ceiling = stack.enter_context(Ceiling(threads, device, precisions[first]))
         before = ceiling.measure
         interleave(timed, query, documents, rounds=rounds, before=before, pause=pause, progress=progress)
     rows = []
     for one in timed:
-        kind = PEERS[one.name].precision if one.name in PEERS else Manifest.read(models[one.model]).precision
+        kind = PEERS[one.name].precision if one.name in PEERS and not device else precisions[one.model]
         row = _row(one, timed[0], len(documents), needed[one.model], ceiling.rates)
         mean = round(sum(tokens[one.model]) / len(documents), 1)
         rows.append(replace(row, precision=kind, documents=len(documents), tokens=mean, threads=threads))
     return Measured(rows, ceiling.what, tokens[first])
 
 
-def peer_names(text: str | None) -> list[str]:
-    """The peers that the command line names: `all`, or names with commas between. Raises EvaluationError for another."""
+def peer_names(text: str | None, device: str = "") -> list[str]:
+    """The peers that the command line names: `all` that run there, or names with commas between. Raises EvaluationError for another."""
     if not text:
         return []
-    names = list(PEERS) if text == "all" else text.split(",")
+    known = [name for name, spec in PEERS.items() if (spec.on_device if device else spec.by_default)]
+    names = known if text == "all" else text.split(",")
     for name in names:
-        if name not in PEERS:
-            raise EvaluationError(f"There is no peer {name!r}: give all, or some of {', '.join(PEERS)}.")
+        if name not in PEERS or (device and name not in known):
+            where = f" for --device {device}" if device else ""
+            raise EvaluationError(
+                f"There is no peer {name!r}{where}: give all, or some of {', '.join(known if device else PEERS)}."
+            )
     return names
 
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sagerank.evaluation.collection import load
+from sagerank.evaluation.scorer import public_address
 from sagerank_inference.checkpoint import JinaBertConfig
 
-from .distil import training_text
+from .corpus import read_jsonl, read_passages, share_alike
 from .gate import StudentQuality
-from .mine import read_jsonl, share_alike
+from .heldout import training_text
 from .overlap import RUN, overlap
 from .recipe import Recipe
+from .train import read_log
+
+# Of a gate without judgements.
+_TEACHER_JUDGES = (
+    "Nobody judged these queries: they were made from passages that are in no training pair, and the grades are the teacher's own scores. "
+    "The figures say how near the student comes to its teacher, and not how right both are."
+)
 
 
 def model_card(
-    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str
+    recipe: Recipe, work: Path, judged: Sequence[StudentQuality], *, name: str, licence: str, scores: str
 ) -> str:
+    """Return the card as Markdown. scores: a sentence on what they are worth."""
     config = JinaBertConfig.read(work / "student")
     size = sum((work / "student" / file).stat().st_size for file in ("model.safetensors", "tokenizer.json"))
     lines = [
@@ -47,15 +56,13 @@ def model_card(
             f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
         )
     stages = [*_earlier(recipe), (recipe, work)]
-    lines += ["", f"In the training text, queries word by word and documents by {RUN} words in a row:", ""]
-    texts = [training_text(stage) for stage, _ in stages]
-    for collection in map(load, recipe.gate):
-        overlaps = [overlap(collection, text) for text in texts]
-        most = max(overlaps, key=lambda item: item.queries + item.documents)
-        lines.append(
-            f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
-        )
-    lines += ["", f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`"]
+    lines += ["", *(_overlaps(recipe, stages) if recipe.gate else [_TEACHER_JUDGES])]
+    lines += [
+        "",
+        scores,
+        "",
+        f"`sagerank distil --recipe recipe.json --name {name} --licence {licence} --output {name}`",
+    ]
     lines += ["", "## Training", ""]
     for number, (stage, folder) in enumerate(stages, 1):
         lines += [f"### Stage {number} of {len(stages)}", ""] if len(stages) > 1 else []
@@ -66,6 +73,17 @@ def model_card(
         for (source, text_licence), count in sorted(_text(stages).items())
     ]
     return "\n".join([*lines, ""])
+
+
+def _overlaps(recipe: Recipe, stages: Sequence[tuple[Recipe, Path]]) -> Iterator[str]:
+    """How much of each gate collection stands in the text of any stage."""
+    yield f"In the training text, queries word by word and documents by {RUN} words in a row:"
+    yield ""
+    texts = [training_text(stage) for stage, _ in stages]
+    for collection in map(load, recipe.gate):
+        overlaps = [overlap(collection, text) for text in texts]
+        most = max(overlaps, key=lambda item: item.queries + item.documents)
+        yield f"- {most.data}: {most.queries} of its {most.of_queries:,} queries, {most.documents} of its {most.of_documents:,} documents"
 
 
 def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
@@ -79,23 +97,23 @@ def _earlier(recipe: Recipe) -> list[tuple[Recipe, Path]]:
 
 def _stage(recipe: Recipe, work: Path, number: int) -> list[str]:
     """Teachers, first weights, learning curve and recipe of one distillation."""
-    lines = [f"- Teacher: `{_public(teacher)}`" for teacher in recipe.teachers]
+    lines = [f"- Teacher: `{public(teacher)}`" for teacher in recipe.teachers]
     if recipe.start:
-        start = f"`{_public(recipe.start)}`" if number == 1 else "the student of the stage before"
+        start = f"`{public(recipe.start)}`" if number == 1 else "the student of the stage before"
         lines.append(f"- First weights: layers {', '.join(map(str, recipe.layers))} of {start}")
     pairs = sum(len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl"))
     seen = recipe.steps * recipe.queries_per_step * recipe.documents
     lines.append(f"- {pairs:,} scored pairs; {seen:,} were seen in training")
     lines += ["", "| step | loss |", "| --- | --- |"]
-    curve = list(read_jsonl(work / "log.jsonl")) if (work / "log.jsonl").exists() else []
+    curve = [row for row in read_log(work) if "loss" in row]
     stride = max(1, len(curve) // 10)
     lines += [f"| {row['step']:,} | {row['loss']:.3f} |" for row in curve[::-1][::stride][::-1]]
     shown = recipe.to_json() | {
         "passages": Path(recipe.passages).name,
         "queries": Path(recipe.queries).name,
-        "teachers": [_public(teacher) for teacher in recipe.teachers],
-        "start": _public(recipe.start),
-        "embedder": _public(recipe.embedder),
+        "teachers": [public(teacher) for teacher in recipe.teachers],
+        "start": public(recipe.start),
+        "embedder": public(recipe.embedder),
         "gate": [Path(source).name for source in recipe.gate],
     }
     return [
@@ -113,15 +131,17 @@ def _stage(recipe: Recipe, work: Path, number: int) -> list[str]:
 def _text(stages: Sequence[tuple[Recipe, Path]]) -> Counter[tuple[str, str]]:
     """Passages by source and licence; one that several stages read counts once."""
     passages = {
-        row["id"]: (row["source"], row["licence"])
+        passage.key: (passage.source, passage.licence)
         for path in {recipe.passages for recipe, _ in stages}
-        for row in read_jsonl(Path(path))
-        if not share_alike(row["licence"])
+        for passage in read_passages(Path(path))
+        if not share_alike(passage.licence)
     }
     return Counter(passages.values())
 
 
-def _public(spec: str) -> str:
-    """A spec without the folders of the machine it ran on."""
+def public(spec: str) -> str:
+    """A spec without the folders of the machine it ran on, and without an address's secrets."""
+    if spec.startswith(("http://", "https://")):
+        return public_address(spec)
     prefix, colon, where = spec.rpartition(":")
     return f"{prefix}{colon}{Path(where).name}"

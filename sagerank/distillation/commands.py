@@ -13,11 +13,11 @@ from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
-from .recipe import Recipe
+from .recipe import Recipe, parse_teachers, read_settings
 
 _HELP = {
-    "passages": "JSON Lines (.gz) with id, text, source, licence",
-    "queries": "JSON Lines (.gz) with id, text, source, positive_passage_id",
+    "passages": "folder of .md and .txt files, or JSON Lines (.gz): id, text, title, source, licence",
+    "queries": "JSON Lines (.gz) with id, text, source, positive_passage_id; without, all are made",
     "teachers": "SPEC or SPEC=SHARE: a scorer of `sagerank eval`, or bge|e5|minilm:FOLDER; more than once",
     "start": "the student is cut out of this: a BERT cross-encoder's folder, or a JinaBERT model",
     "layers": "those of --start that are kept, as 0,1,2",
@@ -25,7 +25,8 @@ _HELP = {
     "vocabulary": "tokens kept of a BERT's, or trained afresh; a JinaBERT keeps its own",
     "student": "shape where there is no --start: micro, tiny, turbo, or a config.json",
     "embedder": "finds near passages by meaning: bge|e5|minilm|hf:FOLDER_OR_NAME",
-    "made_queries": "sentences and keywords of passages that become queries as well",
+    "made_queries": "queries that are made from passages, beside --queries or in their place",
+    "heldout": "made queries kept for the gate, where there is neither --queries nor --gate",
     "limit": "queries at most",
     "documents": "candidates a query",
     "lexical": "weight of BM25 in what the student learns, in logits",
@@ -42,7 +43,7 @@ _HELP = {
     "checkpoint_every": "steps between checkpoints",
     "seed": "of everything drawn",
     "keep_start": "share of the first weights in the student's last ones",
-    "gate": "BEIR folder the student is judged on; more than once",
+    "gate": "BEIR folder the student is judged on; more than once. Without --queries it may be left out: the teacher judges",
     "gate_queries": "queries of each collection",
     "retention": "share of the teacher's NDCG@10 the student must keep",
     "first_stage_margin": "how far below the first stage the student may be, in NDCG@10",
@@ -50,8 +51,11 @@ _HELP = {
 }
 
 
+# Whose prices are told where no region is given.
+_REGION = "us-east-1"
+
 EXAMPLES = (
-    "sagerank distil --recipe recipe.json --output student.tar.gz",
+    "sagerank distil --passages docs --teacher tiny --output student.tar.gz",
     "sagerank distil --recipe recipe.json --sagemaker --role R --bucket B --image I",
 )
 
@@ -84,6 +88,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (default: %(default)s)")
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="print sizes, hours and price of a training job, and do nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print the gate's figures as JSON")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw the loss and the gate: .svg, .png or .pdf"
@@ -149,10 +158,14 @@ def run(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
     if options.sagemaker:
         return _launch(recipe, options)
+    if options.estimate:
+        return _estimate(recipe, options)
     if options.output is None:
         raise DistillationError("--output is missing: give a folder, or a file ending in .tar.gz.")
-    if not recipe.gate:
-        raise DistillationError("--gate is missing: give a BEIR folder that the student is judged on.")
+    if recipe.queries and not recipe.gate:
+        raise DistillationError(
+            "--gate is missing: give a BEIR folder that the student is judged on, or leave --queries out, and it is judged on made ones."
+        )
     import torch
 
     from sagerank.evaluation.progress import bars
@@ -160,7 +173,9 @@ def run(options: argparse.Namespace) -> int:
 
     from .card import model_card
     from .distil import distil
-    from .gate import check, judge_student, publish, student_shortfalls
+    from .gate import check, judge, publish, student_shortfalls
+    from .report import write_report
+    from .scale import calibrated, calibration, sentence
     from .screen import student_cells
 
     if options.plot:
@@ -171,34 +186,62 @@ def run(options: argparse.Namespace) -> int:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
-        judged = judge_student(recipe, work, threads=options.threads, progress=progress)
+        rankings = judge(recipe, work, threads=options.threads, progress=progress)
+    judged = [row.quality for row in rankings]
     print(fit(student_cells(judged), stream=sys.stderr), file=sys.stderr)
     if options.plot:
         from .draw import picture
 
         picture(work, judged, options.plot)
-    refusal = "The student does not pass the gate, and no artefact was written"
-    check(refusal, student_shortfalls(recipe, judged))
-    card = model_card(recipe, work, judged, name=options.name, licence=options.licence)
-    manifest = publish(work, card, options.output, options.name)
+    shortfalls = student_shortfalls(recipe, judged)
+    place = {"instance": options.instance, "region": options.region or _REGION}
+    scores = calibrated(rankings)
+    report = write_report(recipe, work, rankings, shortfalls, scores, name=options.name, **place)
+    print(f"sagerank: report in {report}", file=sys.stderr)
+    check("The student does not pass the gate, and no artefact was written", shortfalls)
+    card = model_card(
+        recipe, work, judged, name=options.name, licence=options.licence, scores=sentence(scores)
+    )
+    kept = (
+        None
+        if isinstance(scores, str)
+        else calibration(scores, next(iter(parse_teachers(recipe.teachers))), rankings)
+    )
+    manifest = publish(work, card, options.output, options.name, kept)
     if options.json:
-        print(
-            json.dumps(
-                {"output": str(options.output), "gate": [dataclasses.asdict(row) for row in judged]}, indent=2
-            )
-        )
+        facts = {
+            "output": str(options.output),
+            "report": str(report),
+            "gate": [dataclasses.asdict(row) for row in judged],
+            "calibration": dataclasses.asdict(kept) if kept else None,
+        }
+        print(json.dumps(facts, indent=2))
     else:
+        print(sentence(scores))
         print(f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}")
     return 0
 
 
+def _estimate(recipe: Recipe, options: argparse.Namespace) -> int:
+    from sagerank_cost.render import render
+    from sagerank_cost.sheet import Report
+    from sagerank_cost.text import width
+
+    from .estimate import job, sizes
+
+    tables = sizes(recipe), job(recipe, options.instance, options.region or _REGION)
+    form = "json" if options.json else "text"
+    print(render(Report(title=f"The cost of {options.name}", tables=tables), form, width=width()))
+    return 0
+
+
 def _recipe(options: argparse.Namespace) -> Recipe:
-    raw = json.loads(json.dumps(Recipe.read(options.recipe).to_json())) if options.recipe else {}
+    raw = read_settings(options.recipe) if options.recipe else {}
     for name in _settings():
         value = getattr(options, f"recipe_{name}")
         if value is not None:
             raw[name] = value
-    for name in ("passages", "queries", "teachers"):
+    for name in ("passages", "teachers"):
         if not raw.get(name):
             raise DistillationError(
                 f"--{name.removesuffix('s') if name == 'teachers' else name} is missing: {_HELP[name]}."
@@ -227,11 +270,14 @@ def _launch(recipe: Recipe, options: argparse.Namespace) -> int:
             job,
             options.name,
             session=session,
+            licence=options.licence,
+            work=options.work,
             progress=lambda what: print(f"sagerank: {what}", file=sys.stderr),
         )
     except (BotoCoreError, ClientError) as error:
         raise DistillationError(f"AWS refused: {error}") from None
+    where = f"s3://{job.bucket}/{PREFIX}/{name}"
     print(
-        f"Training job {name} was created. Its artefact will be below s3://{job.bucket}/{PREFIX}/{name}/output/."
+        f"Training job {name} was created. Its artefact will be below {where}/output/, its work folder with report.html in {where}/checkpoints/."
     )
     return 0

@@ -22,11 +22,14 @@ from sagerank.models.build import resolve
 from sagerank_inference import jina_bert
 from sagerank_inference.jina_bert import JinaBert
 
-from . import DistillationError
-from .mine import Candidates, Text, mine, read_jsonl, read_text
+from .claim import claimed, seal, settle, whole
+from .corpus import read_jsonl
+from .heldout import HeldOut, Reference, divided, judged
+from .mine import Candidates, Text, mine
+from .probe import Probe
 from .recipe import Recipe, parse_teachers
 from .student import from_bert, from_layers, new_student, read_bert
-from .teacher import EmbeddingTeacher, assigned, open_teacher, targets
+from .teacher import GATE_TOKENS, EmbeddingTeacher, assigned, each, open_teacher, targets
 from .train import Encoded, Example, train
 from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
 
@@ -39,21 +42,27 @@ def distil(
 ) -> Path:
     """Carry `recipe` out in `work` and return the folder of the student: config.json, model.safetensors, tokenizer.json.
 
-    Raises DistillationError where `work` belongs to another recipe.
+    Raises DistillationError where `work` belongs to another recipe, or another process is at it.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    _claim(work / "recipe.json", recipe)
+    with claimed(work):
+        settle(work, recipe)
+        return _distil(recipe, work, threads=threads, device=device, progress=progress)
+
+
+def _distil(recipe: Recipe, work: Path, *, threads: int, device: str, progress: Progress) -> Path:
     if threads:
         torch.set_num_threads(threads)
+    text, held = divided(recipe)
     run = _Run(
         recipe=recipe,
-        text=training_text(recipe),
+        text=text,
         work=work,
         threads=threads or torch.get_num_threads(),
         progress=progress,
     )
     vectors = run.vectors()
     scored = run.scores(run.candidates(vectors), vectors)
+    reference = run.reference(held) if held else None
     start = _start(recipe.start) if recipe.start else None
     tokenizer, rows = run.tokenizer(start)
     examples = Encoded(tokenizer, scored, recipe.max_tokens)
@@ -66,7 +75,8 @@ def distil(
         examples,
         config,
         work,
-        on_checkpoint=lambda step, loss: progress(f"train, loss {loss:.3f}", step, config.steps),
+        measure=Probe(reference, tokenizer, recipe.max_tokens) if reference else lambda _: {},
+        on_step=lambda step, shown: progress(f"train, {shown}", step, config.steps),
     )
     if recipe.keep_start:
         _blend(model, jina_bert.load(work / "start"), recipe.keep_start)
@@ -96,11 +106,12 @@ class _Run:
             parts = []
             for start in range(0, len(texts), 2048):
                 path = self.work / f"vectors.{side}.{start}.npy"
-                if not path.exists():
+                if not whole(path):
                     # 16 bits keep a cosine to 1e-3 and halve the folder.
                     part = path.with_suffix(".part.npy")
                     np.save(part, embed(texts[start : start + 2048]).astype(np.float16))
                     part.replace(path)
+                    seal(path)
                 parts.append(np.load(path).astype(np.float32))
                 self.progress(f"embed {side}", min(start + 2048, len(texts)), len(texts))
             return np.concatenate(parts)
@@ -111,17 +122,20 @@ class _Run:
     def candidates(self, vectors: _Vectors | None) -> list[Candidates]:
         """The queries with their candidates, mined once and kept."""
         recipe, path = self.recipe, self.work / "candidates.jsonl"
-        if not path.exists():
+        if not whole(path):
             part = path.with_suffix(".part")
+            total = min(recipe.limit, len(self.text.queries))
+            self.progress("mine", 0, total)
             mined = mine(
                 self.text, vectors=vectors, documents=recipe.documents, limit=recipe.limit, seed=recipe.seed
             )
             with part.open("w", encoding="utf-8") as file:
                 for number, item in enumerate(mined, 1):
                     file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
-                    if number % 200 == 0:
-                        self.progress("mine", number, min(recipe.limit, len(self.text.queries)))
+                    if number % 20 == 0 or number == total:
+                        self.progress("mine", number, total)
             part.replace(path)
+            seal(path)
         return [
             Candidates(row["query"], tuple(row["documents"]), tuple(row["lexical"]))
             for row in read_jsonl(path)
@@ -141,13 +155,26 @@ class _Run:
             embedding.remember([query for query, _ in self.text.queries], vectors[0], queries=True)
             embedding.remember(self.text.passages, vectors[1], queries=False)
         result = []
+        self.progress("score", 0, len(items))
+
+        def taught(item: Candidates) -> tuple[float, ...]:
+            teacher = teachers[assigned(item.query, shares, recipe.seed)]
+            return targets(item, teacher, store, lexical=recipe.lexical)
+
         with ScoreStore(self.work / "scores.jsonl") as store:
-            for number, item in enumerate(items, 1):
-                teacher = teachers[assigned(item.query, shares, recipe.seed)]
-                result.append((item, targets(item, teacher, store, lexical=recipe.lexical)))
-                if number % 20 == 0 or number == len(items):
-                    self.progress("score", number, len(items))
+            scored = each(teachers.values(), taught, items)
+            for number, (item, scores) in enumerate(zip(items, scored, strict=True), 1):
+                result.append((item, scores))
+                self.progress("score", number, len(items))
         return result
+
+    def reference(self, held: HeldOut) -> Reference:
+        """The held-out queries as the first teacher grades them; its scores are kept for the gate."""
+        teacher = open_teacher(
+            next(iter(parse_teachers(self.recipe.teachers))), threads=self.threads, max_tokens=GATE_TOKENS
+        )
+        with ScoreStore(self.work / "gate.jsonl") as store:
+            return judged(held, teacher, store, progress=self.progress)
 
     def tokenizer(self, start: Path | None) -> tuple[Tokenizer, list[int] | None]:
         """The student's tokenizer, and the donor's id of each of its tokens where the donor is a BERT."""
@@ -156,10 +183,11 @@ class _Run:
             return read_tokenizer(start), None
         if start is None:
             path = self.work / "tokenizer.json"
-            if not path.exists():
+            if not whole(path):
                 train_wordpiece(
                     (*text.passages, *(query for query, _ in text.queries)), size=vocabulary
                 ).save(str(path))
+                seal(path)
             return read_tokenizer(self.work), None
         donor = read_tokenizer(start)
         counts: dict[str, float] = {}
@@ -177,10 +205,6 @@ class _Run:
         return Tokenizer.from_str(raw), rows
 
 
-def training_text(recipe: Recipe) -> Text:
-    return read_text(Path(recipe.passages), Path(recipe.queries), made=recipe.made_queries, seed=recipe.seed)
-
-
 @torch.no_grad()
 def _blend(model: JinaBert, start: JinaBert, share: float) -> None:
     """Move every weight of `model` that share of the way back to `start`'s."""
@@ -191,25 +215,6 @@ def _blend(model: JinaBert, start: JinaBert, share: float) -> None:
 def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str) -> None:
     jina_bert.save(model, folder, getattr(torch, dtype))
     tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _claim(path: Path, recipe: Recipe) -> None:
-    """Raise DistillationError where the work folder was begun with other settings; the gate's may change."""
-    own = {
-        name: value
-        for name, value in recipe.to_json().items()
-        if name not in ("gate", "gate_queries", "retention", "first_stage_margin", "dtype", "keep_start")
-    }
-    own = json.loads(json.dumps(own))
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
-        if changed:
-            raise DistillationError(
-                f"{path.parent} was begun with another {', '.join(changed)}: go on with those settings, or give another --work."
-            )
-        return
-    path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
 
 def _start(spec: str) -> Path:

@@ -9,7 +9,7 @@ from sagerank.evaluation.draw import canvas, check_ending, save
 from sagerank_cost.plots import COLOURS
 
 from .gate import StudentQuality
-from .mine import read_jsonl
+from .train import read_log
 
 _BLUE, _ORANGE, _GREY = COLOURS[0], COLOURS[1], "#999999"
 
@@ -24,8 +24,7 @@ def picture(work: Path, judged: Sequence[StudentQuality], path: Path) -> None:
     figure, (curve, *bars) = pyplot.subplots(
         1, 1 + len(judged), figsize=(4.2 + 3.9 * len(judged), 3.6), layout="constrained"
     )
-    # A run that was killed may have logged its last steps twice: the later ones count.
-    losses = {row["step"]: row["loss"] for row in read_jsonl(work / "log.jsonl")}
+    losses = {row["step"]: row["loss"] for row in read_log(work) if "loss" in row}
     curve.plot(list(losses), list(losses.values()), marker="o", markersize=4, color=_BLUE)
     curve.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
     curve.grid()

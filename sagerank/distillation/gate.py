@@ -12,19 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagerank.evaluation.collection import Collection, load
-from sagerank.evaluation.evaluate import first_stage, rerank
+from sagerank.evaluation.evaluate import Ranking, first_stage, rerank
 from sagerank.evaluation.first_stage import Run, bm25, read_run
 from sagerank.evaluation.metrics import Difference
 from sagerank.evaluation.progress import Progress
-from sagerank.evaluation.scorer import EngineScorer
+from sagerank.evaluation.scorer import EngineScorer, scale_of
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import archive, build
 from sagerank_inference.archive import replaced
-from sagerank_inference.artefact import Manifest
+from sagerank_inference.artefact import Calibration, Manifest
+from sagerank_inference.scale import Scale
 
 from . import DistillationError
+from .claim import claimed
+from .heldout import CANDIDATES, divided, judged
 from .recipe import Recipe, parse_teachers
-from .teacher import open_teacher
+from .teacher import GATE_TOKENS, open_teacher
 
 
 class GateFailed(DistillationError):
@@ -62,41 +65,69 @@ class StudentQuality:
         return self.student / self.teacher if self.teacher else 0.0
 
 
-def judge_student(
-    recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None
-) -> list[StudentQuality]:
-    """Measure work/student on the recipe's collections beside their first stage, the first teacher and its own start.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Everything that the gate measured on one collection: every candidate of every query with the score of each.
 
-    Scores are kept in `work`. Raises DistillationError where the recipe has no collection.
+    A ranking's `run` has the scores: logits of start, student and teacher, BM25's or a run file's of the first stage.
     """
-    if not recipe.gate:
-        raise DistillationError(
-            "gate is empty: give at least one BEIR folder with --gate, or nothing can be promised."
+
+    collection: Collection
+    first_stage: Ranking
+    start: Ranking  # the student before training
+    student: Ranking
+    teacher: Ranking
+    teacher_scale: Scale  # of the teacher's logits
+
+    @property
+    def quality(self) -> StudentQuality:
+        return StudentQuality(
+            data=self.collection.name,
+            queries=len(self.collection.queries),
+            first_stage=self.first_stage.mean(),
+            start=self.start.mean(),
+            student=self.student.mean(),
+            teacher=self.teacher.mean(),
+            over_first_stage=self.student.versus(self.first_stage),
         )
-    teacher = next(iter(parse_teachers(recipe.teachers)))
+
+
+def judge(
+    recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None
+) -> list[Judged]:
+    """Rank the recipe's collections with work/student, the first teacher and the student's own start, beside their first stage.
+
+    A recipe without collections is judged on its held-out queries, by the teacher's grades. Scores are kept in `work`. Raises
+    DistillationError where there is neither, or another process is at work there.
+    """
+    with claimed(work):
+        return list(_judged(recipe, work, threads, progress))
+
+
+def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Iterator[Judged]:
+    first = next(iter(parse_teachers(recipe.teachers)))
+    teacher = open_teacher(first, threads=threads or 1, max_tokens=GATE_TOKENS)
     scorers = {
-        "teacher": open_teacher(teacher, threads=threads or 1, max_tokens=512),
+        "teacher": teacher,
         "start": EngineScorer(_built(work / "start", work / "start.artefact"), threads=threads),
         "student": EngineScorer(_built(work / "student", work / "student.artefact"), threads=threads),
     }
-    result = []
     with ScoreStore(work / "gate.jsonl") as store:
-        for collection, candidates in labelled(recipe.gate, recipe.gate_queries, 50):
-            base = first_stage("first stage", collection, candidates)
-            rankings = {}
+        if recipe.gate:
+            collections = labelled(recipe.gate, recipe.gate_queries, CANDIDATES)
+        elif held := divided(recipe)[1]:
+            collections = iter([judged(held, teacher, store, progress=progress)])
+        else:
+            raise DistillationError(
+                "gate is empty: give at least one BEIR folder with --gate, or leave --queries out, so that queries are made and held out."
+            )
+        for collection, candidates in collections:
+            rankings = {"first_stage": first_stage("first stage", collection, candidates)}
+            progress(f"gate, {collection.name}", 0, len(scorers))
             for number, (name, scorer) in enumerate(scorers.items(), 1):
                 rankings[name] = rerank(collection, candidates, scorer, store)
                 progress(f"gate, {collection.name}", number, len(scorers))
-            result.append(
-                StudentQuality(
-                    data=collection.name,
-                    queries=len(collection.queries),
-                    first_stage=base.mean(),
-                    over_first_stage=rankings["student"].versus(base),
-                    **{name: ranking.mean() for name, ranking in rankings.items()},
-                )
-            )
-    return result
+            yield Judged(collection=collection, teacher_scale=scale_of(teacher), **rankings)
 
 
 def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list[str]:
@@ -115,12 +146,14 @@ def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list
     ]
 
 
-def publish(work: Path, card: str, output: Path, name: str) -> Manifest:
+def publish(
+    work: Path, card: str, output: Path, name: str, calibration: Calibration | None = None
+) -> Manifest:
     """Write the student's artefact: a folder with its model card as README.md, or a file ending in .tar.gz."""
     packed = output.name.endswith(".tar.gz")
     built = work / "artefact" if packed else output
     with replaced(built) as folder:
-        replace(build(str(work / "student"), folder), model=name).write(folder)
+        replace(build(str(work / "student"), folder), model=name, calibration=calibration).write(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return archive(str(built), output) if packed else Manifest.read(built)
 

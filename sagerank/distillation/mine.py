@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +13,8 @@ from numpy.typing import NDArray
 from sagerank.evaluation.lexical import bm25s
 
 from . import DistillationError
+from .corpus import field, read_jsonl, read_passages, share_alike
+from .made import claims_and_keywords
 
 # Words kept of a passage, and how often: short ones teach most for their cost, long ones keep the student used to length.
 LENGTHS = {40: 0.6, 80: 0.3, 160: 0.1}
@@ -39,37 +36,14 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Passages, and queries with the index of the passage each belongs to (None: unknown)."""
+    """Passages, and queries with the index of the passage each belongs to (None: unknown).
+
+    kinds: by what rule each query was made; empty where people asked.
+    """
 
     passages: tuple[str, ...]
     queries: tuple[tuple[str, int | None], ...]
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a .jsonl or .jsonl.gz file. A last line that a killed writer left incomplete is dropped.
-
-    Raises DistillationError with the line number of what is not an object.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith("\n"):
-                    return
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DistillationError(f"{path}:{number}: not JSON ({error}).") from None
-                if not isinstance(row, dict):
-                    raise DistillationError(f"{path}:{number}: expected an object.")
-                yield row
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DistillationError(f"{path} is not a whole gzip file: {error}") from None
-
-
-def share_alike(licence: str) -> bool:
-    """Whether text under this licence is left out: whether weights inherit share-alike is unsettled."""
-    return "BY-SA" in licence.upper()
+    kinds: tuple[str, ...] = ()
 
 
 def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
@@ -83,23 +57,18 @@ def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
     texts: list[str] = []
     position: dict[str, int | None] = {}
     sources: set[str] = set()
-    for number, row in enumerate(read_jsonl(passages), 1):
-        key = _field(row, "id", passages, number)
-        if key in position:
-            raise DistillationError(f"{passages}:{number}: the id {key!r} occurs twice.")
-        position[key] = None
-        if share_alike(_field(row, "licence", passages, number)):
-            continue
-        position[key] = len(texts)
-        sources.add(_field(row, "source", passages, number))
-        words = generator.choices(list(LENGTHS), list(LENGTHS.values()))[0]
-        texts.append(" ".join(_field(row, "text", passages, number).split()[:words]))
+    for passage in read_passages(passages, stated=True):
+        position[passage.key] = None
+        if not share_alike(passage.licence):
+            position[passage.key] = len(texts)
+            sources.add(passage.source)
+            texts.append(shortened(passage.text, generator))
     if not texts:
         raise DistillationError(f"{passages} has no passage whose licence allows its use.")
     asked: list[tuple[str, int | None]] = []
     seen: set[str] = set()
     for number, row in enumerate(read_jsonl(queries), 1):
-        key, positive = _field(row, "id", queries, number), row.get("positive_passage_id")
+        key, positive = field(row, "id", queries, number), row.get("positive_passage_id")
         if key in seen:
             raise DistillationError(f"{queries}:{number}: the id {key!r} occurs twice.")
         seen.add(key)
@@ -107,33 +76,15 @@ def read_text(passages: Path, queries: Path, *, made: int, seed: int) -> Text:
             raise DistillationError(
                 f"{queries}:{number}: the positive {positive!r} is not a passage of {passages.name}: give its id, or null."
             )
-        if _field(row, "source", queries, number) in sources:
-            asked.append((_field(row, "text", queries, number), position.get(positive or "")))
-    return Text(tuple(texts), (*asked, *_made_queries(texts, made, generator)))
+        if field(row, "source", queries, number) in sources:
+            asked.append((field(row, "text", queries, number), position.get(positive or "")))
+    return Text(tuple(texts), (*asked, *claims_and_keywords(texts, made, generator)))
 
 
-def _field(row: dict[str, Any], name: str, path: Path, number: int) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise DistillationError(f"{path}:{number}: {name} must be a string that is not empty.")
-    return value
-
-
-def _made_queries(texts: Sequence[str], count: int, generator: random.Random) -> Iterator[tuple[str, int]]:
-    """Claims (sentences of 6 to 22 words) and keyword queries (2 to 5 of the 14 rarest words), in turn."""
-    words = [set(re.findall(r"[a-z]{3,}", text.lower())) for text in texts]
-    frequency = Counter(word for found in words for word in found)
-    for number, index in enumerate(generator.sample(range(len(texts)), min(count, len(texts)))):
-        if number % 2:
-            sentences = [s for s in re.split(r"(?<=[.!?])\s+", texts[index]) if 6 <= len(s.split()) <= 22]
-            if sentences:
-                yield generator.choice(sentences), index
-        else:
-            rare = sorted(
-                (word for word in words[index] if frequency[word] >= 3), key=lambda w: (frequency[w], w)
-            )[:14]
-            if len(rare) >= 4:
-                yield " ".join(generator.sample(rare, generator.randint(2, min(5, len(rare))))), index
+def shortened(text: str, generator: random.Random) -> str:
+    """The first words of a passage, a number of them drawn from LENGTHS."""
+    words = generator.choices(list(LENGTHS), list(LENGTHS.values()))[0]
+    return " ".join(text.split()[:words])
 
 
 def mine(

@@ -60,8 +60,8 @@ class Recipe:
     Paths are strings, so that a recipe is the same JSON here and in a training job.
     """
 
-    passages: str  # JSON Lines (.gz) with id, text, source, licence
-    queries: str  # JSON Lines (.gz) with id, text, source, positive_passage_id
+    passages: str  # a folder of text files, or JSON Lines (.gz) with id, text, source, licence
+    queries: str = ""  # JSON Lines (.gz) with id, text, source, positive_passage_id; without, all are made
     teachers: tuple[str, ...]  # SPEC or SPEC=SHARE; each query is scored by one of them, drawn by share
     # Where the student's first weights come from: a BERT cross-encoder's folder, a JinaBERT model, or "" for none.
     start: str = ""
@@ -70,7 +70,8 @@ class Recipe:
     vocabulary: int = 11_500  # tokens kept of a BERT's, or trained afresh; a JinaBERT keeps its own
     student: str = "micro"  # shape where start is empty: micro, tiny, turbo, or a config.json
     embedder: str = ""  # bge|e5|minilm:FOLDER or hf:NAME, finds near passages by meaning
-    made_queries: int = 24_000
+    made_queries: int = 24_000  # beside those of `queries`, or in their place
+    heldout: int = 200  # made queries that are kept for the gate, where it has neither `queries` nor `gate`
     limit: int = 40_000
     documents: int = 8  # candidates a query
     lexical: float = 4.0  # weight of BM25 in what the student learns, in logits
@@ -108,7 +109,8 @@ class Recipe:
             "limit": 1,
             "documents": 2,
             "gate_queries": 1,
-            "made_queries": 0,
+            "made_queries": 0 if self.queries else 1,
+            "heldout": 1,
             "teacher_tokens": 8,
         }.items():
             if getattr(self, name) < low:
@@ -147,13 +149,7 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> Self:
         """A recipe file; raises DistillationError for an unknown name."""
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DistillationError(f"The recipe {path} does not exist.") from None
-        except ValueError as error:
-            raise DistillationError(f"{path} is not JSON ({error}).") from None
-        return cls.from_json(raw, str(path))
+        return cls.from_json(read_settings(path), str(path))
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], where: str) -> Self:
@@ -171,6 +167,19 @@ class Recipe:
             return cls(**values)
         except TypeError as error:
             raise DistillationError(f"{where}: {error}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Whatever settings a recipe file has: options may bring those that it lacks."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DistillationError(f"The recipe {path} does not exist.") from None
+    except ValueError as error:
+        raise DistillationError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(raw, dict):
+        raise DistillationError(f"{path} is not a recipe: give a JSON object of settings.")
+    return raw
 
 
 def parse_teachers(specs: Sequence[str]) -> dict[str, float]:

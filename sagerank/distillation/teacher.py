@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sagerank.evaluation.embedder import FAMILIES, Embedder, open_embedder
-from sagerank.evaluation.scorer import Scorer, open_scorer
+from sagerank.evaluation.scorer import ClientScorer, Scorer, open_scorer
 from sagerank.evaluation.scores import ScoreStore
 
 from .mine import Candidates
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+# Of a document, or a pair, in the gate: whole passages, as a server has them.
+GATE_TOKENS = 512
+# Requests to servers that are under way at once.
+_TOGETHER = 4
 # Cosines of about 0.45 (unrelated) to 0.85 (an answer) become -9 to 7, the range of a cross-encoder's logits.
 SLOPE, SHIFT = 40.0, -27.0
 
@@ -45,6 +53,17 @@ def open_teacher(spec: str, *, threads: int, max_tokens: int) -> Scorer:
     if spec.partition(":")[0] in FAMILIES:
         return EmbeddingTeacher(open_embedder(spec, threads=threads))
     return open_scorer(spec, threads=threads, max_tokens=max_tokens)
+
+
+def each(
+    teachers: Iterable[Scorer], ask: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Iterator[_Result]:
+    """Map `ask`, which asks the teachers, over the items, in order: several at once where all are servers, which are waited for."""
+    if not all(isinstance(teacher, ClientScorer) for teacher in teachers):
+        yield from map(ask, items)
+        return
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        yield from pool.map(ask, items)
 
 
 def assigned(query: str, shares: dict[str, float], seed: int) -> str:

@@ -9,9 +9,10 @@ candidate (Hofstätter et al. 2020).
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from sagerank_inference.jina_bert import JinaBert
 
 from . import DistillationError
+from .corpus import read_jsonl
 from .mine import Candidates
 from .recipe import TrainConfig
 
@@ -104,9 +106,15 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
+    measure: Callable[[JinaBert], Mapping[str, float]] = lambda _: {},
+    on_step: Callable[[int, str], None] = lambda *_: None,
     on_checkpoint: Callable[[int, float], None] = lambda *_: None,
 ) -> None:
-    """Train in place; resumed from a checkpoint of this configuration in `folder`, the result is the same."""
+    """Train in place; resumed from a checkpoint of this configuration in `folder`, the result is the same.
+
+    measure: what stands beside the loss in the log, of the first weights and of each checkpoint's. on_step: hears of each step
+    what was logged last.
+    """
     if not examples:
         raise DistillationError("There are no scored queries: the text gave none.")
     decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
@@ -119,8 +127,11 @@ def train(
     path = folder / "checkpoint.pt"
     folder.mkdir(parents=True, exist_ok=True)
     step = _resume(path, model, optimizer, config)
+    if not step:
+        _log(folder, 0, None, measure(model))
     model.train()
-    running, since = 0.0, step
+    running, since, shown = 0.0, step, ""
+    on_step(step, shown)
     while step < config.steps:
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
@@ -138,9 +149,10 @@ def train(
         step += 1
         if step % config.checkpoint_every == 0 or step == config.steps:
             _save(path, model, optimizer, config, step)
-            _log(folder, step, running / (step - since))
+            shown = _log(folder, step, running / (step - since), measure(model))
             on_checkpoint(step, running / (step - since))
             running, since = 0.0, step
+        on_step(step, shown)
     model.eval()
 
 
@@ -162,7 +174,12 @@ def _batch(step: int, count: int, config: TrainConfig) -> list[int]:
 def _resume(path: Path, model: JinaBert, optimizer: torch.optim.Optimizer, config: TrainConfig) -> int:
     if not path.exists():
         return 0
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise DistillationError(
+            f"{path} is not whole: copy it again, or remove it, and training starts over."
+        ) from None
     if state["config"] != asdict(config):
         raise DistillationError(
             f"{path} was written with other settings: remove it to start over, or use its settings."
@@ -186,6 +203,18 @@ def _save(
     part.replace(path)  # a run that is killed while it writes keeps the checkpoint before
 
 
-def _log(folder: Path, step: int, loss: float) -> None:
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "loss": round(loss, 4), "time": round(time.time())}) + "\n")
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Lines of the training's log by step. A run that was killed may have logged its last steps twice: the later ones count."""
+    path = folder / "log.jsonl"
+    return list({row["step"]: row for row in read_jsonl(path)}.values()) if path.exists() else []
+
+
+def _log(folder: Path, step: int, loss: float | None, measured: Mapping[str, float]) -> str:
+    """Append a line, without a loss where nothing was trained yet, and return it as a person reads it."""
+    values = {
+        name: round(value, 4) for name, value in {"loss": loss, **measured}.items() if value is not None
+    }
+    if values:
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values, "time": round(time.time())}) + "\n")
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())

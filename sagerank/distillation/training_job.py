@@ -1,7 +1,8 @@
 """The same distillation as a SageMaker training job: script mode on AWS's PyTorch container, managed spot, checkpoints in S3.
 
 The work folder is the checkpoint folder, so an interrupted spot job goes on with what it had mined, scored and
-trained; the output folder is the model folder, so the job's model.tar.gz is an artefact that can be deployed.
+trained, and a job goes on with what a machine had done, whose work folder it is given; the output folder is the model
+folder, so the job's model.tar.gz is an artefact that can be deployed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import sagerank_inference
 from sagerank_inference import quiet
 
 from . import DistillationError
+from .claim import claimed, settle
+from .corpus import text_files
 from .recipe import Recipe
 
 CHANNELS = "/opt/ml/input/data"
@@ -29,7 +32,7 @@ PREFIX = "sagerank/distil"
 VOLUME_GB = 50
 # sagerank_cost counts the operations of a model.
 _PACKAGES = (sagerank, sagerank_cost, sagerank_inference)
-# What of them a job never imports: measuring, deploying to AWS, drawing.
+# What of them a job never imports: measuring, deploying to AWS, pictures for --plot.
 _LEFT_OUT = (
     "sagerank/bench/",
     "sagerank/distillation/draw.py",
@@ -45,6 +48,7 @@ httpx2>=2.16
 huggingface-hub>=1.0
 ir-datasets>=0.5
 ir-measures>=0.4
+matplotlib>=3.10
 numpy>=2.2
 onnx>=1.23
 onnxruntime>=1.32
@@ -74,13 +78,24 @@ class Job:
 
 
 def launch(
-    recipe: Recipe, job: Job, name: str, *, session: Any, progress: Callable[[str], None] = lambda _: None
+    recipe: Recipe,
+    job: Job,
+    name: str,
+    *,
+    session: Any,
+    licence: str = "apache-2.0",
+    work: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Upload text, models and code, and create the job; return its name.
 
-    session: a boto3 session. Raises DistillationError before anything is created where a path is missing.
+    session: a boto3 session. licence: of the weights, in the card. work: a folder that this recipe was begun in, with which
+    the job goes on. Raises DistillationError before anything is created where a path is missing, or `work` is another recipe's.
     """
     remote, folders = _relocate(recipe)
+    if work is not None and (work / "recipe.json").exists():
+        with claimed(work):
+            settle(work, recipe)
     job_name = time.strftime("sagerank-distil-%Y%m%d-%H%M%S")
     base = f"{PREFIX}/{job_name}"
     s3, sagemaker = session.client("s3"), session.client("sagemaker")
@@ -93,8 +108,7 @@ def launch(
 
     channels = []
     for channel, source in folders.items():
-        files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-        for path in files:
+        for path in _files(source, texts=channel == "passages"):
             inside = path.name if source.is_file() else path.relative_to(source).as_posix()
             upload(path, f"{base}/input/{channel}/{inside}")
         uri = {
@@ -103,10 +117,16 @@ def launch(
             "S3DataDistributionType": "FullyReplicated",
         }
         channels.append({"ChannelName": channel, "DataSource": {"S3DataSource": uri}, "InputMode": "File"})
+    if work is not None and work.is_dir():
+        for path in _files(work):
+            upload(path, f"{base}/checkpoints/{path.relative_to(work).as_posix()}")
     upload(_source(remote), f"{base}/code/sourcedir.tar.gz")
     hyperparameters = {
         "recipe": "recipe.json",
         "name": name,
+        "licence": licence,
+        "instance": job.instance,  # whose price the report tells
+        "region": session.region_name,
         "work": "/opt/ml/checkpoints",
         "output": "/opt/ml/model",
         "device": "auto",
@@ -166,13 +186,21 @@ def _relocate(recipe: Recipe) -> tuple[Recipe, dict[str, Path]]:
     moved = replace(
         recipe,
         passages=channel("passages", recipe.passages),
-        queries=channel("queries", recipe.queries),
+        queries=channel("queries", recipe.queries) if recipe.queries else "",
         teachers=tuple(channel(f"teacher{number}", spec) for number, spec in enumerate(recipe.teachers)),
         start=channel("start", recipe.start) if recipe.start else "",
+        student=channel("student", recipe.student),
         embedder=channel("embedder", recipe.embedder) if recipe.embedder else "",
         gate=tuple(channel(f"gate{number}", source) for number, source in enumerate(recipe.gate)),
     )
     return moved, folders
+
+
+def _files(source: Path, *, texts: bool = False) -> list[Path]:
+    """The file, or those of a folder; with `texts`, only those that are read as such: nothing else of a person's goes up."""
+    if source.is_file():
+        return [source]
+    return text_files(source) if texts else sorted(path for path in source.rglob("*") if path.is_file())
 
 
 def _source(recipe: Recipe) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures of measurements: quality against throughput with the table, a cascade's quality against cost."""
+"""Pictures of measurements: quality against throughput with the table, a cascade's quality against cost, reliability."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sagerank_cost.plots import style, ticks
 from . import EvaluationError
 
 if TYPE_CHECKING:
+    from .calibration import Fitted, Reliability
     from .cascade import Curve
 
 
@@ -161,3 +162,48 @@ def curve_text(curve: Curve, title: str, columns: int | None = None) -> str:
         plotext.scatter([step.cost], [step.ndcg], marker="K")
         names.append(f"K  {step.keep} documents for the last model")
     return "\n".join([str(plotext.uncolorize(plotext.build())).rstrip(), "", *names])
+
+
+def reliability_picture(fitted: Fitted, title: str, target: str, path: Path) -> None:
+    """Write .svg, .png or .pdf: what is known of the pairs over their score, before and after, and how many pairs there are.
+
+    Raises EvaluationError for another ending.
+    """
+    check_ending(path)
+    pyplot = canvas()
+    figure, (axes, below) = pyplot.subplots(
+        2, 1, figsize=(6.4, 6.4), height_ratios=(3, 1), sharex=True, layout="constrained"
+    )
+    axes.plot([0, 1], [0, 1], linestyle="--", color="grey", linewidth=1, label="as it should be")
+    for number, (name, table) in enumerate(_named(fitted)):
+        axes.plot(*_points(table), marker="o", label=f"{name}: error {table.error:.3f}")
+        middles = [(row.low + row.high) / 2 + (number - 0.5) * 0.03 for row in table.bins]
+        below.bar(middles, [row.pairs for row in table.bins], width=0.03, color=f"C{number}")
+    axes.set(ylabel=f"of {target}", title=title, xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.grid()
+    below.set(xlabel="score", ylabel="pairs", yscale="log")
+    save(figure, path)
+
+
+def reliability_text(fitted: Fitted, title: str, columns: int | None = None) -> str:
+    """Draw the upper half of `reliability_picture` in characters, for a terminal of so many columns."""
+    plotext = _characters(title, columns)
+    plotext.xlabel("score")
+    plotext.xlim(0, 1)
+    plotext.ylim(0, 1)
+    plotext.plot([0, 1], [0, 1], marker="-")
+    names = ["-  as it should be"]
+    for letter, (name, table) in zip("BA", _named(fitted), strict=True):
+        plotext.scatter(*_points(table), marker=letter)
+        names.append(f"{letter}  {name}")
+    return "\n".join([str(plotext.uncolorize(plotext.build())).rstrip(), "", *names])
+
+
+def _named(fitted: Fitted) -> tuple[tuple[str, Reliability], ...]:
+    return ("before", fitted.before), ("after, on queries left out", fitted.after)
+
+
+def _points(table: Reliability) -> tuple[list[float], list[float]]:
+    filled = [row for row in table.bins if row.pairs]
+    return [row.score for row in filled], [row.known for row in filled]

@@ -81,6 +81,8 @@ def compare(
     interval = confidence(list(difference), resamples=resamples, seed=seed)
     if not difference.any():
         return Difference(0.0, 0.0, 0.0, 1.0)
+    if len(difference) == 1:  # whose sign flips to one as far from 0
+        return Difference(interval.mean, interval.low, interval.high, 1.0)
     # Flipping signs is what exchanging the two systems' values of a query does (Smucker et al. 2007).
     test = stats.permutation_test(
         (difference,),

@@ -23,7 +23,8 @@ def bars() -> Iterator[Progress]:
         name, _, detail = step.partition(", ")
         if name not in shown:
             close()
-            shown[name] = tqdm(total=total, desc=name[:60], disable=None)
+            # What an earlier run did is not this one's speed.
+            shown[name] = tqdm(total=total, initial=done, desc=name[:60], disable=None)
         shown[name].set_postfix_str(detail)
         shown[name].update(done - shown[name].n)
 

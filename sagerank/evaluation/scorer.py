@@ -26,11 +26,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sagerank.client import RerankClient
+from sagerank.client import Options, RerankClient, Reranking
+from sagerank.errors import BadAnswer, InvalidRequest
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.contract import Truncation, best_first
+from sagerank_inference.scale import AS_IT_IS, Scale
 from sagerank_inference.settings import Settings
 
 from ..models import hub
@@ -80,6 +82,7 @@ class EngineScorer:
         self._engine = Engine.load(folder, settings)
         self._truncation = Truncation(max_document_tokens=max_document_tokens)
         self.parameters = self._engine.manifest.parameters
+        self.scale = self._engine.manifest.scale
         self._shape = shape(JinaBertConfig.read(folder))
         weights = Manifest.read(folder).files["model.safetensors"]
         limit = "" if max_document_tokens is None else f"/{max_document_tokens}"
@@ -89,6 +92,11 @@ class EngineScorer:
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return list(self._engine.score(query, documents, self._truncation).values)
 
+    def pieces(self, words: Sequence[str]) -> list[int]:
+        """How many tokens of the vocabulary each word is."""
+        special, *counts = self._engine.tokeniser("", ["", *words]).document_tokens
+        return [count - special for count in counts]
+
     def gflop(self, query: str, documents: Sequence[str]) -> float:
         """The arithmetic of these pairs by the model's shape, without padding."""
         windows = self._engine.tokeniser(query, documents, self._truncation)
@@ -96,25 +104,51 @@ class EngineScorer:
 
 
 class ClientScorer:
-    """A live endpoint or server, through the client; the scores are the logits of what it answers (0 to 1)."""
+    """A live endpoint or server, through the client; the scores are logits, as the model gave them where the server can say so."""
 
-    def __init__(self, target: str, *, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, target: str, *, endpoint_url: str | None = None, max_document_tokens: int | None = None
+    ) -> None:
+        """Connect to `target`, endpoint:NAME[@REGION] or a URL. max_document_tokens: a document keeps its first, if the server knows how."""
         if target.startswith("endpoint:"):
             endpoint, _, region = target.removeprefix("endpoint:").partition("@")
             self._client = RerankClient.sagemaker(endpoint, region=region or None, endpoint_url=endpoint_url)
         else:
             self._client = RerankClient.http(target)
         weakref.finalize(self, self._client.close)  # nobody closes a scorer
-        # Without what an address may hold of secrets: the name is shown, and kept.
-        self.name = re.sub(r"^(https?://)[^/?#]*@|[?#].*", r"\1", target)
+        self._options = Options(raw_scores=True, max_tokens_per_doc=max_document_tokens)
+        self._answered = False
+        self.name = public_address(target)
+        self.name += "" if max_document_tokens is None else f"/{max_document_tokens}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         scores = [0.0] * len(documents)
-        for item in self._client.rerank(query, list(documents)).results:
-            # Answers are rounded to 8 decimals, and a student learns logits.
-            probability = min(max(item.score, 1e-8), 1 - 1e-8)
-            scores[item.index] = math.log(probability / (1 - probability))
+        for item in self._ask(query, list(documents)).results:
+            scores[item.index] = item.score if self._options.raw_scores else _logit(item.score)
         return scores
+
+    def _ask(self, query: str, documents: list[str]) -> Reranking:
+        """What the server answers; until it has answered for the first time, what it does not know is not insisted on."""
+        try:
+            answer = self._client.rerank(query, documents, options=self._options)
+        except (BadAnswer, InvalidRequest):
+            if self._answered:
+                raise
+            answer = self._client.rerank(query, documents)
+            self._options = Options()
+        self._answered = True
+        return answer
+
+
+def public_address(target: str) -> str:
+    """Return a scorer's text without what an address may hold of secrets: it is shown, and kept."""
+    return re.sub(r"^(https?://)[^/?#]*@|[?#].*", r"\1", target)
+
+
+def _logit(probability: float) -> float:
+    # Answers are rounded to 8 decimals.
+    kept = min(max(probability, 1e-8), 1 - 1e-8)
+    return math.log(kept / (1 - kept))
 
 
 class HuggingFaceScorer:
@@ -221,8 +255,10 @@ class Cascade:
     As an artefact of the same models does, by the same rule: sagerank_inference.cascade.merge.
     """
 
-    def __init__(self, stages: Sequence[Scorer], keep: Sequence[int]) -> None:
+    def __init__(self, stages: Sequence[Scorer], keep: Sequence[int], *, scale: Scale | None = None) -> None:
+        """scale: of the artefact that holds the stages; by default the last stage's."""
         self.stages, self.keep = stages, keep
+        self.scale = scale or scale_of(stages[-1])
         self.name = ">".join(
             [
                 stages[0].name,
@@ -245,12 +281,20 @@ class Cascade:
         return scores
 
 
+def scale_of(scorer: Scorer) -> Scale:
+    """Return how a scorer's logits are shown as scores: as its artefact says, else by the sigmoid alone.
+
+    What answers elsewhere has applied its own already: its logits are those of the probabilities that it answered.
+    """
+    return scorer.scale if isinstance(scorer, EngineScorer | Cascade) else AS_IT_IS
+
+
 def open_scorer(
     spec: str, *, threads: int = 0, max_tokens: int | None = None, endpoint_url: str | None = None
 ) -> Scorer:
     """The scorer that `spec` names (see the module). Raises ScorerError and what the model's own loader raises.
 
-    max_tokens cuts documents where an artefact scores, and pairs with hf: and onnx: (where 512 is the default).
+    max_tokens cuts documents where an artefact or a server scores, and pairs with hf: and onnx: (where 512 is the default).
     """
     if ">" in spec:
         try:
@@ -263,7 +307,7 @@ def open_scorer(
         }
         return Cascade([opened[name] for name in cascade.models], cascade.keep)
     if spec.startswith(("endpoint:", "http://", "https://")):
-        return ClientScorer(spec, endpoint_url=endpoint_url)
+        return ClientScorer(spec, endpoint_url=endpoint_url, max_document_tokens=max_tokens)
     kinds: Mapping[str, Callable[[], Scorer]] = {
         "hf:": lambda: HuggingFaceScorer(spec[3:], max_tokens=max_tokens or 512),
         "onnx:": lambda: OnnxScorer(Path(spec[5:]), threads=threads or 1, max_tokens=max_tokens or 512),
@@ -277,4 +321,4 @@ def open_scorer(
         EngineScorer(stage, threads=threads, max_document_tokens=max_tokens)
         for stage in manifest.stages(folder)
     ]
-    return Cascade(engines, manifest.keep) if manifest.keep else engines[0]
+    return Cascade(engines, manifest.keep, scale=manifest.scale) if manifest.keep else engines[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -16,12 +17,13 @@ class ScoreStore:
     """JSON Lines of {"key", "score"}; the key is a hash of scorer name, query and document.
 
     A changed model, query or text has another key, so a store can serve any number of them. Lines are only ever
-    appended; a last line that a killed writer left incomplete is dropped.
+    appended; a last line that a killed writer left incomplete is dropped. Several threads may ask one store.
     """
 
     def __init__(self, path: Path | None) -> None:
         """Read the scores that `path` holds; with None, they live in memory only."""
         self._scores: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._file = None
         if path is None:
             return
@@ -58,12 +60,14 @@ class ScoreStore:
         }
         if missing:
             values = scorer.score(query, list(missing.values()))
-            for key, value in zip(missing, values, strict=True):
-                self._scores[key] = float(f"{value:.9g}")  # all that 32 bits hold
+            kept = {key: float(f"{value:.9g}") for key, value in zip(missing, values, strict=True)}  # 32 bits
+            with self._lock:
+                self._scores |= kept
                 if self._file is not None:
-                    self._file.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
-            if self._file is not None:
-                self._file.flush()
+                    self._file.writelines(
+                        json.dumps({"key": key, "score": score}) + "\n" for key, score in kept.items()
+                    )
+                    self._file.flush()
         return [self._scores[key] for key in keys]
 
     def close(self) -> None:

@@ -196,6 +196,8 @@ def _write(model: str, folder: Path, *, instead_of: Path | None = None) -> Manif
         export.write_stored(stored, folder)
     golden = export.write_graph(folder, model)
     config = JinaBertConfig.read(folder)
+    # The same weights give the same logits, and what was found out about those holds.
+    same = known and stored and known.files["model.safetensors"] == sha256(stored / "model.safetensors")
     Manifest(
         model=_published_name(model),
         revision=HUB[model].revision if model in HUB else None,
@@ -204,6 +206,8 @@ def _write(model: str, folder: Path, *, instead_of: Path | None = None) -> Manif
         max_tokens=config.max_position_embeddings,
         files={name: sha256(folder / name) for name in ARTEFACT_FILES},
         golden=golden,
+        threshold=known.threshold if known and same else None,
+        calibration=known.calibration if known and same else None,
     ).write(folder)
     return Manifest.read(folder)
 

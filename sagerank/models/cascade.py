@@ -76,6 +76,7 @@ def compose(spec: Spec, stages: Sequence[Path], folder: Path) -> Manifest:
         keep=spec.keep,
         precision=precisions[0] if len(set(precisions)) == 1 else ">".join(precisions),
         tolerance=manifests[-1].tolerance,
+        calibration=manifests[-1].calibration,  # whose logits stay as they are
     ).write(folder)
     return Manifest.read(folder)
 

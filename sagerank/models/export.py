@@ -16,7 +16,6 @@ from sagerank_inference import jina_bert
 from sagerank_inference.artefact import GoldenPair
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
 from sagerank_inference.tokenise import Tokeniser
-from sagerank_inference.torch_model import TorchModel
 
 from . import graph
 
@@ -71,10 +70,10 @@ def write_graph(folder: Path, model: str) -> tuple[GoldenPair, ...]:
             "the tokenizer belongs to another model."
         )
     graph.write(folder)
-    forward = TorchModel(folder, device="cpu", threads=torch.get_num_threads())
+    reference = jina_bert.load(folder)
     golden = []
     for query, document in _GOLDEN_TEXTS:
-        logit = forward(tokeniser(query, [document]).ids)[0]
+        logit = jina_bert.score(reference, tokeniser(query, [document]).ids)[0]
         if not math.isfinite(logit):
             raise CheckpointError(f"The weights of {model!r} give the logit {logit}: they are damaged.")
         golden.append(GoldenPair(query, document, logit))

@@ -13,7 +13,8 @@ from typing import TypeVar
 from sagerank_inference.backend import Answer, Exchange
 from sagerank_inference.contract import BadGateway, Group, Limits, Overloaded, RerankRequest, Scores, Timings
 from sagerank_inference.metrics import Metrics
-from sagerank_inference.reader import Reader, Steps
+from sagerank_inference.reader import Reader
+from sagerank_inference.steps import Steps
 
 from ..client import AsyncRerankClient, Options, Reranking
 from ..errors import AccessDenied, BadAnswer, DeadlineExceeded, EndpointNotFound

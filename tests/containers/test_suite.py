@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,16 +21,22 @@ FILES = [f"tests/inference/test_{name}.py" for name in ("server", "routes", "con
 PROCESSES = 4
 
 
-def test_the_image_passes_the_servers_tests(image: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES],
+def asked(image: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={folder}", *FILES, *more],
         cwd=ROOT,
         env={**os.environ, "TEST_IMAGE": image},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2000:]
+
+
+def test_the_image_passes_the_servers_tests(image: str, tmp_path: Path) -> None:
+    done = last = asked(image, tmp_path)
+    if "no logs from conmon" in done.stdout:  # podman made no container, as happens on a busy machine
+        last = asked(image, tmp_path, "--last-failed")
+    assert last.returncode == 0, last.stdout[-10_000:] + last.stderr[-2000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 100
     skipped = re.findall(r"^SKIPPED \[(\d+)\] (.*)", done.stdout, re.M)
     assert sum(int(count) for count, why in skipped if "of a process here" in why) == PROCESSES

@@ -12,8 +12,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from sagerank.models.build import MICRO
-from sagerank_inference.reader import finish
 from sagerank_inference.spans import Span
+from sagerank_inference.steps import finish
 from sagerank_inference.tokenise import Tokeniser
 from sagerank_inference.windows import Windows
 

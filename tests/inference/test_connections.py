@@ -25,7 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sagerank_inference import connections
-from sagerank_inference.connections import DrainedResponse, Server, listen
+from sagerank_inference.connections import DrainedResponse, Server
+from sagerank_inference.listening import listen
 
 from ..servers import BODY, running, wait_for
 

@@ -35,6 +35,7 @@ from sagerank_inference.contract import (
 from sagerank_inference.dialects import Call, parse, render, render_error, sigmoid
 from sagerank_inference.dialects.dialect import Dialect, Scored
 from sagerank_inference.dialects.fields import Fields, read_query
+from sagerank_inference.scale import Scale
 
 TIMINGS = Timings(0.0, 0.0, 0.0)
 
@@ -665,7 +666,7 @@ def test_a_lowest_score_leaves_results_out() -> None:
         with pytest.raises(RerankError, match=sentence):
             parse(json.dumps(refused).encode(), None)
     calibrated = json.dumps(body | {"min_score": "calibrated"}).encode()
-    assert parse(calibrated, None, calibrated=0.0).requests[0].min_score == 0.5
+    assert parse(calibrated, None, scale=Scale(cutoff=0.0)).requests[0].min_score == 0.5
 
 
 def test_spans_are_answered_as_cohere_does() -> None:

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from sagerank.models.build import MICRO
-from sagerank_inference.artefact import Manifest
+from sagerank_inference.artefact import ArtefactError, Manifest
 from sagerank_inference.cascade import Rounds
 from sagerank_inference.contract import InvalidRequest, TokenLimitExceeded, Truncation
 from sagerank_inference.dialects import parse
 from sagerank_inference.engine import Engine, load_forward, load_stages
 from sagerank_inference.onnx_model import OnnxModel
-from sagerank_inference.reader import finish
 from sagerank_inference.settings import Settings
+from sagerank_inference.steps import finish
 
 LANES = 3
 
@@ -202,6 +202,38 @@ def test_golden_pairs_that_the_settings_cut_are_not_compared() -> None:
     for pair in stage.manifest.golden:
         assert stage.tokeniser(pair.query, [""], Truncation(allowed=False)).query_tokens <= 6 + 2
     Engine.load(MICRO, Settings(model_dir=MICRO, query_tokens=6))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "batch_tokens", "full"), [(1, 1024, 0), (1, 2048, 1), (3, 1024, 2), (3, 2048, 3)]
+)
+def test_golden_pairs_are_checked_beside_full_batches(lanes: int, batch_tokens: int, full: int) -> None:
+    """A full batch for each lane claims its memory, and the golden pair of 1,268 tokens is one where that is more than a batch."""
+    (stage,) = load_stages(MICRO, Settings(model_dir=MICRO))
+    model = load_forward(MICRO, Settings(model_dir=MICRO, threads=1))
+    seen: list[int] = []
+
+    class Counting(Observed):
+        tolerance = model.tolerance
+
+        def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+            seen.append(sum(map(len, batch)))
+            return model(batch)
+
+    forward = Counting(lanes)
+    engine = Engine(stage.manifest, [stage], [forward], batch_tokens=batch_tokens)
+    engine._warm_up(stage, forward)
+    golden = [len(ids) for windows in stage.golden for ids in windows.ids]
+    assert len(golden) == len(Manifest.read(MICRO).golden)
+    per_pair = len(stage.tokeniser("", [""]).ids[0])
+    assert sorted(seen) == sorted(golden + [batch_tokens // per_pair * per_pair] * full)
+
+    class Wrong(Counting):
+        def __call__(self, batch: Sequence[Sequence[int]]) -> list[float]:
+            return [logit + 0.1 for logit in super().__call__(batch)]
+
+    with pytest.raises(ArtefactError, match="score 0.1, 0.1, 0.1, 0.1 away from the reference"):
+        engine._warm_up(stage, Wrong(lanes))
 
 
 def test_what_litellm_sends_tei_is_judged_by_the_pair() -> None:

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from sagerank_inference.reader import Reader, Steps
+from sagerank_inference.reader import Reader
+from sagerank_inference.steps import Steps
 
 LARGE = 10**6  # bytes
 

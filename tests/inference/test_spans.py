@@ -17,9 +17,9 @@ from sagerank_inference.artefact import Manifest
 from sagerank_inference.cascade import Rounds, Stage
 from sagerank_inference.contract import Truncation
 from sagerank_inference.engine import Engine
-from sagerank_inference.reader import finish
 from sagerank_inference.settings import Settings
 from sagerank_inference.spans import Span
+from sagerank_inference.steps import finish
 from sagerank_inference.tokenise import Tokeniser
 from sagerank_inference.windows import Place, Windows
 

@@ -160,7 +160,7 @@ def test_what_would_be_cut_off_is_not_read(tokeniser: Tokeniser) -> None:
 def test_a_text_of_six_megabytes_takes_little_memory() -> None:
     code = f"""
 from pathlib import Path
-from sagerank_inference.reader import finish
+from sagerank_inference.steps import finish
 from sagerank_inference.tokenise import Tokeniser
 def kilobytes(key):
     lines = Path("/proc/self/status").read_text().splitlines()

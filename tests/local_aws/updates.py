@@ -111,6 +111,11 @@ def update(self: Any, template: dict[str, Any], parameters: dict[str, Any] | Non
     _clean_up(self, [*reversed(replaced), *removed])
 
 
+def ordered(self: Any) -> list[str]:
+    """References and DependsOn: moto makes what a resource refers to when it comes to it, and not what that depends on."""
+    return _ordered(self._resource_json_map, list(self._resource_json_map))
+
+
 def _clean_up(self: Any, going: list[tuple[Any, Any]]) -> None:
     """What cannot be deleted stays behind, and the update is complete all the same."""
     going = [each for each in going if not each[1].get("DeletionPolicy", "Delete").startswith("Retain")]
@@ -181,6 +186,7 @@ def install() -> None:
     CloudFormationBackend._resolve_update_parameters = resolve
     ResourceMap.build_resource_diff = diff
     ResourceMap.update = update
+    ResourceMap._ResourceMap__get_resources_in_dependency_order = ordered
     Stack.update = update_stack
     for module in (parsing, models):
         if hasattr(module, "clean_json"):

@@ -127,7 +127,7 @@ def _differences(old: str, new: str) -> set[Difference]:
 
 
 class Account(Aws):
-    """The local AWS with what others own there: a key, and a VPC with a subnet and a security group."""
+    """The local AWS with what others own there: a key, a VPC with a subnet and a security group, and two models."""
 
     def prepare(self) -> None:
         key = self.client("kms").create_key(Policy=json.dumps(_key_policy()))["KeyMetadata"]["Arn"]
@@ -135,6 +135,10 @@ class Account(Aws):
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
         group = ec2.create_security_group(GroupName="ours", Description="ours", VpcId=vpc)["GroupId"]
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket="example-models")
+        for model in ("turbo", "other"):
+            s3.upload_file(str(self.folder / "model.tar.gz"), "example-models", f"{model}/model.tar.gz")
         self.theirs = dict(zip((KEY, *VPC.values()), (key, vpc, subnet, group), strict=True))
 
     def deploy(self, config: str) -> dict[str, Any]:

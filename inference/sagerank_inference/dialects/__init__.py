@@ -21,6 +21,7 @@ from ..contract import (
     sigmoid,
     status,
 )
+from ..scale import AS_IT_IS, Scale
 from .bedrock import Bedrock
 from .body import (
     CSV,
@@ -135,6 +136,7 @@ class Call:
 
     requests: tuple[RerankRequest, ...]
     media_type: str
+    scale: Scale = AS_IT_IS  # by which the answer shows the scores
 
     @property
     def dialect(self) -> str:
@@ -158,11 +160,11 @@ def parse(
     path: str = "/invocations",
     headers: Mapping[str, str] = _NO_HEADERS,
     limits: Limits = _LIMITS,
-    calibrated: float | None = None,
+    scale: Scale = AS_IT_IS,
 ) -> Call:
     """Read a body of any dialect. No content type means JSON.
 
-    headers: by lower-case names. calibrated: the logit that "min_score": "calibrated" stands for.
+    headers: by lower-case names. scale: how the artefact's logits become scores; `render` reads it from the call.
     Raises a RerankError, with its dialect where that is known, for anything that cannot be scored as it stands.
     """
     if len(body) > limits.max_body_bytes:
@@ -176,10 +178,10 @@ def parse(
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}): encode it as UTF-8.") from None
     # InvokeModel is signed as Rerank is, and its bodies are any model's.
     known, greeted = _of_path(path), None if path.startswith(_MODEL) else _of_headers(headers)
-    allowance = Allowance(limits.max_documents, calibrated, limits.max_body_bytes)
+    allowance = Allowance(limits.max_documents, scale, limits.max_body_bytes)
     most = most_values(limits)
     if kind == CSV:
-        return Call(tuple(_read_csv(text, allowance, limits, parameters)), kind)
+        return Call(tuple(_read_csv(text, allowance, limits, parameters)), kind, scale)
     bound_values(body, most)
     requests = []
     if kind == JSON:
@@ -194,7 +196,7 @@ def parse(
                 requests.append(_read(decode(line, "The body"), known, greeted, allowance))
     if not requests:
         raise InvalidRequest(_EMPTY)
-    return Call(tuple(requests), kind)
+    return Call(tuple(requests), kind, scale)
 
 
 def _read_csv(
@@ -275,7 +277,7 @@ def render(
     where there are several.
     """
     scored = [
-        Scored(request, of_groups, model, request_id)
+        Scored(request, of_groups, model, request_id, call.scale)
         for request, of_groups in zip(call.requests, scores, strict=True)
     ]
     wanted = accepts(accept) or (CSV if scored[0].request.dialect == Table.name else "")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..contract import Group, RerankError, RerankRequest, Scores, best_first, sigmoid, status
+from ..contract import Group, RerankError, RerankRequest, Scores, best_first, status
+from ..scale import Scale
 from .fields import Fields
 
 
@@ -28,10 +29,11 @@ class Scored:
     scores: Sequence[Scores]
     model: str
     request_id: str
+    scale: Scale
 
     def shown(self, logit: float) -> float:
         """Return a score as the caller wants it: a probability, or the logit as it is."""
-        return logit if self.request.raw_scores else sigmoid(logit)
+        return logit if self.request.raw_scores else self.scale.score(logit)
 
     def in_order(self) -> list[float]:
         """Return the scores of all groups, in the order of the request."""
@@ -40,7 +42,7 @@ class Scored:
     def ranked(self, number: int = 0) -> list[Ranked]:
         """Return what there is to show of a group, best first.
 
-        By logit: far from zero, the sigmoids of different logits are the same number.
+        By logit: far from zero, the probabilities of different logits are the same number.
         """
         group, scores, request = self.request.groups[number], self.scores[number], self.request
         found = []

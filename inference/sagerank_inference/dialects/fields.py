@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankRequest, Truncation, sigmoid
+from ..contract import Group, InvalidRequest, Limits, PayloadTooLarge, RerankRequest, Truncation
+from ..scale import AS_IT_IS, Scale
 
 _RANK_FIELDS = 64  # each is looked for in every document
 _DIGITS = 100  # of a number in a string: no count has more
@@ -164,10 +165,10 @@ def written(value: object, name: str) -> str:
 
 @dataclass(slots=True)
 class Allowance:
-    """What one body may ask for: how many documents it may bring, and has brought so far, and the artefact's cut-off."""
+    """What one body may ask for: how many documents it may bring, and has brought so far, and what the artefact says of its scores."""
 
     limit: int = Limits().max_documents
-    calibrated: float | None = None  # a logit
+    scale: Scale = AS_IT_IS
     # Of a document that stands in the body once and is ranked often.
     characters: int = Limits().max_body_bytes
     used: int = 0
@@ -326,13 +327,13 @@ class Fields:
         value = self.payload.get("min_score")
         if value != "calibrated":
             return None if value is None else read_number(value, "min_score")
-        logit = self.allowance.calibrated
-        if logit is None:
+        scale = self.allowance.scale
+        if scale.cutoff is None:
             raise invalid(
                 "min_score",
                 "is calibrated, and there is no cut-off here: send a number, or serve a model in which `sagerank eval threshold --store` kept one.",
             )
-        return logit if raw else sigmoid(logit)
+        return scale.cutoff if raw else scale.score(scale.cutoff)
 
     def _spans(self) -> float | None:
         """Return the lowest score whose span is wanted; None where none are."""

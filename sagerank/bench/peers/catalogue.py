@@ -20,6 +20,10 @@ class PeerSpec:
 
     name: str
     precision: Literal["fp32", "int8"] = "fp32"
+    on_device: bool = (
+        False  # has the options `device` and `precision`: where --device says, in what sagerank computes in
+    )
+    by_default: bool = True  # among all of those on a CPU
     requirements: tuple[str, ...]  # pinned together, as pip takes them
     without: tuple[str, ...] = ()  # removed again after the installation
     runner: str  # loader of runner.py
@@ -64,7 +68,7 @@ _ALL = (
     # TextCrossEncoder.rerank on a custom model: padded ONNX graph, arrival order.
     _fastembed(name="fastembed", options={"file": "onnx/model.onnx"}),
     # CrossEncoder.predict, sorted by length in characters, fused attention.
-    _sentence_transformers(name="sentence-transformers-torch", options={"backend": "torch"}),
+    _sentence_transformers(name="sentence-transformers-torch", options={"backend": "torch"}, on_device=True),
     # CrossEncoder.predict through optimum-onnx, sorted by length in characters.
     _sentence_transformers_onnx(
         name="sentence-transformers-onnx", options={"backend": "onnx", "file": "onnx/model.onnx"}
@@ -88,7 +92,10 @@ _ALL = (
         options={"engine": "torch"},
     ),
     # A hand-written handler: padded batches of 32 in arrival order, fused attention with dense ALiBi.
-    _sentence_transformers(name="transformers", runner="transformers"),
+    _sentence_transformers(name="transformers", runner="transformers", on_device=True),
+    # As Text Embeddings Inference batches where it has no kernel without padding: sorted by length, up to 16,384 tokens with padding
+    # at once, fused attention with dense ALiBi. Its own server is no Python package.
+    _sentence_transformers(name="padded", runner="padded", on_device=True, by_default=False),
     # fastembed on its graph after onnxruntime's dynamic quantisation, a scale for each channel.
     _fastembed(
         name="fastembed-int8",

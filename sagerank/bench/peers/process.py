@@ -99,10 +99,19 @@ class PeerProcess:
 
 @contextmanager
 def open_peer(
-    name: str, artefact: Path, *, threads: int, cache: Path, tune: bool = False, python: Path | None = None
+    name: str,
+    artefact: Path,
+    *,
+    threads: int,
+    cache: Path,
+    tune: bool = False,
+    python: Path | None = None,
+    device: str = "",
+    precision: str = "fp32",
 ) -> Iterator[PeerProcess]:
     """Start a peer of PEERS on an artefact's weights with so many threads; it is ended with the context.
 
+    device: cpu or cuda, for peers that run there, in fp32, bf16 or fp16; empty: the CPU as the peer has it.
     tune: with the fastest batch size for each workload in place of the library's own. python: use this interpreter, and
     install nothing. The peer's environment, the exported weights and what it makes of them are kept under `cache`.
     Raises PeerError with one sentence where any of that fails, or where it tokenises otherwise than we do.
@@ -125,6 +134,8 @@ def open_peer(
     )
     outputs = _prepare(spec, folder, python, variables)
     named = {key: value.format(**outputs) for key, value in spec.options.items()}
+    if device:
+        named |= {"device": device, "precision": precision}
     options = json.dumps({**named, "threads": threads, "tune": tune})
     command = [str(python), "-I", str(RUNNER), spec.runner, str(folder), options]
     with contextlib.closing(PeerProcess(name, command, variables)) as peer:

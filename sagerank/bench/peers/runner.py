@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+MOST_TOKENS = 16_384  # of a batch with padding: Text Embeddings Inference's own limit
+
 
 @dataclass(kw_only=True)
 class Peer:
@@ -74,12 +77,22 @@ def fastembed(folder: Path, threads: int, file: str) -> Peer:
     return Peer(tokenise=tokenise, score=score, batches=(64, 8, 16, 32))
 
 
-def sentence_transformers(folder: Path, threads: int, backend: str, file: str | None = None) -> Peer:
+def sentence_transformers(
+    folder: Path,
+    threads: int,
+    backend: str,
+    file: str | None = None,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Peer:
     import torch
     from sentence_transformers import CrossEncoder
 
     torch.set_num_threads(threads)
     options: dict[str, Any] = {} if file is None else {"file_name": file}
+    if precision != "fp32":
+        options["torch_dtype"] = getattr(torch, DTYPES[precision])
     if backend == "onnx":
         from onnxruntime import SessionOptions
 
@@ -98,7 +111,7 @@ def sentence_transformers(folder: Path, threads: int, backend: str, file: str | 
         trust_remote_code=True,
         local_files_only=True,
         activation_fn=torch.nn.Identity(),
-        device="cpu",
+        device=device,
         model_kwargs=options,
     )
 
@@ -110,13 +123,10 @@ def sentence_transformers(folder: Path, threads: int, backend: str, file: str | 
     return Peer(tokenise=_tokenise(model.tokenizer), score=score, batches=(32, 8, 16, 64))
 
 
-def transformers(folder: Path, threads: int) -> Peer:
+def transformers(folder: Path, threads: int, device: str = "cpu", precision: str = "fp32") -> Peer:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    tokenizer, model = _from_pretrained(folder, threads, device, precision)
 
     @torch.inference_mode()
     def score(query: str, documents: list[str], batch: int) -> list[float]:
@@ -124,10 +134,41 @@ def transformers(folder: Path, threads: int) -> Peer:
         for start in range(0, len(documents), batch):
             some = documents[start : start + batch]
             encoded = tokenizer([query] * len(some), some, padding=True, truncation=True, return_tensors="pt")
-            scores += model(**encoded).logits[:, 0].tolist()
+            scores += model(**encoded.to(device)).logits[:, 0].tolist()
         return scores
 
     return Peer(tokenise=_tokenise(tokenizer), score=score, batches=(32,))
+
+
+def padded(folder: Path, threads: int, device: str = "cpu", precision: str = "fp32") -> Peer:
+    """Sorted by length, as many pairs at once as MOST_TOKENS hold with padding: as servers batch that have no kernel without it."""
+    import torch
+
+    tokenizer, model = _from_pretrained(folder, threads, device, precision)
+
+    @torch.inference_mode()
+    def score(query: str, documents: list[str], batch: int) -> list[float]:
+        pairs = tokenizer([query] * len(documents), documents, truncation=True)["input_ids"]
+        order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index]))
+        scores = [0.0] * len(pairs)
+        while order:
+            room = max(1, min(batch, MOST_TOKENS // len(pairs[order[0]])))
+            some, order = order[:room], order[room:]
+            encoded = tokenizer.pad({"input_ids": [pairs[index] for index in some]}, return_tensors="pt")
+            for index, logit in zip(some, model(**encoded.to(device)).logits[:, 0].tolist(), strict=True):
+                scores[index] = logit
+        return scores
+
+    return Peer(tokenise=_tokenise(tokenizer), score=score, batches=(512,))
+
+
+def _from_pretrained(folder: Path, threads: int, device: str, precision: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(threads)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    return AutoTokenizer.from_pretrained(folder), model.eval().to(device, getattr(torch, DTYPES[precision]))
 
 
 def infinity(folder: Path, threads: int, engine: str) -> Peer:
@@ -174,6 +215,7 @@ LOADERS: dict[str, Callable[..., Peer]] = {
     "fastembed": fastembed,
     "sentence-transformers": sentence_transformers,
     "transformers": transformers,
+    "padded": padded,
     "infinity": infinity,
 }
 

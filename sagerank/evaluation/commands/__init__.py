@@ -17,11 +17,15 @@ COMMANDS = {
     "rag": "hit rate and MRR",
     "cascade": "quality against cost for every K of FIRST>SECOND",
     "threshold": "the lowest score with a wanted precision",
+    "calibrate": "scores as probabilities, or as a teacher's",
+    "explain": "where one ranker loses to another, by kind of query",
 }
 EXAMPLES = (
     "sagerank eval --data DATA/scifact --model micro --model tiny",
     "sagerank eval cascade --data DATA/scifact --model 'tiny>base' --retain 0.99",
     "sagerank eval threshold --labels labels.jsonl --model model.tar.gz --store",
+    "sagerank eval calibrate --data DATA/mine --split dev --model FOLDER --store",
+    "sagerank eval explain --data DATA/scifact --model micro --model turbo",
 )
 SCORERS = (
     "a model of `sagerank build`, endpoint:NAME[@REGION], http(s)://..., hf:CROSS_ENCODER, onnx:FOLDER, "
@@ -62,7 +66,7 @@ def add(commands: Any) -> None:
         "--relevant-from",
         type=int,
         default=1,
-        help="lowest relevant grade of MRR, MAP, recall, threshold (default: %(default)s)",
+        help="lowest relevant grade of MRR, MAP, recall, threshold, calibrate (default: %(default)s)",
     )
     sub.add_argument(
         "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"
@@ -86,7 +90,7 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--plot",
         type=Path,
-        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve",
+        help="table: draw the table, and quality against throughput, into this .svg, .png or .pdf; cascade: the curve; calibrate: the reliability diagram",
     )
     sub.add_argument(
         "--retain",
@@ -100,7 +104,7 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--labels",
         type=Path,
-        help='threshold: JSON Lines of "query", "document", "label" (true, false or a grade), in place of --data',
+        help='threshold, calibrate: JSON Lines of "query", "document", "label" (true, false or a grade), in place of --data',
     )
     sub.add_argument(
         "--precision",
@@ -109,13 +113,24 @@ def add(commands: Any) -> None:
         help="threshold: share of what is kept that has to be relevant (default: %(default)s)",
     )
     sub.add_argument(
-        "--store", action="store_true", help="threshold: keep it in the artefact that --model names"
+        "--store",
+        action="store_true",
+        help="threshold, calibrate: keep it in the artefact that --model names",
+    )
+    sub.add_argument(
+        "--teacher", help="calibrate: fit the scores to this model's, in place of the judgements"
+    )
+    sub.add_argument(
+        "--examples",
+        type=int,
+        default=10,
+        help="explain: queries shown where the first ranker loses most, and wins (default: %(default)s)",
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _extra(options: argparse.Namespace) -> str:
-    named = [*(options.model or ()), *(options.embedder or ())]
+    named = [*(options.model or ()), *(options.embedder or ()), options.teacher or ""]
     return "eval-hf" if any("hf:" in name for name in named) else "eval"
 
 
@@ -138,6 +153,7 @@ def _check(options: argparse.Namespace) -> None:
 
     _check_values(options)
     _check_sources(options, options.data or [], options.model or [])
+    _check_models(options.what, options.model or [], options.data or [])
     if options.plot:
         check_ending(options.plot)
     for path in (options.save_run, options.plot):
@@ -151,19 +167,22 @@ def _check_values(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise EvaluationError(f"--{name.replace('_', '-')} is {value}: give at least 1.")
     goes_with = {
-        "plot": ("table", "cascade"),
+        "plot": ("table", "cascade", "calibrate"),
         "save_run": ("run",),
         "questions": ("rag",),
         "embedder": ("rag",),
         "arithmetic": ("cascade",),
-        "labels": ("threshold",),
-        "store": ("threshold",),
+        "labels": ("threshold", "calibrate"),
+        "store": ("threshold", "calibrate"),
+        "teacher": ("calibrate",),
     }
     for name, commands in goes_with.items():
         if getattr(options, name) and options.what not in commands:
-            raise EvaluationError(
-                f"--{name.replace('_', '-')} goes with `sagerank eval {' or '.join(commands)}`."
-            )
+            *others, last = commands
+            where = f"{', '.join(others)} or {last}" if others else last
+            raise EvaluationError(f"--{name.replace('_', '-')} goes with `sagerank eval {where}`.")
+    if options.examples < 0:
+        raise EvaluationError(f"--examples is {options.examples}: give 0 or more.")
     if not 0 < options.retain <= 1:
         raise EvaluationError(f"--retain is {options.retain:g}: give a share above 0, at most 1.")
 
@@ -178,14 +197,12 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError(
                 "--embedder is missing: give bm25, lsa, bge:FOLDER, e5:FOLDER, minilm:FOLDER or hf:NAME."
             )
-    elif options.what == "threshold":
-        _check_labels(options, sources, models)
+    elif options.what in ("threshold", "calibrate"):
+        _check_labels(options, sources)
     elif not sources:
         raise EvaluationError(
             "--data is missing: give a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or a BEIR name."
         )
-    if options.what == "cascade" and (len(sources) != 1 or len(models) != 1):
-        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
     if options.run_file and len(sources) != 1:
         raise EvaluationError("--run goes with exactly one --data.")
     if options.save_run and (len(sources) != 1 or len(models) > 1):
@@ -196,10 +213,17 @@ def _check_sources(options: argparse.Namespace, sources: list[str], models: list
             raise EvaluationError(f"Two --data are called {name!r}: rename one of the folders.")
 
 
-def _check_labels(options: argparse.Namespace, sources: list[str], models: list[str]) -> None:
+def _check_models(what: str, models: list[str], sources: list[str]) -> None:
+    if what == "cascade" and (len(sources) != 1 or len(models) != 1):
+        raise EvaluationError("cascade takes exactly one --data and one --model, such as 'tiny>base'.")
+    if what == "explain" and len(models) > 2:
+        raise EvaluationError("explain compares two: give one --model beside the first stage, or two.")
+    if what in ("threshold", "calibrate") and len(models) > 1:
+        raise EvaluationError(f"{what} takes one --model: each has numbers of its own.")
+
+
+def _check_labels(options: argparse.Namespace, sources: list[str]) -> None:
     if len(sources) + bool(options.labels) != 1:
         raise EvaluationError(
             "Give one --labels or one --data: JSON Lines of labelled pairs, or a BEIR folder whose candidates are judged."
         )
-    if len(models) > 1:
-        raise EvaluationError("threshold takes one --model: each has a cut-off of its own.")

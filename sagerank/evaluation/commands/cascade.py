@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
     collection, base = inputs.candidates(source, options)
     stages = [*(before.stages if isinstance(before, Cascade) else [before]), last]
     paces = (arithmetic if options.arithmetic else measured)(stages, sample(collection, base.run))
-    with inputs.bar(base, spec[-60:], "document") as bar:
+    with inputs.bar(inputs.pairs(base), spec[-60:], "document") as bar:
         result = curve(
             collection, base.run, before, last, store, retain=options.retain, paces=paces, progress=bar.update
         )

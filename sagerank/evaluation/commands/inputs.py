@@ -52,13 +52,17 @@ def ranking(
     judged: Collection, base: Ranking, scorer: Scorer, store: ScoreStore, options: argparse.Namespace
 ) -> Ranking:
     """Rerank the candidates of `base`, with a progress bar."""
-    with bar(base, f"{judged.name} {scorer.name}"[:60], "pair") as progress:
+    with bar(pairs(base), f"{judged.name} {scorer.name}"[:60], "pair") as progress:
         return rerank(
             judged, base.run, scorer, store, relevant_from=options.relevant_from, progress=progress.update
         )
 
 
-def bar(base: Ranking, title: str, unit: str) -> Any:
-    """A progress bar over all candidates of a first stage, on a terminal only."""
-    total = sum(len(rows) for rows in base.run.values())
+def pairs(base: Ranking) -> int:
+    """How many candidates a first stage has."""
+    return sum(len(rows) for rows in base.run.values())
+
+
+def bar(total: int, title: str, unit: str) -> Any:
+    """A progress bar over so many of the unit, on a terminal only."""
     return tqdm(total=total, desc=title, unit=unit, disable=None, leave=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sagerank.bench.conditions import instruction_set, vector_units
+from sagerank.bench.throughput import peer_names
 from sagerank.cli import main
+from sagerank.evaluation import EvaluationError
 from sagerank.models.arithmetic import flops
 from sagerank.models.build import MICRO
 from sagerank_inference.artefact import sha256
@@ -20,6 +24,7 @@ from sagerank_inference.tokenise import Tokeniser
 from ...conftest import needs
 from .conftest import QUERY, TEXTS
 
+HERE = instruction_set(vector_units()) or platform.machine()
 MICRO_WEIGHTS = sha256(MICRO / "model.safetensors")[:12]
 
 
@@ -40,6 +45,7 @@ def test_throughput_of_two_models(texts: Path, tmp_path: Path, capsys: pytest.Ca
     lengths = [len(ids) for ids in Tokeniser.load(MICRO)(QUERY, TEXTS).ids]
     for row in rows:
         assert row["error"] is None
+        assert (row["instruction_set"], row["threads"]) == (HERE, 1)
         assert row["docs_per_second"] == pytest.approx(len(TEXTS) / row["seconds"])
         assert row["docs_per_50_ms"] == pytest.approx(0.05 * row["docs_per_second"])
         assert row["spread"][0] <= row["ratio_to_sagerank"] <= row["spread"][1]
@@ -56,6 +62,18 @@ def test_throughput_of_two_models(texts: Path, tmp_path: Path, capsys: pytest.Ca
     assert "documents per 50 ms" in drawn
     assert "micro" in drawn
     assert "sagerank" not in drawn.partition("<!--")[2], "two of our models are told apart by their names"
+
+
+@needs("torch")
+def test_throughput_of_a_device(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on a GPU, whose name is all that is missing here."""
+    arguments = ["--documents", str(texts), "--query", QUERY, "--rounds", "1", "--threads", "1"]
+    assert main(["bench", "throughput", "--device", "cpu", *arguments, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["error"] is None
+    assert row["precision"] == "fp32"
+    assert row["docs_per_second"] > 0
+    assert row["share_of_ceiling"] > 0
 
 
 def test_latency_of_few_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +93,7 @@ def test_latency_of_few_documents(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_startup_has_its_stages_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "startup", "--repeats", "1", "--threads", "1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
+    assert (row["instruction_set"], row["threads"]) == (HERE, 1)
     start = row["median"]
     assert 0 < start["imported"] < start["loaded"] < start["scored"]
     assert start["ready"] > 0
@@ -104,6 +123,15 @@ def test_bad_input_is_one_sentence(
     shown = capsys.readouterr()
     assert sentence in shown.err
     assert shown.out == ""
+
+
+def test_peers_of_a_device_are_named() -> None:
+    assert peer_names("all", "cuda") == ["sentence-transformers-torch", "transformers", "padded"]
+    assert "padded" not in peer_names("all")
+    with pytest.raises(
+        EvaluationError, match="no peer 'fastembed' for --device cuda: give all, or some of sent"
+    ):
+        peer_names("fastembed", "cuda")
 
 
 def test_texts_of_any_language_in_the_c_locale(texts: Path) -> None:

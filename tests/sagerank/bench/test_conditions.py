@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 
-from sagerank.bench.conditions import Conditions, Sample, conditions, sample
+import pytest
+
+from sagerank.bench.conditions import _VECTOR, Conditions, Sample, conditions, instruction_set, sample
 from sagerank.models.build import MICRO
 from sagerank_inference.artefact import sha256
 
@@ -28,6 +30,26 @@ def test_conditions_warn_of_other_work() -> None:
     )
     assert busy.warning
     assert busy.lines()[-1].startswith("warning: other work kept 1.5 cores busy")
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("sse2 avx avx2 fma", "AVX2"),
+        ("avx2 avx_vnni", "AVX2 VNNI"),
+        ("avx2 avx512f avx512bw", "AVX-512"),
+        ("avx2 avx512f avx512_vnni avx_vnni", "AVX-512 VNNI"),
+        ("avx2 avx512f avx512_vnni avx512_bf16", "AVX-512 VNNI BF16"),
+        ("avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_int8 amx_bf16", "AVX-512 VNNI BF16 AMX"),
+        ("fp asimd evtstrm aes", "NEON"),
+        ("asimd asimddp", "NEON dotprod"),
+        ("asimd asimddp sve bf16 i8mm", "NEON dotprod i8mm BF16 SVE"),
+        ("asimd asimddp sve sve2 bf16 i8mm", "NEON dotprod i8mm BF16 SVE2"),
+        ("sse2", ""),
+    ],
+)
+def test_an_instruction_set_has_one_name(flags: str, name: str) -> None:
+    assert instruction_set([unit for flag, unit in _VECTOR.items() if flag in flags.split()]) == name
 
 
 def test_a_sample_sees_work() -> None:

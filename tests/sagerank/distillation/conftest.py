@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def corpus(tmp_path: Path) -> tuple[Path, Path]:
         {"id": "qn", "text": "violin", "source": "free", "positive_passage_id": None},
     ]
     return write(tmp_path / "p.jsonl", passages), write(tmp_path / "q.jsonl", queries)
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[dict[str, str]]:
+    """The passages of the sample."""
+    with gzip.open(SAMPLE / "passages.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def documents(tmp_path: Path, texts: list[dict[str, str]]) -> Path:
+    """A person's own folder: 120 passages of the sample in a Markdown file and a text file for each of the books."""
+    folder = tmp_path / "documents"
+    for number, row in enumerate(texts[:120]):
+        path = folder / row["source"] / ("notes.md" if number % 2 else "plain.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        heading = f"# {' '.join(row['text'].split()[:4])}\n\n" if number % 2 else ""
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{heading}{row['text']}\n\n")
+    return folder
 
 
 @pytest.fixture

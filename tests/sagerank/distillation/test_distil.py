@@ -78,7 +78,7 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     shutil.copytree(work / "student", second / "student")
     shutil.copyfile(work / "candidates.jsonl", second / "candidates.jsonl")
     later = dataclasses.replace(recipe, start=str(work / "student"), learning_rate=1e-5)
-    card = model_card(later, second, [], name="second", licence="mit")
+    card = model_card(later, second, [], name="second", licence="mit", scores="Scores.")
     assert re.findall(r"^### (.+)$", card, re.M) == ["Stage 1 of 2", "Stage 2 of 2"]
     assert "of the student of the stage before" in card
     assert re.findall(r'"learning_rate": (.+),', card) == ["0.001", "1e-05"]

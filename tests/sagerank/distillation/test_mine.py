@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sagerank.distillation import DistillationError
-from sagerank.distillation.mine import Candidates, Text, mine, read_jsonl, read_text
+from sagerank.distillation.corpus import read_jsonl
+from sagerank.distillation.mine import Candidates, Text, mine, read_text
 
 
 def mined(text: Text, seed: int = 0, **options: Any) -> list[Candidates]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,25 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from sagerank.distillation import DistillationError
-from sagerank.distillation.mine import Candidates
-from sagerank.distillation.recipe import parse_teachers
-from sagerank.distillation.teacher import SHIFT, SLOPE, EmbeddingTeacher, assigned, open_teacher, targets
+from sagerank.distillation.heldout import training_text
+from sagerank.distillation.mine import Candidates, mine
+from sagerank.distillation.recipe import Recipe, parse_teachers
+from sagerank.distillation.teacher import (
+    SHIFT,
+    SLOPE,
+    EmbeddingTeacher,
+    assigned,
+    each,
+    open_teacher,
+    targets,
+)
+from sagerank.errors import AccessDenied
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
 
+from ...servers import Server
 from ..conftest import Words
+from ..scripted import Script
 
 
 @pytest.fixture
@@ -92,3 +106,44 @@ def test_the_target_is_the_teacher_and_a_little_bm25(tmp_path: Path) -> None:
         assert targets(item, teacher, store, lexical=4.0) == (3.0, 6.0, 0.0)
         assert targets(item, teacher, store, lexical=0.0) == (1.0, 2.0, 0.0)
     assert teacher.asked == 3
+
+
+def test_a_server_teaches_as_its_model_does_here(server: Server, documents: Path, tmp_path: Path) -> None:
+    recipe = Recipe(passages=str(documents), teachers=("micro",), made_queries=40)
+    text = training_text(recipe)
+    items = list(mine(text, vectors=None, documents=6, limit=12, seed=0))
+    learnt = {}
+    for spec in ("micro", f"http://127.0.0.1:{server.port}"):
+        teacher = open_teacher(spec, threads=1, max_tokens=64)
+        with ScoreStore(tmp_path / "scores.jsonl") as store:
+            ask = partial(targets, teacher=teacher, store=store, lexical=4.0)
+            learnt[spec] = [score for scores in each([teacher], ask, items) for score in scores]
+    here, there = learnt.values()
+    assert there == pytest.approx(here, abs=1e-5)
+    assert max(here) - min(here) > 5
+
+
+def test_a_server_that_goes_away_is_asked_again_for_nothing_it_said(script: Script, tmp_path: Path) -> None:
+    items = [Candidates(f"query {number}", ("a", f"b {number}"), (0.0, 0.0)) for number in range(30)]
+    url = f"http://127.0.0.1:{script.server_address[1]}/"
+
+    def run() -> list[tuple[float, ...]]:
+        teacher = open_teacher(url, threads=1, max_tokens=64)
+        with ScoreStore(tmp_path / "scores.jsonl") as store:
+            return list(each([teacher], partial(targets, teacher=teacher, store=store, lexical=0.0), items))
+
+    teacher = open_teacher(url, threads=1, max_tokens=64)
+    with ScoreStore(tmp_path / "scores.jsonl") as store:
+        for item in items[:7]:
+            targets(item, teacher, store, lexical=0.0)
+    script.failures.extend([(403, b"{}", {})] * 60)
+    with pytest.raises(AccessDenied):
+        run()
+    script.failures.clear()
+    script.bodies.clear()
+    scores = run()
+    asked = {json.loads(body)["query"] for body in script.bodies}
+    assert asked == {item.query for item in items[7:]}
+    assert [row[0] for row in scores] == [scores[0][0]] * 30
+    assert run() == scores
+    assert len(script.bodies) <= 23 + 4, "a first request of each thread may ask for logits"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.metadata
 import io
 import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,6 +27,8 @@ from packaging.requirements import Requirement
 
 from sagerank.cli import main
 from sagerank.distillation import DistillationError, training_job
+from sagerank.distillation.claim import settle
+from sagerank.distillation.corpus import text_files
 from sagerank.distillation.recipe import Recipe
 from sagerank.distillation.training_job import Job, launch
 from sagerank.evaluation import SAMPLE
@@ -127,7 +131,7 @@ def installed(names: Sequence[str], target: Path) -> Path:
 
 
 def test_a_training_job_carries_all_it_needs(
-    aws: None, capsys: pytest.CaptureFixture[str], tmp_path: Path, hostile: Path
+    aws: None, capsys: pytest.CaptureFixture[str], tmp_path: Path, hostile: Path, documents: Path
 ) -> None:
     role = "arn:aws:iam::123456789012:role/training"
     options = ["--role", role, "--bucket", "ours", "--image", "image:1", "--hours", "2"]
@@ -171,11 +175,22 @@ def test_a_training_job_carries_all_it_needs(
         ["torch", *(code / "requirements.txt").read_text(encoding="utf-8").split()], tmp_path / "site"
     )
     environment = {**alone(), "PYTHONPATH": os.pathsep.join(map(str, (code, packages)))}
-    done = subprocess.run(
-        started, cwd=hostile, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    Manifest.read(tmp_path / "model").verify(tmp_path / "model")
+
+    def carried_out() -> None:
+        done = subprocess.run(
+            started, cwd=hostile, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        Manifest.read(tmp_path / "model").verify(tmp_path / "model")
+        assert "ml.g5.xlarge in eu-central-1" in (tmp_path / "work/report.html").read_text(encoding="utf-8")
+
+    carried_out()
+    # The same container with a person's own documents, without queries and judgements.
+    shutil.rmtree(tmp_path / "work")
+    own = recipe | {"passages": str(documents), "queries": "", "gate": [], "made_queries": 60, "heldout": 5}
+    (code / "recipe.json").write_text(json.dumps(own | {"steps": 2, "retention": 0.0}), encoding="utf-8")
+    carried_out()
+    assert "held-out queries" in (tmp_path / "model/README.md").read_text(encoding="utf-8")
 
 
 @needs("torch")
@@ -196,7 +211,7 @@ def test_awss_container_is_told_to_report_nothing(aws: None) -> None:
 def test_what_the_job_installs_is_what_its_code_imports(archive: Path) -> None:
     """Every package that the archive's code imports, wherever the import stands in it, and no other."""
     installed = {Requirement(line).name: line for line in training_job._REQUIREMENTS.split()}
-    brought = {"botocore", "urllib3"}  # by boto3
+    brought = {"botocore", "cycler", "urllib3"}  # by boto3 and matplotlib
     assert set(installed) | {"torch"} == third_party(archive, "sagerank.distillation.__main__") - brought
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = {*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())}
@@ -212,6 +227,30 @@ def test_a_teacher_that_answers_over_a_network_stays_where_it_is() -> None:
     assert folders.keys() == {"passages", "queries"}
     with pytest.raises(DistillationError, match="takes no cascade"):
         training_job._relocate(Recipe(passages=passages, queries=queries, teachers=("micro>base@8",)))
+
+
+def test_own_documents_go_up_without_what_lies_beside_them_and_with_what_was_done(
+    aws: None, tmp_path: Path, documents: Path
+) -> None:
+    (documents / "secret.key").write_text("not text to learn from")
+    (documents / ".git").mkdir()
+    (documents / ".git" / "note.md").write_text("hidden")
+    work = tmp_path / "work"
+    recipe = Recipe(passages=str(documents), teachers=("micro",), student="tiny", made_queries=60, heldout=5)
+    work.mkdir()
+    settle(work, recipe)
+    (work / "candidates.jsonl").write_text("mined elsewhere")
+    job = Job(role="arn:aws:iam::123456789012:role/r", bucket="ours", image="i")
+    name = launch(recipe, job, "x", session=boto3.Session(), licence="mit", work=work)
+    keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="ours")["Contents"]]
+    sent = {key.partition("/input/passages/")[2] for key in keys} - {""}
+    assert sent == {path.relative_to(documents).as_posix() for path in text_files(documents)}
+    made = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
+    checkpoints = made["CheckpointConfig"]["S3Uri"].removeprefix("s3://ours/")
+    assert f"{checkpoints}/candidates.jsonl" in keys
+    assert json.loads(made["HyperParameters"]["licence"]) == "mit"
+    with pytest.raises(DistillationError, match="begun with another steps"):
+        launch(dataclasses.replace(recipe, steps=7), job, "x", session=boto3.Session(), work=work)
 
 
 def test_a_missing_path_is_found_before_anything_is_created(aws: None, tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def test_published_rows_are_the_announcements() -> None:
             ["eval", "--data", "x", "--model", "a", "--model", "b", "--save-run", "r"],
             "one --data and one --model",
         ),
-        (["eval", "--data", "x", "--plot", "p.svg"], "--plot goes with `sagerank eval table or cascade`"),
+        (
+            ["eval", "--data", "x", "--plot", "p.svg"],
+            "--plot goes with `sagerank eval table, cascade or calibrate`",
+        ),
         (["eval", "rag", "--data", "x", "--questions", "q"], "one --data or one --questions"),
         (["eval", "rag", "--data", "x", "--run", "r"], "--run does not go with rag"),
         (["eval", "rag", "--data", str(HELDOUT)], "--embedder is missing"),

@@ -114,3 +114,8 @@ def test_intervals_cover_the_mean_and_tests_find_what_is_there() -> None:
     assert (same.mean, same.p) == (0.0, 1.0)
     with pytest.raises(ValueError, match="different queries"):
         compare(a, {"other": 1.0})
+
+
+def test_one_query_says_nothing_by_chance() -> None:
+    found = compare({"q": 0.75}, {"q": 0.5})
+    assert (found.mean, found.low, found.high, found.p) == (0.25, 0.25, 0.25, 1.0)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
+from sagerank.errors import BadAnswer
 from sagerank.evaluation import EvaluationError
-from sagerank.evaluation.scorer import Cascade, EngineScorer, ScorerError, open_scorer
+from sagerank.evaluation.scorer import Cascade, EngineScorer, ScorerError, open_scorer, public_address
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import MICRO
 from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
 from ...conftest import VOCABULARY, needs
-from ...servers import running, wait_for
+from ...servers import Server
 from ..conftest import Words
+from ..scripted import Script, score
 
 
 def test_a_store_asks_only_for_what_it_lacks_and_survives_a_kill(tmp_path: Path) -> None:
@@ -135,14 +138,45 @@ def test_a_hugging_face_cross_encoder_scores_as_transformers_does(tmp_path: Path
     assert again.score("glacier", documents) == pytest.approx([value + 1 for value in expected], abs=1e-5)
 
 
-def test_a_server_and_an_endpoint_give_the_engines_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_and_an_endpoint_give_the_engines_logits(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    documents = ["Ice carves valleys.", "A piston moves.", "Glaciers are ice that moves."]
-    expected = EngineScorer(MICRO).score("glacier", documents)
-    with running() as server:
-        wait_for(lambda: server.ping() == 200)
-        url = f"http://127.0.0.1:{server.port}"
+    documents = [
+        "Ice carves valleys.",
+        "A piston moves.",
+        "Glaciers are ice that moves.",
+        "Ice moves. " * 400,
+    ]
+    url = f"http://127.0.0.1:{server.port}"
+    for limit in (None, 64):
+        local = open_scorer("micro", max_tokens=limit)
+        expected = local.score("glacier", documents)
         for spec in (url, "endpoint:ranker@eu-west-1"):
-            scores = open_scorer(spec, endpoint_url=url).score("glacier", documents)
-            assert scores == pytest.approx(expected, abs=1e-3), spec
+            scorer = open_scorer(spec, endpoint_url=url, max_tokens=limit)
+            assert scorer.score("glacier", documents) == pytest.approx(expected, abs=1e-5), (spec, limit)
+            assert ("/64" in scorer.name) == (limit == 64), "scores of cut documents are kept as such"
+
+
+def test_a_server_of_another_make_has_its_probabilities_turned_into_logits(script: Script) -> None:
+    """One that passes over what it does not know, and one that refuses it."""
+    documents = ["a", "some text"]
+    expected = [math.log(score(text) / (1 - score(text))) for text in documents]
+    for refuses in (False, True):
+        if refuses:
+            script.failures.append((422, b'{"detail": "raw_scores: extra fields are not permitted"}', {}))
+        scorer = open_scorer(f"http://127.0.0.1:{script.server_address[1]}/", max_tokens=64)
+        assert scorer.score("query", documents) == pytest.approx(expected, abs=1e-6)
+        script.bodies.clear()
+        scorer.score("query", documents)
+        (body,) = script.bodies
+        assert b"raw_scores" not in body, "it is asked for logits once"
+    script.failures.append("garbage")
+    with pytest.raises(BadAnswer, match="not that of a reranker"):
+        scorer.score("query", documents)
+
+
+def test_an_address_is_shown_without_its_secrets() -> None:
+    assert public_address("https://user:word@host:8080/v1?key=secret") == "https://host:8080/v1"
+    assert public_address("endpoint:ranker@eu-west-1") == "endpoint:ranker@eu-west-1"

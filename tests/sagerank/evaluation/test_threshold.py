@@ -163,7 +163,7 @@ def test_it_is_stored_in_an_artefact_and_served(
     assert manifest.threshold.logit == found["logit"]
     engine = Engine.load(folder, Settings(model_dir=folder))
     body = json.dumps({"query": "rain cloud", "documents": ["water rain", "war"], "min_score": "calibrated"})
-    (request,) = parse(body.encode(), None, calibrated=engine.manifest.calibrated).requests
+    (request,) = parse(body.encode(), None, scale=engine.manifest.scale).requests
     assert request.min_score == found["score"]
     if packed:
         whole = tmp_path / "whole"
@@ -216,7 +216,7 @@ def test_options_that_do_not_go_together(
     assert main(["eval", "threshold", *arguments]) == 2
     assert sentence in capsys.readouterr().err
     assert main(["eval", "run", "--data", "x", "--store"]) == 2
-    assert "--store goes with `sagerank eval threshold`" in capsys.readouterr().err
+    assert "--store goes with `sagerank eval threshold or calibrate`" in capsys.readouterr().err
 
 
 def test_a_damaged_threshold_is_refused(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ from sagerank_inference.contract import (
 from sagerank_inference.dialects import sigmoid
 from sagerank_inference.engine import Engine
 from sagerank_inference.metrics import Metrics
-from sagerank_inference.reader import Steps
 from sagerank_inference.service import Service
 from sagerank_inference.settings import Settings
+from sagerank_inference.steps import Steps
 from sagerank_inference.tokenise import Tokeniser
 
 from ...servers import ScriptedWorker, batcher, running, wait_for, windows

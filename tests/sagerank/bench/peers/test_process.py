@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagerank.bench.peers import PeerError, open_peer
+from sagerank.bench.peers import PEERS, PeerError, open_peer
 from sagerank.bench.peers.process import PeerProcess
 from sagerank.evaluation import EvaluationError
 from sagerank.models.build import MICRO
@@ -54,6 +54,21 @@ def test_sentence_transformers_scores_as_the_engine_does(folder: Path, cache: Pa
     with open_peer(name, MICRO, threads=1, cache=cache, tune=True, python=PYTHON) as peer:
         assert farthest(peer.score(QUERY, DOCUMENTS)[0], micro) < 1e-4
         assert peer.batch in (8, 16)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in PEERS.items() if spec.on_device])
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("bf16", 0.5)])
+def test_peers_of_a_device_score_as_the_engine_does(
+    name: str, precision: str, most: float, folder: Path, cache: Path, micro: Engine
+) -> None:
+    with open_peer(
+        name, MICRO, threads=1, cache=cache, python=PYTHON, device="cpu", precision=precision
+    ) as peer:
+        scores, _ = peer.score(QUERY, DOCUMENTS)
+        apart = farthest(scores, micro)
+        assert apart < most
+        assert (apart > 1e-4) == (precision == "bf16"), "the precision has to reach it"
+        assert peer.score(QUERY, DOCUMENTS[3:4])[0] == pytest.approx(scores[3:4], abs=most)
 
 
 def test_a_peer_with_other_tokens_is_refused(folder: Path, tmp_path: Path) -> None:

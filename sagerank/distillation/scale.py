@@ -1,0 +1,50 @@
+"""The scale of a student's scores, fitted to its teacher's on the gate's pairs, so that a threshold of one is a threshold of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sagerank.evaluation import EvaluationError
+from sagerank.evaluation.calibration import Fitted, Known, fit
+from sagerank_inference.artefact import Calibration
+from sagerank_inference.scale import AS_IT_IS
+
+from .card import public
+from .gate import Judged
+
+
+def calibrated(judged: Sequence[Judged]) -> Fitted | str:
+    """Fit temperature and shift to the teacher's scores of every candidate of the gate, or say why they cannot be."""
+    pairs = [
+        Known(f"{row.collection.name} {query}", logit, row.teacher_scale.score(teacher[document]))
+        for row in judged
+        for query, candidates in row.student.run.items()
+        for teacher in [dict(row.teacher.run[query])]
+        for document, logit in candidates
+    ]
+    try:
+        return fit(pairs, before=AS_IT_IS)
+    except EvaluationError as error:
+        return str(error)
+
+
+def calibration(found: Fitted, teacher: str, judged: Sequence[Judged]) -> Calibration:
+    """Return what the student's manifest says of its scores. teacher: its spec."""
+    return Calibration(
+        temperature=found.temperature,
+        shift=found.shift,
+        target=public(teacher),
+        data=", ".join(row.collection.name for row in judged),
+        pairs=found.pairs,
+        queries=found.queries,
+    )
+
+
+def sentence(found: Fitted | str) -> str:
+    """Say for a reader what the scores are worth."""
+    if isinstance(found, str):
+        return f"Scores are the sigmoid of the logits; they were not fitted to the teacher's: {found}"
+    return (
+        f"A score is sigmoid((logit - {found.shift:.4g}) / {found.temperature:.4g}), fitted to the teacher's scores of {found.pairs:,} pairs, so that a "
+        f"threshold carries over. The expected calibration error against them is {found.after.error:.3f} on queries left out, without the fit {found.before.error:.3f}."
+    )
