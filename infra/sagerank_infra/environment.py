@@ -9,7 +9,7 @@ from sagerank_inference.settings import PREFIX, Settings, SettingsError
 
 from .beside import Variant
 from .config import DeployConfig
-from .instances import CACHE_MB, hardware
+from .instances import hardware, usual_cache_mb
 from .modes import MEGABYTE
 from .options import ConfigError
 
@@ -20,11 +20,10 @@ _LARGE_BODY = 64 * MEGABYTE
 def settings(config: DeployConfig, instance: str = "") -> dict[str, str]:
     """Settings that differ from the server's defaults, as text by their name in sagerank_inference.settings.Settings."""
     instance = instance or config.instance
-    gpu = bool(instance) and bool(hardware(instance).gpu)
     chosen: dict[str, str] = {}
-    if config.traits.cached and config.image == "dockerfile" and not gpu:
-        chosen |= {"cache_mb": f"{CACHE_MB:.0f}"}
-    if gpu:
+    if config.image == "dockerfile" and (kept := usual_cache_mb(config.mode, instance)):
+        chosen |= {"cache_mb": str(kept)}
+    if instance and hardware(instance).gpu:
         chosen |= {"backend": "torch", "device": "cuda"}
     elif config.image == "dlc":
         # AWS's container has PyTorch and no ONNX Runtime, and network isolation leaves no way to fetch one.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from sagerank_cost import CostError
+from sagerank_cost import CostError, memory
 from sagerank_cost.catalogue import Catalogue, Instance
-from sagerank_cost.memory import CACHE_MB as CACHE_MB
 
 from .options import ConfigError
 
@@ -22,3 +21,8 @@ def hardware(instance: str) -> Instance:
         return catalogue().instance(instance)
     except CostError as error:
         raise ConfigError(f"instance is {instance!r}: {error}") from None
+
+
+def usual_cache_mb(mode: str, instance: str) -> int:
+    """MB of scores that our server keeps in a mode on a hosting type (empty: serverless), unless it is told otherwise."""
+    return round(memory.cache_mb(mode, hardware(instance))) if instance else 0

@@ -41,14 +41,11 @@ class Mode:
     variants: bool = False  # others beside the main one
     staged: bool = False  # updates in parts, and not only all at once
     pools: bool = False  # of instance types to fall back to
-    cached: bool = (
-        False  # the server keeps scores: callers wait for it, and it stays long enough to see pairs again
-    )
     tracking: Tracking = field(default_factory=Tracking)
 
 
 MODES = {
-    "realtime": Mode(metered=True, variants=True, staged=True, pools=True, cached=True),
+    "realtime": Mode(metered=True, variants=True, staged=True, pools=True),
     "serverless": Mode(
         max_bytes=4 * MEGABYTE,
         instances=False,
@@ -80,7 +77,6 @@ MODES = {
         metered=True,
         scales_to_zero=True,
         pools=True,
-        cached=True,
         tracking=Tracking(
             dimension="inference-component:DesiredCopyCount",
             metric="SAGEMAKER_INFERENCE_COMPONENT_INVOCATIONS_PER_COPY",

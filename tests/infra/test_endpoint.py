@@ -17,7 +17,6 @@ from sagerank_inference.artefact import Manifest
 from sagerank_infra import rules
 from sagerank_infra.config import ConfigError
 from sagerank_infra.instances import hardware
-from sagerank_infra.modes import MODES
 
 from .conftest import (
     ALARM,
@@ -242,7 +241,6 @@ def test_the_server_keeps_scores_where_callers_wait_for_our_cpu_image(name: str)
         assert chosen["SAGERANK_CACHE_MB"] == "0"
     if config.instance:
         assert memory.cache_mb(config.mode, hardware(config.instance)) == (memory.CACHE_MB if kept else 0)
-    assert {mode for mode, traits in MODES.items() if traits.cached} == memory.CACHED
 
 
 def test_an_image_of_somebody_elses_is_told_nothing_of_it() -> None:
