@@ -56,7 +56,7 @@ def test_a_log_is_the_same_each_time_and_repeats_as_its_exponent_says() -> None:
 
 
 def test_what_repeats_is_known_and_every_answer_is_right(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = "--zipf --documents 3 --rounds 2 --stretch 0.5"
+    sizes = "--zipf --documents 3 --rounds 2 --stretch 2"  # on a busy machine, too, something is asked twice
     assert main(["bench", "serve", *sizes.split(), "--json"]) == 0
     shown = capsys.readouterr()
     without, kept = json.loads(shown.out)

@@ -16,7 +16,7 @@ from sagerank.distillation.recipe import Recipe
 from sagerank.models.build import MICRO
 from sagerank_cost.catalogue import Catalogue
 
-from ...conftest import random_model
+from ...conftest import needs, random_model
 
 BASE = Recipe(passages="none", teachers=("random:base",), start="random:base", layers=(0, 2, 4, 6, 8, 11))
 
@@ -55,6 +55,7 @@ def test_fewer_layers_cost_less_and_the_price_is_hours_times_the_catalogues() ->
         job(BASE, "ml.g99.large", "us-east-1")
 
 
+@needs("torch")  # as the command does
 def test_the_estimate_needs_no_documents_and_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
