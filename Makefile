@@ -49,8 +49,8 @@ HALVES := -n 2 --dist loadfile --no-loadscope-reorder
 test: test-env  ## the whole suite on two cores, but for what deploys
 	@$(TEST)/python -m pytest $(HALVES)
 
-test-newest: .venv-newest/ready  ## the suite on the newest Python, no PyTorch; or NEWEST=python3.14
-	@.venv-newest/bin/python -m pytest $(HALVES)
+test-newest: .venv-newest/ready  ## the suite, or TESTS, on the newest Python, or NEWEST, no PyTorch
+	@.venv-newest/bin/python -m pytest $(HALVES) $(TESTS)
 
 # PyTorch has no wheel for a new Python for a while; everything else at the same versions, but what needs it.
 .venv-newest/ready: requirements/test.txt pyproject.toml
