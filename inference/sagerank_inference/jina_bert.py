@@ -134,12 +134,13 @@ class JinaBert(nn.Module):
 
 @torch.inference_mode()
 def score(model: JinaBert, pairs: Sequence[Sequence[int]]) -> list[float]:
-    """Return the logits of pairs of token ids, none of them empty, as one padded batch: the reference for every other path."""
+    """Return the logits of pairs of token ids, none of them empty, as one padded batch on the model's device: the reference for every other path."""
+    device = model.classifier.weight.device
     lengths = torch.tensor([len(pair) for pair in pairs])
     ids = torch.zeros(len(pairs), int(lengths.max()), dtype=torch.int64)
     for row, pair in zip(ids, pairs, strict=True):
         row[: len(pair)] = torch.tensor(pair)
-    logits: list[float] = model(ids, lengths).tolist()
+    logits: list[float] = model(ids.to(device), lengths.to(device)).tolist()
     return logits
 
 

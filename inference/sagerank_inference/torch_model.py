@@ -20,9 +20,8 @@ from . import jina_bert
 from .packed_bert import QUERY_ROWS, Batch, PackedJinaBert, layer
 from .packing import Packed, pack
 from .plan import plan
-from .torch_precision import TYPES, choose
+from .torch_precision import AMPERE, TYPES, choose
 
-_AMPERE = 8
 # Of the device's memory that is free beside the weights; the rest is the allocator's to lose between shapes.
 _SHARE = 0.6
 _MOST_KERNELS = 64
@@ -66,7 +65,9 @@ class TorchModel:
 
         self.precision, self.tolerance = choose(model_dir, precision, capability, logits)
         self._model = PackedJinaBert(source, TYPES[self.precision]).eval().to(self._device)
-        if packed if packed is not None else cuda and capability is not None and capability[0] >= _AMPERE:
+        if packed is None:
+            packed = capability is not None and capability[0] >= AMPERE
+        if packed:
             self._compile()
         if cuda:
             self._most_tokens = self._bound()

@@ -19,7 +19,7 @@ from .tokenise import Tokeniser
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EXACT = 1e-3  # how far a golden logit may be from the reference in float32
-_AMPERE = 8
+AMPERE = 8  # compute capability
 
 log = logging.getLogger("sagerank")
 
@@ -40,7 +40,7 @@ def choose(
         return wanted, EXACT if wanted == "fp32" else rounded
     if capability is None:
         return "fp32", EXACT
-    candidates = ("fp16", "bf16") if capability[0] >= _AMPERE else ("fp16",)
+    candidates = ("fp16", "bf16") if capability[0] >= AMPERE else ("fp16",)
     if manifest is None:
         return ("bf16", rounded) if "bf16" in candidates else ("fp32", EXACT)
     errors = {name: _error(model_dir, manifest, partial(logits, name)) for name in candidates}

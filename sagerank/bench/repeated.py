@@ -17,13 +17,13 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sagerank_cost.memory import CACHE_MB
+
 from .load import Outcome, check_distinct
 from .serving import COMPARED_CLIENTS, TIMEOUT, TOLERANCE, different, load, request
 
 if TYPE_CHECKING:
     from .servers import Served
-
-CACHE_MB = 32  # what `sagerank deploy` gives it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def measure(
         check_distinct(list(requests.values()), TOLERANCE)
         servers = [
             stack.enter_context(ours(folder, threads=threads, request_seconds=TIMEOUT, cache_mb=megabytes))
-            for megabytes in (0, CACHE_MB)
+            for megabytes in (0, round(CACHE_MB))  # what `sagerank deploy` gives it
         ]
         outcomes: list[list[Outcome]] = [[] for _ in servers]
         for number in range(rounds):

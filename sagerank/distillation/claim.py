@@ -91,7 +91,7 @@ def whole(path: Path) -> bool:
         return False
     sums = path.with_name("stages.json")
     known = _read(sums) if sums.exists() else {}
-    if known.get(path.name, sha256(path)) != sha256(path):
+    if path.name in known and known[path.name] != sha256(path):
         raise DistillationError(
             f"{path} is not as it was written: copy the folder again, or remove the file, and it is made again."
         )

@@ -13,7 +13,7 @@ from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
-from .recipe import Recipe, parse_teachers, read_settings
+from .recipe import Recipe, read_settings
 
 _HELP = {
     "passages": "folder of .md and .txt files, or JSON Lines (.gz): id, text, title, source, licence",
@@ -202,11 +202,7 @@ def run(options: argparse.Namespace) -> int:
     card = model_card(
         recipe, work, judged, name=options.name, licence=options.licence, scores=sentence(scores)
     )
-    kept = (
-        None
-        if isinstance(scores, str)
-        else calibration(scores, next(iter(parse_teachers(recipe.teachers))), rankings)
-    )
+    kept = None if isinstance(scores, str) else calibration(scores, recipe.first_teacher, rankings)
     manifest = publish(work, card, options.output, options.name, kept)
     if options.json:
         facts = {

@@ -170,9 +170,7 @@ class _Run:
 
     def reference(self, held: HeldOut) -> Reference:
         """The held-out queries as the first teacher grades them; its scores are kept for the gate."""
-        teacher = open_teacher(
-            next(iter(parse_teachers(self.recipe.teachers))), threads=self.threads, max_tokens=GATE_TOKENS
-        )
+        teacher = open_teacher(self.recipe.first_teacher, threads=self.threads, max_tokens=GATE_TOKENS)
         with ScoreStore(self.work / "gate.jsonl") as store:
             return judged(held, teacher, store, progress=self.progress)
 

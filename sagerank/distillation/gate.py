@@ -26,7 +26,7 @@ from sagerank_inference.scale import Scale
 from . import DistillationError
 from .claim import claimed
 from .heldout import CANDIDATES, divided, judged
-from .recipe import Recipe, parse_teachers
+from .recipe import Recipe
 from .teacher import GATE_TOKENS, open_teacher
 
 
@@ -105,8 +105,7 @@ def judge(
 
 
 def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Iterator[Judged]:
-    first = next(iter(parse_teachers(recipe.teachers)))
-    teacher = open_teacher(first, threads=threads or 1, max_tokens=GATE_TOKENS)
+    teacher = open_teacher(recipe.first_teacher, threads=threads or 1, max_tokens=GATE_TOKENS)
     scorers = {
         "teacher": teacher,
         "start": EngineScorer(_built(work / "start", work / "start.artefact"), threads=threads),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from statistics import mean
 
-import torch
 from tokenizers import Tokenizer
 
 from sagerank.evaluation.first_stage import Run, ranked
 from sagerank.evaluation.metrics import per_query
-from sagerank_inference.jina_bert import JinaBert
+from sagerank_inference.jina_bert import JinaBert, score
 
 from .heldout import Reference
 from .train import encode
@@ -36,13 +35,9 @@ class Probe:
         }
         self._keys = {query: [key for key, _ in candidates[query][:_CANDIDATES]] for query in self._pairs}
 
-    @torch.no_grad()
     def __call__(self, model: JinaBert) -> dict[str, float]:
-        run: Run = {}
-        for query, pairs in self._pairs.items():
-            lengths = torch.tensor([len(ids) for ids in pairs])
-            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(pair) for pair in pairs], batch_first=True)
-            device = model.classifier.weight.device
-            logits = model(ids.to(device), lengths.to(device)).float().tolist()
-            run[query] = ranked(dict(zip(self._keys[query], logits, strict=True)))
+        run: Run = {
+            query: ranked(dict(zip(self._keys[query], score(model, pairs), strict=True)))
+            for query, pairs in self._pairs.items()
+        }
         return {"agreement": mean(per_query(self._collection, run)["ndcg@10"].values())}

@@ -123,6 +123,11 @@ class Recipe:
             raise DistillationError(f"dtype is {self.dtype!r}: int8, float16, bfloat16 or float32.")
         self.training()
 
+    @property
+    def first_teacher(self) -> str:
+        """The spec of the teacher that the gate asks."""
+        return next(iter(parse_teachers(self.teachers)))
+
     def training(self) -> TrainConfig:
         names = {field.name for field in fields(TrainConfig)} & {field.name for field in fields(Recipe)}
         return TrainConfig(**{name: getattr(self, name) for name in names})
