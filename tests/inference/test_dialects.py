@@ -218,6 +218,16 @@ def test_a_line_ends_at_a_newline_only() -> None:
         parse(b" \r\n\n", "application/jsonlines")
 
 
+def test_the_limit_of_csv_stays_as_the_rest_of_the_process_has_it() -> None:
+    before = csv.field_size_limit(5)
+    try:
+        (request,) = parse(f"a query,{'long ' * 50}\n".encode(), "text/csv; header=absent").requests
+        assert len(request.groups[0].documents[0]) == 250
+        assert csv.field_size_limit() == 5
+    finally:
+        csv.field_size_limit(before)
+
+
 def lines_of(body: str, accept: str = "", content_type: str = "text/csv") -> tuple[list[str], str]:
     call = parse(body.encode(), content_type)
     rendered, media_type = render(call, scored(call), model="m", request_id="r", accept=accept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -26,6 +27,8 @@ _ESCAPED_FIELD = re.compile(
 )
 
 Row = tuple[int, list[str]]  # with its number
+
+_limit = threading.Lock()  # of csv's fields: one for the whole process
 
 
 class Table(Pairs):
@@ -126,12 +129,11 @@ def _names(row: Sequence[str], *, pairs: bool) -> list[str]:
 
 def _rows(text: str, max_bytes: int, *, backslash: bool) -> Iterator[Row]:
     """Yield the rows, with the numbers of their first lines. Raises InvalidRequest for a blank one between others."""
-    csv.field_size_limit(max_bytes + 1)
     lines = (found.group() for found in re.finditer(r"[^\n]*\n|[^\n]+", text.rstrip("\r\n")))
     reader = csv.reader(lines, strict=not backslash, escapechar="\\" if backslash else None)
     line = 1
     try:
-        for row in reader:
+        while (row := _next(reader, max_bytes)) is not None:
             if not row:
                 raise InvalidRequest(f"Line {line} is blank, and answers go by lines: leave it out.")
             yield line, row
@@ -140,6 +142,16 @@ def _rows(text: str, max_bytes: int, *, backslash: bool) -> Iterator[Row]:
         raise InvalidRequest(
             f"The body is not CSV (line {line}: {error}): put a text with commas, quotation marks or lines in quotation marks, and double those inside."
         ) from None
+
+
+def _next(reader: Iterator[list[str]], longest: int) -> list[str] | None:
+    """Read a row whose fields have up to `longest` characters. The limit of csv is left as the rest of the process has it."""
+    with _limit:
+        before = csv.field_size_limit(longest + 1)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _request(
