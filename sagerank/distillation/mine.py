@@ -98,8 +98,8 @@ def mine(
     """Yield at most `limit` queries in an order drawn from `seed`, each with `documents` candidates.
 
     vectors: embeddings of queries and passages, rows of length 1. Of the candidates one is the positive where known,
-    a quarter near the top of BM25, with vectors as many near their top and one further down, and the rest random.
-    Near ones are a sample: there a first stage is wrong, and not only at its very first.
+    half near the top of BM25, or a quarter with as many near the top of the vectors and one further down, and the rest
+    random. Near ones are a sample: there a first stage is wrong, and not only at its very first.
     """
     retriever = bm25s.BM25()
     retriever.index(
@@ -108,7 +108,7 @@ def mine(
     generator = random.Random(seed)
     order = list(range(len(text.queries)))
     generator.shuffle(order)
-    near = max(1, documents // 4)
+    near = max(1, documents // (4 if vectors is not None else 2))
     everything = range(len(text.passages))
     order = order[:limit]
     for number, index in enumerate(order):
