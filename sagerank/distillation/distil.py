@@ -22,13 +22,15 @@ from sagerank.models.build import resolve
 from sagerank_inference import jina_bert
 from sagerank_inference.jina_bert import JinaBert
 
+from .bert import read_bert
 from .claim import claimed, seal, settle, whole
 from .corpus import read_jsonl
 from .heldout import HeldOut, Reference, divided, judged
 from .mine import Candidates, Text, mine
 from .probe import Probe
 from .recipe import Recipe, parse_teachers
-from .student import from_bert, from_layers, new_student, read_bert
+from .states import States, of_bert, of_jina_bert
+from .student import from_bert, from_layers, new_student
 from .teacher import GATE_TOKENS, EmbeddingTeacher, assigned, each, open_teacher, targets
 from .train import Encoded, Example, train
 from .vocabulary import pruned_wordpiece, read_tokenizer, train_wordpiece
@@ -75,6 +77,7 @@ def _distil(recipe: Recipe, work: Path, *, threads: int, device: str, progress: 
         examples,
         config,
         work,
+        states=_states(recipe, start, tokenizer, rows),
         measure=Probe(reference, tokenizer, recipe.max_tokens) if reference else lambda _: {},
         on_step=lambda step, shown: progress(f"train, {shown}", step, config.steps),
     )
@@ -255,4 +258,21 @@ def _student(
         heads=_heads(start),
         separator=tokenizer.token_to_id("[SEP]"),
         sample=[example.ids[0] for example in examples[:200]],
+    )
+
+
+def _states(
+    recipe: Recipe, start: Path | None, tokenizer: Tokenizer, rows: list[int] | None
+) -> States | None:
+    """The hidden states that the student learns; None where the recipe has none."""
+    if start is None or not recipe.hidden_layers:
+        return None
+    if rows is None:
+        return of_jina_bert(jina_bert.load(start), recipe.hidden_layers)
+    return of_bert(
+        read_bert(start),
+        rows,
+        recipe.hidden_layers,
+        heads=_heads(start),
+        separator=tokenizer.token_to_id("[SEP]"),
     )

@@ -31,6 +31,7 @@ class TrainConfig:
     kl_weight: float = 1.0
     error_weight: float = 0.03
     margin_weight: float = 0.0
+    hidden_weight: float = 1.0  # of the error of hidden states, where some are learned
     max_tokens: int = 256
     checkpoint_every: int = 100
     seed: int = 0
@@ -47,10 +48,12 @@ class TrainConfig:
         ):
             if not getattr(self, name) > 0:
                 raise DistillationError(f"{name} is {getattr(self, name)}: it must be above 0.")
-        if min(self.kl_weight, self.error_weight, self.margin_weight) < 0 or not (
+        if min(self.kl_weight, self.error_weight, self.margin_weight, self.hidden_weight) < 0 or not (
             self.kl_weight + self.error_weight + self.margin_weight > 0
         ):
-            raise DistillationError("Of the loss weights at least one must be above 0, and none below.")
+            raise DistillationError(
+                "Of the loss weights none may be below 0, and at least one must be above 0 (kl, error, margin)."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,8 @@ class Recipe:
     # Where the student's first weights come from: a BERT cross-encoder's folder, a JinaBERT model, or "" for none.
     start: str = ""
     layers: tuple[int, ...] = ()  # those of `start` that are kept
+    # The layers of `start` whose hidden states the student's layers learn to give, one for each; none where empty.
+    hidden_layers: tuple[int, ...] = ()
     neurons: int = 1024  # kept in each layer of a BERT
     vocabulary: int = 11_500  # tokens kept of a BERT's, or trained afresh; a JinaBERT keeps its own
     student: str = "micro"  # shape where start is empty: micro, tiny, turbo, or a config.json
@@ -81,9 +86,11 @@ class Recipe:
     accumulate: int = 1
     learning_rate: float = 3e-4
     warmup_steps: int = 60
+    temperature: float = 2.0  # of the teacher's softmax
     kl_weight: float = 1.0
     error_weight: float = 0.03
     margin_weight: float = 0.0
+    hidden_weight: float = 1.0
     max_tokens: int = 256
     checkpoint_every: int = 100
     seed: int = 1
@@ -102,6 +109,11 @@ class Recipe:
         if self.start and not self.layers:
             raise DistillationError(
                 "layers is empty: say which layers of `start` the student keeps, for example 0,1,2."
+            )
+        if self.hidden_layers and len(self.hidden_layers) != len(self.layers):
+            raise DistillationError(
+                f"hidden_layers has {len(self.hidden_layers)} layers, and the student {len(self.layers)}: give one for each, "
+                "for example 3,7,11."
             )
         for name, low in {
             "vocabulary": 200,

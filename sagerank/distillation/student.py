@@ -13,77 +13,17 @@ What makes a BERT cross-encoder a JinaBERT:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sagerank_inference.checkpoint import JinaBertConfig, alibi_slopes
 from sagerank_inference.jina_bert import JinaBert
 
-from . import DistillationError
-
-State = Mapping[str, Tensor]
-
-
-def read_bert(folder: Path) -> dict[str, Tensor]:
-    """Weights of a BERT folder under Hugging Face's names, from model.safetensors or from an (int8) model.onnx.
-
-    Raises DistillationError where neither holds a BERT with 2-D word embeddings.
-    """
-    path = folder / "model.safetensors"
-    if path.exists():
-        from safetensors.torch import load_file
-
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
-    elif (folder / "model.onnx").exists():
-        state = _from_onnx(folder / "model.onnx")
-    else:
-        raise DistillationError(f"{folder} holds neither model.safetensors nor model.onnx.")
-    state = {
-        name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in state.items()
-    }
-    if not any(name.startswith("bert.") for name in state):
-        state = {f"bert.{name}": tensor for name, tensor in state.items()}
-    if "bert.embeddings.word_embeddings.weight" not in state:
-        raise DistillationError(f"{folder} is not a BERT: it has no word embeddings.")
-    return state
-
-
-def _from_onnx(path: Path) -> dict[str, Tensor]:
-    """Named initializers as they are; what the exporter renamed (transposed MatMul weights) by its node's name."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(path).graph
-    values = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-
-    def dequantised(name: str) -> np.ndarray[Any, Any]:
-        if not name.endswith("_quantized"):
-            return values[name]
-        stem = name.removesuffix("_quantized")
-        zero = values[f"{stem}_zero_point"].astype(np.float32)
-        scaled: np.ndarray[Any, Any] = (values[name].astype(np.float32) - zero) * values[f"{stem}_scale"]
-        return scaled
-
-    state = {name: value for name, value in values.items() if name.endswith((".weight", ".bias"))}
-    for node in graph.node:
-        weight = next((name for name in node.input if name in values and values[name].ndim == 2), None)
-        if weight is None:
-            continue
-        if node.op_type == "Gather" and weight.endswith(".weight_quantized"):
-            state[weight.removesuffix("_quantized")] = dequantised(weight)
-        elif node.op_type in ("MatMul", "MatMulInteger"):
-            name = node.name.strip("/").rsplit("/", 1)[0].replace("/", ".")
-            name = name if name.startswith(("bert.", "classifier")) else f"bert.{name}"
-            # A Gemm keeps [out, in] with transB, which quantisation turns into a transposed MatMul.
-            state[f"{name}.weight"] = dequantised(weight).T
-    return {name: torch.from_numpy(np.array(value, np.float32)) for name, value in state.items()}
+from . import DistillationError, bert
+from .bert import State
 
 
 def from_bert(
@@ -192,41 +132,18 @@ def _activations(
     far = torch.zeros(depth, heads)
     sums = torch.zeros(depth, 2, donor["bert.encoder.layer.0.intermediate.dense.bias"].shape[0])
     tokens = 0
-    embeddings = "bert.embeddings"
-
-    def linear(x: Tensor, name: str) -> Tensor:
-        return F.linear(x, donor[f"{name}.weight"], donor[f"{name}.bias"])
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], donor[f"{name}.weight"], donor[f"{name}.bias"], 1e-12)
-
     for pair in sample:
-        ids = torch.tensor(pair)[:256]
-        count = len(ids)
-        segment = torch.zeros(count, dtype=torch.int64)
-        if separator is not None:
-            segment = ((ids == separator).cumsum(0) - (ids == separator).int()).clamp(max=1)
-        x = donor[f"{embeddings}.word_embeddings.weight"][table[ids]]
-        x = x + donor[f"{embeddings}.token_type_embeddings.weight"][segment]
-        x = norm(x + donor[f"{embeddings}.position_embeddings.weight"][:count], f"{embeddings}.LayerNorm")
+        ids = torch.tensor([pair])[:, :256]
+        count = ids.shape[1]
         column = torch.arange(count, dtype=torch.float32)
         apart = (column[:, None] - column).abs()
-        for index in range(depth):
-            layer = f"bert.encoder.layer.{index}"
-            query, key, value = (
-                linear(x, f"{layer}.attention.self.{name}").view(count, heads, -1).transpose(0, 1)
-                for name in ("query", "key", "value")
-            )
-            weight = (query @ key.transpose(1, 2) / query.shape[-1] ** 0.5).softmax(-1)
-            far[index] += (weight * apart).sum((1, 2))
-            context = (weight @ value).transpose(0, 1).flatten(1)
-            x = norm(
-                linear(context, f"{layer}.attention.output.dense") + x, f"{layer}.attention.output.LayerNorm"
-            )
-            active = F.gelu(linear(x, f"{layer}.intermediate.dense"))
-            sums[index, 0] += active.sum(0)
-            sums[index, 1] += active.square().sum(0)
-            x = norm(linear(active, f"{layer}.output.dense") + x, f"{layer}.output.LayerNorm")
+        inside = bert.layers(
+            donor, table[ids], bert.segments(ids, separator), torch.tensor([count]), heads=heads, depth=depth
+        )
+        for index, layer in enumerate(inside):
+            far[index] += (layer.attention[0] * apart).sum((1, 2))
+            sums[index, 0] += layer.neurons[0].sum(0)
+            sums[index, 1] += layer.neurons[0].square().sum(0)
         tokens += count
     means = sums / tokens
     spread = (means[:, 1] - means[:, 0].square()).clamp(min=0).sqrt()

@@ -3,7 +3,8 @@
 Three losses, each with its weight: the Kullback-Leibler divergence from the teacher's ranking (softmax over the
 candidates) to the student's; the squared error of the logits, so that scores are calibrated across queries and not
 only ordered within one; and MarginMSE, the squared error of the difference between the teacher's best and each other
-candidate (Hofstätter et al. 2020).
+candidate (Hofstätter et al. 2020). With the hidden states of a larger model there is a fourth: how far the student's are
+from them, see `states`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from . import DistillationError
 from .corpus import read_jsonl
 from .mine import Candidates
 from .recipe import TrainConfig
+from .states import States, error, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,29 @@ class Encoded(Sequence[Example]):
         return Example(encode(self._tokenizer, item.query, item.documents, self._max_tokens), logits)
 
 
-def loss_of(model: JinaBert, examples: Sequence[Example], config: TrainConfig) -> Tensor:
+def loss_of(
+    model: JinaBert, examples: Sequence[Example], config: TrainConfig, states: States | None = None
+) -> Tensor:
     """Mean loss over the examples, on the model's device; on CUDA the forward runs in bfloat16."""
     device = model.classifier.weight.device
     pairs = [ids for example in examples for ids in example.ids]
     lengths = torch.tensor([len(ids) for ids in pairs])
     student = torch.empty(len(pairs), device=device)
+    apart = torch.zeros((), device=device)
     # Quarters of similar length: less padding than one batch, and one backward.
     order = lengths.argsort(stable=True)
     for chunk in order.chunk(4):
         ids = torch.zeros(len(chunk), int(lengths[chunk].max()), dtype=torch.int64)
         for row, index in zip(ids, chunk.tolist(), strict=True):
             row[: len(pairs[index])] = torch.tensor(pairs[index])
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = model(ids.to(device), lengths[chunk].to(device))
+        ids, real = ids.to(device), lengths[chunk].to(device)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
+            watched(model) as own,
+        ):
+            logits = model(ids, real)
+            if states is not None:
+                apart = apart + error(own, states(ids, real), real) * (len(chunk) / len(pairs))
         student = student.index_put((chunk.to(device),), logits.float())
     total = torch.zeros((), device=device)
     start = 0
@@ -97,7 +108,7 @@ def loss_of(model: JinaBert, examples: Sequence[Example], config: TrainConfig) -
         if config.margin_weight:
             best = teacher.argmax()
             total = total + config.margin_weight * F.mse_loss(logits[best] - logits, teacher[best] - teacher)
-    return total / len(examples)
+    return total / len(examples) + config.hidden_weight * apart
 
 
 def train(
@@ -106,13 +117,14 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
+    states: States | None = None,
     measure: Callable[[JinaBert], Mapping[str, float]] = lambda _: {},
     on_step: Callable[[int, str], None] = lambda *_: None,
     on_checkpoint: Callable[[int, float], None] = lambda *_: None,
 ) -> None:
     """Train in place; resumed from a checkpoint of this configuration in `folder`, the result is the same.
 
-    measure: what stands beside the loss in the log, of the first weights and of each checkpoint's. on_step: hears of each step
+    states: the hidden states that the student's layers are to come near. measure: what stands beside the loss in the log, of the first weights and of each checkpoint's. on_step: hears of each step
     what was logged last.
     """
     if not examples:
@@ -140,7 +152,7 @@ def train(
         loss = 0.0
         for part in range(min(config.accumulate, len(batch))):
             share = batch[part :: config.accumulate]
-            value = loss_of(model, share, config) * (len(share) / len(batch))
+            value = loss_of(model, share, config, states) * (len(share) / len(batch))
             value.backward()  # type: ignore[no-untyped-call]
             loss += float(value.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from sagerank.distillation import DistillationError
-from sagerank.distillation.student import from_bert, from_layers, read_bert
+from sagerank.distillation.bert import read_bert
+from sagerank.distillation.student import from_bert, from_layers
 from sagerank.distillation.vocabulary import pruned_wordpiece, train_wordpiece
 from sagerank_inference import jina_bert
 from sagerank_inference.checkpoint import JinaBertConfig
