@@ -71,6 +71,8 @@ def job(recipe: Recipe, instance: str, region: str) -> Table:
     ]
     work[0] = (*work[0][:2], work[0][2] + held * CANDIDATES, work[0][3])
     seen = recipe.steps * recipe.queries_per_step * recipe.documents
+    if recipe.hidden_layers:
+        work.append(("hidden states of the first weights", _states(recipe), seen, recipe.max_tokens))
     work.append(("student is trained", student(recipe), seen, recipe.max_tokens))
     try:
         price = Catalogue().hosting(region, instance)
@@ -121,19 +123,37 @@ def student(recipe: Recipe) -> JinaBertConfig | None:
     """The shape that the recipe's student will have; None where its first weights are no model that is known here."""
     if not recipe.start:
         return recipe.shape(recipe.vocabulary)
+    kept = len(recipe.layers)
     start = config_of(recipe.start)
     if start is not None:
-        return replace(start, num_hidden_layers=len(recipe.layers))
-    path = Path(recipe.start) / "config.json"
+        return replace(start, num_hidden_layers=kept)
+    whole = _bert(recipe.start)
+    return whole and replace(
+        whole,
+        vocab_size=min(recipe.vocabulary, whole.vocab_size),
+        num_hidden_layers=kept,
+        intermediate_size=min(recipe.neurons, whole.intermediate_size),
+    )
+
+
+def _states(recipe: Recipe) -> JinaBertConfig | None:
+    """The shape of what gives the hidden states: `start` up to the last layer that is learned."""
+    start = config_of(recipe.start) or _bert(recipe.start)
+    return start and replace(start, num_hidden_layers=max(recipe.hidden_layers) + 1)
+
+
+def _bert(folder: str) -> JinaBertConfig | None:
+    """The shape of a BERT in a folder, as if its neurons had gates; None where no config.json tells it."""
+    path = Path(folder) / "config.json"
     if not path.is_file():
         return None
-    raw = json.loads(path.read_text(encoding="utf-8"))  # a BERT's
+    raw = json.loads(path.read_text(encoding="utf-8"))
     return JinaBertConfig(
-        vocab_size=min(recipe.vocabulary, int(raw["vocab_size"])),
+        vocab_size=int(raw["vocab_size"]),
         hidden_size=int(raw["hidden_size"]),
-        num_hidden_layers=len(recipe.layers),
+        num_hidden_layers=int(raw["num_hidden_layers"]),
         num_attention_heads=int(raw["num_attention_heads"]),
-        intermediate_size=min(recipe.neurons, int(raw["intermediate_size"])),
+        intermediate_size=int(raw["intermediate_size"]),
     )
 
 
