@@ -18,7 +18,7 @@ from .card import public
 from .claim import write_text
 from .corpus import read_jsonl, read_passages, share_alike
 from .estimate import job, sizes
-from .gate import Judged
+from .gate import Rankings
 from .heldout import agreement, divided
 from .made import KINDS
 from .recipe import Recipe
@@ -44,7 +44,7 @@ _EXPLAINED = (
 def write_report(
     recipe: Recipe,
     work: Path,
-    judged: Sequence[Judged],
+    rankings: Sequence[Rankings],
     shortfalls: Sequence[str],
     scores: Fitted | str,
     *,
@@ -53,7 +53,7 @@ def write_report(
     region: str,
 ) -> Path:
     """Write report.html in the work folder, and return its path. scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told."""
-    quality = [row.quality for row in judged]
+    quality = [row.quality for row in rankings]
     student, teacher = (mean(getattr(row, of) for row in quality) for of in ("student", "teacher"))
     conclusion = [
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
@@ -64,11 +64,11 @@ def write_report(
     report = Report(
         title=f"Distillation of {name}",
         conclusion=tuple(conclusion),
-        charts=(*_charts(work, judged), *_reliability(scores)),
+        charts=(*_charts(work, rankings), *_reliability(scores)),
         tables=(
-            _gate(judged),
-            *_kinds(recipe, judged),
-            *(table for row in judged for table in _examples(row)),
+            _gate(rankings),
+            *_kinds(recipe, rankings),
+            *(table for row in rankings for table in _examples(row)),
             _inputs(recipe, work),
             sizes(recipe),
             job(recipe, instance, region),
@@ -81,7 +81,7 @@ def write_report(
     return path
 
 
-def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
+def _charts(work: Path, rankings: Sequence[Rankings]) -> Iterator[Chart]:
     log = read_log(work)
     for value, title in {
         "loss": "Loss",
@@ -91,7 +91,7 @@ def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
         if points:
             steps, values = zip(*points, strict=True)
             yield Chart(title=title, kind="lines", series=(Series(value, steps, values),), x="step", y=value)
-    for row in judged:
+    for row in rankings:
         bars = (Series(shown, (), (round(getattr(row, of).mean(), 3),)) for of, shown in _SYSTEMS.items())
         yield Chart(title=f"NDCG@10, {row.collection.name}", kind="bars", series=tuple(bars))
 
@@ -107,9 +107,9 @@ def _reliability(scores: Fitted | str) -> Iterator[Chart]:
     yield Chart(title=title, kind="lines", series=tuple(lines), x="student's score", y="teacher's")
 
 
-def _gate(judged: Sequence[Judged]) -> Table:
+def _gate(rankings: Sequence[Rankings]) -> Table:
     rows = []
-    for row in judged:
+    for row in rankings:
         for of, shown in _SYSTEMS.items():
             ranking = getattr(row, of)
             interval = ranking.interval("ndcg@10")
@@ -127,12 +127,12 @@ def _gate(judged: Sequence[Judged]) -> Table:
     notes = [
         f"{row.data}: student - first stage {row.over_first_stage.mean:+.3f} ({row.over_first_stage.low:+.3f} to "
         f"{row.over_first_stage.high:+.3f}), p = {row.over_first_stage.p:.4f}"
-        for row in (each.quality for each in judged)
+        for row in (each.quality for each in rankings)
     ]
     return Table(key="gate", title="The gate", columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 
-def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
+def _kinds(recipe: Recipe, rankings: Sequence[Rankings]) -> Iterator[Table]:
     """Of made queries: how many there are of each kind, and how well those held out are ranked."""
     if recipe.queries:
         return
@@ -140,9 +140,11 @@ def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
     trained, kinds = Counter(text.kinds), held.kinds if held else {}
     rows = []
     for kind in KINDS:
-        asked = [query for query in judged[0].collection.queries if kinds.get(query) == kind] if held else []
+        asked = (
+            [query for query in rankings[0].collection.queries if kinds.get(query) == kind] if held else []
+        )
         figures = (
-            round(mean(getattr(judged[0], of).values["ndcg@10"][query] for query in asked), 3)
+            round(mean(getattr(rankings[0], of).values["ndcg@10"][query] for query in asked), 3)
             if asked
             else None
             for of in ("first_stage", "student")
@@ -152,7 +154,7 @@ def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
     yield Table(key="kinds", title="Queries that were made", columns=columns, rows=tuple(rows))
 
 
-def _examples(row: Judged) -> Iterator[Table]:
+def _examples(row: Rankings) -> Iterator[Table]:
     """The queries that the student changed most against the first stage, for the better and for the worse."""
     first, student = (ranking.values["ndcg@10"] for ranking in (row.first_stage, row.student))
     order = sorted(row.collection.queries, key=lambda query: student[query] - first[query])
