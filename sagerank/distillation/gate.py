@@ -29,6 +29,14 @@ from .heldout import CANDIDATES, divided, graded
 from .recipe import Recipe
 from .teacher import GATE_TOKENS, open_teacher
 
+# What is measured, by field, and what a person sees it called.
+_SYSTEMS = {
+    "first_stage": "first stage",
+    "start": "before training",
+    "student": "student",
+    "teacher": "teacher",
+}
+
 
 class GateFailed(DistillationError):
     """A model ranks too badly; nothing was written."""
@@ -64,6 +72,11 @@ class StudentQuality:
     def retention(self) -> float:
         return self.student / self.teacher if self.teacher else 0.0
 
+    @property
+    def means(self) -> dict[str, float]:
+        """NDCG@10 of each system, by the name that a person sees."""
+        return {shown: getattr(self, name) for name, shown in _SYSTEMS.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rankings:
@@ -78,6 +91,11 @@ class Rankings:
     student: Ranking
     teacher: Ranking
     teacher_scale: Scale  # of the teacher's logits
+
+    @property
+    def systems(self) -> dict[str, Ranking]:
+        """The four rankings, by the name that a person sees."""
+        return {shown: getattr(self, name) for name, shown in _SYSTEMS.items()}
 
     @property
     def quality(self) -> StudentQuality:

@@ -26,12 +26,6 @@ from .scale import sentence
 from .train import read_log
 
 _EXAMPLES, _CHARACTERS = 8, 240
-_SYSTEMS = {
-    "first_stage": "first stage",
-    "start": "before training",
-    "student": "student",
-    "teacher": "teacher",
-}
 _EXPLAINED = (
     "NDCG@10 is 1 where the first ten stand in the best order there is, with linear gains. Brackets are 95 % of the bootstrap over queries.",
     "On held-out queries the grades are the teacher's own: its NDCG@10 is 1, and the others' say how near they come to it, and not who is right.",
@@ -92,7 +86,7 @@ def _charts(work: Path, rankings: Sequence[Rankings]) -> Iterator[Chart]:
             steps, values = zip(*points, strict=True)
             yield Chart(title=title, kind="lines", series=(Series(value, steps, values),), x="step", y=value)
     for row in rankings:
-        bars = (Series(shown, (), (round(getattr(row, of).mean(), 3),)) for of, shown in _SYSTEMS.items())
+        bars = (Series(name, (), (round(ranking.mean(), 3),)) for name, ranking in row.systems.items())
         yield Chart(title=f"NDCG@10, {row.collection.name}", kind="bars", series=tuple(bars))
 
 
@@ -110,8 +104,7 @@ def _reliability(scores: Fitted | str) -> Iterator[Chart]:
 def _gate(rankings: Sequence[Rankings]) -> Table:
     rows = []
     for row in rankings:
-        for of, shown in _SYSTEMS.items():
-            ranking = getattr(row, of)
+        for shown, ranking in row.systems.items():
             interval = ranking.interval("ndcg@10")
             rows.append(
                 (
