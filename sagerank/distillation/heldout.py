@@ -69,7 +69,7 @@ def divided(recipe: Recipe) -> tuple[Text, HeldOut | None]:
         raise DistillationError(
             f"{path} has {len(asked)} passages that queries can be made of, and {_LEAST} are the least: give more documents."
         )
-    held = () if recipe.gate else _held(made, recipe.heldout, recipe.seed)
+    held = _held(made, recipe.gate_made, recipe.seed) if recipe.gate_made else ()
     kept = {query.passage for query in held}
     places = [index for index in range(len(passages)) if index not in kept]
     position = {index: place for place, index in enumerate(places)}
@@ -79,7 +79,7 @@ def divided(recipe: Recipe) -> tuple[Text, HeldOut | None]:
         tuple((query.query, position[query.passage]) for query in made if query.passage not in kept),
         tuple(query.kind for query in made if query.passage not in kept),
     )
-    return text, None if recipe.gate else HeldOut(passages, held)
+    return text, HeldOut(passages, held) if held else None
 
 
 def _held(made: Sequence[Made], count: int, seed: int) -> tuple[Made, ...]:
