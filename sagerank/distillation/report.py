@@ -95,8 +95,7 @@ def _reliability(scores: Fitted | str) -> Iterator[Chart]:
         return
     lines = []
     for name, table in {"as they are": scores.before, "fitted": scores.after}.items():
-        points = [(row.score, row.known) for row in table.bins if row.pairs]
-        lines.append(Series(name, *zip(*points, strict=True)))
+        lines.append(Series(name, *table.curve()))
     title = "The teacher's mean score by the student's"
     yield Chart(title=title, kind="lines", series=tuple(lines), x="student's score", y="teacher's")
 

@@ -30,14 +30,7 @@ def calibrated(rankings: Sequence[Rankings]) -> Fitted | str:
 
 def calibration(found: Fitted, teacher: str, rankings: Sequence[Rankings]) -> Calibration:
     """Return what the student's manifest says of its scores. teacher: its spec."""
-    return Calibration(
-        temperature=found.temperature,
-        shift=found.shift,
-        target=public(teacher),
-        data=", ".join(row.collection.name for row in rankings),
-        pairs=found.pairs,
-        queries=found.queries,
-    )
+    return found.calibration(public(teacher), ", ".join(row.collection.name for row in rankings))
 
 
 def sentence(found: Fitted | str) -> str:

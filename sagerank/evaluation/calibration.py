@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sagerank_inference.artefact import TEMPERATURES
+from sagerank_inference.artefact import TEMPERATURES, Calibration
 from sagerank_inference.scale import Scale
 
 from . import EvaluationError
@@ -62,6 +62,11 @@ class Reliability:
     error: float
     brier: float
 
+    def curve(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean score of each bin that has pairs, and the mean of what is known of them: of a diagram, x and y."""
+        filled = [row for row in self.bins if row.pairs]
+        return tuple(row.score for row in filled), tuple(row.known for row in filled)
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -82,6 +87,17 @@ class Fitted:
     def scale(self) -> Scale:
         """The scale that shows scores so."""
         return Scale(self.temperature, self.shift)
+
+    def calibration(self, target: str, data: str) -> Calibration:
+        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what, by name."""
+        return Calibration(
+            temperature=self.temperature,
+            shift=self.shift,
+            target=target,
+            data=data,
+            pairs=self.pairs,
+            queries=self.queries,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return all of it for JSON, null where a bin has no pair."""
