@@ -46,7 +46,10 @@ def write_report(
     instance: str,
     region: str,
 ) -> Path:
-    """Write report.html in the work folder, and return its path. scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told."""
+    """Write report.html in the work folder, and return its path.
+
+    scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told.
+    """
     quality = [row.quality for row in rankings]
     student, teacher = (mean(getattr(row, of) for row in quality) for of in ("student", "teacher"))
     conclusion = [
