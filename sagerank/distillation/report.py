@@ -18,7 +18,7 @@ from .card import public
 from .claim import write_text
 from .corpus import read_jsonl, read_passages, share_alike
 from .estimate import job, sizes
-from .gate import Judged
+from .gate import Judged, below_first_stage
 from .heldout import agreement, divided
 from .made import KINDS
 from .recipe import Recipe
@@ -59,8 +59,13 @@ def write_report(
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
         f"the first stage has {mean(row.first_stage for row in quality):.3f}.",
         f"It does not pass the gate: {'; '.join(shortfalls)}." if shortfalls else "It passes the gate.",
+        *below_first_stage(quality),
         sentence(scores),
     ]
+    candidates = [len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl")]
+    scored = sum(candidates)
+    if not recipe.gate:  # whose grades are the teacher's
+        scored += sum(len(ranked) for row in judged for ranked in row.teacher.run.values())
     report = Report(
         title=f"Distillation of {name}",
         conclusion=tuple(conclusion),
@@ -69,9 +74,9 @@ def write_report(
             _gate(judged),
             *_kinds(recipe, judged),
             *(table for row in judged for table in _examples(row)),
-            _inputs(recipe, work),
+            _inputs(recipe, candidates),
             sizes(recipe),
-            job(recipe, instance, region),
+            job(recipe, instance, region, scored=scored),
         ),
         notes=("This page quotes documents and queries: it goes where they may go.",),
         explained=_EXPLAINED,
@@ -185,7 +190,10 @@ def _examples(row: Judged) -> Iterator[Table]:
         heading = (
             f"Ranked {title} than by the first stage: {len(queries)} of {len(order)}, {row.collection.name}"
         )
-        yield Table(key=f"{title} {row.collection.name}", title=heading, columns=columns, rows=rows)
+        cut = (f"The {_EXAMPLES} that changed most.",) if len(queries) > _EXAMPLES else ()
+        yield Table(
+            key=f"{title} {row.collection.name}", title=heading, columns=columns, rows=rows, notes=cut
+        )
 
 
 def _excerpt(text: str) -> str:
@@ -193,7 +201,8 @@ def _excerpt(text: str) -> str:
     return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rsplit(' ', 1)[0]} ..."
 
 
-def _inputs(recipe: Recipe, work: Path) -> Table:
+def _inputs(recipe: Recipe, candidates: Sequence[int]) -> Table:
+    """Of what the student was made. candidates: how many each query has."""
     passages, words = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for passage in read_passages(Path(recipe.passages), stated=bool(recipe.queries)):
         origin = (passage.source, passage.licence)
@@ -217,9 +226,8 @@ def _inputs(recipe: Recipe, work: Path) -> Table:
                 "",
             )
         )
-    candidates = [len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl")]
     rows.append(("queries trained on", len(candidates), None, ""))
-    rows.append(("pairs that a teacher scored", sum(candidates), None, ""))
+    rows.append(("pairs that a teacher scored to train on", sum(candidates), None, ""))
     models = [*(("teacher", teacher) for teacher in recipe.teachers), ("first weights", recipe.start)]
     rows += [(f"{role} {public(spec)}", None, None, "") for role, spec in models if spec]
     return Table(
