@@ -178,12 +178,11 @@ def run(options: argparse.Namespace) -> int:
         raise DistillationError(
             "--gate is missing: give a BEIR folder that the student is judged on, or leave --queries out, and it is judged on made ones."
         )
-    import torch
-
     from sagerank.evaluation.progress import bars
     from sagerank_cost.text import fit
 
     from .card import model_card
+    from .claim import begun
     from .distil import distil
     from .gate import below_first_stage, check, judge, publish, student_shortfalls
     from .report import write_report
@@ -195,14 +194,8 @@ def run(options: argparse.Namespace) -> int:
 
         check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
-    gpu = torch.cuda.is_available()
-    if options.device == "cuda" and not gpu:
-        raise DistillationError(
-            f"--device is cuda, and PyTorch {torch.__version__} sees no GPU here: look at `nvidia-smi`, install PyTorch's build for "
-            "CUDA, or leave --device out."
-        )
-    device = "cuda" if gpu and options.device != "cpu" else "cpu"
-    if (work / "recipe.json").exists():
+    device = _device(options.device)
+    if begun(work):
         print(f"sagerank: going on with what is in {work}", file=sys.stderr)
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
@@ -240,6 +233,19 @@ def run(options: argparse.Namespace) -> int:
             f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters stored as {recipe.dtype}"
         )
     return 0
+
+
+def _device(wanted: str) -> str:
+    """Where the student is trained. Raises DistillationError where that is a GPU and there is none."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not gpu:
+        raise DistillationError(
+            f"--device is cuda, and PyTorch {torch.__version__} sees no GPU here: look at `nvidia-smi`, install PyTorch's build for "
+            "CUDA, or leave --device out."
+        )
+    return "cuda" if gpu and wanted != "cpu" else "cpu"
 
 
 def _estimate(recipe: Recipe, options: argparse.Namespace) -> int:

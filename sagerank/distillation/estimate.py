@@ -69,9 +69,9 @@ def job(recipe: Recipe, instance: str, region: str, *, scored: int | None = None
     held = 0 if recipe.gate or recipe.queries else recipe.heldout
     gate = held * CANDIDATES if scored is None else 0
     shares = parse_teachers(recipe.teachers)
-    pairs = queries * recipe.documents if scored is None else scored
+    of_queries = queries * recipe.documents if scored is None else scored
     work = [
-        (f"teacher {name} scores", config_of(name), pairs * share, recipe.teacher_tokens)
+        (f"teacher {name} scores", config_of(name), of_queries * share, recipe.teacher_tokens)
         for name, share in shares.items()
     ]
     work[0] = (*work[0][:2], work[0][2] + gate, work[0][3])

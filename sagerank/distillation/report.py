@@ -58,7 +58,9 @@ def write_report(
     conclusion = [
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
         f"the first stage has {mean(row.first_stage for row in quality):.3f}.",
-        f"It does not pass the gate: {'; '.join(shortfalls)}." if shortfalls else "It passes the gate.",
+        f"It does not pass the gate: {'; '.join(shortfalls)}."
+        if shortfalls
+        else f"It passes the gate, which asks for {recipe.retention:.0%} of the teacher's.",
         *below_first_stage(quality),
         sentence(scores),
     ]
@@ -104,7 +106,7 @@ def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
 def _reliability(scores: Fitted | str) -> Iterator[Chart]:
     if isinstance(scores, str):
         return
-    lines = []
+    lines = [Series("as it should be", (0.0, 1.0), (0.0, 1.0))]
     for name, table in {"as they are": scores.before, "fitted": scores.after}.items():
         points = [(row.score, row.known) for row in table.bins if row.pairs]
         lines.append(Series(name, *zip(*points, strict=True)))

@@ -113,7 +113,8 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     assert page.tags.count("svg") == 4, "loss, agreement, NDCG@10, scores"
     for shown in (
         "Distillation of mine & yours",
-        "It passes the gate.",
+        "It passes the gate, which asks for 50% of the teacher's.",
+        "as it should be",
         *KINDS,
         "not stated",
         "texts",
