@@ -20,6 +20,7 @@ from . import jina_bert
 from .packed_bert import QUERY_ROWS, Batch, PackedJinaBert, layer
 from .packing import Packed, pack
 from .plan import plan
+from .settings import SettingsError
 from .torch_precision import AMPERE, TYPES, choose
 
 # Of the device's memory that is free beside the weights; the rest is the allocator's to lose between shapes.
@@ -49,6 +50,11 @@ class TorchModel:
         if device == "cpu":
             torch.set_num_threads(threads)
         self._device = torch.device(device)
+        if cuda and (self._device.index or 0) >= torch.cuda.device_count():
+            raise SettingsError(
+                f"The device is {device}, and PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs here: look at "
+                "`nvidia-smi`, install PyTorch's build for CUDA, start a container with `--gpus all`, or take the device cpu."
+            )
         capability = torch.cuda.get_device_capability(device) if cuda else None
         # A batch is packed and copied while the device computes the one before.
         self.lanes = 2 if cuda else 1

@@ -27,7 +27,7 @@ from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.engine import Engine
 from sagerank_inference.packed_bert import Batch, Form, PackedJinaBert, attend_padded, same_document
 from sagerank_inference.packing import BLOCK, bucket, pack
-from sagerank_inference.settings import Settings
+from sagerank_inference.settings import Settings, SettingsError
 from sagerank_inference.tokenise import Tokeniser
 from sagerank_inference.torch_model import TorchModel
 
@@ -253,6 +253,17 @@ def test_what_overflows_in_one_pair_moves_no_other(tmp_path: Path) -> None:
     found = forward(pairs)
     assert [found[0], found[2]] == pytest.approx([own[0], own[2]], abs=1e-5)
     assert found[1] == pytest.approx(run([pairs[1]], torch.float32)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_there_is_a_sentence(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(
+        SettingsError, match=rf"The device is {device}, and PyTorch .* sees 0 GPUs here: .*cpu\."
+    ):
+        TorchModel(folder_of(random_model(), tmp_path), device=device, threads=1)
 
 
 AMPERE, TURING = (8, 6), (7, 5)
