@@ -30,14 +30,7 @@ def calibrated(judged: Sequence[Judged]) -> Fitted | str:
 
 def calibration(found: Fitted, teacher: str, judged: Sequence[Judged]) -> Calibration:
     """Return what the student's manifest says of its scores. teacher: its spec."""
-    return Calibration(
-        temperature=found.temperature,
-        shift=found.shift,
-        target=public(teacher),
-        data=", ".join(row.collection.name for row in judged),
-        pairs=found.pairs,
-        queries=found.queries,
-    )
+    return found.calibration(public(teacher), ", ".join(row.collection.name for row in judged))
 
 
 def sentence(found: Fitted | str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sagerank_inference.artefact import TEMPERATURES
+from sagerank_inference.artefact import TEMPERATURES, Calibration
 from sagerank_inference.scale import Scale
 
 from . import EvaluationError
@@ -27,6 +27,7 @@ BINS = 10  # of a reliability table: [0, 0.1), [0.1, 0.2) and so on
 _FOLDS = 5
 _FEWEST_PAIRS, _FEWEST_QUERIES = 30, 5
 _LEAST_SLOPE = 0.01  # of the log-odds over a standard deviation of the logits: less is no relation
+_LONGEST_NAME = 1000  # that an artefact takes
 _MORE = "label more pairs, or take another collection."
 
 
@@ -83,6 +84,17 @@ class Fitted:
         """The scale that shows scores so."""
         return Scale(self.temperature, self.shift)
 
+    def calibration(self, target: str, data: str) -> Calibration:
+        """Return what a manifest says of it. target, data: by name, of which it takes what can be shown."""
+        return Calibration(
+            temperature=self.temperature,
+            shift=self.shift,
+            target=_shown(target),
+            data=_shown(data),
+            pairs=self.pairs,
+            queries=self.queries,
+        )
+
     def facts(self) -> dict[str, Any]:
         """Return all of it for JSON, null where a bin has no pair."""
         facts = asdict(self)
@@ -92,6 +104,10 @@ class Fitted:
                 for row in table["bins"]
             ]
         return facts
+
+
+def _shown(name: str) -> str:
+    return "".join(sign if sign.isprintable() else "_" for sign in name)[:_LONGEST_NAME] or "_"
 
 
 def fit(pairs: Sequence[Known], *, before: Scale) -> Fitted:

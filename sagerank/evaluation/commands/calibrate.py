@@ -10,7 +10,7 @@ from typing import Any
 
 from sagerank_cost.text import fit as shown
 from sagerank_cost.text import width
-from sagerank_inference.artefact import MANIFEST, Calibration, sha256
+from sagerank_inference.artefact import MANIFEST, sha256
 
 from ...models.amend import amend
 from ..calibration import Bin, Fitted, Known, fit
@@ -73,15 +73,7 @@ def _known(
 
 def _store(path: Path, found: Fitted, target: str, data: str) -> dict[str, str]:
     """Keep the calibration in the artefact. Return the manifest's SHA-256 of a folder, which pins name."""
-    calibration = Calibration(
-        temperature=found.temperature,
-        shift=found.shift,
-        target=target,
-        data=data,
-        pairs=found.pairs,
-        queries=found.queries,
-    )
-    amend(path, calibration)
+    amend(path, found.calibration(target, data))
     return {"manifest_sha256": sha256(path / MANIFEST)} if path.is_dir() else {}
 
 
