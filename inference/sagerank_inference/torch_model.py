@@ -20,6 +20,7 @@ from . import jina_bert
 from .packed_bert import QUERY_ROWS, Batch, PackedJinaBert, layer
 from .packing import Packed, pack
 from .plan import plan
+from .settings import SettingsError
 from .torch_precision import AMPERE, TYPES, choose
 
 # Of the device's memory that is free beside the weights; the rest is the allocator's to lose between shapes.
@@ -44,8 +45,14 @@ class TorchModel:
         """Load, choose an arithmetic, and compile where that is of use.
 
         precision: auto, fp32, bf16 or fp16. packed: compile attention, also on a CPU, or do not; None: as the device is best used.
+        Raises SettingsError for a device that is not there.
         """
         cuda = device.startswith("cuda")
+        devices = torch.cuda.device_count() if cuda else 0
+        if cuda and int(device.partition(":")[2] or 0) >= devices:
+            raise SettingsError(
+                f"SAGERANK_DEVICE is {device}, and PyTorch finds {devices or 'no'} CUDA devices here: give another, or leave it out for the CPU."
+            )
         if device == "cpu":
             torch.set_num_threads(threads)
         self._device = torch.device(device)

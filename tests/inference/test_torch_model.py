@@ -27,7 +27,7 @@ from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.engine import Engine
 from sagerank_inference.packed_bert import Batch, Form, PackedJinaBert, attend_padded, same_document
 from sagerank_inference.packing import BLOCK, bucket, pack
-from sagerank_inference.settings import Settings
+from sagerank_inference.settings import Settings, SettingsError
 from sagerank_inference.tokenise import Tokeniser
 from sagerank_inference.torch_model import TorchModel
 
@@ -358,6 +358,13 @@ def test_a_kernel_that_fails_later_is_given_up_in_the_midst_of_a_batch(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_a_device_that_is_not_there_is_a_sentence(precision: str) -> None:
+    settings = Settings(model_dir=MICRO, backend="torch", device="cuda:999", precision=precision)
+    with pytest.raises(SettingsError, match="SAGERANK_DEVICE is cuda:999, and PyTorch finds .* give another"):
+        Engine.load(MICRO, settings)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("auto", 0.3)])
 def test_cuda_agrees(precision: str, most: float, tmp_path: Path) -> None:
