@@ -186,6 +186,12 @@ def run(options: argparse.Namespace) -> int:
 
         check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
+    for place in (work, options.output):
+        inside = place.resolve().is_relative_to(Path(recipe.passages).resolve())
+        if inside and not place.name.endswith(".tar.gz"):
+            raise DistillationError(
+                f"{place} lies in {recipe.passages}, where the student's model card would be one of the passages next time: give another folder."
+            )
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
