@@ -36,6 +36,10 @@ EXAMPLES = {
         "sagerank bench startup --repeats 3",
         "sagerank bench startup --model micro --model tiny",
     ),
+    "profile": (
+        "sagerank bench profile --model micro",
+        "sagerank bench profile --model tiny --model tiny-int8 --json",
+    ),
     "serve": (
         "sagerank bench serve --seconds 20 --clients 1 16",
         "sagerank bench serve --model tiny --no-toolkit --json",
@@ -58,7 +62,10 @@ def add(commands: Any) -> None:
         )
         sub.set_defaults(run=run, extra=_extra)
         sub.add_argument("--model", action="append", help=MODEL)
-        sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+        if name == "profile":  # shares of several threads would be those of waiting, too
+            sub.set_defaults(threads=1)
+        else:
+            sub.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
         sub.add_argument(
             "--json", action="store_true", help="print JSON, and the conditions on standard error"
         )
@@ -105,6 +112,10 @@ def add(commands: Any) -> None:
     )
     sub = measurement("startup", _startup, "seconds from a process's start to its first score or /ping 200")
     sub.add_argument("--repeats", type=int, default=5, help="starts that count (default: %(default)s)")
+
+    sub = measurement("profile", _profile, "what a forward pass spends its time on, on one thread")
+    sub.add_argument("--rounds", type=int, default=5, help="rounds that count (default: %(default)s)")
+    _add_workload(sub)
 
     description = "requests under load: the server beside the engine alone and AWS's toolkit"
     sub = measurements.add_parser(
@@ -287,6 +298,26 @@ def _startup(options: argparse.Namespace) -> int:
         f"medians of {options.repeats} starts with files in the page cache; ready: a server's first /ping 200"
     )
     run.show(rows, [what], startup_cells(rows))
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from ..evaluation.progress import bars
+    from .profile import measure
+    from .tables import profile_cells
+
+    run = begin(options, "rounds", plot=options.plot)
+    workload = _workload(options)
+    with bars() as progress:
+        rows = measure(run.models, workload, rounds=options.rounds, progress=progress)
+    if options.plot:
+        from .plot import Bar
+        from .plot import bars as draw
+
+        entries = [Bar(label=f"{row.model}, {row.kind}", value=row.milliseconds) for row in rows]
+        draw(entries, f"A forward pass on {workload.name}, 1 thread", "milliseconds a document", options.plot)
+    what = f"{workload.name}: {len(workload.documents)} documents, {options.rounds} rounds; without: how many times as fast it were if that cost nothing"
+    run.show(rows, [what], profile_cells(rows))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import latency, memory, repeated, serving, startup, throughput
+    from . import latency, memory, profile, repeated, serving, startup, throughput
 
 Cells = list[tuple[str, ...]]
 
@@ -57,6 +57,14 @@ def startup_cells(rows: Sequence[startup.Row]) -> Cells:
     for row in rows:
         times = (*(getattr(row.median, stage) for stage in stages), row.longest.ready)
         cells.append((row.model, *(f"{value:.2f}" for value in times)))
+    return cells
+
+
+def profile_cells(rows: Sequence[profile.Row]) -> Cells:
+    cells: Cells = [("", "precision", "", "ms / doc", "share", "without")]
+    for row in rows:
+        figures = (f"{row.milliseconds:.2f}", f"{row.share:.1%}", f"{row.without:.2f} x")
+        cells.append((row.model, row.precision, row.kind, *figures))
     return cells
 
 

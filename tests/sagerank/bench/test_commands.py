@@ -64,6 +64,27 @@ def test_throughput_of_two_models(texts: Path, tmp_path: Path, capsys: pytest.Ca
     assert "sagerank" not in drawn.partition("<!--")[2], "two of our models are told apart by their names"
 
 
+def test_a_profile_adds_up(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "bars.svg"
+    arguments = ["--documents", str(texts), "--query", QUERY, "--rounds", "2", "--plot", str(plot)]
+    assert main(["bench", "profile", *arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sum(row["share"] for row in rows) == pytest.approx(1.0)
+    kinds = {row["kind"]: row for row in rows}
+    assert {"products", "attention", "scale, add, quantise", "copies"} <= set(kinds)
+    assert "Gemm" in kinds["products"]["operators"]
+    assert "If" not in kinds["other"]["operators"], "the nodes inside are counted"
+    whole = sum(row["milliseconds"] for row in rows)
+    for row in rows:
+        assert row["precision"] == "fp32"
+        assert row["milliseconds"] == pytest.approx(row["share"] * whole)
+        assert sum(row["operators"].values()) == pytest.approx(row["milliseconds"], abs=0.002)
+        assert row["without"] == pytest.approx(whole / (whole - row["milliseconds"]))
+    assert "milliseconds a document" in plot.read_text()
+    assert main(["bench", "profile", *arguments]) == 0
+    assert "products" in capsys.readouterr().out
+
+
 @needs("torch")
 def test_throughput_of_a_device(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As on a GPU, whose name is all that is missing here."""
