@@ -12,7 +12,7 @@ from .catalogue import Catalogue, Instance
 from .discount import Discounts
 from .formulas import Floats
 from .lines import CENT, HOURS_PER_MONTH, Line, Statement
-from .memory import SERVERLESS_SIZES, cache_mb, fit, serverless_mb
+from .memory import SERVERLESS_SIZES, cache_mb, serverless_mb, usual_fit
 from .models import Choice, check_precision
 from .running import Running, running_instances, running_jobs, running_queued, running_workers
 from .standing import Standing
@@ -278,8 +278,7 @@ def request_alone(deployment: Deployment, scenario: Scenario) -> Speed:
         pace = serverless_speed(deployment.choice, deployment.precision, size, **shape, folder=folder)
     else:
         instance = scenario.catalogue.instance(deployment.instance)
-        kept = cache_mb(deployment.mode, instance)
-        room = fit(deployment.choice, deployment.precision, tokens, instance, cache_mb=kept)
+        room = usual_fit(deployment.choice, deployment.precision, tokens, instance, mode=deployment.mode)
         if not room.copies:
             raise CostError(
                 f"{deployment.choice.name} {deployment.precision} needs {room.needed_mb:.0f} MB for {tokens} tokens, and {instance.name} "

@@ -175,6 +175,11 @@ def fit(choice: Choice, precision: str, tokens: int, instance: Instance, *, cach
     return Fit(min(int(device // needed) * instance.gpus, host), needed, device, instance.gpu)
 
 
+def usual_fit(choice: Choice, precision: str, tokens: int, instance: Instance, *, mode: str) -> Fit:
+    """As `fit`, beside the scores that a server keeps in that mode unless it is told otherwise."""
+    return fit(choice, precision, tokens, instance, cache_mb=cache_mb(mode, instance))
+
+
 def host_mb(
     choice: Choice, precision: str, tokens: int, instance: Instance, *, cache_mb: float = 0.0
 ) -> float:

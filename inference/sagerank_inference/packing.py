@@ -8,7 +8,7 @@ sizes; what pads T is a document of its own, which no pair sees.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -41,25 +41,12 @@ class Packed:
 
     def buffer(self) -> tuple[Integers, list[tuple[int, tuple[int, ...]]]]:
         """All arrays in one, which is one copy to a device, and the start and shape of each in field order."""
-        arrays = [getattr(self, name) for name in ARRAYS]
+        *arrays, _longest = (getattr(self, field.name) for field in fields(self))
         starts = np.cumsum([0, *(-(-array.size // _ALIGNED) * _ALIGNED for array in arrays)])
         whole = np.zeros(starts[-1], np.int32)
         for start, array in zip(starts, arrays, strict=False):
             whole[start : start + array.size] = array.ravel()
         return whole, [(int(start), array.shape) for start, array in zip(starts, arrays, strict=False)]
-
-
-ARRAYS = (
-    "distinct",
-    "token",
-    "document",
-    "first",
-    "lengths",
-    "tile_count",
-    "tiles",
-    "full_count",
-    "full_tiles",
-)
 
 
 def bucket(size: int) -> int:

@@ -10,12 +10,14 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from .artefact import MANIFEST, Manifest
 from .tokenise import Tokeniser
+from .windows import Windows
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EXACT = 1e-3  # how far a golden logit may be from the reference in float32
@@ -23,7 +25,7 @@ AMPERE = 8  # compute capability
 
 log = logging.getLogger("sagerank")
 
-# Logits of pairs of token ids, in one of TYPES.
+# Logits of pairs of token ids, in one of TYPES; the model is made anew for each call.
 Logits = Callable[[str, Sequence[Sequence[int]]], list[float]]
 
 
@@ -43,7 +45,9 @@ def choose(
     candidates = ("fp16", "bf16") if capability[0] >= AMPERE else ("fp16",)
     if manifest is None:
         return ("bf16", rounded) if "bf16" in candidates else ("fp32", EXACT)
-    errors = {name: _error(model_dir, manifest, partial(logits, name)) for name in candidates}
+    tokeniser = Tokeniser.load(model_dir, max_tokens=manifest.max_tokens)
+    golden = [(tokeniser(pair.query, [pair.document]), pair.logit) for pair in manifest.golden]
+    errors = {name: _error(golden, partial(logits, name)) for name in candidates}
     best = min(candidates, key=errors.__getitem__)
     if errors[best] <= rounded:
         return best, rounded
@@ -56,13 +60,12 @@ def choose(
 
 
 def _error(
-    model_dir: Path, manifest: Manifest, logits: Callable[[Sequence[Sequence[int]]], list[float]]
+    golden: Sequence[tuple[Windows, float]], logits: Callable[[Sequence[Sequence[int]]], list[float]]
 ) -> float:
-    """The largest error of a golden logit; infinite where one is no number."""
-    tokeniser = Tokeniser.load(model_dir, max_tokens=manifest.max_tokens)
+    """The largest error of a golden logit; infinite where one is no number. golden: tokens of each pair, and its logit."""
+    found = iter(logits([ids for windows, _ in golden for ids in windows.ids]))
     errors = []
-    for pair in manifest.golden:
-        windows = tokeniser(pair.query, [pair.document])
-        (logit,) = windows.scatter(logits(windows.ids))
-        errors.append(abs(logit - pair.logit))
+    for windows, reference in golden:
+        (logit,) = windows.scatter(list(islice(found, len(windows.ids))))
+        errors.append(abs(logit - reference))
     return max(errors) if all(map(math.isfinite, errors)) else math.inf

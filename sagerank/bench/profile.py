@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sagerank_inference.artefact import Manifest
+from sagerank_inference.onnx_runtime import onnxruntime
 from sagerank_inference.plan import plan
 from sagerank_inference.settings import Settings
 from sagerank_inference.tokenise import Tokeniser

@@ -61,7 +61,7 @@ def settle(work: Path, recipe: Recipe) -> None:
     settings = {name: value for name, value in settings.items() if name not in (*_FREE, "gate")}
     # A gate of one's own may change; what is held out where there is none must not.
     content = {name: _content(getattr(recipe, name)) for name in _INPUTS}
-    content["heldout"] = 0 if recipe.gate or recipe.queries else recipe.heldout
+    content["heldout"] = recipe.gate_made
     path, inputs = work / "recipe.json", work / "inputs.json"
     if path.exists():
         own, found = settings | content, {each.name: each.default for each in fields(Recipe)} | _read(path)

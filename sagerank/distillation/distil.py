@@ -28,7 +28,7 @@ from . import bert, states
 from .bert import read_bert
 from .claim import claimed, seal, settle, whole
 from .corpus import read_jsonl
-from .heldout import HeldOut, Reference, divided, judged
+from .heldout import HeldOut, Reference, divided, graded
 from .mine import Candidates, Text, mine
 from .probe import Probe
 from .recipe import Recipe, parse_teachers
@@ -183,7 +183,7 @@ class _Run:
         """The held-out queries as the first teacher grades them; its scores are kept for the gate."""
         teacher = open_teacher(self.recipe.first_teacher, threads=self.threads, max_tokens=GATE_TOKENS)
         with ScoreStore(self.work / "gate.jsonl") as store:
-            return judged(held, teacher, store, progress=self.progress)
+            return graded(held, teacher, store, progress=self.progress)
 
     def tokenizer(self, start: Path | None) -> tuple[Tokenizer, list[int] | None]:
         """The student's tokenizer, and the donor's id of each of its tokens where the donor is a BERT."""

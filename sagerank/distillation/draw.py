@@ -29,13 +29,7 @@ def picture(work: Path, judged: Sequence[StudentQuality], path: Path) -> None:
     curve.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
     curve.grid()
     for axes, row in zip(bars, judged, strict=True):
-        means = {
-            "first stage": row.first_stage,
-            "before training": row.start,
-            "student": row.student,
-            "teacher": row.teacher,
-        }
-        drawn = axes.bar(list(means), list(means.values()), color=[_GREY, _GREY, _BLUE, _ORANGE])
+        drawn = axes.bar(list(row.means), list(row.means.values()), color=[_GREY, _GREY, _BLUE, _ORANGE])
         axes.bar_label(drawn, fmt="%.3f", fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.set(ylabel="NDCG@10", title=f"{row.data}, {row.queries} queries", ylim=(0, 1.05))

@@ -63,13 +63,12 @@ def job(recipe: Recipe, instance: str, region: str) -> Table:
     words = sum(length * share for length, share in LENGTHS.items())
     tokens = round(words * _TOKENS) + _QUERY
     queries = min(recipe.limit, recipe.made_queries) if not recipe.queries else recipe.limit
-    held = 0 if recipe.gate or recipe.queries else recipe.heldout
     shares = parse_teachers(recipe.teachers)
     work = [
         (f"teacher {name} scores", config_of(name), queries * recipe.documents * share, recipe.teacher_tokens)
         for name, share in shares.items()
     ]
-    work[0] = (*work[0][:2], work[0][2] + held * CANDIDATES, work[0][3])
+    work[0] = (*work[0][:2], work[0][2] + recipe.gate_made * CANDIDATES, work[0][3])
     seen = recipe.steps * recipe.queries_per_step * recipe.documents
     if recipe.hidden_layers:
         work.append(("hidden states of the first weights", _states(recipe), seen, recipe.max_tokens))

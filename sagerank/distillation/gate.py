@@ -25,9 +25,17 @@ from sagerank_inference.scale import Scale
 
 from . import DistillationError
 from .claim import claimed
-from .heldout import CANDIDATES, divided, judged
+from .heldout import CANDIDATES, divided, graded
 from .recipe import Recipe
 from .teacher import GATE_TOKENS, open_teacher
+
+# What is measured, by field, and what a person sees it called.
+_SYSTEMS = {
+    "first_stage": "first stage",
+    "start": "before training",
+    "student": "student",
+    "teacher": "teacher",
+}
 
 
 class GateFailed(DistillationError):
@@ -64,9 +72,14 @@ class StudentQuality:
     def retention(self) -> float:
         return self.student / self.teacher if self.teacher else 0.0
 
+    @property
+    def means(self) -> dict[str, float]:
+        """NDCG@10 of each system, by the name that a person sees."""
+        return {shown: getattr(self, name) for name, shown in _SYSTEMS.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Rankings:
     """Everything that the gate measured on one collection: every candidate of every query with the score of each.
 
     A ranking's `run` has the scores: logits of start, student and teacher, BM25's or a run file's of the first stage.
@@ -78,6 +91,11 @@ class Judged:
     student: Ranking
     teacher: Ranking
     teacher_scale: Scale  # of the teacher's logits
+
+    @property
+    def systems(self) -> dict[str, Ranking]:
+        """The four rankings, by the name that a person sees."""
+        return {shown: getattr(self, name) for name, shown in _SYSTEMS.items()}
 
     @property
     def quality(self) -> StudentQuality:
@@ -94,17 +112,17 @@ class Judged:
 
 def judge(
     recipe: Recipe, work: Path, *, threads: int = 0, progress: Progress = lambda *_: None
-) -> list[Judged]:
+) -> list[Rankings]:
     """Rank the recipe's collections with work/student, the first teacher and the student's own start, beside their first stage.
 
     A recipe without collections is judged on its held-out queries, by the teacher's grades. Scores are kept in `work`. Raises
     DistillationError where there is neither, or another process is at work there.
     """
     with claimed(work):
-        return list(_judged(recipe, work, threads, progress))
+        return list(_rankings(recipe, work, threads, progress))
 
 
-def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Iterator[Judged]:
+def _rankings(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Iterator[Rankings]:
     teacher = open_teacher(recipe.first_teacher, threads=threads or 1, max_tokens=GATE_TOKENS)
     scorers = {
         "teacher": teacher,
@@ -115,7 +133,7 @@ def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Ite
         if recipe.gate:
             collections = labelled(recipe.gate, recipe.gate_queries, CANDIDATES)
         elif held := divided(recipe)[1]:
-            collections = iter([judged(held, teacher, store, progress=progress)])
+            collections = iter([graded(held, teacher, store, progress=progress)])
         else:
             raise DistillationError(
                 "gate is empty: give at least one BEIR folder with --gate, or leave --queries out, so that queries are made and held out."
@@ -126,7 +144,7 @@ def _judged(recipe: Recipe, work: Path, threads: int, progress: Progress) -> Ite
             for number, (name, scorer) in enumerate(scorers.items(), 1):
                 rankings[name] = rerank(collection, candidates, scorer, store)
                 progress(f"gate, {collection.name}", number, len(scorers))
-            yield Judged(collection=collection, teacher_scale=scale_of(teacher), **rankings)
+            yield Rankings(collection=collection, teacher_scale=scale_of(teacher), **rankings)
 
 
 def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list[str]:

@@ -69,7 +69,7 @@ def divided(recipe: Recipe) -> tuple[Text, HeldOut | None]:
         raise DistillationError(
             f"{path} has {len(asked)} passages that queries can be made of, and {_LEAST} are the least: give more documents."
         )
-    held = () if recipe.gate else _held(made, recipe.heldout, recipe.seed)
+    held = _held(made, recipe.gate_made, recipe.seed) if recipe.gate_made else ()
     kept = {query.passage for query in held}
     places = [index for index in range(len(passages)) if index not in kept]
     position = {index: place for place, index in enumerate(places)}
@@ -79,7 +79,7 @@ def divided(recipe: Recipe) -> tuple[Text, HeldOut | None]:
         tuple((query.query, position[query.passage]) for query in made if query.passage not in kept),
         tuple(query.kind for query in made if query.passage not in kept),
     )
-    return text, None if recipe.gate else HeldOut(passages, held)
+    return text, HeldOut(passages, held) if held else None
 
 
 def _held(made: Sequence[Made], count: int, seed: int) -> tuple[Made, ...]:
@@ -98,7 +98,7 @@ def _held(made: Sequence[Made], count: int, seed: int) -> tuple[Made, ...]:
     return tuple(held.values())
 
 
-def judged(
+def graded(
     held: HeldOut,
     teacher: Scorer,
     store: ScoreStore,
@@ -116,12 +116,12 @@ def judged(
     asked = Collection(name=NAME, documents=documents, queries=queries, qrels={})
     candidates = {query: rows for query, rows in bm25(asked, CANDIDATES).items() if len(rows) > 1}
 
-    def graded(query: str) -> list[float]:
+    def ask(query: str) -> list[float]:
         return store.score(teacher, queries[query], [documents[key] for key, _ in candidates[query]])
 
     scores: dict[str, list[float]] = {}
     progress("grade held-out queries", 0, len(candidates))
-    for query, values in zip(candidates, each([teacher], graded, candidates), strict=True):
+    for query, values in zip(candidates, each([teacher], ask, candidates), strict=True):
         scores[query] = values
         progress("grade held-out queries", len(scores), len(candidates))
     best = median(map(max, scores.values())) if scores else 0.0

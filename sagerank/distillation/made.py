@@ -18,14 +18,7 @@ KINDS = ("title", "question", "keywords", "first sentence", "sentence")
 # Of a passage's words, how many a query may have: more of them is the passage itself.
 SHARE = 0.6
 
-_STOP = frozenset(bm25s.stopwords.STOPWORDS_EN_PLUS) | {
-    "also",
-    "although",
-    "however",
-    "since",
-    "therefore",
-    "thus",
-}
+_STOP = {"also", "although", "however", "since", "therefore", "thus", *bm25s.stopwords.STOPWORDS_EN_PLUS}
 # "A glacier is a ..." and "Moraines are ..." define what stands before; so does "elastic compute cloud (EC2)".
 _DEFINED = re.compile(
     r"^(?:(?:An?|The) )?(?P<term>[\w-]+(?: [\w-]+){0,4}?) (?P<verb>is|are) (?:an?|the|any|used|when|where)\b"

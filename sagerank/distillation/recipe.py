@@ -147,6 +147,11 @@ class Recipe:
         """The spec of the teacher that the gate asks."""
         return next(iter(parse_teachers(self.teachers)))
 
+    @property
+    def gate_made(self) -> int:
+        """How many made queries are kept for the gate at most: none beside queries, or a gate, of one's own."""
+        return 0 if self.queries or self.gate else self.heldout
+
     def training(self) -> TrainConfig:
         names = {field.name for field in fields(TrainConfig)} & {field.name for field in fields(Recipe)}
         return TrainConfig(**{name: getattr(self, name) for name in names})

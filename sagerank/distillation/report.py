@@ -18,7 +18,7 @@ from .card import public
 from .claim import write_text
 from .corpus import read_jsonl, read_passages, share_alike
 from .estimate import job, sizes
-from .gate import Judged
+from .gate import Rankings
 from .heldout import agreement, divided
 from .made import KINDS
 from .recipe import Recipe
@@ -26,12 +26,6 @@ from .scale import sentence
 from .train import read_log
 
 _EXAMPLES, _CHARACTERS = 8, 240
-_SYSTEMS = {
-    "first_stage": "first stage",
-    "start": "before training",
-    "student": "student",
-    "teacher": "teacher",
-}
 _EXPLAINED = (
     "NDCG@10 is 1 where the first ten stand in the best order there is, with linear gains. Brackets are 95 % of the bootstrap over queries.",
     "On held-out queries the grades are the teacher's own: its NDCG@10 is 1, and the others' say how near they come to it, and not who is right.",
@@ -44,7 +38,7 @@ _EXPLAINED = (
 def write_report(
     recipe: Recipe,
     work: Path,
-    judged: Sequence[Judged],
+    rankings: Sequence[Rankings],
     shortfalls: Sequence[str],
     scores: Fitted | str,
     *,
@@ -52,8 +46,11 @@ def write_report(
     instance: str,
     region: str,
 ) -> Path:
-    """Write report.html in the work folder, and return its path. scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told."""
-    quality = [row.quality for row in judged]
+    """Write report.html in the work folder, and return its path.
+
+    scores: as `scale.calibrated` has it. instance, region: of the training job whose price is told.
+    """
+    quality = [row.quality for row in rankings]
     student, teacher = (mean(getattr(row, of) for row in quality) for of in ("student", "teacher"))
     conclusion = [
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
@@ -64,11 +61,11 @@ def write_report(
     report = Report(
         title=f"Distillation of {name}",
         conclusion=tuple(conclusion),
-        charts=(*_charts(work, judged), *_reliability(scores)),
+        charts=(*_charts(work, rankings), *_reliability(scores)),
         tables=(
-            _gate(judged),
-            *_kinds(recipe, judged),
-            *(table for row in judged for table in _examples(row)),
+            _gate(rankings),
+            *_kinds(recipe, rankings),
+            *(table for row in rankings for table in _examples(row)),
             _inputs(recipe, work),
             sizes(recipe),
             job(recipe, instance, region),
@@ -81,7 +78,7 @@ def write_report(
     return path
 
 
-def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
+def _charts(work: Path, rankings: Sequence[Rankings]) -> Iterator[Chart]:
     log = read_log(work)
     for value, title in {
         "loss": "Loss",
@@ -91,8 +88,8 @@ def _charts(work: Path, judged: Sequence[Judged]) -> Iterator[Chart]:
         if points:
             steps, values = zip(*points, strict=True)
             yield Chart(title=title, kind="lines", series=(Series(value, steps, values),), x="step", y=value)
-    for row in judged:
-        bars = (Series(shown, (), (round(getattr(row, of).mean(), 3),)) for of, shown in _SYSTEMS.items())
+    for row in rankings:
+        bars = (Series(name, (), (round(ranking.mean(), 3),)) for name, ranking in row.systems.items())
         yield Chart(title=f"NDCG@10, {row.collection.name}", kind="bars", series=tuple(bars))
 
 
@@ -101,17 +98,15 @@ def _reliability(scores: Fitted | str) -> Iterator[Chart]:
         return
     lines = []
     for name, table in {"as they are": scores.before, "fitted": scores.after}.items():
-        points = [(row.score, row.known) for row in table.bins if row.pairs]
-        lines.append(Series(name, *zip(*points, strict=True)))
+        lines.append(Series(name, *table.curve()))
     title = "The teacher's mean score by the student's"
     yield Chart(title=title, kind="lines", series=tuple(lines), x="student's score", y="teacher's")
 
 
-def _gate(judged: Sequence[Judged]) -> Table:
+def _gate(rankings: Sequence[Rankings]) -> Table:
     rows = []
-    for row in judged:
-        for of, shown in _SYSTEMS.items():
-            ranking = getattr(row, of)
+    for row in rankings:
+        for shown, ranking in row.systems.items():
             interval = ranking.interval("ndcg@10")
             rows.append(
                 (
@@ -127,12 +122,12 @@ def _gate(judged: Sequence[Judged]) -> Table:
     notes = [
         f"{row.data}: student - first stage {row.over_first_stage.mean:+.3f} ({row.over_first_stage.low:+.3f} to "
         f"{row.over_first_stage.high:+.3f}), p = {row.over_first_stage.p:.4f}"
-        for row in (each.quality for each in judged)
+        for row in (each.quality for each in rankings)
     ]
     return Table(key="gate", title="The gate", columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 
-def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
+def _kinds(recipe: Recipe, rankings: Sequence[Rankings]) -> Iterator[Table]:
     """Of made queries: how many there are of each kind, and how well those held out are ranked."""
     if recipe.queries:
         return
@@ -140,9 +135,11 @@ def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
     trained, kinds = Counter(text.kinds), held.kinds if held else {}
     rows = []
     for kind in KINDS:
-        asked = [query for query in judged[0].collection.queries if kinds.get(query) == kind] if held else []
+        asked = (
+            [query for query in rankings[0].collection.queries if kinds.get(query) == kind] if held else []
+        )
         figures = (
-            round(mean(getattr(judged[0], of).values["ndcg@10"][query] for query in asked), 3)
+            round(mean(getattr(rankings[0], of).values["ndcg@10"][query] for query in asked), 3)
             if asked
             else None
             for of in ("first_stage", "student")
@@ -152,7 +149,7 @@ def _kinds(recipe: Recipe, judged: Sequence[Judged]) -> Iterator[Table]:
     yield Table(key="kinds", title="Queries that were made", columns=columns, rows=tuple(rows))
 
 
-def _examples(row: Judged) -> Iterator[Table]:
+def _examples(row: Rankings) -> Iterator[Table]:
     """The queries that the student changed most against the first stage, for the better and for the worse."""
     first, student = (ranking.values["ndcg@10"] for ranking in (row.first_stage, row.student))
     order = sorted(row.collection.queries, key=lambda query: student[query] - first[query])

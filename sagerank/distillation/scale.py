@@ -10,14 +10,14 @@ from sagerank_inference.artefact import Calibration
 from sagerank_inference.scale import AS_IT_IS
 
 from .card import public
-from .gate import Judged
+from .gate import Rankings
 
 
-def calibrated(judged: Sequence[Judged]) -> Fitted | str:
+def calibrated(rankings: Sequence[Rankings]) -> Fitted | str:
     """Fit temperature and shift to the teacher's scores of every candidate of the gate, or say why they cannot be."""
     pairs = [
         Known(f"{row.collection.name} {query}", logit, row.teacher_scale.score(teacher[document]))
-        for row in judged
+        for row in rankings
         for query, candidates in row.student.run.items()
         for teacher in [dict(row.teacher.run[query])]
         for document, logit in candidates
@@ -28,9 +28,9 @@ def calibrated(judged: Sequence[Judged]) -> Fitted | str:
         return str(error)
 
 
-def calibration(found: Fitted, teacher: str, judged: Sequence[Judged]) -> Calibration:
+def calibration(found: Fitted, teacher: str, rankings: Sequence[Rankings]) -> Calibration:
     """Return what the student's manifest says of its scores. teacher: its spec."""
-    return found.calibration(public(teacher), ", ".join(row.collection.name for row in judged))
+    return found.calibration(public(teacher), ", ".join(row.collection.name for row in rankings))
 
 
 def sentence(found: Fitted | str) -> str:

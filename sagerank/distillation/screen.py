@@ -38,11 +38,8 @@ def comparison_cells(judged: Sequence[Comparison]) -> list[tuple[str, ...]]:
 
 def student_cells(judged: Sequence[StudentQuality]) -> list[tuple[str, ...]]:
     """The student's NDCG@10 on each collection, beside what it is held against."""
-    figures = ("first stage", "before training", "student", "teacher", "of teacher's")
-    cells: list[tuple[str, ...]] = [("NDCG@10", "queries", *figures)]
+    cells: list[tuple[str, ...]] = [("NDCG@10", "queries", *judged[0].means, "of teacher's")]
     for row in judged:
-        values = (row.first_stage, row.start, row.student, row.teacher)
-        cells.append(
-            (row.data, f"{row.queries:,}", *(f"{value:.3f}" for value in values), f"{row.retention:.0%}")
-        )
+        means = (f"{mean:.3f}" for mean in row.means.values())
+        cells.append((row.data, f"{row.queries:,}", *means, f"{row.retention:.0%}"))
     return cells

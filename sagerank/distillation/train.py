@@ -124,8 +124,8 @@ def train(
 ) -> None:
     """Train in place; resumed from a checkpoint of this configuration in `folder`, the result is the same.
 
-    states: the hidden states that the student's layers are to come near. measure: what stands beside the loss in the log, of the first weights and of each checkpoint's. on_step: hears of each step
-    what was logged last.
+    states: the hidden states that the student's layers are to come near. measure: what stands beside the loss in the log, of
+    the first weights and of each checkpoint's. on_step: hears of each step what was logged last.
     """
     if not examples:
         raise DistillationError("There are no scored queries: the text gave none.")

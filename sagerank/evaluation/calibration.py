@@ -63,6 +63,11 @@ class Reliability:
     error: float
     brier: float
 
+    def curve(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean score of each bin that has pairs, and the mean of what is known of them: of a diagram, x and y."""
+        filled = [row for row in self.bins if row.pairs]
+        return tuple(row.score for row in filled), tuple(row.known for row in filled)
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -85,7 +90,8 @@ class Fitted:
         return Scale(self.temperature, self.shift)
 
     def calibration(self, target: str, data: str) -> Calibration:
-        """Return what a manifest says of it. target, data: by name, of which it takes what can be shown."""
+        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what, by a name of which
+        it keeps what can be shown."""
         return Calibration(
             temperature=self.temperature,
             shift=self.shift,

@@ -176,7 +176,7 @@ def reliability_picture(fitted: Fitted, title: str, target: str, path: Path) -> 
     )
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", linewidth=1, label="as it should be")
     for number, (name, table) in enumerate(_named(fitted)):
-        axes.plot(*_points(table), marker="o", label=f"{name}: error {table.error:.3f}")
+        axes.plot(*table.curve(), marker="o", label=f"{name}: error {table.error:.3f}")
         middles = [(row.low + row.high) / 2 + (number - 0.5) * 0.03 for row in table.bins]
         below.bar(middles, [row.pairs for row in table.bins], width=0.03, color=f"C{number}")
     axes.set(ylabel=f"of {target}", title=title, xlim=(0, 1), ylim=(0, 1))
@@ -195,15 +195,10 @@ def reliability_text(fitted: Fitted, title: str, columns: int | None = None) -> 
     plotext.plot([0, 1], [0, 1], marker="-")
     names = ["-  as it should be"]
     for letter, (name, table) in zip("BA", _named(fitted), strict=True):
-        plotext.scatter(*_points(table), marker=letter)
+        plotext.scatter(*table.curve(), marker=letter)
         names.append(f"{letter}  {name}")
     return "\n".join([str(plotext.uncolorize(plotext.build())).rstrip(), "", *names])
 
 
 def _named(fitted: Fitted) -> tuple[tuple[str, Reliability], ...]:
     return ("before", fitted.before), ("after, on queries left out", fitted.after)
-
-
-def _points(table: Reliability) -> tuple[list[float], list[float]]:
-    filled = [row for row in table.bins if row.pairs]
-    return [row.score for row in filled], [row.known for row in filled]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from .collection import Collection
@@ -100,8 +101,8 @@ def explain(part: Part, *, examples: int = 10, relevant_from: int = 1) -> Explan
             kind.group,
             kind.name,
             len(kind.queries),
-            _mean(one[query] for query in kind.queries),
-            _mean(other[query] for query in kind.queries),
+            fmean(one[query] for query in kind.queries),
+            fmean(other[query] for query in kind.queries),
             difference,
             adjusted,
             difference.mean * len(kind.queries) / len(one),
@@ -148,11 +149,6 @@ def holm(values: Sequence[float]) -> list[float]:
 def _compare(first: Ranking, second: Ranking, queries: Iterable[str]) -> Difference:
     one, other = ({query: ranking.values[METRIC][query] for query in queries} for ranking in (first, second))
     return compare(one, other)
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
 
 
 def _place(collection: Collection, ranking: Ranking, query: str, relevant_from: int) -> int | None:

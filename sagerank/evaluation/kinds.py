@@ -26,27 +26,8 @@ _VERBS = frozenset(
 _QUESTION = _VERBS | {"what", "why", "how", "when", "where", "which", "who", "whom", "whose"}
 # Which a title leaves small.
 _SMALL = frozenset(
-    (
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "is",
-        "of",
-        "on",
-        "or",
-        "so",
-        "the",
-        "to",
-        "vs",
-        "with",
-    )
+    ("a", "an", "and", "are", "as", "at", "by", "for", "from")
+    + ("in", "is", "of", "on", "or", "so", "the", "to", "vs", "with")
 )
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 _NOT = re.compile(r"(?<!ca)n['’]t$|['’]t$")  # of "isn't" and "can't"

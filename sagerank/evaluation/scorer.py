@@ -128,9 +128,10 @@ class ClientScorer:
         self.name += "" if max_document_tokens is None else f"/{max_document_tokens}"
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        answer, raw = self._ask(query, list(documents))
         scores = [0.0] * len(documents)
-        for item in self._ask(query, list(documents)).results:
-            scores[item.index] = item.score if self._options.raw_scores else _logit(item.score)
+        for item in answer.results:
+            scores[item.index] = item.score if raw else _logit(item.score)
         return scores
 
     @cached_property
@@ -157,17 +158,20 @@ class ClientScorer:
         temperature = (high - low) / (last - first)
         return Scale(temperature, low - temperature * first)
 
-    def _ask(self, query: str, documents: list[str]) -> Reranking:
-        """What the server answers; until it has answered for the first time, what it does not know is not insisted on."""
+    def _ask(self, query: str, documents: list[str]) -> tuple[Reranking, bool]:
+        """What the server answers, and whether in logits; until it has answered for the first time, what it does not know is not insisted on."""
+        options = self._options
         try:
-            answer = self._client.rerank(query, documents, options=self._options)
+            answer = self._client.rerank(query, documents, options=options)
         except (BadAnswer, InvalidRequest):
-            if self._answered:
+            # Another thread may have learned meanwhile what the server does not know.
+            if self._answered and options is self._options:
                 raise
-            answer = self._client.rerank(query, documents)
-            self._options = Options()
+            options = Options()
+            answer = self._client.rerank(query, documents, options=options)
+            self._options = options
         self._answered = True
-        return answer
+        return answer, options.raw_scores
 
 
 def public_address(target: str) -> str:

@@ -240,9 +240,7 @@ def test_the_services_check_is_past_the_cache_and_a_new_worker_begins_without(mi
             poison(cache, micro)
             held = cache.pairs
             assert held == len(micro.manifest.golden)
-            batches = metrics.render().count(b"sagerank_batch_pairs_count 0.0")
-            while batches:
-                batches = metrics.render().count(b"sagerank_batch_pairs_count 0.0")
+            while b"sagerank_batch_pairs_count 0.0" in metrics.render():
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.3)
             assert service.state == "ready", "no drift was seen in scores that are wrong"
@@ -292,13 +290,15 @@ def test_a_server_says_what_it_knew_in_metrics_and_log(micro: Engine) -> None:
             assert code == 200
             return number, [item["score"] for item in sorted(answer, key=lambda item: item["index"])]
 
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        clients = 8
+        with concurrent.futures.ThreadPoolExecutor(clients) as pool:
             together = list(pool.map(ask, range(64)))
         for number, found in together:
             documents = [f"document {number % 7} " + "word " * (number % 7), "shared", f"{number}" * 300]
             expected = micro.score(f"query {number % 7}", documents).values
             assert found == pytest.approx(expected, abs=1e-4)
-        assert metric("cache_hits_total") >= 2 * (64 - 7 * 16) + 5
+        # Two pairs of each are one of seven; those who ask before the first is answered all compute it.
+        assert metric("cache_hits_total") >= 2 * (64 - 7 * clients) + 5
         assert metric("cache_hits_total") + metric("cache_misses_total") == 3 * 64 + 8
         wait_for(lambda: metric("queued_tokens") == 0)
         assert server.ping() == 200

@@ -21,7 +21,7 @@ from sagerank_inference import lanes
 from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.engine import Engine
 from sagerank_inference.lanes import Lanes, carried, chosen, lane_bytes, memory_limit
-from sagerank_inference.settings import Settings, SettingsError, physical_cores
+from sagerank_inference.settings import Settings, SettingsError
 
 TEXT = list(range(100))
 QUERY = "what causes rain"
@@ -152,12 +152,11 @@ def test_pytorch_says_itself_how_many(cores: Callable[[int], Settings]) -> None:
     assert forward.seen == []
 
 
-def test_more_threads_than_cores_are_not_tried() -> None:
-    forward = Counting()
-    settings = Settings(model_dir=MICRO, threads=64)
-    if physical_cores() < lanes.LEAST_CORES:
-        assert choose(settings, forward) == Lanes(64, "threads")
-        assert forward.seen == []
+def test_many_threads_on_few_cores_are_not_tried(cores: Callable[[int], Settings]) -> None:
+    forward, settings = Counting(), dataclasses.replace(cores(lanes.LEAST_CORES - 1), threads=64)
+    assert choose(settings, forward) == Lanes(64, "threads")
+    assert forward.seen == []
+    assert choose(dataclasses.replace(cores(lanes.LEAST_CORES), threads=64), forward).tokens_per_second
 
 
 @pytest.mark.parametrize("name", ["micro", "tiny", "turbo", "base"])

@@ -37,6 +37,9 @@ class Handler(BaseHTTPRequestHandler):
         elif failure == "slow":
             time.sleep(1.5)
             self._answer(200, b"{}", {})
+        elif failure == "held":
+            self.server.release.wait(60)
+            self._rank(body)
         elif failure == "late":
             time.sleep(1.0)
             self._rank(body)
@@ -95,7 +98,7 @@ class Script(ThreadingHTTPServer):
         self.heads: list[Message] = []
         self.lock = threading.Lock()
         self.connections = 0
-        self.closed = threading.Event()
+        self.closed, self.release = threading.Event(), threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # the client has left, as some tests want

@@ -13,11 +13,10 @@ from ..memory import (
     RESERVED_MB,
     SERVER_MB,
     Fit,
-    cache_mb,
     copy_mb,
-    fit,
     measured,
     serverless_mb,
+    usual_fit,
     weights_mb,
 )
 from ..models import Choice
@@ -80,7 +79,7 @@ def _types(
             region,
             catalogue.hosting(region, instance.name),
             tuple(
-                fit(choice, precision, tokens, instance, cache_mb=cache_mb("realtime", instance))
+                usual_fit(choice, precision, tokens, instance, mode="realtime")
                 for choice, precision in subjects
             ),
         )

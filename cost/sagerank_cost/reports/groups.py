@@ -20,7 +20,7 @@ from ..bill import (
 )
 from ..catalogue import Catalogue
 from ..decide import Decision, Question, alone, candidates, unnamed_baseline
-from ..memory import SERVER_MB, cache_mb, copy_mb, fit, serverless_mb
+from ..memory import SERVER_MB, copy_mb, serverless_mb, usual_fit
 
 Group = TypeVar("Group")
 # What costs so many times as much as what is recommended, nobody would buy.
@@ -130,8 +130,7 @@ def _too_small(question: Question, deployments: Sequence[Deployment]) -> str:
                 needs.add(smallest)
         else:
             instance = question.scenario.catalogue.instance(one.instance)
-            kept = cache_mb(one.mode, instance)
-            room = fit(one.choice, one.precision, tokens, instance, cache_mb=kept)
+            room = usual_fit(one.choice, one.precision, tokens, instance, mode=one.mode)
             if not room.copies:
                 needs.add(math.ceil(room.needed_mb))
     return f"needs {min(needs):,} MB" if needs else "cannot take it"

@@ -9,7 +9,7 @@ from decimal import Decimal
 from .. import CostError
 from ..catalogue import Catalogue, Price
 from ..decide import Question, candidates, unnamed_baseline
-from ..memory import PACKED, RUNTIME_MB, cache_mb, copy_mb, fit, measured, serverless_mb, weights_mb
+from ..memory import PACKED, RUNTIME_MB, copy_mb, measured, serverless_mb, usual_fit, weights_mb
 from ..models import Choice
 from ..throughput import Speed, serverless_speed, speed
 from .tables import cents, price_source
@@ -88,9 +88,7 @@ def _smallest_instance(choice: Choice, question: Question) -> Machine | None:
         instance
         for instance in map(catalogue.instance, names)
         if not instance.gpu
-        and fit(
-            choice, "fp32", scenario.tokens_at_once, instance, cache_mb=cache_mb("realtime", instance)
-        ).copies
+        and usual_fit(choice, "fp32", scenario.tokens_at_once, instance, mode="realtime").copies
     ]
     if not holding:
         return None

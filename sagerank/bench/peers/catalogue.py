@@ -20,9 +20,8 @@ class PeerSpec:
 
     name: str
     precision: Literal["fp32", "int8"] = "fp32"
-    on_device: bool = (
-        False  # has the options `device` and `precision`: where --device says, in what sagerank computes in
-    )
+    # Has the options `device` and `precision`: it runs where --device says, in what sagerank computes in.
+    on_device: bool = False
     by_default: bool = True  # among all of those on a CPU
     requirements: tuple[str, ...]  # pinned together, as pip takes them
     without: tuple[str, ...] = ()  # removed again after the installation

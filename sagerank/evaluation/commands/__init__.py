@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
         "--relevant-from",
         type=int,
         default=1,
-        help="lowest relevant grade of MRR, MAP, recall, threshold, calibrate (default: %(default)s)",
+        help="lowest relevant grade of MRR, MAP, recall, threshold, calibrate, explain (default: %(default)s)",
     )
     sub.add_argument(
         "--max-tokens", type=int, help="cut longer documents (hf:, onnx: longer pairs; default there 512)"

@@ -10,7 +10,7 @@ from typing import Any
 
 from sagerank_cost.text import fit as shown
 from sagerank_cost.text import width
-from sagerank_inference.artefact import MANIFEST, sha256
+from sagerank_inference.archive import manifest_sha256
 
 from ...models.amend import amend
 from ..calibration import Bin, Fitted, Known, fit
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
         **found.facts(),
     }
     if options.store:
-        facts |= _store(Path(spec), found, facts["target"], name)
+        amend(Path(spec), found.calibration(facts["target"], name))
+        facts["manifest_sha256"] = manifest_sha256(Path(spec))
     title = f"{spec}: scores against {options.teacher or _JUDGEMENTS}, {name}"
     if options.plot:
         reliability_picture(found, title, facts["target"], options.plot)
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace, store: ScoreStore) -> int:
         return 0
     _show(found, title, options.teacher)
     if options.store:
-        print(shown(_stored(spec, facts.get("manifest_sha256"))))
+        print(shown(_stored(spec, facts["manifest_sha256"])))
     else:
         print(shown("Nothing was written: --store keeps both numbers in the artefact."))
     return 0
@@ -71,16 +72,9 @@ def _known(
     }
 
 
-def _store(path: Path, found: Fitted, target: str, data: str) -> dict[str, str]:
-    """Keep the calibration in the artefact. Return the manifest's SHA-256 of a folder, which pins name."""
-    amend(path, found.calibration(target, data))
-    return {"manifest_sha256": sha256(path / MANIFEST)} if path.is_dir() else {}
-
-
-def _stored(spec: str, manifest: str | None) -> str:
-    named = f", {manifest}" if manifest else ""
+def _stored(spec: str, manifest: str) -> str:
     return (
-        f"Stored in {spec}. The SHA-256 of its manifest is another one now{named}: what is deployed from it and pinned "
+        f"Stored in {spec}. The SHA-256 of its manifest is another one now, {manifest}: what is deployed from it and pinned "
         "goes on as it was, and refuses this one until `sagerank deploy` is run again."
     )
 

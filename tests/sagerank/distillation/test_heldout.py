@@ -9,7 +9,7 @@ import pytest
 
 from sagerank.distillation import DistillationError
 from sagerank.distillation.corpus import Passage
-from sagerank.distillation.heldout import NAME, HeldOut, agreement, divided, judged
+from sagerank.distillation.heldout import NAME, HeldOut, agreement, divided, graded
 from sagerank.distillation.made import KINDS, Made
 from sagerank.distillation.recipe import Recipe
 from sagerank.evaluation.evaluate import first_stage, rerank
@@ -73,8 +73,8 @@ def test_grades_are_the_teachers_preferences_whatever_its_scale(recipe: Recipe) 
     held = divided(recipe)[1]
     assert held
     micro, store = EngineScorer(MICRO), ScoreStore(None)
-    collection, candidates = judged(held, micro, store)
-    same, _ = judged(held, Scaled(micro, 0.1, 7.0), store)  # type: ignore[arg-type]
+    collection, candidates = graded(held, micro, store)
+    same, _ = graded(held, Scaled(micro, 0.1, 7.0), store)  # type: ignore[arg-type]
     assert collection.name == NAME
     assert len(collection.queries) >= 8
     for query, grades in collection.qrels.items():
@@ -100,4 +100,4 @@ def test_a_teacher_that_prefers_nothing_is_refused() -> None:
     )
     held = HeldOut(passages, (Made("ice valley", 0, "title"),))
     with pytest.raises(DistillationError, match="scores all candidates of the 1 held-out queries alike"):
-        judged(held, Words(), ScoreStore(None))
+        graded(held, Words(), ScoreStore(None))

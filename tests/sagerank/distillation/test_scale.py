@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sagerank.distillation.gate import Judged
+from sagerank.distillation.gate import Rankings
 from sagerank.distillation.scale import calibrated, calibration, sentence
 from sagerank.evaluation.calibration import Fitted
 from sagerank.evaluation.collection import Collection
@@ -14,7 +14,7 @@ from sagerank.evaluation.evaluate import Ranking
 from sagerank_inference.scale import Scale
 
 
-def judged(factor: float, offset: float, *, queries: int = 12) -> Judged:
+def measured(factor: float, offset: float, *, queries: int = 12) -> Rankings:
     """A student whose logits are the teacher's at another scale; the teacher's own scores are scaled too."""
     draw = random.Random(7)
     teacher = {
@@ -28,7 +28,7 @@ def judged(factor: float, offset: float, *, queries: int = 12) -> Judged:
         for query, rows in teacher.items()
     }
     rankings = {"teacher": teacher, "student": student, "start": student, "first_stage": teacher}
-    return Judged(
+    return Rankings(
         collection=Collection(name="set", documents={}, queries=dict.fromkeys(teacher, "?"), qrels={}),
         teacher_scale=Scale(2.0, 1.0),
         **{name: Ranking(name, run, {}) for name, run in rankings.items()},
@@ -36,7 +36,7 @@ def judged(factor: float, offset: float, *, queries: int = 12) -> Judged:
 
 
 def test_a_student_at_another_scale_answers_its_teachers_scores() -> None:
-    rows = [judged(3.0, -2.0)]
+    rows = [measured(3.0, -2.0)]
     found = calibrated(rows)
     assert isinstance(found, Fitted)
     # (3 t - 2 - shift) / temperature = (t - 1) / 2
@@ -50,7 +50,7 @@ def test_a_student_at_another_scale_answers_its_teachers_scores() -> None:
 
 
 def test_a_scale_that_cannot_be_fitted_is_said_and_no_failure() -> None:
-    found = calibrated([judged(-1.0, 0.0)])
+    found = calibrated([measured(-1.0, 0.0)])
     assert isinstance(found, str)
     assert "do not rise" in found
-    assert "were not fitted to the teacher's" in sentence(calibrated([judged(1.0, 0.0, queries=2)]))
+    assert "were not fitted to the teacher's" in sentence(calibrated([measured(1.0, 0.0, queries=2)]))

@@ -272,7 +272,8 @@ def test_it_is_written_with_store_only(
     assert "as it should be" in plot.read_text()
     assert (model if packed else model / "manifest.json").read_bytes() == before
     assert main([*ARGUMENTS, *cache, "--model", str(model), "--store"]) == 0
-    assert "goes on as it was" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"is another one now, {manifest_sha256(model)}: what is deployed" in shown
     folder = tmp_path / "read"
     kept = (unpack(model, folder, code=packed) if packed else Manifest.read(model)).calibration
     assert kept is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sagerank_inference.engine import Engine
 from sagerank_inference.settings import Settings
 
 from ...conftest import VOCABULARY, needs
-from ...servers import Server
+from ...servers import Server, wait_for
 from ..conftest import Words
 from ..scripted import Script, score
 
@@ -175,6 +176,19 @@ def test_a_server_of_another_make_has_its_probabilities_turned_into_logits(scrip
     script.failures.append("garbage")
     with pytest.raises(BadAnswer, match="not that of a reranker"):
         scorer.score("query", documents)
+
+
+def test_a_thread_that_asked_for_logits_before_another_learned_better_asks_again(script: Script) -> None:
+    script.failures.append("held")
+    scorer = open_scorer(script.url)
+    expected = [math.log(score("text") / (1 - score("text")))]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(scorer.score, "query", ["text"])
+        wait_for(lambda: len(script.bodies) == 1)
+        assert scorer.score("query", ["text"]) == pytest.approx(expected, abs=1e-6)
+        script.release.set()
+        assert first.result() == pytest.approx(expected, abs=1e-6)
+    assert [b"raw_scores" in body for body in script.bodies] == [True, True, False, False]
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:
