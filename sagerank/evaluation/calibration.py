@@ -90,8 +90,7 @@ class Fitted:
         return Scale(self.temperature, self.shift)
 
     def calibration(self, target: str, data: str) -> Calibration:
-        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what, by a name of which
-        it keeps what can be shown."""
+        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what. Of both names it keeps what can be shown."""
         return Calibration(
             temperature=self.temperature,
             shift=self.shift,
