@@ -21,7 +21,7 @@ from .settings import SettingsError
 # A record: the hash of a pair, and its logit in all the digits of a Python float.
 _HASH, _RECORD = 16, 24
 _SET = 16 * _RECORD  # records that make way for each other; the one used last stands first
-_EMPTY = bytes(_RECORD)
+_EMPTY, _EMPTY_SET = bytes(_RECORD), bytes(_SET)
 
 
 class ScoreCache:
@@ -35,22 +35,25 @@ class ScoreCache:
         """Raises SettingsError where there is not so much memory."""
         self._sets = megabytes * 1_000_000 // _SET
         self._lock = threading.Lock()
-        self._table = bytearray()
-        self.clear()
+        try:
+            self._table = bytearray(self._sets * _SET)
+        except MemoryError:
+            raise SettingsError(
+                f"SAGERANK_CACHE_MB is {megabytes}, and there is not so much memory here: give less, or 0 for no cache."
+            ) from None
+        self._key = secrets.token_bytes(_HASH)
+        self.pairs = 0  # held
 
     def clear(self) -> None:
-        """Forget all scores. What was asked before and is answered later is not found again either: the key is another."""
+        """Forget all scores. What was asked before and is answered later is not found again either: the key is another.
+
+        Takes no memory: a machine may have run out of it, and the server goes on.
+        """
         with self._lock:
-            del self._table  # not twice at a time
-            try:
-                self._table = bytearray(self._sets * _SET)
-            except MemoryError:
-                megabytes = -(-self._sets * _SET // 1_000_000)
-                raise SettingsError(
-                    f"SAGERANK_CACHE_MB is {megabytes}, and there is not so much memory here: give less, or 0 for no cache."
-                ) from None
+            for begin in range(0, len(self._table), _SET):
+                self._table[begin : begin + _SET] = _EMPTY_SET
             self._key = secrets.token_bytes(_HASH)
-            self.pairs = 0  # held
+            self.pairs = 0
 
     def hash(self, pair: Sequence[int], model: int) -> bytes:
         """Return that by which a pair's logit is found. pair: token ids; model: the number of the model among the artefact's."""

@@ -117,7 +117,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise DistillationError(
+            f"{path} is not as it was written: copy the folder again, or give another --work."
+        )
     return values
 
 

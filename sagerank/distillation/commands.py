@@ -194,6 +194,12 @@ def run(options: argparse.Namespace) -> int:
 
         check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
+    for place in (work, options.output):
+        inside = place.resolve().is_relative_to(Path(recipe.passages).resolve())
+        if inside and not place.name.endswith(".tar.gz"):
+            raise DistillationError(
+                f"{place} lies in {recipe.passages}, where the student's model card would be one of the passages next time: give another folder."
+            )
     device = _device(options.device)
     if begun(work):
         print(f"sagerank: going on with what is in {work}", file=sys.stderr)

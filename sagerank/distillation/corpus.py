@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ UNSTATED = "not stated"  # licence of a person's own documents
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _FENCE = re.compile(r"^(```|~~~)")
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+# All in time linear in the text, whatever that holds: nothing is looked for across what begins it again.
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*)$")
+_CLOSING = re.compile(r"(?<!\S)#+\s*$")  # of a heading
 _MARKS = (
-    (re.compile(r"<!--.*?-->", re.S), " "),
-    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # a link or a picture leaves its words
-    (re.compile(r"\*\*|__|`|^\s*\|[\s|:-]*\|?\s*$|\|"), ""),  # of emphasis, code and tables
+    (re.compile(r"<!--.*?(?:-->|\Z)", re.S), " "),
+    (re.compile(r"!?\[([^\[\]]*)\]\([^)\[]*\)"), r"\1"),  # a link or a picture leaves its words
+    (re.compile(r"\*\*|__|`|^\s*\|[\s|:-]*$|\|"), ""),  # of emphasis, code and tables
 )
 
 
@@ -141,18 +144,18 @@ def _sections(text: str, *, marked: bool) -> Iterator[tuple[str, list[str]]]:
     lines = re.sub(r"\A---\n.*?\n---\n", "", lines, flags=re.S)  # front matter
     for mark, words in _MARKS[:-1]:
         lines = mark.sub(words, lines)
-    title, body, fenced = "", [""], False
+    title, body, fenced = "", [[""]], False  # the lines of each paragraph
     for line in lines.split("\n"):
         if _FENCE.match(line.strip()):
             fenced = not fenced
         elif not fenced and (heading := _HEADING.match(line)):
-            yield title, body
-            title, body = _plain(heading[1]), [""]
+            yield title, [" ".join(paragraph) for paragraph in body]
+            title, body = _plain(_CLOSING.sub("", heading[1])), [[""]]
         elif not line.strip():
-            body.append("")
+            body.append([""])
         else:
-            body[-1] += f" {line if fenced else _plain(line)}"
-    yield title, body
+            body[-1].append(line if fenced else _plain(line))
+    yield title, [" ".join(paragraph) for paragraph in body]
 
 
 def _plain(line: str) -> str:
@@ -182,10 +185,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     row = json.loads(line)
+                except RecursionError:
+                    raise DistillationError(f"{path}:{number}: nested too deeply.") from None
                 except ValueError as error:
                     if not line.endswith("\n"):
                         return
@@ -193,7 +198,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise DistillationError(f"{path}:{number}: expected an object.")
                 yield row
-    except (EOFError, gzip.BadGzipFile) as error:
+    except UnicodeDecodeError:
+        raise DistillationError(f"{path} is not UTF-8: convert it, for instance with iconv.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DistillationError(f"{path} is not a whole gzip file: {error}") from None
 
 
@@ -202,4 +209,6 @@ def field(row: Mapping[str, Any], name: str, path: Path, number: int) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise DistillationError(f"{path}:{number}: {name} must be a string that is not empty.")
+    if value.encode(errors="replace").decode() != value:
+        raise DistillationError(f"{path}:{number}: {name} has half of a surrogate pair: write it anew.")
     return value

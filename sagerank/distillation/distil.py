@@ -6,6 +6,7 @@ Everything lies in one work folder, and each step takes up what it finds there.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from sagerank.evaluation.progress import Progress
 from sagerank.evaluation.scores import ScoreStore
 from sagerank.models.build import resolve
 from sagerank_inference import jina_bert
+from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.jina_bert import JinaBert
 
+from . import bert, states
 from .bert import read_bert
 from .claim import claimed, seal, settle, whole
 from .corpus import read_jsonl
@@ -47,6 +50,7 @@ def distil(
     Raises DistillationError where `work` belongs to another recipe, or another process is at it.
     """
     with claimed(work):
+        _check_layers(recipe)
         settle(work, recipe)
         return _distil(recipe, work, threads=threads, device=device, progress=progress)
 
@@ -70,7 +74,11 @@ def _distil(recipe: Recipe, work: Path, *, threads: int, device: str, progress: 
     examples = Encoded(tokenizer, scored, recipe.max_tokens)
     model = _student(recipe, start, tokenizer, rows, examples).to(device)
     if not (work / "start").exists():
-        save_student(model, work / "start", tokenizer, "float32")
+        # A run that is killed here leaves it whole or not at all.
+        part = work / "start.part"
+        shutil.rmtree(part, ignore_errors=True)
+        save_student(model, part, tokenizer, "float32")
+        part.rename(work / "start")
     config = recipe.training()
     train(
         model,
@@ -221,6 +229,22 @@ def save_student(model: JinaBert, folder: Path, tokenizer: Tokenizer, dtype: str
 def _start(spec: str) -> Path:
     """The folder of the model that gives the first weights."""
     return Path(spec) if Path(spec).is_dir() else resolve(spec)
+
+
+def _check_layers(recipe: Recipe) -> None:
+    """Raise DistillationError for what `start` does not have: before hours of scoring, in a folder that keeps its recipe, and not after."""
+    if not recipe.start:
+        return
+    start = _start(recipe.start)
+    if _is_bert(start):
+        donor = read_bert(start)
+        depth = bert.depth(donor)
+        if recipe.hidden_layers:
+            states.check_positions(recipe.max_tokens, donor)
+    else:
+        depth = JinaBertConfig.read(start).num_hidden_layers
+    for name, chosen in (("layers", recipe.layers), ("hidden_layers", recipe.hidden_layers)):
+        states.check(name, chosen, depth)
 
 
 def _is_bert(folder: Path) -> bool:

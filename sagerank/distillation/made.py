@@ -23,7 +23,7 @@ _STOP = {"also", "although", "however", "since", "therefore", "thus", *bm25s.sto
 _DEFINED = re.compile(
     r"^(?:(?:An?|The) )?(?P<term>[\w-]+(?: [\w-]+){0,4}?) (?P<verb>is|are) (?:an?|the|any|used|when|where)\b"
 )
-_SHORT_FOR = re.compile(r"\b[a-z][\w-]* \((?P<term>[A-Z][A-Z0-9]{1,6})\)")
+_SHORT_FOR = re.compile(r"\b[a-z][\w-]{0,60} \((?P<term>[A-Z][A-Z0-9]{1,6})\)")
 _NUMBER = re.compile(r"^[\d.]+\s+")  # of a section
 _TO_DO = re.compile(r"^To (?P<deed>[a-z]+(?: [\w'-]+){1,9}), ")
 

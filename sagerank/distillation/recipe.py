@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from sagerank.models.build import SHAPES
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
@@ -37,6 +38,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         for name in (
             "steps",
             "queries_per_step",
@@ -103,12 +105,17 @@ class Recipe:
     dtype: str = "int8"  # of the stored weights: int8, float16, bfloat16, float32
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         parse_teachers(self.teachers)
         if not self.teachers:
             raise DistillationError("teachers is empty: give at least one.")
         if self.start and not self.layers:
             raise DistillationError(
                 "layers is empty: say which layers of `start` the student keeps, for example 0,1,2."
+            )
+        if self.hidden_layers and not self.start:
+            raise DistillationError(
+                "hidden_layers are those of `start`, which is empty: give it, or leave hidden_layers out."
             )
         if self.hidden_layers and len(self.hidden_layers) != len(self.layers):
             raise DistillationError(
@@ -189,6 +196,25 @@ class Recipe:
             return cls(**values)
         except TypeError as error:
             raise DistillationError(f"{where}: {error}") from None
+
+
+_KIND_OF: dict[type, Callable[[Any], bool]] = {
+    int: lambda value: type(value) is int,
+    float: lambda value: type(value) in (int, float) and math.isfinite(value),
+    str: lambda value: isinstance(value, str),
+}
+_KINDS = {int: "a whole number", float: "a finite number", str: "text"}
+
+
+def _check_kinds(value: TrainConfig | Recipe) -> None:
+    """Raise DistillationError for a field that is of another kind than it is declared, as a recipe file may have it."""
+    for name, hint in get_type_hints(type(value)).items():
+        many, kind = get_origin(hint) is tuple, get_args(hint)[0] if get_origin(hint) is tuple else hint
+        found = getattr(value, name)
+        entries = (found if isinstance(found, tuple) else (None,)) if many else (found,)
+        if not all(map(_KIND_OF[kind], entries)):
+            wanted = f"a list, each of it {_KINDS[kind]}" if many else _KINDS[kind]
+            raise DistillationError(f"{name} is {str(found)[:100]!r}: give {wanted}.")
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -24,17 +24,13 @@ def of_bert(
     donor: bert.State, rows: Sequence[int], chosen: Sequence[int], *, heads: int, separator: int | None
 ) -> States:
     """States of a BERT. rows: its id of each of the student's tokens; separator: the student's id of the one that ends the query."""
-    _check(chosen, bert.depth(donor))
+    check("hidden_layers", chosen, bert.depth(donor))
     table = torch.tensor(rows)
-    longest = donor["bert.embeddings.position_embeddings.weight"].shape[0]
     moved: dict[torch.device, tuple[bert.State, Tensor]] = {}
 
     @torch.no_grad()
     def states(ids: Tensor, lengths: Tensor) -> list[Tensor]:
-        if ids.shape[1] > longest:
-            raise DistillationError(
-                f"max_tokens is above {longest}, the positions of the model whose hidden states are learned: lower it."
-            )
+        check_positions(ids.shape[1], donor)
         device = ids.device
         if device not in moved:
             moved[device] = {name: tensor.to(device) for name, tensor in donor.items()}, table.to(device)
@@ -50,7 +46,7 @@ def of_bert(
 
 def of_jina_bert(donor: JinaBert, chosen: Sequence[int]) -> States:
     """States of a JinaBERT with the student's tokenizer; of its last layer token 0 alone, [B, 1, h]."""
-    _check(chosen, donor.config.num_hidden_layers)
+    check("hidden_layers", chosen, donor.config.num_hidden_layers)
 
     @torch.no_grad()
     def states(ids: Tensor, lengths: Tensor) -> list[Tensor]:
@@ -88,9 +84,19 @@ def error(student: Sequence[Tensor], teacher: Sequence[Tensor], lengths: Tensor)
     return total
 
 
-def _check(chosen: Sequence[int], depth: int) -> None:
+def check(name: str, chosen: Sequence[int], depth: int) -> None:
+    """Raise DistillationError for a layer that a model of this depth lacks. name: of the setting."""
     for index in chosen:
         if not 0 <= index < depth:
             raise DistillationError(
-                f"Layer {index} of hidden_layers does not exist: `start` has layers 0 to {depth - 1}."
+                f"Layer {index} of {name} does not exist: `start` has layers 0 to {depth - 1}."
             )
+
+
+def check_positions(tokens: int, donor: bert.State) -> None:
+    """Raise DistillationError where pairs of so many tokens are too long for a BERT."""
+    longest = donor["bert.embeddings.position_embeddings.weight"].shape[0]
+    if tokens > longest:
+        raise DistillationError(
+            f"max_tokens is above {longest}, the positions of the model whose hidden states are learned: lower it."
+        )

@@ -14,7 +14,7 @@ import pickle
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, overload
 
@@ -188,17 +188,19 @@ def _resume(path: Path, model: JinaBert, optimizer: torch.optim.Optimizer, confi
         return 0
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        # What a version before did not know has the value with which that trained.
+        known = {field.name: field.default for field in fields(TrainConfig)} | state["config"]
+        if known == asdict(config):
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            return int(state["step"])
+    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError):
         raise DistillationError(
             f"{path} is not whole: copy it again, or remove it, and training starts over."
         ) from None
-    if state["config"] != asdict(config):
-        raise DistillationError(
-            f"{path} was written with other settings: remove it to start over, or use its settings."
-        )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    raise DistillationError(
+        f"{path} was written with other settings: remove it to start over, or use its settings."
+    )
 
 
 def _save(
@@ -218,7 +220,10 @@ def _save(
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Lines of the training's log by step. A run that was killed may have logged its last steps twice: the later ones count."""
     path = folder / "log.jsonl"
-    return list({row["step"]: row for row in read_jsonl(path)}.values()) if path.exists() else []
+    try:
+        return list({row["step"]: row for row in read_jsonl(path)}.values()) if path.exists() else []
+    except LookupError:
+        raise DistillationError(f"{path} has a line without a step: remove that line.") from None
 
 
 def _log(folder: Path, step: int, loss: float | None, measured: Mapping[str, float]) -> str:
@@ -227,6 +232,10 @@ def _log(folder: Path, step: int, loss: float | None, measured: Mapping[str, flo
         name: round(value, 4) for name, value in {"loss": loss, **measured}.items() if value is not None
     }
     if values:
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values, "time": round(time.time())}) + "\n")
+        line = json.dumps({"step": step, **values, "time": round(time.time())}) + "\n"
+        with (folder / "log.jsonl").open("a+b") as file:
+            file.seek(0)
+            # What a killed run left of a line is not what the next one goes on with.
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line.encode())
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items())

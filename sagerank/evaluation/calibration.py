@@ -27,6 +27,7 @@ BINS = 10  # of a reliability table: [0, 0.1), [0.1, 0.2) and so on
 _FOLDS = 5
 _FEWEST_PAIRS, _FEWEST_QUERIES = 30, 5
 _LEAST_SLOPE = 0.01  # of the log-odds over a standard deviation of the logits: less is no relation
+_LONGEST_NAME = 1000  # that an artefact takes
 _MORE = "label more pairs, or take another collection."
 
 
@@ -89,12 +90,12 @@ class Fitted:
         return Scale(self.temperature, self.shift)
 
     def calibration(self, target: str, data: str) -> Calibration:
-        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what, by name."""
+        """Return what a manifest keeps of it. target: what the scores were fitted to; data: on what. Of both names it keeps what can be shown."""
         return Calibration(
             temperature=self.temperature,
             shift=self.shift,
-            target=target,
-            data=data,
+            target=_shown(target),
+            data=_shown(data),
             pairs=self.pairs,
             queries=self.queries,
         )
@@ -108,6 +109,10 @@ class Fitted:
                 for row in table["bins"]
             ]
         return facts
+
+
+def _shown(name: str) -> str:
+    return "".join(sign if sign.isprintable() else "_" for sign in name)[:_LONGEST_NAME] or "_"
 
 
 def fit(pairs: Sequence[Known], *, before: Scale) -> Fitted:

@@ -19,6 +19,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,7 @@ from sagerank.errors import BadAnswer, InvalidRequest
 from sagerank_inference.artefact import Manifest, sha256
 from sagerank_inference.cascade import merge
 from sagerank_inference.checkpoint import CheckpointError, JinaBertConfig
-from sagerank_inference.contract import Truncation, best_first
+from sagerank_inference.contract import Truncation, best_first, sigmoid
 from sagerank_inference.scale import AS_IT_IS, Scale
 from sagerank_inference.settings import Settings
 
@@ -103,6 +104,11 @@ class EngineScorer:
         return sum(self._shape.flops(len(ids)) for ids in windows.ids) / 1e9
 
 
+# A relevant document, a near one and another, which no model gives one score; and two scores, or certainty, up to rounding.
+_PROBE = ("what causes rain", ("Rain falls when moist air rises and cools.", "Moist air.", "A cat sleeps."))
+_SAME = 1e-6
+
+
 class ClientScorer:
     """A live endpoint or server, through the client; the scores are logits, as the model gave them where the server can say so."""
 
@@ -127,6 +133,30 @@ class ClientScorer:
         for item in answer.results:
             scores[item.index] = item.score if raw else _logit(item.score)
         return scores
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How the server shows its logits: by the calibration of its artefact, of which pairs of our own tell, scored both ways.
+
+        Raises ScorerError where they tell nothing.
+        """
+        query, documents = _PROBE
+        logits = self.score(query, documents)
+        if not self._options.raw_scores:  # they were made of what it shows
+            return AS_IT_IS
+        asked = replace(self._options, raw_scores=False)
+        answer = self._client.rerank(query, list(documents), options=asked).results
+        pairs = [(logits[item.index], item.score) for item in answer]
+        if all(abs(sigmoid(logit) - score) < _SAME for logit, score in pairs):
+            return AS_IT_IS
+        told = sorted((logit, _logit(score)) for logit, score in pairs if _SAME < score < 1 - _SAME)
+        (low, first), (high, last) = (told[0], told[-1]) if told else ((0.0, 0.0), (0.0, 0.0))
+        if not last > first:
+            raise ScorerError(
+                f"{self.name} does not tell how its scores are made of its logits: give its artefact in its place."
+            )
+        temperature = (high - low) / (last - first)
+        return Scale(temperature, low - temperature * first)
 
     def _ask(self, query: str, documents: list[str]) -> tuple[Reranking, bool]:
         """What the server answers, and whether in logits; until it has answered for the first time, what it does not know is not insisted on."""
@@ -261,14 +291,18 @@ class Cascade:
 
     def __init__(self, stages: Sequence[Scorer], keep: Sequence[int], *, scale: Scale | None = None) -> None:
         """scale: of the artefact that holds the stages; by default the last stage's."""
-        self.stages, self.keep = stages, keep
-        self.scale = scale or scale_of(stages[-1])
+        self.stages, self.keep, self._scale = stages, keep, scale
         self.name = ">".join(
             [
                 stages[0].name,
                 *(f"{stage.name}@{count}" for stage, count in zip(stages[1:], keep, strict=True)),
             ]
         )
+
+    @property
+    def scale(self) -> Scale:
+        """How its logits are shown as scores."""
+        return self._scale or scale_of(self.stages[-1])
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         return self.combine(lambda stage, texts: stage.score(query, texts), documents)
@@ -286,11 +320,8 @@ class Cascade:
 
 
 def scale_of(scorer: Scorer) -> Scale:
-    """Return how a scorer's logits are shown as scores: as its artefact says, else by the sigmoid alone.
-
-    What answers elsewhere has applied its own already: its logits are those of the probabilities that it answered.
-    """
-    return scorer.scale if isinstance(scorer, EngineScorer | Cascade) else AS_IT_IS
+    """Return how a scorer's logits are shown as scores: as its artefact or its server says, else by the sigmoid alone."""
+    return scorer.scale if isinstance(scorer, EngineScorer | ClientScorer | Cascade) else AS_IT_IS
 
 
 def open_scorer(

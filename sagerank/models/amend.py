@@ -20,18 +20,24 @@ def amend(path: Path, found: Threshold | Calibration) -> Manifest:
     if path.is_dir():
         manifest = _with(Manifest.read(path), found)
         with scratch(path) as folder:
-            manifest.write(folder)
+            _write(manifest, folder)
             os.replace(folder / MANIFEST, path / MANIFEST)
         return manifest
     with scratch(path.resolve().parent) as folder:
         inside = folder / "artefact"
         manifest = _with(unpack(path, inside, code=True), found)
-        manifest.write(inside)
+        _write(manifest, inside)
         pack(
             {file.relative_to(inside).as_posix(): file for file in inside.rglob("*") if file.is_file()},
             path,
         )
     return manifest
+
+
+def _write(manifest: Manifest, folder: Path) -> None:
+    """Write what can be read again: another manifest would take the place of one with which the artefact is whole."""
+    manifest.write(folder)
+    Manifest.read(folder)
 
 
 def _with(manifest: Manifest, found: Threshold | Calibration) -> Manifest:

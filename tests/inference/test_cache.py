@@ -343,6 +343,20 @@ def test_sizes_from_none_to_the_largest_are_taken() -> None:
         assert Settings.from_env({"SAGERANK_CACHE_MB": text}).cache_mb == int(text)
 
 
+def test_all_is_forgotten_without_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's process may have died of having none, and the server would end with it, or answer 503 for ever."""
+    cache = ScoreCache(1)
+    cache.put(cache.hash([1], 0), 1.0)
+    monkeypatch.setattr(cache_module, "bytearray", lambda *_: pytest.fail("it takes memory"), raising=False)
+    cache.clear()
+    assert cache.pairs == 0
+    assert cache.get(cache.hash([1], 0)) is None
+    for number in range(2_000):
+        cache.put(cache.hash([number], 0), number)
+    assert cache.pairs == 2_000
+    assert cache.get(cache.hash([7], 0)) == 7.0
+
+
 def test_memory_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(size: int = 0) -> bytearray:
         if size:

@@ -96,3 +96,21 @@ def test_a_finished_step_that_lost_something_on_the_way_is_refused(tmp_path: Pat
     path.write_text("who")
     with pytest.raises(DistillationError, match="candidates.jsonl is not as it was written: copy the folder"):
         whole(path)
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "inputs.json"])
+@pytest.mark.parametrize("content", ['{"seed": ', "[1]", "[" * 100_000])
+def test_a_folder_whose_recipe_lost_something_is_a_sentence(
+    tmp_path: Path, recipe: Recipe, name: str, content: str
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    settle(work, recipe)
+    (work / name).write_text(content)
+    with pytest.raises(DistillationError, match=f"{name} is not as it was written: copy the folder again"):
+        settle(work, recipe)
+    part = work / "candidates.jsonl"
+    part.write_text("{}")
+    (work / "stages.json").write_text(content)
+    with pytest.raises(DistillationError, match="stages.json is not as it was written"):
+        whole(part)

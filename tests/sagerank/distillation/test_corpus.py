@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import time
 from pathlib import Path
 
 import pytest
 
-from sagerank.distillation import DistillationError
+from sagerank.distillation import DistillationError, made
 from sagerank.distillation.corpus import MAX_WORDS, UNSTATED, read_passages
 
 from .conftest import write
@@ -87,6 +90,72 @@ def test_other_files_hidden_ones_and_repetitions_are_no_passages(tmp_path: Path)
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     with pytest.raises(DistillationError, match=reason):
         list(read_passages(folder(tmp_path, **{name: content})))
+
+
+HEADINGS = {"# C#": "C#", "## The end ##": "The end", "# `a` | b": "a  b", "# one # two": "one # two"}
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "[",
+        "<!-- ",
+        "[](",
+        "# a #",
+        "| - |\n",
+        "a \n",
+        "# a\n",
+        "a-",
+        "- ",
+        "# a" + " " * 500_000,
+        "| " + " " * 500_000,
+    ],
+)
+def test_a_text_of_any_size_is_cut_in_time(tmp_path: Path, begun: str) -> None:
+    """Half a million characters in quadratic time are minutes."""
+    text = begun * (500_000 // len(begun) + 1) + "x"
+    began = time.process_time()
+    passages = list(read_passages(folder(tmp_path, a_md=f"{text}\n\nFive words and no more.")))
+    made.make_queries(passages, 10, 0)
+    assert time.process_time() - began < 10
+
+
+def test_headings_keep_their_own_signs(tmp_path: Path) -> None:
+    body = "Six words stand below this heading."
+    text = "".join(f"{heading}\n{number} {body}\n" for number, heading in enumerate(HEADINGS))
+    passages = read_passages(folder(tmp_path, a_md=text))
+    assert [passage.title for passage in passages] == [*HEADINGS.values()]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "x", "text": "caf\xe9"}\n', "is not UTF-8"),
+        (b'{"id": "x", "text": "half \\ud800"}\n', "mine.jsonl:2: text has half of a surrogate pair"),
+        (b'{"id": "\\ud800", "text": "half"}\n', "mine.jsonl:2: id has half of a surrogate pair"),
+        (b"[" * 200_000 + b"\n", "mine.jsonl:2: nested too deeply"),
+    ],
+)
+def test_lines_that_no_file_or_tokenizer_takes_are_sentences(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"id": "a", "text": "Ice moves."}\n')
+    assert [passage.key for passage in read_passages(path)] == ["a"], "as some editors write UTF-8"
+    with path.open("ab") as file:
+        file.write(line)
+    with pytest.raises(DistillationError, match=reason):
+        list(read_passages(path))
+
+
+def test_a_damaged_gzip_file_is_a_sentence(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"id": str(number), "text": "Ice moves."}) + "\n" for number in range(300))
+    whole = gzip.compress(rows.encode())
+    path = tmp_path / "mine.jsonl.gz"
+    for place in range(10, len(whole), 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(DistillationError):
+            list(read_passages(path))
 
 
 def test_lines_of_ones_own_need_a_text_and_an_id(tmp_path: Path) -> None:

@@ -158,3 +158,15 @@ def test_a_student_that_fails_has_a_report_that_says_why(
     assert student.config.num_hidden_layers == 2
     assert student.config.hidden_size == teacher.config.hidden_size
     Manifest.read(tmp_path / "out").verify(tmp_path / "out")
+
+
+def test_a_student_is_none_of_its_own_passages(
+    tmp_path: Path, documents: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card is Markdown, and with it the texts would be others than those that the work folder is of."""
+    monkeypatch.chdir(documents)
+    for output, more in (("student", ()), ("student.tar.gz", ()), (str(tmp_path / "x"), ("--work", "w"))):
+        assert main(command(Path(), Path(output), *more)) == 2
+        assert "would be one of the passages next time" in capsys.readouterr().err
+    assert {path.suffix for path in documents.iterdir() if path.is_file()} <= {".md", ".txt"}
+    assert not (documents / "student.work").exists()

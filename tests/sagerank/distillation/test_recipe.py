@@ -42,3 +42,20 @@ def test_a_recipe_names_the_nearest_setting(tmp_path: Path) -> None:
         )
     )
     assert Recipe.read(path).layers == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"steps": "12"}, "steps is '12': give a whole number"),
+        ({"steps": True}, "steps is 'True': give a whole number"),
+        ({"hidden_layers": "3,7"}, "hidden_layers is '3,7': give a list, each of it a whole number"),
+        ({"teachers": [1]}, "teachers is .*: give a list, each of it text"),
+        ({"hidden_weight": float("nan")}, "hidden_weight is 'nan': give a finite number"),
+        ({"lexical": float("inf")}, "lexical is 'inf': give a finite number"),
+        ({"gate": None}, "gate is 'None': give a list"),
+    ],
+)
+def test_a_value_of_another_kind_is_a_sentence(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DistillationError, match=reason):
+        Recipe.from_json({"passages": "p", "teachers": ["micro"]} | settings, "recipe.json")

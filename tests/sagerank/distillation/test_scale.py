@@ -45,6 +45,7 @@ def test_a_student_at_another_scale_answers_its_teachers_scores() -> None:
     kept = calibration(found, "http://me:secret@host/", rows)
     assert (kept.data, kept.pairs, kept.queries) == ("set", 96, 12)
     assert "secret" not in kept.target
+    assert len(calibration(found, "micro", rows * 400).data) <= 1000, "an artefact takes no more"
     assert "sigmoid((logit - 1) / 6)" in sentence(found)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sagerank.distillation import DistillationError
+from sagerank.distillation.claim import settle
+from sagerank.distillation.distil import distil
 from sagerank.distillation.recipe import Recipe, TrainConfig
 from sagerank.distillation.states import error, of_bert, of_jina_bert, watched
 from sagerank.distillation.student import from_bert, from_layers
@@ -118,6 +122,35 @@ def test_layers_that_cannot_be_learned_are_refused() -> None:
         of_bert(state, range(90), [0, 3], heads=4, separator=3)
     with pytest.raises(DistillationError, match="give one for each"):
         Recipe(passages="p", teachers=("micro",), start="micro", layers=(0, 1), hidden_layers=(1,))
+    with pytest.raises(DistillationError, match="are those of `start`, which is empty"):
+        Recipe(passages="p", teachers=("micro",), layers=(0, 1), hidden_layers=(0, 1))
     state["bert.embeddings.position_embeddings.weight"] = torch.zeros(4, 24)
     with pytest.raises(DistillationError, match="max_tokens is above 4"):
         of_bert(state, range(90), [0], heads=4, separator=3)(IDS, LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"hidden_layers": (0, 7)}, "Layer 7 of hidden_layers does not exist"),
+        ({"layers": (0, 9)}, "Layer 9 of layers does not exist"),
+        ({"max_tokens": 65}, "max_tokens is above 64"),
+    ],
+)
+def test_a_mistake_in_the_layers_costs_no_work_folder(
+    tmp_path: Path, documents: Path, change: dict[str, Any], reason: str
+) -> None:
+    """It is found before anything is scored, and the recipe is not the folder's yet."""
+    start = tmp_path / "bert"
+    start.mkdir()
+    state = bert_state(torch.Generator().manual_seed(1))
+    state["bert.embeddings.position_embeddings.weight"] = torch.zeros(64, 24)
+    save_file(state, start / "model.safetensors")
+    recipe = Recipe(
+        passages=str(documents), teachers=("micro",), start=str(start), layers=(0, 1), hidden_layers=(0, 1),
+        max_tokens=64,
+    )  # fmt: skip
+    with pytest.raises(DistillationError, match=reason):
+        distil(dataclasses.replace(recipe, **change), tmp_path / "work")
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["lock"]
+    settle(tmp_path / "work", recipe)

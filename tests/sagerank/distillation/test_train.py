@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sagerank.distillation import DistillationError
 from sagerank.distillation.recipe import TrainConfig
 from sagerank.distillation.student import new_student
-from sagerank.distillation.train import Example, loss_of, train
+from sagerank.distillation.train import Example, loss_of, read_log, train
 from sagerank_inference.checkpoint import JinaBertConfig
 
 from ...conftest import random_model
@@ -106,3 +107,27 @@ def test_accumulation_changes_memory_and_not_the_result(tmp_path: Path) -> None:
     train(parts, task(0), dataclasses.replace(config, accumulate=3), tmp_path / "b")
     for name, tensor in whole.state_dict().items():
         assert torch.allclose(tensor, parts.state_dict()[name], atol=2e-4), name
+
+
+def test_a_checkpoint_and_a_log_that_lost_something_go_on_or_are_sentences(tmp_path: Path) -> None:
+    few = dataclasses.replace(CONFIG, steps=20)
+    train(new_student(TINY, seed=0), task(0), few, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    older = {name: value for name, value in state["config"].items() if name != "hidden_weight"}
+    torch.save(state | {"config": older}, path)
+    train(new_student(TINY, seed=0), task(0), few, tmp_path)  # of a version that had no such setting
+    for damaged in ({"a": 1}, [1], state | {"model": {}}, state | {"optimizer": {}}, {"config": few.steps}):
+        torch.save(damaged, path)
+        with pytest.raises(DistillationError, match="checkpoint.pt is not whole: copy it again"):
+            train(new_student(TINY, seed=0), task(0), few, tmp_path)
+    path.unlink()
+    log = tmp_path / "log.jsonl"
+    with log.open("a") as file:
+        file.write('{"step": 40, "lo')
+    train(new_student(TINY, seed=0), task(0), few, tmp_path)
+    assert [row["step"] for row in read_log(tmp_path)] == [20]
+    with log.open("a") as file:
+        file.write('{"loss": 1}\n')
+    with pytest.raises(DistillationError, match="has a line without a step"):
+        read_log(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from sagerank_inference.scale import AS_IT_IS, Scale
 from sagerank_inference.settings import Settings
 
 from ...conftest import needs
+from ...servers import Server, running
 
 HELDOUT = SAMPLE / "heldout"
 ARGUMENTS = [
@@ -201,6 +203,54 @@ def test_a_threshold_chosen_on_the_teacher_is_the_students(
     assert kept(student, lowest) == wanted
     assert main([*threshold, "--model", str(student)]) == 0
     assert json.loads(capsys.readouterr().out)["score"] == pytest.approx(teachers, abs=1e-4)
+
+
+def test_a_server_shows_its_logits_by_the_calibration_that_its_artefact_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, plain = tmp_path / "model", tmp_path / "plain"
+    copy(MICRO, model)
+    copy(MICRO, plain)
+    amend(model, CALIBRATION)
+    threshold = ["eval", "threshold", *ARGUMENTS[2:], "--precision", "0.6", "--json"]
+    shown = []
+    with running(SAGERANK_MODEL_DIR=str(model)) as server:
+        server.wait_until_ready()
+        url = f"http://127.0.0.1:{server.port}"
+        for spec in (url, str(model)):
+            scale = scale_of(open_scorer(spec))
+            assert (scale.temperature, scale.shift) == pytest.approx((2.0, 1.0), abs=1e-6)
+            assert main([*threshold, "--model", spec]) == 0
+            shown.append(json.loads(capsys.readouterr().out)["score"])
+            assert main([*ARGUMENTS, "--model", str(plain), "--teacher", spec, "--store", "--json"]) == 0
+            found = json.loads(capsys.readouterr().out)
+            assert (found["temperature"], found["shift"]) == pytest.approx((2.0, 1.0), abs=1e-3)
+        assert scale_of(open_scorer(f"micro>{url}@5")).shift == pytest.approx(1.0, abs=1e-6)
+    assert shown[0] == pytest.approx(shown[1], abs=1e-6), "what a request may say is a score that is served"
+
+
+def test_a_server_without_a_calibration_shows_the_sigmoid_of_its_logits(server: Server) -> None:
+    assert scale_of(open_scorer(f"http://127.0.0.1:{server.port}")) == AS_IT_IS
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_that_cannot_be_shown_leave_the_artefact_whole(tmp_path: Path, packed: bool) -> None:
+    model = tmp_path / ("model.tar.gz" if packed else "model")
+    if packed:
+        archive("micro", model)
+    else:
+        copy(MICRO, model)
+    data = tmp_path / "my\u00a0data\n"
+    shutil.copytree(HELDOUT, data)
+    mine = ["--data", str(data), *ARGUMENTS[4:], "--model", str(model), "--store"]
+    assert main(["eval", "calibrate", *mine]) == 0
+    kept = (unpack(model, tmp_path / "read") if packed else Manifest.read(model)).calibration
+    assert kept is not None
+    assert kept.data == "my_data_"
+    before = model.read_bytes() if packed else (model / "manifest.json").read_bytes()
+    with pytest.raises(ArtefactError, match="calibration has to have"):
+        amend(model, replace(CALIBRATION, data="\n"))
+    assert (model.read_bytes() if packed else (model / "manifest.json").read_bytes()) == before
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -228,3 +228,24 @@ def test_options_that_do_not_go_together(
 ) -> None:
     assert main(["eval", "explain", *arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_a_query_holds_is_no_command_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "mine"
+    (data / "qrels").mkdir(parents=True)
+    texts = {f"d{number}": "Rain falls. " * (1 + number % 3) for number in range(9)}
+    rows = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in texts.items()]
+    (data / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+    queries = [
+        json.dumps({"_id": f"q{number}", "text": f"rain\n\x1b[2J\u202e number {number}"})
+        for number in range(4)
+    ]
+    (data / "queries.jsonl").write_text("\n".join(queries) + "\n")
+    judged = "".join(f"q{number}\td{2 * number}\t1\n" for number in range(4))
+    (data / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    assert main(["eval", "explain", "--data", str(data)]) == 0
+    shown = capsys.readouterr().out
+    assert "rain [2J number" in shown
+    assert all(mark.isprintable() or mark == "\n" for mark in shown)
