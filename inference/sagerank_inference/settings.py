@@ -112,7 +112,7 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not (value == 0 and field.name in _ZERO):
                 most = _MOSTS.get(field.name, _MOST)
-                _check(_variable(field.name), value, most)
+                _check(_variable(field.name), value, most, zero=field.name in _ZERO)
         if not self.host.isprintable() or not self.host or " " in self.host:
             raise SettingsError(
                 f"{_variable('host')} is {_shown(self.host)}: give one address or name, or *."
@@ -217,9 +217,9 @@ def _whole(variable: str, text: str, most: int) -> int:
     return value
 
 
-def _check(variable: str, value: float, most: int) -> None:
+def _check(variable: str, value: float, most: int, *, zero: bool = False) -> None:
     if not 0 < value <= most:
-        wanted = f"at most {most}" if value > most else "a positive number"
+        wanted = f"at most {most}" if value > most else f"{'0 or ' * zero}a positive number"
         raise SettingsError(f"{variable} is {value}: give {wanted}.")
 
 

@@ -45,17 +45,16 @@ class TorchModel:
         """Load, choose an arithmetic, and compile where that is of use.
 
         precision: auto, fp32, bf16 or fp16. packed: compile attention, also on a CPU, or do not; None: as the device is best used.
-        Raises SettingsError for a device that is not there.
         """
         cuda = device.startswith("cuda")
-        devices = torch.cuda.device_count() if cuda else 0
-        if cuda and int(device.partition(":")[2] or 0) >= devices:
-            raise SettingsError(
-                f"SAGERANK_DEVICE is {device}, and PyTorch finds {devices or 'no'} CUDA devices here: give another, or leave it out for the CPU."
-            )
         if device == "cpu":
             torch.set_num_threads(threads)
         self._device = torch.device(device)
+        if cuda and (self._device.index or 0) >= torch.cuda.device_count():
+            raise SettingsError(
+                f"The device is {device}, and PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs here: look at "
+                "`nvidia-smi`, install PyTorch's build for CUDA, start a container with `--gpus all`, or take the device cpu."
+            )
         capability = torch.cuda.get_device_capability(device) if cuda else None
         # A batch is packed and copied while the device computes the one before.
         self.lanes = 2 if cuda else 1

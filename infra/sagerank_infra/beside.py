@@ -11,7 +11,7 @@ _MODEL = "(micro|tiny|turbo|base)"
 CASCADE = rf"{_MODEL}(>{_MODEL}@[1-9]\d{{0,5}}){{0,2}}"
 CASCADE_FORM = "one of micro, tiny, turbo, base, or a cascade of them such as tiny>base@20"
 PRECISIONS = ("", "fp32", "bf16", "int8")
-PRECISIONS_FORM = "bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); fp16 is not served"
+PRECISIONS_FORM = "bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); of fp16 no speed is known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ class DeployConfig:
     )
     precision: str = option(
         "",
-        "of the arithmetic; empty: bf16 on a GPU that has it, else fp32",
+        "of the arithmetic, as memory and price count it; empty: bf16 on a GPU that has it, else fp32. On a GPU the server chooses by itself",
         choices=PRECISIONS,
         form=PRECISIONS_FORM,
     )

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from sagerank_inference.artefact import Manifest
 from sagerank_inference.onnx_runtime import onnxruntime
-from sagerank_inference.plan import plan
+from sagerank_inference.plan import apart, plan
 from sagerank_inference.settings import Settings
 from sagerank_inference.tokenise import Tokeniser
 
+from ..evaluation import EvaluationError
 from ..evaluation.progress import Progress
 from .workload import Workload
 
@@ -53,8 +54,11 @@ def measure(
 ) -> list[Row]:
     """Run each model's graph (name -> artefact folder) on the workload in the engine's batches, on one thread, `rounds` times after one that is not counted.
 
-    Times are those of ONNX Runtime's profiler, the mean of the rounds.
+    Times are those of ONNX Runtime's profiler, the mean of the rounds. Raises EvaluationError for a cascade.
     """
+    for name, folder in models.items():
+        if Manifest.read(folder).keep:
+            raise EvaluationError(f"{name} is a cascade, of several graphs: give one of its models.")
     rows = []
     for name, folder in models.items():
         spent = _spent(folder, workload, rounds, name, progress)
@@ -84,9 +88,11 @@ def _spent(folder: Path, workload: Workload, rounds: int, name: str, progress: P
     manifest = Manifest.read(folder)
     tokeniser = Tokeniser.load(folder, max_tokens=manifest.max_tokens)
     pairs = tokeniser(workload.query, workload.documents).ids
+    lengths = [len(ids) for ids in pairs]
     batches = [
-        _feed([pairs[index] for index in batch])
-        for batch in plan([len(ids) for ids in pairs], max_tokens=Settings(model_dir=folder).batch_tokens)
+        _feed([pairs[batch[index]] for index in part])
+        for batch in plan(lengths, max_tokens=Settings(model_dir=folder).batch_tokens)
+        for part in apart([lengths[index] for index in batch])
     ]
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()

@@ -83,8 +83,13 @@ def measure(
         log = draw(exponent, part * rounds)
         drawn = set(log)
         note(f"a log of {len(log)} requests, {len(drawn)} of them different: their scores by the engine")
-        texts = islice(different(documents), len(log))
-        requests = {rank: request(engine, *each) for rank, each in enumerate(texts) if rank in drawn}
+        # A query of its own for each: of few passages, rotated, some pairs would else be known that nobody had asked for.
+        texts = enumerate(islice(different(documents), len(log)))
+        requests = {
+            rank: request(engine, f"{query} {rank}", passages)
+            for rank, (query, passages) in texts
+            if rank in drawn
+        }
         check_distinct(list(requests.values()), TOLERANCE)
         servers = [
             stack.enter_context(ours(folder, threads=threads, request_seconds=TIMEOUT, cache_mb=megabytes))

@@ -12,7 +12,7 @@ from sagerank.evaluation.scorer import public_address
 from sagerank_inference.checkpoint import JinaBertConfig
 
 from .corpus import read_jsonl, read_passages, share_alike
-from .gate import StudentQuality
+from .gate import StudentQuality, below_first_stage
 from .heldout import training_text
 from .overlap import RUN, overlap
 from .recipe import Recipe
@@ -38,7 +38,7 @@ def model_card(
         "---",
         f"# {name}",
         "",
-        f"A JinaBERT cross-encoder of {config.parameters:,} parameters: {config.num_hidden_layers} layers, hidden size "
+        f"A JinaBERT cross-encoder of {config.parameters:,} parameters: {config.num_hidden_layers} layer{'s' * (config.num_hidden_layers > 1)}, hidden size "
         f"{config.hidden_size}, {config.num_attention_heads} heads, {config.vocab_size:,} tokens, up to "
         f"{config.max_position_embeddings:,} tokens a pair. Weights and tokenizer take {size / 1e6:.1f} MB, stored as {recipe.dtype}.",
         "",
@@ -55,6 +55,7 @@ def model_card(
             f"| {row.data} | {row.queries} | {row.first_stage:.3f} | {row.start:.3f} | **{row.student:.3f}** | {row.teacher:.3f} | "
             f"{row.retention:.0%} | {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.p:.4f} |"
         )
+    lines += [line for each in below_first_stage(judged) for line in ("", each)]
     stages = [*_earlier(recipe), (recipe, work)]
     lines += ["", *(_overlaps(recipe, stages) if recipe.gate else [_TEACHER_JUDGES])]
     lines += [

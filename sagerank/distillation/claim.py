@@ -31,6 +31,8 @@ except ImportError:  # a system without such locks goes on
 # What may change between two runs: nothing that was made depends on it.
 _FREE = ("gate_queries", "retention", "first_stage_margin", "dtype", "keep_start")
 _INPUTS = ("passages", "queries", "teachers", "start", "student", "embedder")
+# What is there before anything was made.
+_BARE = {"lock", "recipe.json", "inputs.json"}
 
 
 @contextmanager
@@ -54,6 +56,11 @@ def claimed(work: Path) -> Iterator[None]:
         yield
 
 
+def begun(work: Path) -> bool:
+    """Whether a run has made anything in the folder, which one that found an input missing has not."""
+    return (work / "recipe.json").exists() and any(path.name not in _BARE for path in work.iterdir())
+
+
 def settle(work: Path, recipe: Recipe) -> None:
     """Write down whose the folder is. Raises DistillationError where it was begun with other settings, texts or models."""
     settings = json.loads(json.dumps(recipe.to_json()))
@@ -63,7 +70,7 @@ def settle(work: Path, recipe: Recipe) -> None:
     content = {name: _content(getattr(recipe, name)) for name in _INPUTS}
     content["heldout"] = recipe.gate_made
     path, inputs = work / "recipe.json", work / "inputs.json"
-    if path.exists():
+    if begun(work):
         own, found = settings | content, {each.name: each.default for each in fields(Recipe)} | _read(path)
         if inputs.exists():
             found |= _read(inputs)

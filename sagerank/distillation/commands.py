@@ -27,7 +27,7 @@ _HELP = {
     "student": "shape where there is no --start: micro, tiny, turbo, or a config.json",
     "embedder": "finds near passages by meaning: bge|e5|minilm|hf:FOLDER_OR_NAME",
     "made_queries": "queries that are made from passages, beside --queries or in their place",
-    "heldout": "made queries kept for the gate, where there is neither --queries nor --gate",
+    "heldout": "passages kept for the gate, a made query of each, where there is neither --queries nor --gate; a fifth of all at most",
     "limit": "queries at most",
     "documents": "candidates a query",
     "lexical": "weight of BM25 in what the student learns, in logits",
@@ -56,6 +56,10 @@ _HELP = {
 
 # Whose prices are told where no region is given.
 _REGION = "us-east-1"
+_ADVICE = (
+    "Train longer, keep more layers or give more text, with another --output or --work; or ask for less with --retention, "
+    "for which nothing is trained again."
+)
 
 EXAMPLES = (
     "sagerank distil --passages docs --teacher tiny --output student.tar.gz",
@@ -80,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work",
         type=Path,
-        help="folder for everything on the way (default: OUTPUT.work); a killed run goes on there",
+        help="folder for everything on the way (default: OUTPUT.work, without .tar.gz); a killed run goes on there",
     )
     parser.add_argument("--output", type=Path, help="folder of the artefact, or a file ending in .tar.gz")
     parser.add_argument(
@@ -90,7 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--licence", default="apache-2.0", help="of the weights, in the card (default: %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda", "auto"),
+        default="cpu",
+        help="where the student is trained; auto: cuda where PyTorch sees a GPU (default: %(default)s)",
+    )
     parser.add_argument(
         "--estimate",
         action="store_true",
@@ -169,14 +178,13 @@ def run(options: argparse.Namespace) -> int:
         raise DistillationError(
             "--gate is missing: give a BEIR folder that the student is judged on, or leave --queries out, and it is judged on made ones."
         )
-    import torch
-
     from sagerank.evaluation.progress import bars
     from sagerank_cost.text import fit
 
     from .card import model_card
+    from .claim import begun
     from .distil import distil
-    from .gate import check, judge, publish, student_shortfalls
+    from .gate import below_first_stage, check, judge, publish, student_shortfalls
     from .report import write_report
     from .scale import calibrated, calibration, sentence
     from .screen import student_cells
@@ -192,7 +200,9 @@ def run(options: argparse.Namespace) -> int:
             raise DistillationError(
                 f"{place} lies in {recipe.passages}, where the student's model card would be one of the passages next time: give another folder."
             )
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    device = _device(options.device)
+    if begun(work):
+        print(f"sagerank: going on with what is in {work}", file=sys.stderr)
     with bars() as progress:
         distil(recipe, work, threads=options.threads, device=device, progress=progress)
         rankings = judge(recipe, work, threads=options.threads, progress=progress)
@@ -207,7 +217,9 @@ def run(options: argparse.Namespace) -> int:
     scores = calibrated(rankings)
     report = write_report(recipe, work, rankings, shortfalls, scores, name=options.name, **place)
     print(f"sagerank: report in {report}", file=sys.stderr)
-    check("The student does not pass the gate, and no artefact was written", shortfalls)
+    for line in below_first_stage(judged):
+        print(f"sagerank: {line}", file=sys.stderr)
+    check("The student does not pass the gate, and no artefact was written", shortfalls, _ADVICE)
     card = model_card(
         recipe, work, judged, name=options.name, licence=options.licence, scores=sentence(scores)
     )
@@ -223,8 +235,23 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(facts, indent=2))
     else:
         print(sentence(scores))
-        print(f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters as {manifest.dtype}")
+        print(
+            f"{options.output}: {manifest.model}, {manifest.parameters:,} parameters stored as {recipe.dtype}"
+        )
     return 0
+
+
+def _device(wanted: str) -> str:
+    """Where the student is trained. Raises DistillationError where that is a GPU and there is none."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not gpu:
+        raise DistillationError(
+            f"--device is cuda, and PyTorch {torch.__version__} sees no GPU here: look at `nvidia-smi`, install PyTorch's build for "
+            "CUDA, or leave --device out."
+        )
+    return "cuda" if gpu and wanted != "cpu" else "cpu"
 
 
 def _estimate(recipe: Recipe, options: argparse.Namespace) -> int:

@@ -58,17 +58,22 @@ def sizes(recipe: Recipe) -> Table:
     )
 
 
-def job(recipe: Recipe, instance: str, region: str) -> Table:
-    """Pairs, hours and US dollars of a training job. Raises DistillationError for an instance or region without a price."""
+def job(recipe: Recipe, instance: str, region: str, *, scored: int | None = None) -> Table:
+    """Pairs, hours and US dollars of a training job. Raises DistillationError for an instance or region without a price.
+
+    scored: pairs that teachers scored, where that is known; None: as many as the recipe allows.
+    """
     words = sum(length * share for length, share in LENGTHS.items())
     tokens = round(words * _TOKENS) + _QUERY
     queries = min(recipe.limit, recipe.made_queries) if not recipe.queries else recipe.limit
+    gate = recipe.gate_made * CANDIDATES if scored is None else 0
     shares = parse_teachers(recipe.teachers)
+    of_queries = queries * recipe.documents if scored is None else scored
     work = [
-        (f"teacher {name} scores", config_of(name), queries * recipe.documents * share, recipe.teacher_tokens)
+        (f"teacher {name} scores", config_of(name), of_queries * share, recipe.teacher_tokens)
         for name, share in shares.items()
     ]
-    work[0] = (*work[0][:2], work[0][2] + recipe.gate_made * CANDIDATES, work[0][3])
+    work[0] = (*work[0][:2], work[0][2] + gate, work[0][3])
     seen = recipe.steps * recipe.queries_per_step * recipe.documents
     if recipe.hidden_layers:
         work.append(("hidden states of the first weights", _states(recipe), seen, recipe.max_tokens))
@@ -100,7 +105,7 @@ def job(recipe: Recipe, instance: str, region: str) -> Table:
     return Table(
         key="job",
         title=f"A training job on {instance} in {region}, estimated",
-        columns=("what", "pairs at most", "hours", "USD"),
+        columns=("what", "pairs at most" if scored is None else "pairs", "hours", "USD"),
         rows=tuple(rows),
         notes=(
             f"Pairs of {tokens} tokens at the speed that sagerank_cost estimates, a step of training as {_TRAINING} times a forward "

@@ -42,10 +42,10 @@ class GateFailed(DistillationError):
     """A model ranks too badly; nothing was written."""
 
 
-def check(refusal: str, shortfalls: Sequence[str]) -> None:
-    """Raise GateFailed with the refusal and every figure that falls short, if any does."""
+def check(refusal: str, shortfalls: Sequence[str], advice: str = "") -> None:
+    """Raise GateFailed with the refusal, every figure that falls short, if any does, and what to do about it."""
     if shortfalls:
-        raise GateFailed(f"{refusal}: {'; '.join(shortfalls)}.")
+        raise GateFailed(f"{refusal}: {'; '.join(shortfalls)}.{advice and ' '}{advice}")
 
 
 def labelled(sources: Sequence[str], queries: int | None, top_k: int) -> Iterator[tuple[Collection, Run]]:
@@ -160,6 +160,16 @@ def student_shortfalls(recipe: Recipe, judged: Sequence[StudentQuality]) -> list
         f"on {row.data} NDCG@10 {row.student:.3f} is more than {recipe.first_stage_margin:g} below the first stage's {row.first_stage:.3f}"
         for row in judged
         if row.student < row.first_stage - recipe.first_stage_margin
+    ]
+
+
+def below_first_stage(judged: Sequence[StudentQuality]) -> list[str]:
+    """Return a sentence for each collection on which the student is worse than no reranker by more than chance: the gate allows it."""
+    return [
+        f"On {row.data} the first stage alone ranks better than the student: NDCG@10 {row.first_stage:.3f}, and {row.student:.3f} "
+        "with it."
+        for row in judged
+        if row.over_first_stage.high < 0
     ]
 
 

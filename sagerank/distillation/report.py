@@ -18,7 +18,7 @@ from .card import public
 from .claim import write_text
 from .corpus import read_jsonl, read_passages, share_alike
 from .estimate import job, sizes
-from .gate import Rankings
+from .gate import Rankings, below_first_stage
 from .heldout import agreement, divided
 from .made import KINDS
 from .recipe import Recipe
@@ -55,9 +55,16 @@ def write_report(
     conclusion = [
         f"The student ranks with a mean NDCG@10 of {student:.3f}, {student / teacher:.1%} of its teacher's {teacher:.3f}; "
         f"the first stage has {mean(row.first_stage for row in quality):.3f}.",
-        f"It does not pass the gate: {'; '.join(shortfalls)}." if shortfalls else "It passes the gate.",
+        f"It does not pass the gate: {'; '.join(shortfalls)}."
+        if shortfalls
+        else f"It passes the gate, which asks for {recipe.retention:.0%} of the teacher's.",
+        *below_first_stage(quality),
         sentence(scores),
     ]
+    candidates = [len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl")]
+    scored = sum(candidates)
+    if not recipe.gate:  # whose grades are the teacher's
+        scored += sum(len(ranked) for row in rankings for ranked in row.teacher.run.values())
     report = Report(
         title=f"Distillation of {name}",
         conclusion=tuple(conclusion),
@@ -66,9 +73,9 @@ def write_report(
             _gate(rankings),
             *_kinds(recipe, rankings),
             *(table for row in rankings for table in _examples(row)),
-            _inputs(recipe, work),
+            _inputs(recipe, candidates),
             sizes(recipe),
-            job(recipe, instance, region),
+            job(recipe, instance, region, scored=scored),
         ),
         notes=("This page quotes documents and queries: it goes where they may go.",),
         explained=_EXPLAINED,
@@ -96,7 +103,7 @@ def _charts(work: Path, rankings: Sequence[Rankings]) -> Iterator[Chart]:
 def _reliability(scores: Fitted | str) -> Iterator[Chart]:
     if isinstance(scores, str):
         return
-    lines = []
+    lines = [Series("as it should be", (0.0, 1.0), (0.0, 1.0))]
     for name, table in {"as they are": scores.before, "fitted": scores.after}.items():
         lines.append(Series(name, *table.curve()))
     title = "The teacher's mean score by the student's"
@@ -182,7 +189,10 @@ def _examples(row: Rankings) -> Iterator[Table]:
         heading = (
             f"Ranked {title} than by the first stage: {len(queries)} of {len(order)}, {row.collection.name}"
         )
-        yield Table(key=f"{title} {row.collection.name}", title=heading, columns=columns, rows=rows)
+        cut = (f"The {_EXAMPLES} that changed most.",) if len(queries) > _EXAMPLES else ()
+        yield Table(
+            key=f"{title} {row.collection.name}", title=heading, columns=columns, rows=rows, notes=cut
+        )
 
 
 def _excerpt(text: str) -> str:
@@ -190,7 +200,8 @@ def _excerpt(text: str) -> str:
     return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rsplit(' ', 1)[0]} ..."
 
 
-def _inputs(recipe: Recipe, work: Path) -> Table:
+def _inputs(recipe: Recipe, candidates: Sequence[int]) -> Table:
+    """Of what the student was made. candidates: how many each query has."""
     passages, words = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for passage in read_passages(Path(recipe.passages), stated=bool(recipe.queries)):
         origin = (passage.source, passage.licence)
@@ -214,9 +225,8 @@ def _inputs(recipe: Recipe, work: Path) -> Table:
                 "",
             )
         )
-    candidates = [len(row["documents"]) for row in read_jsonl(work / "candidates.jsonl")]
     rows.append(("queries trained on", len(candidates), None, ""))
-    rows.append(("pairs that a teacher scored", sum(candidates), None, ""))
+    rows.append(("pairs that a teacher scored to train on", sum(candidates), None, ""))
     models = [*(("teacher", teacher) for teacher in recipe.teachers), ("first weights", recipe.start)]
     rows += [(f"{role} {public(spec)}", None, None, "") for role, spec in models if spec]
     return Table(

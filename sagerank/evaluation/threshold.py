@@ -60,7 +60,7 @@ class Cutoff:
             )
         if self.held_out_precision.mean < self.wanted - 0.02:
             found.append(
-                f"on queries that had no part in choosing it the precision is {self.held_out_precision.mean:.3f}: want more than {self.wanted:g} to keep it"
+                f"on queries that had no part in choosing it the precision is {self.held_out_precision.mean:.3f}: to have {self.wanted:g} there, ask for more"
             )
         return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from sagerank_cost.simulate import simulate
 from sagerank_cost.throughput import speed
 from sagerank_cost.traffic import constant, daily
 
+from ..conftest import ROOT
 from .conftest import CATALOGUE, TINY, deployment
 
 HALF = Scenario(constant(2.0), CATALOGUE, hit_rate=0.5)
@@ -159,3 +162,14 @@ def test_no_type_that_is_sold_is_too_small_for_the_scores_alone() -> None:
             if bool(kept.copies) != bool(without.copies):
                 lost.append((instance.name, name))
     assert lost == []
+
+
+@pytest.mark.usefixtures("same_day")
+def test_the_page_says_what_its_two_commands_do(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/cost.md").read_text(encoding="utf-8")
+    commands, said = re.findall(r"test_hit_rate.py -->\n```sh\n(.+?)```\n\n(.+?)\n", page, re.DOTALL)[0]
+    money, instances = re.findall(r"[\d,]+\.\d\d", said)[:2], re.findall(r"\d\.\d\d\b", said)[-2:]
+    for command, usd, running in zip(commands.strip().splitlines(), money, instances, strict=True):
+        assert main([*shlex.split(command)[1:], "--explain"]) == 0
+        (row,) = re.findall(r"^tiny .*estimated$", capsys.readouterr().out, re.MULTILINE)
+        assert {usd, running} <= set(row.split())

@@ -320,7 +320,7 @@ def test_without_the_setting_nothing_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("-1", "SAGERANK_CACHE_MB is -1: give a positive number."),
+        ("-1", "SAGERANK_CACHE_MB is -1: give 0 or a positive number."),
         ("4097", "SAGERANK_CACHE_MB is 4097: give at most 4096."),
         ("1e3", "give a whole number"),
         ("32MB", "give a whole number"),

@@ -231,7 +231,7 @@ def test_a_measured_engine_scores_as_any(monkeypatch: pytest.MonkeyPatch) -> Non
             {"threads": 2, "lanes": 3},
             "SAGERANK_LANES is 3, and SAGERANK_THREADS is 2: give at most as many, or leave it out",
         ),
-        ({"threads": 2, "lanes": -1}, "SAGERANK_LANES is -1: give a positive number"),
+        ({"threads": 2, "lanes": -1}, "SAGERANK_LANES is -1: give 0 or a positive number"),
         (
             {"threads": 4, "lanes": 2, "backend": "torch"},
             "backend torch decides that itself: leave it out",

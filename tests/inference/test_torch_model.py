@@ -255,6 +255,17 @@ def test_what_overflows_in_one_pair_moves_no_other(tmp_path: Path) -> None:
     assert found[1] == pytest.approx(run([pairs[1]], torch.float32)[0], abs=1e-5)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_there_is_a_sentence(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(
+        SettingsError, match=rf"The device is {device}, and PyTorch .* sees 0 GPUs here: .*cpu\."
+    ):
+        TorchModel(folder_of(random_model(), tmp_path), device=device, threads=1)
+
+
 AMPERE, TURING = (8, 6), (7, 5)
 
 
@@ -358,13 +369,6 @@ def test_a_kernel_that_fails_later_is_given_up_in_the_midst_of_a_batch(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["auto", "bf16"])
-def test_a_device_that_is_not_there_is_a_sentence(precision: str) -> None:
-    settings = Settings(model_dir=MICRO, backend="torch", device="cuda:999", precision=precision)
-    with pytest.raises(SettingsError, match="SAGERANK_DEVICE is cuda:999, and PyTorch finds .* give another"):
-        Engine.load(MICRO, settings)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("auto", 0.3)])
 def test_cuda_agrees(precision: str, most: float, tmp_path: Path) -> None:

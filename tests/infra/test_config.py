@@ -323,7 +323,7 @@ TRAPS: list[tuple[dict[str, str], str]] = [
     ({"encryption.key": KEY}, "encryption.key is in eu-west-1, and region is 'us-east-1'"),
     (
         {"precision": "fp16", "instance": "ml.g5.xlarge"},
-        "precision is 'fp16': give bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); fp16 is not served",
+        "precision is 'fp16': give bf16 (GPU, Graviton3 and later), fp32 or int8 (CPU); of fp16 no speed is known",
     ),
     (
         {"precision": "bf16"},

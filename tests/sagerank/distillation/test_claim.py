@@ -55,7 +55,9 @@ def test_a_folder_is_known_by_what_its_inputs_hold_and_not_by_where_they_lie(
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    settle(work, recipe)
+    settle(work, dataclasses.replace(recipe, passages="mistyped"))
+    settle(work, recipe)  # nothing had been made of the other
+    (work / "candidates.jsonl").write_text("mined\n")
     assert "secret" not in "".join(path.read_text() for path in work.iterdir())
     elsewhere = documents.rename(tmp_path / "elsewhere")
     moved = dataclasses.replace(recipe, passages=str(elsewhere), retention=0.1, gate_queries=5)
@@ -76,6 +78,7 @@ def test_a_folder_of_the_version_before_goes_on(tmp_path: Path, corpus: tuple[Pa
         name: value for name, value in recipe.to_json().items() if name not in ("gate", "heldout", "dtype")
     }
     (tmp_path / "recipe.json").write_text(json.dumps(old))
+    (tmp_path / "candidates.jsonl").write_text("mined\n")
     settle(tmp_path, recipe)
     settle(tmp_path, recipe)
     with pytest.raises(DistillationError, match="another steps"):
@@ -103,11 +106,11 @@ def test_a_folder_whose_recipe_lost_something_is_a_sentence(
     work = tmp_path / "work"
     work.mkdir()
     settle(work, recipe)
+    part = work / "candidates.jsonl"
+    part.write_text("{}")
     (work / name).write_text(content)
     with pytest.raises(DistillationError, match=f"{name} is not as it was written: copy the folder again"):
         settle(work, recipe)
-    part = work / "candidates.jsonl"
-    part.write_text("{}")
     (work / "stages.json").write_text(content)
     with pytest.raises(DistillationError, match="stages.json is not as it was written"):
         whole(part)

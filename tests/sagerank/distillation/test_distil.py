@@ -14,11 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from sagerank.cli import _parser, main
 from sagerank.distillation.card import model_card
 from sagerank.distillation.distil import distil
+from sagerank.distillation.gate import StudentQuality
 from sagerank.distillation.recipe import Recipe
+from sagerank.evaluation.metrics import Difference
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import Manifest
 
@@ -78,7 +81,17 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     shutil.copytree(work / "student", second / "student")
     shutil.copyfile(work / "candidates.jsonl", second / "candidates.jsonl")
     later = dataclasses.replace(recipe, start=str(work / "student"), learning_rate=1e-5)
-    card = model_card(later, second, [], name="second", licence="mit", scores="Scores.")
+    lost = StudentQuality(
+        data="mine",
+        queries=9,
+        first_stage=0.4,
+        start=0.1,
+        student=0.3,
+        teacher=0.5,
+        over_first_stage=Difference(-0.1, -0.15, -0.05, 0.001),
+    )
+    card = model_card(later, second, [lost], name="second", licence="mit", scores="Scores.")
+    assert "On mine the first stage alone ranks better than the student" in card
     assert re.findall(r"^### (.+)$", card, re.M) == ["Stage 1 of 2", "Stage 2 of 2"]
     assert "of the student of the stage before" in card
     assert re.findall(r'"learning_rate": (.+),', card) == ["0.001", "1e-05"]
@@ -152,4 +165,15 @@ def test_a_wrong_option_is_one_sentence(
     assert main(["distil", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert reason in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    options = ["--passages", "p", "--teacher", "micro", "--start", "micro", "--layers", "0", "--output", "o"]
+    assert main(["distil", *options, "--device", "cuda"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "--device is cuda, and PyTorch" in error
     assert len(error.splitlines()) == 1

@@ -6,7 +6,13 @@ import dataclasses
 
 import pytest
 
-from sagerank.distillation.gate import GateFailed, StudentQuality, check, student_shortfalls
+from sagerank.distillation.gate import (
+    GateFailed,
+    StudentQuality,
+    below_first_stage,
+    check,
+    student_shortfalls,
+)
 from sagerank.distillation.mine import Text
 from sagerank.distillation.overlap import Overlap, overlap
 from sagerank.distillation.recipe import Recipe
@@ -45,6 +51,25 @@ def test_the_gate_names_every_shortfall() -> None:
     bad = dataclasses.replace(good, data="bad", student=0.3)
     check("The student does not pass", student_shortfalls(recipe, [good]))
     with pytest.raises(GateFailed) as caught:
-        check("The student does not pass", student_shortfalls(recipe, [good, bad]))
+        check("The student does not pass", student_shortfalls(recipe, [good, bad]), "Train longer.")
     assert "80.0% of the teacher's 0.500, below 90.0%" in str(caught.value)
-    assert "on bad NDCG@10 0.300 is more than 0.02 below the first stage's 0.400" in str(caught.value)
+    assert "on bad NDCG@10 0.300 is more than 0.02 below the first stage's 0.400. Train longer." in str(
+        caught.value
+    )
+
+
+def test_a_student_that_is_worse_than_no_reranker_is_said_to_be_so() -> None:
+    chance = StudentQuality(
+        data="chance",
+        queries=9,
+        first_stage=0.4,
+        start=0.1,
+        student=0.3,
+        teacher=0.5,
+        over_first_stage=Difference(-0.1, -0.25, 0.05, 0.2),
+    )
+    worse = dataclasses.replace(chance, data="mine", over_first_stage=Difference(-0.1, -0.15, -0.05, 0.001))
+    (said,) = below_first_stage([chance, worse])
+    assert said == (
+        "On mine the first stage alone ranks better than the student: NDCG@10 0.400, and 0.300 with it."
+    )

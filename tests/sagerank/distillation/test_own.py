@@ -113,7 +113,8 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_with_the_same_bytes(
     assert page.tags.count("svg") == 4, "loss, agreement, NDCG@10, scores"
     for shown in (
         "Distillation of mine & yours",
-        "It passes the gate.",
+        "It passes the gate, which asks for 50% of the teacher's.",
+        "as it should be",
         *KINDS,
         "not stated",
         "texts",
@@ -142,8 +143,17 @@ def test_a_student_that_fails_has_a_report_that_says_why(
     assert main(["distil", *options, "--retention", "2"]) == 2
     said = capsys.readouterr().err
     assert "does not pass the gate" in said
+    assert "or ask for less with --retention" in said
     assert "It does not pass the gate: mean NDCG@10" in (tmp_path / "out.work/report.html").read_text()
     assert main(["distil", *options, "--retention", "0"]) == 0
+    said = capsys.readouterr().err
+    assert f"going on with what is in {tmp_path / 'out.work'}" in said
+    report = (tmp_path / "out.work/report.html").read_text()
+    # What was scored, of the queries that there were, and not what the recipe would allow.
+    held, candidates = 5, (tmp_path / "out.work/candidates.jsonl").read_text().splitlines()
+    pairs = sum(len(json.loads(line)["documents"]) for line in candidates)
+    (scored,) = re.findall(r"teacher [^<]* scores<.*?<td[^>]*>([\d,]+)<", report, re.DOTALL)
+    assert pairs < int(scored.replace(",", "")) <= pairs + held * 50
     student, teacher = jina_bert.load(tmp_path / "out.work/student"), jina_bert.load(small_folder)
     assert student.config.num_hidden_layers == 2
     assert student.config.hidden_size == teacher.config.hidden_size
