@@ -106,11 +106,11 @@ def test_a_folder_whose_recipe_lost_something_is_a_sentence(
     work = tmp_path / "work"
     work.mkdir()
     settle(work, recipe)
+    part = work / "candidates.jsonl"
+    part.write_text("{}")
     (work / name).write_text(content)
     with pytest.raises(DistillationError, match=f"{name} is not as it was written: copy the folder again"):
         settle(work, recipe)
-    part = work / "candidates.jsonl"
-    part.write_text("{}")
     (work / "stages.json").write_text(content)
     with pytest.raises(DistillationError, match="stages.json is not as it was written"):
         whole(part)
