@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ class ScoreStore:
     def score(self, scorer: Scorer, query: str, documents: Sequence[str]) -> list[float]:
         """Scores in the order of `documents`; the scorer is asked only for those the store lacks.
 
-        Of a cascade each stage's scores are kept, so that they serve the stage alone and any other --top-k.
+        Of a cascade each stage's scores are kept, so that they serve the stage alone and any other --top-k. Raises
+        EvaluationError for a score that is no finite number, which would spoil an average, or a student, hours later.
         """
         if isinstance(scorer, Cascade):
             return scorer.combine(lambda stage, texts: self.score(stage, query, texts), documents)
@@ -60,6 +62,10 @@ class ScoreStore:
         }
         if missing:
             values = scorer.score(query, list(missing.values()))
+            if not all(map(math.isfinite, values)):
+                raise EvaluationError(
+                    f"{scorer.name} gives a score that is no finite number: its weights, or the server, are damaged. The scores before it are kept."
+                )
             kept = {key: float(f"{value:.9g}") for key, value in zip(missing, values, strict=True)}  # 32 bits
             with self._lock:
                 self._scores |= kept

@@ -41,6 +41,18 @@ def test_a_store_asks_only_for_what_it_lacks_and_survives_a_kill(tmp_path: Path)
         ScoreStore(path)
 
 
+def test_a_score_that_is_no_number_ends_the_run_and_is_not_kept(tmp_path: Path) -> None:
+    """Else it is found in an average, or in a student, hours later."""
+    path = tmp_path / "scores.jsonl"
+    with ScoreStore(path) as store:
+        store.score(Words(), "a b", ["a"])
+        with pytest.raises(EvaluationError, match="no finite number"):
+            store.score(Words(sign=math.nan), "a b", ["b", "c"])
+    with ScoreStore(path) as store:
+        assert len(store) == 1
+        assert store.score(Words(), "a b", ["b"]) == [1.0]
+
+
 def test_the_engine_scores_as_it_serves(micro: Engine) -> None:
     scorer = EngineScorer(MICRO)
     documents = ["Ice carves valleys.", "A piston moves.", "Ice " * 300]
