@@ -305,13 +305,12 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _line(lead: str, text: str, otherwise: int | None = None) -> str:
     """A text behind its lead, on one line that is cut at a terminal's edge; in a pipe or a file at `otherwise`, if at all."""
-    from sagerank_cost.text import width
+    from sagerank_cost.text import flat, width
 
-    # A document's own control characters would move the terminal's cursor.
-    flat = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+    text = flat(text)
     columns = width() or otherwise
     room = None if columns is None else max(columns - len(lead.expandtabs(8)), 1)
-    return lead + (flat if room is None or len(flat) <= room else f"{flat[: room - 1]}…")
+    return lead + (text if room is None or len(text) <= room else f"{text[: room - 1]}…")
 
 
 def _completion(options: argparse.Namespace) -> int:

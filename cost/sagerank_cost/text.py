@@ -70,6 +70,11 @@ def command(line: str, columns: int | None) -> str:
     return " \\\n".join(_wrap(together, columns - 2, "    ")).replace("    ", "", 1).replace("\0", " ")
 
 
+def flat(text: str) -> str:
+    """Somebody's text on one line, without the control characters that would move the terminal's cursor."""
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+
+
 def _wrap(text: str, columns: int, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text,

@@ -113,8 +113,13 @@ class Backbone(nn.Module):
         separator = self.config.segment_separator_id
         if separator is None:
             return table[0]
-        here = (input_ids == separator).long()
-        return table[(here.cumsum(1) - here).clamp(max=1)]
+        return table[segment_ids(input_ids, separator)]
+
+
+def segment_ids(input_ids: Tensor, separator: int) -> Tensor:
+    """Return the segment of each token of input_ids [B, S]: 1 after the first separator, 0 before and where there is none."""
+    here = (input_ids == separator).long()
+    return (here.cumsum(1) - here).clamp(max=1)
 
 
 class JinaBert(nn.Module):

@@ -17,12 +17,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .onnx_runtime import onnxruntime
 from .plan import apart
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Of Linux: where it says what an Arm processor can do, and the bit of bfloat16's matrix product.
 _AT_HWCAP2 = 26
@@ -79,20 +82,26 @@ class OnnxModel:
         return logits
 
     def _run(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        lengths = np.fromiter(map(len, batch), np.int64, len(batch))
-        # Packed arrays, without a loop over tokens.
-        ids = np.concatenate([np.asarray(pair, np.int64) for pair in batch])
-        feed = {"input_ids": ids, "lengths": lengths}
+        inputs = feed(batch)
         if self._ordinary.acquire(blocking=self.lanes == 1):
             try:
-                logits = self._session.run(["logits"], feed)[0]
+                logits = self._session.run(["logits"], inputs)[0]
             finally:
                 self._ordinary.release()
         else:
             answer: Future[Any] = Future()
-            self._session.run_async(["logits"], feed, _settle, answer)
+            self._session.run_async(["logits"], inputs, _settle, answer)
             logits = answer.result()[0]
         return logits.tolist()  # type: ignore[no-any-return]
+
+
+def feed(batch: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
+    """Return a batch of pairs of token ids as the graph takes it: all ids one after the other, and the length of each pair."""
+    return {
+        # Without a loop over tokens.
+        "input_ids": np.concatenate([np.asarray(pair, np.int64) for pair in batch]),
+        "lengths": np.fromiter(map(len, batch), np.int64, len(batch)),
+    }
 
 
 def has_bfloat16() -> bool:

@@ -110,7 +110,7 @@ class Settings:
             object.__setattr__(self, "batch_tokens", 1024 if self.device == "cpu" else 16_384)
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and not (value == 0 and field.name in _ZERO):
+            if isinstance(value, int | float):
                 most = _MOSTS.get(field.name, _MOST)
                 _check(_variable(field.name), value, most, zero=field.name in _ZERO)
         if not self.host.isprintable() or not self.host or " " in self.host:
@@ -218,7 +218,7 @@ def _whole(variable: str, text: str, most: int) -> int:
 
 
 def _check(variable: str, value: float, most: int, *, zero: bool = False) -> None:
-    if not 0 < value <= most:
+    if not (0 < value <= most or (zero and value == 0)):
         wanted = f"at most {most}" if value > most else f"{'0 or ' * zero}a positive number"
         raise SettingsError(f"{variable} is {value}: give {wanted}.")
 

@@ -6,14 +6,11 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sagerank_inference.artefact import Manifest
+from sagerank_inference.onnx_model import feed
 from sagerank_inference.onnx_runtime import onnxruntime
 from sagerank_inference.plan import apart, plan
 from sagerank_inference.settings import Settings
@@ -90,7 +87,7 @@ def _spent(folder: Path, workload: Workload, rounds: int, name: str, progress: P
     pairs = tokeniser(workload.query, workload.documents).ids
     lengths = [len(ids) for ids in pairs]
     batches = [
-        _feed([pairs[batch[index]] for index in part])
+        feed([pairs[batch[index]] for index in part])
         for batch in plan(lengths, max_tokens=Settings(model_dir=folder).batch_tokens)
         for part in apart([lengths[index] for index in batch])
     ]
@@ -118,11 +115,3 @@ def _spent(folder: Path, workload: Workload, rounds: int, name: str, progress: P
     for operator in _AROUND:
         del spent[operator]
     return spent
-
-
-def _feed(pairs: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
-    """A batch as the graph takes it: packed token ids, and the length of each pair."""
-    return {
-        "input_ids": np.concatenate([np.asarray(ids, np.int64) for ids in pairs]),
-        "lengths": np.array([len(ids) for ids in pairs]),
-    }

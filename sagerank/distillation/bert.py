@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sagerank_inference.jina_bert import segment_ids
+
 from . import DistillationError
 
 State = Mapping[str, Tensor]
@@ -114,11 +116,8 @@ def layers(
 
 
 def segments(ids: Tensor, separator: int | None) -> Tensor:
-    """Segment of each token of ids [B, S]: 1 after the first separator, 0 before and where there is none."""
-    if separator is None:
-        return torch.zeros_like(ids)
-    here = (ids == separator).long()
-    return (here.cumsum(1) - here).clamp(max=1)
+    """Segment of each token of ids [B, S]; all 0 without a separator."""
+    return torch.zeros_like(ids) if separator is None else segment_ids(ids, separator)
 
 
 def depth(donor: State) -> int:

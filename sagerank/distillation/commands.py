@@ -7,13 +7,13 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from sagerank import aws
 from sagerank_cost.text import examples
 
 from . import DistillationError
-from .recipe import Recipe, read_settings
+from .recipe import Recipe, kinds, read_settings
 
 _HELP = {
     "passages": "folder of .md and .txt files, or JSON Lines (.gz): id, text, title, source, licence",
@@ -110,7 +110,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--plot", type=Path, metavar="FILE", help="draw the loss and the gate: .svg, .png or .pdf"
     )
     settings = parser.add_argument_group("recipe")
-    for name, (many, value_type) in _settings().items():
+    for name, (many, value_type) in kinds(Recipe).items():
         settings.add_argument(
             f"--{name.replace('_', '-').removesuffix('s') if many and value_type is str else name.replace('_', '-')}",
             dest=f"recipe_{name}",
@@ -141,15 +141,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--kms-key", default="", help="for the volume, the input and the output")
     job.add_argument("--region", help=aws.REGION_HELP)
     job.add_argument("--profile", help=aws.PROFILE_HELP)
-
-
-def _settings() -> dict[str, tuple[bool, type]]:
-    """Fields of the recipe: name -> (more than one, type of one)."""
-    hints = get_type_hints(Recipe)
-    return {
-        name: (get_origin(hint) is tuple, get_args(hint)[0] if get_origin(hint) is tuple else hint)
-        for name, hint in hints.items()
-    }
 
 
 def _help(name: str) -> str:
@@ -194,11 +185,11 @@ def run(options: argparse.Namespace) -> int:
 
         check_ending(options.plot)
     work = options.work or options.output.with_name(options.output.name.removesuffix(".tar.gz") + ".work")
-    for place in (work, options.output):
-        inside = place.resolve().is_relative_to(Path(recipe.passages).resolve())
-        if inside and not place.name.endswith(".tar.gz"):
+    for written in (work, options.output):
+        inside = written.resolve().is_relative_to(Path(recipe.passages).resolve())
+        if inside and not written.name.endswith(".tar.gz"):
             raise DistillationError(
-                f"{place} lies in {recipe.passages}, where the student's model card would be one of the passages next time: give another folder."
+                f"{written} lies in {recipe.passages}, where the student's model card would be one of the passages next time: give another folder."
             )
     device = _device(options.device)
     if begun(work):
@@ -269,7 +260,7 @@ def _estimate(recipe: Recipe, options: argparse.Namespace) -> int:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     raw = read_settings(options.recipe) if options.recipe else {}
-    for name in _settings():
+    for name in kinds(Recipe):
         value = getattr(options, f"recipe_{name}")
         if value is not None:
             raw[name] = value

@@ -25,14 +25,12 @@ from sagerank_inference.checkpoint import JinaBertConfig
 from sagerank_inference.jina_bert import JinaBert
 
 from . import bert, states
-from .bert import read_bert
 from .claim import claimed, seal, settle, whole
 from .corpus import read_jsonl
 from .heldout import HeldOut, Reference, divided, graded
 from .mine import Candidates, Text, mine
 from .probe import Probe
 from .recipe import Recipe, parse_teachers
-from .states import States, of_bert, of_jina_bert
 from .student import from_bert, from_layers, new_student
 from .teacher import GATE_TOKENS, EmbeddingTeacher, assigned, each, open_teacher, targets
 from .train import Encoded, Example, train
@@ -237,7 +235,7 @@ def _check_layers(recipe: Recipe) -> None:
         return
     start = _start(recipe.start)
     if _is_bert(start):
-        donor = read_bert(start)
+        donor = bert.read_bert(start)
         depth = bert.depth(donor)
         if recipe.hidden_layers:
             states.check_positions(recipe.max_tokens, donor)
@@ -272,7 +270,7 @@ def _student(
         return new_student(recipe.shape(tokenizer.get_vocab_size()), seed=recipe.seed)
     if rows is None:
         return from_layers(jina_bert.load(start), recipe.layers)
-    donor = read_bert(start)
+    donor = bert.read_bert(start)
     torch.manual_seed(recipe.seed)  # of the head, where the donor has none
     return from_bert(
         donor,
@@ -287,14 +285,14 @@ def _student(
 
 def _states(
     recipe: Recipe, start: Path | None, tokenizer: Tokenizer, rows: list[int] | None
-) -> States | None:
+) -> states.States | None:
     """The hidden states that the student learns; None where the recipe has none."""
     if start is None or not recipe.hidden_layers:
         return None
     if rows is None:
-        return of_jina_bert(jina_bert.load(start), recipe.hidden_layers)
-    return of_bert(
-        read_bert(start),
+        return states.of_jina_bert(jina_bert.load(start), recipe.hidden_layers)
+    return states.of_bert(
+        bert.read_bert(start),
         rows,
         recipe.hidden_layers,
         heads=_heads(start),

@@ -206,10 +206,17 @@ _KIND_OF: dict[type, Callable[[Any], bool]] = {
 _KINDS = {int: "a whole number", float: "a finite number", str: "text"}
 
 
+def kinds(of: type[TrainConfig | Recipe]) -> dict[str, tuple[bool, type]]:
+    """What each field is declared as: name -> (more than one, type of one)."""
+    return {
+        name: (True, get_args(hint)[0]) if get_origin(hint) is tuple else (False, hint)
+        for name, hint in get_type_hints(of).items()
+    }
+
+
 def _check_kinds(value: TrainConfig | Recipe) -> None:
     """Raise DistillationError for a field that is of another kind than it is declared, as a recipe file may have it."""
-    for name, hint in get_type_hints(type(value)).items():
-        many, kind = get_origin(hint) is tuple, get_args(hint)[0] if get_origin(hint) is tuple else hint
+    for name, (many, kind) in kinds(type(value)).items():
         found = getattr(value, name)
         entries = (found if isinstance(found, tuple) else (None,)) if many else (found,)
         if not all(map(_KIND_OF[kind], entries)):

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-from sagerank_cost.text import fit
+from sagerank_cost.text import fit, flat
 
 from ..explain import Example, Explanation, Part, explain, pool
 from ..kinds import kinds
@@ -99,13 +99,8 @@ def _show(found: Explanation, name: str, names: tuple[str, str]) -> None:
 def _examples(examples: tuple[Example, ...], names: tuple[str, str]) -> list[tuple[str, ...]]:
     cells: list[tuple[str, ...]] = [("query", names[0], "place", names[1], "place", "id")]
     for one in examples:
-        text = _line(one.text)
+        text = flat(one.text)
         text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
         places = [str(place or "none") for place in (one.first_place, one.second_place)]
-        cells.append((text, f"{one.first:.3f}", places[0], f"{one.second:.3f}", places[1], _line(one.query)))
+        cells.append((text, f"{one.first:.3f}", places[0], f"{one.second:.3f}", places[1], flat(one.query)))
     return cells
-
-
-def _line(text: str) -> str:
-    """A text as a cell of one line, which tells the terminal nothing. JSON has it as it is."""
-    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())

@@ -19,14 +19,13 @@ import torch
 from sagerank.cli import _parser, main
 from sagerank.distillation.card import model_card
 from sagerank.distillation.distil import distil
-from sagerank.distillation.gate import StudentQuality
 from sagerank.distillation.recipe import Recipe
-from sagerank.evaluation.metrics import Difference
 from sagerank_inference import jina_bert
 from sagerank_inference.artefact import Manifest
 
 from ...conftest import SMALL
 from .conftest import COMMAND
+from .test_gate import LOST
 
 
 def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
@@ -81,16 +80,7 @@ def test_the_sample_gives_a_better_student_and_a_killed_run_goes_on(
     shutil.copytree(work / "student", second / "student")
     shutil.copyfile(work / "candidates.jsonl", second / "candidates.jsonl")
     later = dataclasses.replace(recipe, start=str(work / "student"), learning_rate=1e-5)
-    lost = StudentQuality(
-        data="mine",
-        queries=9,
-        first_stage=0.4,
-        start=0.1,
-        student=0.3,
-        teacher=0.5,
-        over_first_stage=Difference(-0.1, -0.15, -0.05, 0.001),
-    )
-    card = model_card(later, second, [lost], name="second", licence="mit", scores="Scores.")
+    card = model_card(later, second, [LOST], name="second", licence="mit", scores="Scores.")
     assert "On mine the first stage alone ranks better than the student" in card
     assert re.findall(r"^### (.+)$", card, re.M) == ["Stage 1 of 2", "Stage 2 of 2"]
     assert "of the student of the stage before" in card

@@ -19,6 +19,17 @@ from sagerank.distillation.recipe import Recipe
 from sagerank.evaluation.collection import Collection
 from sagerank.evaluation.metrics import Difference
 
+# Worse than the first stage alone, by more than chance.
+LOST = StudentQuality(
+    data="mine",
+    queries=9,
+    first_stage=0.4,
+    start=0.1,
+    student=0.3,
+    teacher=0.5,
+    over_first_stage=Difference(-0.1, -0.15, -0.05, 0.001),
+)
+
 
 def test_test_text_in_the_training_text_is_counted() -> None:
     sentence = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -39,14 +50,8 @@ def test_test_text_in_the_training_text_is_counted() -> None:
 
 def test_the_gate_names_every_shortfall() -> None:
     recipe = Recipe(passages="p", queries="q", teachers=("micro",), retention=0.9, first_stage_margin=0.02)
-    good = StudentQuality(
-        data="good",
-        queries=9,
-        first_stage=0.4,
-        start=0.1,
-        student=0.5,
-        teacher=0.5,
-        over_first_stage=Difference(0.1, 0.0, 0.2, 0.01),
+    good = dataclasses.replace(
+        LOST, data="good", student=0.5, over_first_stage=Difference(0.1, 0.0, 0.2, 0.01)
     )
     bad = dataclasses.replace(good, data="bad", student=0.3)
     check("The student does not pass", student_shortfalls(recipe, [good]))
@@ -59,17 +64,8 @@ def test_the_gate_names_every_shortfall() -> None:
 
 
 def test_a_student_that_is_worse_than_no_reranker_is_said_to_be_so() -> None:
-    chance = StudentQuality(
-        data="chance",
-        queries=9,
-        first_stage=0.4,
-        start=0.1,
-        student=0.3,
-        teacher=0.5,
-        over_first_stage=Difference(-0.1, -0.25, 0.05, 0.2),
-    )
-    worse = dataclasses.replace(chance, data="mine", over_first_stage=Difference(-0.1, -0.15, -0.05, 0.001))
-    (said,) = below_first_stage([chance, worse])
+    chance = dataclasses.replace(LOST, data="chance", over_first_stage=Difference(-0.1, -0.25, 0.05, 0.2))
+    (said,) = below_first_stage([chance, LOST])
     assert said == (
         "On mine the first stage alone ranks better than the student: NDCG@10 0.400, and 0.300 with it."
     )
